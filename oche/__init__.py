@@ -1,0 +1,3 @@
+"""oche: differentiable architecture search that people can rely on."""
+
+__version__ = "0.1.0"
