@@ -132,7 +132,7 @@ class Genotype:
         raise AttributeError(f"this genotype has no cell {name!r}; it has {', '.join(cells)}")
 
     def __hash__(self) -> int:
-        return hash(str(self))
+        return hash(frozenset(self.cells.items()))  # equality ignores the order of the cells, so must the hash
 
     def __str__(self) -> str:
         parts = []
@@ -154,7 +154,7 @@ class Genotype:
             if (key := _concat_key(name)) not in fields:
                 raise OcheError(f"genotype has {name}= but no {key}=; add it, for example {key}=range(2, 6)")
             cells[name] = Cell(_edges(name, fields[name]), _concat(key, fields[key]))
-        if stray := [k for k in fields if k.removesuffix("_concat") not in cells and k != "concat"]:
+        if stray := [k for k in fields if k not in cells and k not in map(_concat_key, cells)]:
             raise OcheError(f"genotype has {stray[0]}= without the cell it belongs to")
         if not cells:
             raise OcheError(f"genotype names no cell: {_short(text)}")
@@ -188,9 +188,18 @@ def _short(text: str) -> str:
     return repr(flat if len(flat) <= 60 else flat[:57] + "...")
 
 
+def _source(node: ast.expr) -> str:
+    try:
+        return _short(ast.unparse(node))
+    except RecursionError:
+        return "a deeply nested expression"
+
+
 def _keywords(text: str) -> dict[str, ast.expr]:
     """Name → expression of each argument in ``Genotype(name=…, …)``."""
-    example = "write Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)"
+    example = (
+        "write Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)"
+    )
     if len(text) > 100_000:
         raise OcheError(f"genotype text has {len(text)} characters, more than any cell needs; {example}")
     # an assignment, as genotype files of the published code have it, is read as what it assigns
@@ -211,7 +220,7 @@ def _literal(key: str, node: ast.expr) -> object:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError, SyntaxError):
         raise OcheError(
-            f"genotype: {key}= is not a plain list: {_short(ast.unparse(node))}; write lists, tuples, strings and integers"
+            f"genotype: {key}= is not a plain list: {_source(node)}; write lists, tuples, strings and integers"
         ) from None
 
 
@@ -235,11 +244,39 @@ def _edges(name: str, node: ast.expr) -> tuple[tuple[str, int, int], ...]:
 
 def _concat(key: str, node: ast.expr) -> tuple[int, ...]:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        bounds = [_literal(key, a) for a in node.args]
-        if 1 <= len(bounds) <= 2 and not node.keywords and all(type(b) is int and 0 <= b < 1000 for b in bounds):
-            return tuple(range(*bounds))  # pyright: ignore[reportArgumentType]
-        raise OcheError(f"genotype: {key}={_short(ast.unparse(node))}; write range(2, 6)")
+        bounds = [b for b in (_literal(key, a) for a in node.args) if type(b) is int and 0 <= b < 1000]
+        if 1 <= len(bounds) == len(node.args) <= 2 and not node.keywords:
+            return tuple(range(*bounds))
+        raise OcheError(f"genotype: {key}={_source(node)}; write range(2, 6)")
     value = _literal(key, node)
     if not isinstance(value, list | tuple) or not all(type(n) is int for n in value):
         raise OcheError(f"genotype: {key}={_short(str(value))}; write range(2, 6) or a list of node numbers")
     return tuple(value)
+
+
+def top_k(strength: Tensor, alive: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
+    """DARTS' discretisation (1806.09055 §2.4) as a narrower mask: each node keeps its ``dag.keep`` strongest incoming
+    edges, an edge being as strong as its best candidate other than "none", and on each that best candidate alone.
+
+    strength, alive: (E, O); returns (E, O). Ties go to the earlier source and the earlier candidate. An edge on which
+    only "none" is alive is never kept, so a node may keep fewer edges than it could.
+    """
+    import torch
+
+    usable = alive.clone()
+    if NONE in candidates:
+        usable[:, candidates.index(NONE)] = False
+    score = strength.detach().double().cpu().masked_fill(~usable, -torch.inf)
+    best, choice = score.max(1)  # the first of equal maxima
+    kept = torch.zeros_like(alive)
+    for incoming in dag.incoming:
+        ranked = sorted((e for e in incoming if usable[e].any()), key=lambda e: (-best[e].item(), e))
+        for e in ranked[: dag.keep]:
+            kept[e, choice[e]] = True
+    return kept
+
+
+def read_cell(kept: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Cell:
+    """The discrete cell that a narrowed mask (E, O) stands for; its output is every intermediate node."""
+    edges = [(candidates[o], *dag.edges[e]) for e, row in enumerate(active(kept)) for o in row if candidates[o] != NONE]
+    return Cell(tuple(edges), tuple(range(dag.inputs, dag.inputs + dag.nodes)))

@@ -1,0 +1,190 @@
+"""Gradients of the upper problem, min over a of outer(w*(a), a) with w*(a) = argmin over w of inner(w, a).
+
+Every one is a function ``(inner, outer, w, a, step) -> gradients with respect to a``, where
+    w      tuple of tensors, the lower variable (network weights), any shapes
+    a      tuple of tensors, the upper variable (architecture logits), any shapes
+    inner  (w, a) -> scalar training loss       outer  (w, a) -> scalar validation loss
+    step   how the lower problem moves from here: `SgdStep`
+They neither modify their arguments nor accumulate into ``.grad``; the losses must be deterministic functions of (w, a),
+their noise fixed. A variable that a loss does not use has gradient zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import OcheError
+from .registry import component, singleton
+
+Tensors = tuple[Tensor, ...]
+Loss = Callable[[Tensors, Tensors], Tensor]
+
+
+@dataclass(frozen=True)
+class SgdStep:
+    """One step of SGD with momentum and weight decay, as `torch.optim.SGD` takes it (without Nesterov or dampening)."""
+
+    lr: float  # xi of the papers
+    momentum: float = 0.0
+    decay: float = 0.0
+    buffers: Sequence[Tensor | None] | None = None  # momentum buffers before the step, in the order of w
+
+    def __call__(self, w: Tensors, gradients: Tensors) -> Tensors:
+        """w' = w − lr (momentum · buffer + gradient + decay · w); differentiable in w and gradients."""
+        buffers = self.buffers or [None] * len(w)
+        return tuple(
+            x - self.lr * (g + self.decay * x + (0 if b is None else self.momentum * b))
+            for x, g, b in zip(w, gradients, buffers, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class HyperGradient:
+    """Base of the functions of this file. ``one_level`` ones share the lower problem's loss and batch."""
+
+    one_level = False
+
+    def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
+        raise NotImplementedError
+
+
+def _fresh(tensors: Tensors) -> Tensors:
+    """The same values as new leaves of the graph, so that callers' tensors never collect anything."""
+    return tuple(t.detach().requires_grad_() for t in tensors)
+
+
+def _constant(tensors: Tensors) -> Tensors:
+    """The same values outside the graph: what is not differentiated need not be remembered for it."""
+    return tuple(t.detach() for t in tensors)
+
+
+def _grad(loss: Tensor, of: Tensors, create_graph: bool = False) -> Tensors:
+    return torch.autograd.grad(loss, of, create_graph=create_graph, allow_unused=True, materialize_grads=True)
+
+
+def _norm(v: Tensors) -> Tensor:
+    return torch.stack([t.norm() for t in v]).norm()
+
+
+@dataclass(frozen=True)
+class Joint(HyperGradient):
+    """One-level optimisation (seed §1.1; 1806.09055 §4): ∇_a inner(w, a); both variables descend the same loss."""
+
+    one_level = True
+
+    def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
+        del outer, step
+        a = _fresh(a)
+        return _grad(inner(_constant(w), a), a)
+
+
+@dataclass(frozen=True)
+class FirstOrder(HyperGradient):
+    """∇_a outer(w, a): the lower solution is taken not to depend on a (1806.09055 §2.3 with xi = 0)."""
+
+    def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
+        del inner, step
+        a = _fresh(a)
+        return _grad(outer(_constant(w), a), a)
+
+
+@component
+@dataclass(frozen=True)
+class FiniteDifference(HyperGradient):
+    """DARTS' second order (1806.09055 eq. 7–8): one look-ahead step, its mixed derivative by central differences.
+
+    With w' = step(w) and v = ∇_{w'} outer(w', a):
+        ∇_a outer(w', a) − lr · [∇_a inner(w + ε v, a) − ∇_a inner(w − ε v, a)] / 2ε,   ε = epsilon / ‖v‖.
+    """
+
+    epsilon: float = 0.01
+    """length of the step of the central difference in the space of weights"""
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise OcheError(f"epsilon={self.epsilon} gives no difference to take; use epsilon > 0, published: 0.01")
+
+    def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
+        w, a = _fresh(w), _fresh(a)
+        ahead = _fresh(step(w, _grad(inner(w, _constant(a)), w)))
+        direct, v = _split(_grad(outer(ahead, a), a + ahead), len(a))
+        norm = _norm(v)
+        if not norm > 0:  # the weights do not matter to the outer loss: nothing flows through them
+            return direct
+        eps = self.epsilon / norm
+        up, down = (
+            _grad(inner(tuple(x.detach() + sign * eps * d for x, d in zip(w, v, strict=True)), a), a)
+            for sign in (1, -1)
+        )
+        return tuple(g - step.lr * (p - m) / (2 * eps) for g, p, m in zip(direct, up, down, strict=True))
+
+
+def _split(tensors: Tensors, n: int) -> tuple[Tensors, Tensors]:
+    return tensors[:n], tensors[n:]
+
+
+@dataclass(frozen=True)
+class Exact(HyperGradient):
+    """The same look-ahead differentiated exactly: ∇_a outer(w'(w, a), a), its mixed derivative as a product with v."""
+
+    def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
+        w, a = _fresh(w), _fresh(a)
+        slope = _grad(inner(w, a), w, create_graph=True)
+        ahead = _fresh(step(w, slope))
+        direct, v = _split(_grad(outer(ahead, a), a + ahead), len(a))
+        mixed = _vjp(slope, a, v)
+        return tuple(g - step.lr * m for g, m in zip(direct, mixed, strict=True))
+
+
+def _vjp(values: Tensors, of: Tensors, v: Tensors, retain: bool = False) -> Tensors:
+    """Σ v · ∂values/∂of; zero where values do not depend on ``of`` (a loss linear in w, say)."""
+    pairs = [(s, d) for s, d in zip(values, v, strict=True) if s.requires_grad]
+    if not pairs:
+        return tuple(torch.zeros_like(t) for t in of)
+    outputs, cotangents = zip(*pairs, strict=True)
+    return torch.autograd.grad(
+        outputs, of, cotangents, allow_unused=True, materialize_grads=True, retain_graph=retain
+    )
+
+
+@component
+@dataclass(frozen=True)
+class Neumann(HyperGradient):
+    """Implicit gradient at a lower optimum, the inverse Hessian by its Neumann series (1911.02590; iDARTS 2106.10784 eq. 9).
+
+    With v = ∇_w outer(w, a) and H = ∇²_w inner(w, a):
+        ∇_a outer − ∇²_{a,w} inner · p,   p = scale · Σ_{k=0}^{terms} (I − scale · H)^k v  →  H⁻¹ v.
+    The series converges for 0 < scale < 2 / ‖H‖ with H positive definite. ``scale=None`` takes the step's lr. Weight decay
+    belongs to the lower problem: step.decay is added to H. Momentum plays no part at an optimum.
+    """
+
+    terms: int = 5
+    """products with the Hessian"""
+    scale: float | None = None
+    """size of the series' steps; the weights' learning rate by default"""
+
+    def __post_init__(self) -> None:
+        if self.terms < 0 or (self.scale is not None and not self.scale > 0):
+            raise OcheError(f"terms={self.terms}, scale={self.scale} make no series; use terms >= 0 and scale > 0")
+
+    def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
+        w, a = _fresh(w), _fresh(a)
+        direct, v = _split(_grad(outer(w, a), a + w), len(a))
+        slope = _grad(inner(w, a), w, create_graph=True)
+        scale = step.lr if self.scale is None else self.scale
+        term, total = v, v
+        for _ in range(self.terms):
+            curved = _vjp(slope, w, term, retain=True)
+            term = tuple(t - scale * (h + step.decay * t) for t, h in zip(term, curved, strict=True))
+            total = tuple(s + t for s, t in zip(total, term, strict=True))
+        mixed = _vjp(slope, a, tuple(scale * s for s in total))
+        return tuple(g - m for g, m in zip(direct, mixed, strict=True))
+
+
+joint = singleton("joint", Joint())
+first_order = singleton("first_order", FirstOrder())
+exact = singleton("exact", Exact())

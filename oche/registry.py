@@ -1,0 +1,28 @@
+"""Names for the values that configurations compose: relaxations, hypergradients, decisions, spaces."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=type)
+V = TypeVar("V")
+
+COMPONENTS: dict[str, Any] = {}  # name → a frozen dataclass, or the one value of a dataclass without fields
+
+
+def component(cls: T) -> T:
+    """Registers a frozen dataclass under its class name."""
+    _add(cls.__name__, cls)
+    return cls
+
+
+def singleton(name: str, value: V) -> V:
+    """Registers the one value of a dataclass that has no fields, under the lower-case name that code uses for it."""
+    _add(name, value)
+    return value
+
+
+def _add(name: str, value: Any) -> None:
+    if name in COMPONENTS and COMPONENTS[name] is not value:
+        raise ValueError(f"a component named {name!r} exists already; choose another name")
+    COMPONENTS[name] = value

@@ -1,0 +1,157 @@
+"""The final network: discrete cells stacked, trained from scratch (1806.09055 §3.1.2 and appendix A).
+
+Shapes: B images, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..arch import Genotype
+from ..errors import OcheError
+from .ops import FactorizedReduce, find, relu_conv_bn
+from .skeleton import CellPlan, Skeleton, Stem, Widen, describe
+
+
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Zeroes whole samples of x (B, C, H, W) with ``probability`` and scales the others by 1 / (1 − probability)."""
+    keep = 1.0 - probability
+    mask = torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)
+    return x * (mask / keep)
+
+
+class FinalCell(nn.Module):
+    """A discrete cell. Edges that carry an identity are exempt from drop path, as in the published code."""
+
+    def __init__(self, genotype: Genotype, plan: CellPlan) -> None:
+        super().__init__()
+        cell = genotype.cells[plan.kind]
+        self.cell = cell
+        first = FactorizedReduce if plan.previous_reduced else relu_conv_bn
+        self.preprocess0 = first(plan.c_prev_prev, plan.channels)
+        self.preprocess1 = relu_conv_bn(plan.c_prev, plan.channels)
+        self.ops = nn.ModuleList(
+            find(op).build(plan.channels, plan.stride if source < cell.inputs else 1, True)
+            for op, source, _ in cell.edges
+        )
+
+    def forward(self, s0: Tensor, s1: Tensor, drop: float) -> Tensor:
+        states = {0: self.preprocess0(s0), 1: self.preprocess1(s1)}
+        for node in self.cell.nodes:
+            total = None
+            for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
+                if target != node:
+                    continue
+                out = op(states[source])
+                if drop > 0 and self.training and not isinstance(op, nn.Identity):
+                    out = drop_path(out, drop)
+                total = out if total is None else total + out
+            assert total is not None  # every node of a Cell has an incoming edge
+            states[node] = total
+        return torch.cat([states[node] for node in self.cell.concat], 1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on a map of ``size``, for training only (1806.09055 appendix A.1; Inception's).
+
+    Average pooling to 2 × 2 with windows that reproduce the published 5 × 5 of stride 3 at 8 × 8 and of stride 2 at 7 × 7.
+    Deviation 1 from the published ImageNet form: the last BatchNorm, which it left out by a typo, is there.
+    """
+
+    def __init__(self, channels: int, classes: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        stride = [max(1, 3 * s // 8) for s in size]
+        kernel = [max(1, s - d) for s, d in zip(size, stride, strict=True)]
+        corner = tuple(min(s, 2) for s in size)  # a 1-pixel side has nothing to pool to 2
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            nn.AvgPool2d(tuple(kernel), tuple(stride)),
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, corner, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.classifier = nn.Linear(768, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+class FinalNetwork(nn.Module):
+    """Maps (B, in_channels, H, W) to logits (B, classes); in training with an auxiliary head to (logits, auxiliary logits).
+
+    ``drop_path`` is the probability in force; training raises it as it goes.
+    """
+
+    def __init__(self, genotype: Genotype, skeleton: Skeleton, auxiliary: bool = False, drop_path: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= drop_path < 1:
+            raise OcheError(f"drop_path={drop_path} is no probability below 1; use 0 <= drop_path < 1")
+        plans = skeleton.plan(lambda kind: len(_cell(genotype, kind).concat))
+        self.genotype, self.skeleton, self.drop_path = genotype, skeleton, drop_path
+        self.stem = skeleton.make_stem()
+        self.cells = nn.ModuleList(FinalCell(genotype, plan) for plan in plans)
+        width, self.auxiliary_after = len(_cell(genotype, plans[-1].kind).concat), 2 * skeleton.cells // 3
+        self.head = skeleton.make_head(width * plans[-1].channels, plans[-1].size)
+        self.auxiliary: AuxiliaryHead | None = None
+        if auxiliary:
+            at = plans[self.auxiliary_after]
+            self.auxiliary = AuxiliaryHead(
+                len(_cell(genotype, at.kind).concat) * at.channels, skeleton.classes, at.size
+            )
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        s0, s1 = self.stem(x)
+        extra = None
+        for i, cell in enumerate(self.cells):
+            s0, s1 = s1, cell(s0, s1, self.drop_path)
+            if i == self.auxiliary_after and self.auxiliary is not None and self.training:
+                extra = self.auxiliary(s1)
+        logits = self.head(s1)
+        return logits if extra is None else (logits, extra)
+
+    def describe(self) -> list[dict]:
+        """One row a part, for reports: {"name", "channels", "size"}."""
+        outputs = lambda kind: len(_cell(self.genotype, kind).concat)  # noqa: E731
+        return describe(self.skeleton, self.skeleton.plan(outputs), outputs)
+
+
+def _cell(genotype: Genotype, kind: str):
+    if kind not in genotype.cells:
+        raise OcheError(
+            f"the network has {kind!r} cells but the genotype has only {', '.join(map(repr, genotype.cells))}; "
+            "give one that has both, or set reductions"
+        )
+    return genotype.cells[kind]
+
+
+def build(
+    genotype: Genotype | str,
+    *,
+    classes: int,
+    channels: int = 36,
+    cells: int = 20,
+    auxiliary: bool = False,
+    drop_path: float = 0.0,
+    stem: Stem = "cifar",
+    in_channels: int = 3,
+    image: int | tuple[int, int] = 32,
+    reductions: tuple[int, ...] | None = None,
+    widen: Widen = "at",
+    head: tuple[int, ...] = (),
+) -> FinalNetwork:
+    """The final network of a genotype (a `Genotype`, its text, or a published name).
+
+    The defaults are DARTS' for CIFAR-10; its ImageNet form is ``channels=48, cells=14, classes=1000, stem="imagenet",
+    image=224``. ``image`` matters only to an auxiliary or an MLP head. Raises `OcheError` for an unknown operation or
+    impossible sizes.
+    """
+    from ..genotypes import resolve
+
+    size = (image, image) if isinstance(image, int) else tuple(image)
+    skeleton = Skeleton(channels, cells, classes, in_channels, size, stem, reductions, widen, head)
+    return FinalNetwork(resolve(genotype), skeleton, auxiliary, drop_path)
