@@ -1,0 +1,52 @@
+"""Images by one word or path: digits, CIFAR, your own folder. `load` reads them, `batches` and `prepare` feed them.
+
+Importing this package, `DATASETS` and `Augment` needs no torch; the rest is imported when first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .catalog import DATASETS, FORMS, Augment
+
+if TYPE_CHECKING:
+    from .augment import prepare
+    from .core import Dataset, Resident, Split
+    from .loader import batches, halves, steps_per_epoch
+    from .reading import load
+    from .stream import Streamed
+
+__all__ = [
+    "DATASETS",
+    "FORMS",
+    "Augment",
+    "Dataset",
+    "Resident",
+    "Split",
+    "Streamed",
+    "batches",
+    "halves",
+    "load",
+    "prepare",
+    "steps_per_epoch",
+]
+
+_HOME = {
+    "prepare": "augment",
+    "Dataset": "core",
+    "Resident": "core",
+    "Split": "core",
+    "Streamed": "stream",
+    "load": "reading",
+    "batches": "loader",
+    "halves": "loader",
+    "steps_per_epoch": "loader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

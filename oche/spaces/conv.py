@@ -227,7 +227,9 @@ def seed(**fields) -> ConvSpace:
     Deviations from its code, which differs there from the operations that its text cites: (1) skip connections of stride 2
     are FactorizedReduce; (2) average pooling does not count the padding; (3) every BatchNorm has eps 1e-5.
     """
-    fixed = dict(nodes=3, candidates=SEED, stem="none", widen="after", head=(2048, 1024, 256), affine=True, pool_norm=False)
+    fixed = dict(
+        nodes=3, candidates=SEED, stem="none", widen="after", head=(2048, 1024, 256), affine=True, pool_norm=False
+    )
     return ConvSpace(**{**fixed, **fields})
 
 

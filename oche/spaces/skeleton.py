@@ -147,7 +147,9 @@ class ImagenetStem(nn.Module):
 
 def describe(skeleton: Skeleton, plans: Sequence[CellPlan], outputs: Callable[[str], int]) -> list[dict]:
     """One row a part, for reports: {"name", "channels", "size"}."""
-    rows = [{"name": "stem", "channels": plans[0].c_prev, "size": list(skeleton.image)}] if skeleton.stem != "none" else []
+    rows = (
+        [{"name": "stem", "channels": plans[0].c_prev, "size": list(skeleton.image)}] if skeleton.stem != "none" else []
+    )
     if skeleton.stem == "imagenet":
         rows[0]["size"] = list(_halve(skeleton.image, 3))
     rows += [{"name": p.kind, "channels": outputs(p.kind) * p.channels, "size": list(p.size)} for p in plans]

@@ -1,0 +1,360 @@
+"""oche from Python: `search`, `train`, `resume`, and the `Run` they return. The command line calls the same functions."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from .arch import Genotype
+from .errors import OcheError
+
+Kind = Literal["search", "train"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read as needed."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Raises `OcheError` where there is no run."""
+        if not (Path(path) / "status.json").is_file():
+            raise OcheError(
+                f"{path} is no run directory: it has no status.json; give one that oche search or train made"
+            )
+        return cls(Path(path))
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    @property
+    def state(self) -> str:
+        """running, interrupted, failed or complete."""
+        return self._json("status.json")["state"]
+
+    @property
+    def kind(self) -> Kind:
+        return self._json("status.json")["kind"]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The results at the end; empty before."""
+        return self._json("summary.json")
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record an epoch, see docs/runs.md."""
+        from .run.rundir import read_metrics
+
+        return read_metrics(self.path)
+
+    @property
+    def genotype(self) -> Genotype:
+        """The cells found (of a search), or trained."""
+        file = self.path / "genotype.txt"
+        if not file.exists():
+            raise OcheError(f"{self.path} has no genotype yet; go on with: oche resume {self.path}")
+        return Genotype.parse(file.read_text())
+
+    @cached_property
+    def config(self):
+        """The `SearchConfig` or `TrainConfig` that made it."""
+        from .configs import SearchConfig, TrainConfig
+        from .run.config import load_yaml
+
+        load_plugins_of(self.path / "config.yaml")
+        return load_yaml(self.path / "config.yaml", {"search": SearchConfig, "train": TrainConfig}[self.kind]())
+
+
+def search(
+    data: str | Path = "digits",
+    *,
+    space=None,
+    method=None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = True,
+    **options,
+) -> Run:
+    """Searches for cells on ``data`` and returns the run.
+
+    ``space``: a `ConvSpace` (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
+    ``method``: a `Method` (default `oche.methods.darts()`). ``options``: further fields of `SearchConfig`, such as
+    ``seed=1`` or ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
+    """
+    from .configs import SearchConfig
+    from .run.log import Log
+    from .spaces import darts
+
+    parts: dict[str, Any] = {"space": space or darts()}
+    if method is not None:
+        parts["search"] = method
+    return run_search(
+        SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=Log(quiet=quiet)
+    )
+
+
+def train(
+    what: Run | Genotype | str | Path,
+    data: str | Path | None = None,
+    *,
+    recipe=None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = True,
+    **options,
+) -> Run:
+    """Trains a network from scratch and returns the run.
+
+    ``what``: a run (or its directory), a `Genotype`, its text, or a published name. ``data`` defaults to the run's own.
+    ``recipe``: a `Recipe` (default `oche.training.darts()`). ``options``: further fields of `TrainConfig`. Raises `OcheError`.
+    """
+    from .run.log import Log
+
+    config, default_out = plan_training(what, data, options | ({"train": recipe} if recipe is not None else {}))
+    return run_train(config, out=out or default_out, overwrite=overwrite, log=Log(quiet=quiet))
+
+
+def resume(path: str | Path, *, quiet: bool = True) -> Run:
+    """Goes on with an unfinished run, to the same result bit for bit on CPU as without the interruption."""
+    from .run.log import Log
+
+    run, log = Run.open(path), Log(quiet=quiet)
+    if run.state == "complete":
+        log.say(f"{path} is complete; nothing to resume")
+        return run
+    work = {"search": _search_in, "train": _train_in}[run.kind]
+    return _work(Path(path), run.config, log, work)
+
+
+def plan_training(what: Run | Genotype | str | Path, data: str | Path | None, options: dict[str, Any]):
+    """The `TrainConfig` for ``what`` and the directory its run goes to by default (None: the next free one)."""
+    from .configs import Common, TrainConfig
+    from .genotypes import resolve
+
+    if isinstance(what, str | Path) and Path(what).is_dir():
+        what = Run.open(what)
+    if not isinstance(what, Run):
+        genotype = resolve(what if isinstance(what, Genotype) else str(what))
+        return TrainConfig(**{"data": str(data or "digits"), "genotype": str(genotype), **options}), None
+    origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
+    own = data is None or str(data) == origin["data"]
+    if not own:
+        origin |= {"data": str(data), "limit": None, "size": None, "data_dir": None}
+    config = TrainConfig(**{**origin, "genotype": str(what.genotype), **options})
+    suffix = "" if own else f"-{_word(config.data)}"
+    return config, free(what.path / f"train{suffix}")
+
+
+def _word(data: str) -> str:
+    """A data set's name as part of a directory's name."""
+    return Path(data).stem.replace(":", "-")
+
+
+def free(path: Path) -> Path:
+    """``path``, or path-2, path-3 … where that exists."""
+    n, candidate = 1, path
+    while candidate.exists():
+        n, candidate = n + 1, path.with_name(f"{path.name}-{n + 1}")
+    return candidate
+
+
+def run_search(
+    config, *, out: str | Path | None, overwrite: bool, log, before: Callable[[], None] = lambda: None
+) -> Run:
+    """Starts a search in a new run directory. All that can be refused is refused before the directory is made.
+
+    ``before`` is called once the directory exists.
+    """
+    load_plugins(config.plugins)
+    data = load_data(config, log)
+    space = replace(config.space, classes=len(data.classes), in_channels=data.channels, image=data.image)
+    config = replace(config, space=space)
+    path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}")
+    return _start(path, config, "search", overwrite, log, _search_in, data, before)
+
+
+def run_train(config, *, out: str | Path | None, overwrite: bool, log) -> Run:
+    """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
+    from .genotypes import resolve
+
+    load_plugins(config.plugins)
+    genotype = resolve(config.genotype)
+    config = replace(config, genotype=str(genotype))
+    data = load_data(config, log)
+    config.train.augmentation(data)
+    config.train.network(genotype, data)
+    path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
+    return _start(path, config, "train", overwrite, log, _train_in, data)
+
+
+def load_data(config, log):
+    """The data set that ``config`` names."""
+    from .data import load
+
+    return load(
+        config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
+        seed=config.seed, progress=not log.quiet,
+    )  # fmt: skip
+
+
+def load_plugins(plugins: tuple[Path, ...]) -> None:
+    """Runs each file once a process; what they register stays."""
+    for plugin in plugins:
+        file = Path(plugin).resolve()
+        if file in _LOADED:
+            continue
+        if not file.is_file():
+            raise OcheError(f"plugin {plugin} does not exist; give the path of a Python file")
+        runpy.run_path(str(file))
+        _LOADED.add(file)
+
+
+_LOADED: set[Path] = set()
+
+
+def load_plugins_of(config_file: Path) -> None:
+    """Runs the plugins that a config.yaml names, which its other values may need."""
+    import yaml
+
+    tree = yaml.safe_load(config_file.read_text()) or {}
+    load_plugins(tuple(Path(p) for p in tree.get("plugins") or ()))
+
+
+def _start(
+    path: Path,
+    config,
+    kind: Kind,
+    overwrite: bool,
+    log,
+    work: Callable,
+    data,
+    before: Callable[[], None] = lambda: None,
+) -> Run:
+    from .run.config import dump_yaml
+    from .run.environment import environment
+    from .run.rundir import RunDir
+
+    with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
+        run.write_json("environment.json", environment(config.device))
+    before()
+    return _work(path, config, log, work, data)
+
+
+def _work(path: Path, config, log, work: Callable, data=None) -> Run:
+    """Does ``work`` in the run directory, whatever happens leaving a state that says so."""
+    from .loop import Interrupted
+    from .report import write_report
+    from .run.engine import Engine
+    from .run.log import Interrupt
+    from .run.rundir import RunDir
+    from .run.session import DirectorySession
+
+    with RunDir.open(path) as run, Interrupt() as interrupt:
+        run.set_state("running")
+        try:
+            data = data or load_data(config, log)
+            engine = Engine(config.device, config.threads)
+            summary = work(run, config, data, engine, DirectorySession(run, log, interrupt, config.checkpoint))
+        except Interrupted:
+            run.set_state("interrupted")
+            log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
+            raise
+        except BaseException as error:
+            run.set_state("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        run.write_json("summary.json", {**summary, "note": data.note, "data": config.data})
+        run.set_state("complete")
+    write_report(path)
+    return Run(path)
+
+
+def _search_in(run, config, data, engine, session) -> dict[str, Any]:
+    from .bilevel import Search
+    from .bilevel import search as loop
+    from .cost import flops, parameters
+    from .run.checkpoint import save_weights
+
+    def describe(task: Search) -> None:
+        image = engine.images(_blank(config.space.in_channels, config.space.image))
+        mixes = task.settled(0.0)
+        groups = {
+            name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": config.space.candidates}
+            for name, dag in task.groups.items()
+        }
+        run.write_json("space.json", {
+            "space": config.method, "parameters": parameters(task.net), "flops": flops(task.net, lambda: task.net(image, mixes)),
+            "image": config.space.image, "in_channels": config.space.in_channels, "classes": data.classes,
+            "groups": groups, "network": config.space.describe(),
+        })  # fmt: skip
+
+    task, clock = loop(
+        config.space, config.search, data, seed=config.seed, engine=engine, session=session, before=describe
+    )
+    genotype = task.genotype()
+    run.write_text("genotype.txt", str(genotype) + "\n")
+    logits = {f"logits.{name}": a.detach() for name, a in zip(task.groups, task.logits, strict=True)}
+    save_weights(run.path / "weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})
+    last = session.history[-1]
+    return {
+        "genotype": str(genotype), "val_acc": last.get("val_acc"), "train_acc": last.get("train_acc"),
+        "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+    }  # fmt: skip
+
+
+def _train_in(run, config, data, engine, session) -> dict[str, Any]:
+    from .cost import flops, parameters
+    from .run.checkpoint import save_weights
+    from .training import Training
+    from .training import train as loop
+
+    genotype = Genotype.parse(config.genotype)
+    run.write_text("genotype.txt", str(genotype) + "\n")
+    costs: dict[str, int] = {}
+
+    def describe(task: Training) -> None:
+        image = engine.images(_blank(data.channels, data.image))
+        costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
+        run.write_json("space.json", {
+            "space": config.recipe, **costs, "image": data.image, "in_channels": data.channels, "classes": data.classes,
+            "groups": {}, "network": task.net.describe(),
+        })  # fmt: skip
+
+    task, clock = loop(
+        genotype,
+        config.train,
+        data,
+        seed=config.seed,
+        engine=engine,
+        session=session,
+        title=run.path.name,
+        before=describe,
+    )
+    save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
+    last = session.history[-1]
+    return {
+        "genotype": str(genotype), "test_acc": last.get("test_acc"), "test_loss": last.get("test_loss"),
+        "train_acc": last.get("train_acc"), **costs, "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+    }  # fmt: skip
+
+
+def _blank(channels: int, image: tuple[int, int]):
+    import torch
+
+    return torch.zeros(1, channels, *image)
+
+
+def _step_ms(session) -> float | None:
+    """Median over epochs of the mean time of a step: one slow epoch does not count."""
+    from statistics import median
+
+    times = [r["timings"]["step_ms"] for r in session.history if "timings" in r]
+    return median(times) if times else None

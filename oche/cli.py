@@ -1,0 +1,66 @@
+"""The command line's front door: finds the command, turns mistakes into one line. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from . import __version__
+from .errors import OcheError, nearest
+
+COMMANDS = {
+    "demo": "the whole story on handwritten digits, in three minutes: toy, search, training, report",
+    "toy": "the bilevel toy problem: iterations and trajectories for several look-ahead steps",
+    "search": "find cells by gradient descent:  oche search --data cifar10 --method darts-2nd",
+    "train": "train a found or published network from scratch:  oche train runs/x",
+    "resume": "go on with an interrupted run:  oche resume runs/x",
+    "show": "draw a cell in the terminal and to a file:  oche show DARTS_V2",
+    "report": "write the report of a run anew:  oche report runs/x",
+    "list": "what there is: oche list methods|spaces|data|genotypes|operations|recipes",
+}
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return f"""oche {__version__}: differentiable architecture search
+
+usage: oche COMMAND [OPTIONS]
+
+{rows}
+
+Start with 'oche demo'. 'oche COMMAND --help' explains a command and its options.
+Your own images: 'oche search --data path/to/folder' with one folder of images per class."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0 done, 1 failed, 2 a mistake in what was asked, 130 interrupted."""
+    args = sys.argv[1:] if argv is None else argv
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if args[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        return _run(args[0], args[1:])
+    except OcheError as error:
+        print(f"oche: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _run(command: str, args: list[str]) -> int:
+    if command not in COMMANDS:
+        raise OcheError(f"unknown command {command!r}{nearest(command, [*COMMANDS])}; commands: {', '.join(COMMANDS)}")
+    run = getattr(import_module("oche.commands"), command.replace("list", "list_things"))
+    try:
+        return run(args) or 0
+    except Exception as error:
+        if type(error).__name__ == "Interrupted":
+            return 130
+        raise

@@ -1,0 +1,346 @@
+"""The commands of the command line. Each takes its arguments as a list and prints for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+import yaml
+
+from .api import Run, free, load_plugins, plan_training, run_search, run_train
+from .api import resume as resume_run
+from .configs import SearchConfig, TrainConfig
+from .errors import OcheError, nearest
+from .methods import METHODS
+from .run.config import parse
+from .run.log import Log
+from .spaces import SPACES
+from .training import RECIPES
+
+T = TypeVar("T")
+Path_ = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What a command is told beside its configuration."""
+
+    out: Path | None = None
+    """run directory; by default the next free one below runs/"""
+    overwrite: bool = False
+    """move an existing run of that name aside and start anew"""
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchArgs(Flags, SearchConfig):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArgs(Flags, TrainConfig):
+    random: int = 0
+    """train this many random cells of the run's space the same way, to compare"""
+
+
+def search(args: list[str]) -> int:
+    named, rest = _named(args, "method", "space")
+    method, space = named.get("method", "darts"), named.get("space", "darts")
+    default = SearchArgs(
+        method=method, search=_choose("method", method, METHODS).make(), space=_choose("space", space, SPACES)()
+    )
+    given = parse(
+        default, rest, prog="oche search",
+        description="Finds cells by gradient descent. Options follow the method: choose it with --method NAME (see oche list "
+        "methods), the space with --space NAME; --config FILE repeats a run or starts from its settings.",
+        epilog="examples:\n"
+        "  oche search                                          digits, DARTS first order\n"
+        "  oche search --data cifar10 --method darts-2nd --out runs/cifar\n"
+        "  oche search --data my/images --search.budget 30m --space.channels 8\n"
+        "  oche search --config runs/cifar/config.yaml --seed 1 --out runs/cifar-1",
+    )  # fmt: skip
+    log = Log(quiet=given.quiet)
+    run = run_search(_part(given, SearchConfig), out=given.out, overwrite=given.overwrite, log=log)
+    _say_found(run, log)
+    return 0
+
+
+def train(args: list[str]) -> int:
+    named, rest = _named(args, "recipe", "data")
+    what = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    if what is None and "--config" not in " ".join(rest) and not {"-h", "--help"} & set(rest):
+        raise OcheError("oche train needs a genotype: write oche train runs/x, oche train DARTS_V2, or --config FILE")
+    recipe = named.get("recipe", "darts")
+    options = {"recipe": recipe, "train": _choose("recipe", recipe, RECIPES)()}
+    config, out = plan_training(what or "DARTS_V2", named.get("data"), options)
+    given = parse(
+        TrainArgs(**{f.name: getattr(config, f.name) for f in fields(TrainConfig)}), rest,
+        prog="oche train WHAT",
+        description="Trains a network from scratch. WHAT is a run directory, a published name (oche list genotypes) or the text "
+        "of a genotype; --recipe NAME chooses size and schedule, --data another data set.",
+        epilog="examples:\n"
+        "  oche train runs/cifar                                published setting: 20 cells, 600 epochs\n"
+        "  oche train runs/digits-darts --recipe small --random 3\n"
+        "  oche train runs/cifar --data cifar100                transfer the cell\n"
+        "  oche train DARTS_V2 --data cifar10 --train.cutout 0 --train.drop-path 0.1",
+    )  # fmt: skip
+    log = Log(quiet=given.quiet)
+    config = _part(given, TrainConfig)
+    if given.random and out is None:
+        raise OcheError("--random needs a run directory to take the space from; write oche train runs/x --random 3")
+    run = run_train(config, out=given.out or out, overwrite=given.overwrite, log=log)
+    _say_trained(run, log)
+    if given.random:
+        _train_random(Run.open(str(what)), config, given.random, log)
+    return 0
+
+
+def _train_random(origin: Run, config: TrainConfig, count: int, log: Log) -> None:
+    from .report import write_report
+    from .seeds import generator
+
+    for i in range(1, count + 1):
+        cell = origin.config.space.random(generator(config.seed, "random cell", i))
+        done = run_train(
+            replace(config, genotype=str(cell)), out=free(origin.path / f"random-{i}"), overwrite=False, log=log
+        )
+        _say_trained(done, log)
+    log.say(f"report: {write_report(origin.path)}")
+
+
+@dataclass(frozen=True)
+class ResumeArgs:
+    run: Path_
+    """run directory"""
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+def resume(args: list[str]) -> int:
+    given = _simple(
+        ResumeArgs,
+        args,
+        "resume",
+        "Goes on with an interrupted or killed run, to the very same result.",
+        "oche resume runs/x",
+    )
+    log = Log(quiet=given.quiet)
+    if (given.run / "demo.json").exists():
+        from .demo import go_on
+
+        go_on(given.run, log)
+        return 0
+    run = resume_run(given.run, quiet=given.quiet)
+    (_say_found if run.kind == "search" else _say_trained)(run, log)
+    return 0
+
+
+@dataclass(frozen=True)
+class ReportArgs:
+    run: Path_
+    """run directory"""
+
+
+def report(args: list[str]) -> int:
+    from .report import write_report
+
+    given = _simple(
+        ReportArgs, args, "report", "Draws the pictures of a run and writes its report.html.", "oche report runs/x"
+    )
+    print(write_report(Run.open(given.run).path))
+    return 0
+
+
+@dataclass(frozen=True)
+class ToyArgs:
+    out: Path | None = None
+    """where the picture and the report go; by default the next free runs/toy"""
+    xi: tuple[float, ...] = (0.0, 0.3, 0.5, 0.7)
+    """look-ahead steps to try; 0 is first order"""
+    overwrite: bool = False
+    """move an existing run of that name aside"""
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+def toy(args: list[str]) -> int:
+    from .demo import toy_in
+
+    given = _simple(
+        ToyArgs, args, "toy",
+        "Solves min over a of L_val(w*(a), a) with L_train = (w - a)^2, L_val = a w - 2 a + 1, as the seed's Table 1 and Figure 2.",
+        "oche toy\n  oche toy --xi 0 0.5 1.0 --out runs/my-toy",
+    )  # fmt: skip
+    toy_in(given.out or free(Path("runs/toy")), Log(quiet=given.quiet), given.xi, given.overwrite)
+    return 0
+
+
+@dataclass(frozen=True)
+class DemoArgs:
+    out: Path | None = None
+    """run directory; by default the next free runs/demo"""
+    seed: int = 0
+    """every random number follows from it"""
+    overwrite: bool = False
+    """move an existing run of that name aside"""
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+def demo(args: list[str]) -> int:
+    from .demo import start
+
+    given = _simple(
+        DemoArgs, args, "demo",
+        "Toy problem, search on the 1,797 handwritten digits of scikit-learn, training of the found network beside three random "
+        "cells, report. No download; about three minutes on two cores.",
+        "oche demo\n  oche demo --seed 1 --out runs/demo-1",
+    )  # fmt: skip
+    start(given.out or free(Path("runs/demo")), given.seed, given.overwrite, Log(quiet=given.quiet))
+    return 0
+
+
+@dataclass(frozen=True)
+class ShowArgs:
+    what: Annotated[str, tyro.conf.Positional]
+    """published name, run directory, file with a genotype, or its text"""
+    out: Path = Path(".")
+    """folder for the drawings (SVG and PNG)"""
+
+
+def show(args: list[str]) -> int:
+    from .genotypes import resolve
+    from .report.cells import cell_png, cell_svg
+    from .report.terminal import genotype_text
+
+    given = _simple(
+        ShowArgs,
+        args,
+        "show",
+        "Draws the cells of a genotype in the terminal and to files.",
+        "oche show DARTS_V2\n  oche show runs/x --out pictures",
+    )
+    path = Path(given.what)
+    if len(given.what) < 1000 and path.is_dir():
+        genotype, name = Run.open(path).genotype, path.name
+    elif len(given.what) < 1000 and path.is_file():
+        genotype, name = resolve(path.read_text()), path.stem
+    else:
+        genotype = resolve(given.what)
+        name = given.what if given.what.isidentifier() else "genotype"
+    print(genotype_text(genotype))
+    print(genotype)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for kind, cell in genotype.cells.items():
+        file = given.out / f"{name}-{kind}.svg"
+        file.write_text(cell_svg(cell, f"{name}: {kind} cell"))
+        cell_png(cell, file.with_suffix(".png"), f"{name}: {kind} cell")
+        print(f"drawn: {file} and .png")
+    return 0
+
+
+def list_things(args: list[str]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .listing import TABLES
+
+    known = ", ".join(TABLES)
+    if args and args[0] in ("-h", "--help"):
+        print(f"usage: oche list [{known.replace(', ', '|')}] [--plugins FILE ...]\n\nexample:\n  oche list methods")
+        return 0
+    topics = [a for a in args if not a.startswith("-")]
+    if "--plugins" in args:
+        at = args.index("--plugins")
+        load_plugins(tuple(Path(p) for p in args[at + 1 :]))
+        topics = args[:at]
+    if len(topics) > 1 or (topics and topics[0] not in TABLES):
+        raise OcheError(f"oche list knows no {' '.join(topics)!r}{nearest(topics[0], [*TABLES])}; write one of {known}")
+    console = Console(soft_wrap=False)
+    for topic in topics or TABLES:
+        columns, rows = TABLES[topic]()
+        table = Table(*columns, title=topic, title_justify="left", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    return 0
+
+
+# --- shared -----------------------------------------------------------------------------------------------------------
+
+
+def _named(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
+    """Takes ``--name VALUE`` out of ``args`` for each of ``names``; a --config file answers where the command line does not.
+
+    These choose the defaults that all other options then change, so they are read first.
+    """
+    found: dict[str, str] = {}
+    rest: list[str] = []
+    items = iter(args)
+    for item in items:
+        flag, equals, value = item.partition("=")
+        if flag.removeprefix("--") in names and flag.startswith("--"):
+            value = value if equals else next(items, None)
+            if value is None:
+                raise OcheError(f"{flag} needs a value; write {flag} NAME")
+            found[flag[2:]] = value
+        else:
+            rest.append(item)
+    for name, value in _from_config(rest).items():
+        if name in names and isinstance(value, str):
+            found.setdefault(name, value)
+    return found, rest
+
+
+def _from_config(args: list[str]) -> dict[str, Any]:
+    """The top level of the --config file, if there is one; its plugins are run, since its values may need them."""
+    files = [
+        a.partition("=")[2] or b
+        for a, b in zip(args, [*args[1:], ""], strict=True)
+        if a.partition("=")[0] == "--config"
+    ]
+    if not files or not Path(files[0]).is_file():
+        return {}  # a missing file is reported where it is read
+    try:
+        tree = yaml.safe_load(Path(files[0]).read_text())
+    except yaml.YAMLError:
+        return {}  # likewise
+    return tree if isinstance(tree, dict) else {}
+
+
+def _choose(what: str, name: str, table: dict[str, T]) -> T:
+    if name not in table:
+        raise OcheError(f"unknown {what} {name!r}{nearest(name, [*table])}; known: {', '.join(table)}")
+    return table[name]
+
+
+def _part(args: Any, cls: Callable[..., T]) -> T:
+    """The configuration among a command's arguments."""
+    return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})  # pyright: ignore[reportArgumentType]
+
+
+def _simple(cls: type[T], args: list[str], command: str, description: str, example: str) -> T:
+    """Parses the arguments of a command without a configuration."""
+    return parse(cls, args, prog=f"oche {command}", description=description, epilog=f"examples:\n  {example}")
+
+
+def _percent(x: float | None) -> str:
+    return "unknown" if x is None else f"{100 * x:.2f} %"
+
+
+def _say_found(run: Run, log: Log) -> None:
+    log.say(f"found: {run.genotype}")
+    log.say(f"report: {run.path / 'report.html'}\nnext: oche train {run.path}")
+
+
+def _say_trained(run: Run, log: Log) -> None:
+    summary = run.summary
+    log.say(
+        f"{run.path}: test accuracy {_percent(summary.get('test_acc'))}, {summary['parameters']:,} weights"
+        + (f" ({summary['note']})" if summary.get("note") else "")
+    )
+    log.say(f"report: {run.path / 'report.html'}")

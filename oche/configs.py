@@ -1,0 +1,64 @@
+"""What a run is told: complete, typed, written to its config.yaml, and enough to repeat it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .bilevel import Method
+from .errors import OcheError
+from .spaces.conv import ConvSpace
+from .training import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What searching and training have in common."""
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, cifar100, svhn; a folder of class folders; a .parquet or .npz file; hf:owner/name"""
+    data_dir: Path | None = None
+    """folder with archives downloaded by hand, used instead of the network"""
+    holdout: float = 0.2
+    """share of the images that becomes the test part of data that come without one"""
+    limit: int | None = None
+    """use only this many training images, drawn evenly over the classes"""
+    size: int | None = None
+    """side to which images of a folder are brought"""
+    seed: int = 0
+    """every random number of the run follows from it"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    threads: int = 0
+    """CPU threads; 0: torch's own choice"""
+    checkpoint: float = 60.0
+    """seconds between checkpoints"""
+    plugins: tuple[Path, ...] = ()
+    """Python files to run first, for operations of your own"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise OcheError(f"holdout={self.holdout} leaves nothing to train on; use 0 <= holdout < 1")
+        if self.checkpoint < 0 or self.threads < 0:
+            raise OcheError(f"checkpoint={self.checkpoint}, threads={self.threads} are negative; use values >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Common):
+    """A search."""
+
+    method: str = "darts"
+    """name of the method that `search` started from (see `oche list methods`)"""
+    space: ConvSpace = field(default_factory=ConvSpace)
+    search: Method = field(default_factory=Method)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Common):
+    """A training of a found or published network."""
+
+    genotype: str = ""
+    """what to train: a published name or the text of a genotype"""
+    recipe: str = "darts"
+    """name of the recipe that `train` started from: darts, seed, small"""
+    train: Recipe = field(default_factory=Recipe)

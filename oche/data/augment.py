@@ -1,0 +1,81 @@
+"""From uint8 images to normalised floats, and the random changes on the way: whole batches, on the images' device.
+
+B images of C channels, H × W pixels, p = padding, L = cutout side. Each function has one draw per image and no loop over
+images. Draws come from the generator's own device, so that a CPU generator gives a GPU run the CPU run's crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .catalog import Augment
+
+
+def prepare(
+    x: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Augment | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Normalised float32 (B, C, H, W) in channels_last memory format, from uint8 (B, C, H, W).
+
+    Crop and flip come first (so padding is black), then (x / 255 − mean) / std with ``mean`` and ``std`` (C,) in [0, 1]
+    units, then cutout. ``augment=None`` only normalises. ``generator=None`` draws from torch's global one.
+    """
+    if augment is not None and (augment.pad or augment.flip):
+        x = crop_and_flip(x, augment.pad, augment.flip, generator)
+    shift, scale = _affine(tuple(mean), tuple(std), x.device)
+    z = torch.addcmul(shift, x.to(torch.float32, memory_format=torch.channels_last), scale)
+    if augment is not None and augment.cutout:
+        z = cutout(z, augment.cutout, generator)
+    return z.contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=64)
+def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    m, s = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
+    return (-m / s).float().to(device), (1 / (255 * s)).float().to(device)
+
+
+def crop_and_flip(x: Tensor, pad: int, flip: bool, generator: torch.Generator | None) -> Tensor:
+    """Each image moved by up to ``pad`` pixels each way, zeros moving in, and (``flip``) mirrored with probability 1/2.
+
+    x and the result (B, C, H, W), any dtype; the result is in channels_last memory format. One gather: output pixel
+    (i, j) of an image is pixel (i + dy, j + dx) of it padded, or (i + dy, W − 1 − j + dx) where it is mirrored.
+    """
+    b, _, h, w = x.shape
+    rows, cols = (torch.arange(n, device=x.device).expand(b, n) for n in (h, w))
+    if flip:
+        cols = torch.where(_draw(2, x, generator).bool(), w - 1 - cols, cols)
+    if pad:
+        x = F.pad(x, (pad, pad, pad, pad))
+        rows = rows + _draw(2 * pad + 1, x, generator)
+        cols = cols + _draw(2 * pad + 1, x, generator)
+    which = torch.arange(b, device=x.device).view(b, 1, 1)
+    return x.permute(0, 2, 3, 1)[which, rows.unsqueeze(2), cols.unsqueeze(1)].permute(0, 3, 1, 2)
+
+
+def cutout(z: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
+    """A square of zeros in each image, its centre uniform over the pixels, cut off at the borders (1708.04552, §3.2).
+
+    As in the authors' code the square spans [centre − L // 2, centre + L // 2), so an odd L acts as L − 1. z (B, C, H, W).
+    """
+    h, w = z.shape[2:]
+    inside = []
+    for n in (h, w):
+        away = torch.arange(n, device=z.device) - _draw(n, z, generator)  # (B, n)
+        inside.append((away >= -(side // 2)) & (away < side // 2))
+    return z.masked_fill((inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1), 0.0)
+
+
+def _draw(below: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """(B, 1) integers in [0, below), on ``like``'s device."""
+    device = like.device if generator is None else generator.device
+    drawn = torch.randint(below, (len(like), 1), generator=generator, device=device)
+    return drawn.to(like.device, non_blocking=True)

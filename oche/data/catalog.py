@@ -1,0 +1,61 @@
+"""What is known about data without reading any: names, forms, and the augmentation that suits each. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import OcheError
+
+SMALLEST = 8  # pixels a side: what the networks' two reductions need
+
+DATASETS: dict[str, str] = {
+    "digits": "1,797 handwritten digits, 8x8 grey, that ship with scikit-learn: no download",
+    "mnist": "70,000 handwritten digits, 28x28 grey (12 MB download)",
+    "fashion-mnist": "70,000 pictures of clothes, 28x28 grey, 10 classes (31 MB download)",
+    "cifar10": "60,000 photographs, 32x32 colour, 10 classes (170 MB download)",
+    "cifar100": "60,000 photographs, 32x32 colour, 100 classes (169 MB download)",
+    "svhn": "99,289 house numbers, 32x32 colour, 10 digits (246 MB download)",
+}
+
+FORMS: dict[str, str] = {
+    "a folder": "class folders of images, or train/ and test/ (or val/) that hold them",
+    "a .parquet file": "columns image (encoded bytes), label, and split where there is one",
+    "an .npz file": "arrays x, y, or x_train, y_train, x_test, y_test",
+    "hf:owner/name[:config]": "an image set on the Hugging Face hub (pip install 'oche[hub]')",
+}
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes made to each training image on its own, in batches on the device; see `oche.data.prepare`."""
+
+    pad: int = 4
+    """random crop after zero padding by this many pixels a side (black, before normalisation); 0: off"""
+    flip: bool = True
+    """mirror left to right with probability 1/2"""
+    cutout: int = 0
+    """side in pixels of a square set to zero (after normalisation), its centre uniform over the image; 0: off"""
+
+    def __post_init__(self) -> None:
+        if self.pad < 0 or self.cutout < 0:
+            raise OcheError(f"pad={self.pad}, cutout={self.cutout} are no lengths; use 0 (off) or more pixels")
+
+
+# Digits and numbers are not mirrored: a mirrored 2 is no digit. The rest follows from the image side, see `suited`.
+_AUGMENT = {
+    "digits": Augment(pad=1, flip=False),
+    "mnist": Augment(pad=2, flip=False),
+    "fashion-mnist": Augment(pad=2),
+    "cifar10": Augment(),
+    "cifar100": Augment(),
+    "svhn": Augment(flip=False),
+}
+_SIDE = {"digits": 8, "mnist": 28, "fashion-mnist": 28}
+
+
+def suited(name: str, image: tuple[int, int]) -> Augment:
+    """The crop and flip that suit a set: a named set's own, scaled to ``image`` (H, W), else pad an eighth, and flip."""
+    if name not in _AUGMENT:
+        return Augment(pad=min(image) // 8)
+    known = _AUGMENT[name]
+    return Augment(pad=max(1, known.pad * min(image) // _SIDE.get(name, 32)), flip=known.flip)

@@ -1,0 +1,57 @@
+"""Batches in an order that depends on (seed, epoch) alone, and halves of a split for a bilevel search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..errors import OcheError
+from ..seeds import generator
+from .augment import prepare as prepare
+from .core import Split
+
+
+def batches(
+    split: Split,
+    batch: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    shuffle: bool = True,
+    drop_last: bool = True,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of (images uint8 (B, C, H, W), labels int64 (B,)) on the split's device.
+
+    The order is a pure function of (``seed``, ``epoch``); ``shuffle=False`` keeps the split's own. ``start`` skips that
+    many batches without reading them. ``drop_last`` leaves the incomplete last batch out, unless it is the only one.
+    """
+    if batch < 1 or start < 0:
+        raise OcheError(f"batch={batch}, start={start} make no batches; use batch >= 1 and start >= 0")
+    n = len(split)
+    order = torch.randperm(n, generator=generator(seed, "order", epoch)) if shuffle else torch.arange(n)
+    if drop_last:
+        order = order[: steps_per_epoch(n, batch) * batch]
+    if start * batch < len(order):
+        yield from split.walk(order[start * batch :], batch)
+
+
+def steps_per_epoch(n: int, batch: int) -> int:
+    """Batches in an epoch of ``n`` images: ⌊n / batch⌋, at least 1.
+
+    The incomplete last batch is dropped; the order changes every epoch, so no image is lost for good. Fewer images than
+    ``batch`` make one batch of all of them.
+    """
+    return max(1, n // batch)
+
+
+def halves(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Two disjoint random parts that make up ``split``, the first with ``fraction`` of it (rounded); they share its images."""
+    n = len(split)
+    first = round(fraction * n)
+    if not 0 < first < n:
+        raise OcheError(f"fraction={fraction} of {n} images leaves one part empty; use a fraction between {1 / n:.3g} and 1")
+    order = torch.randperm(n, generator=generator(seed, "halves"))
+    return split.subset(order[:first].sort().values), split.subset(order[first:].sort().values)

@@ -1,0 +1,53 @@
+"""The tables of ``oche list``: topic → (column titles, rows of text)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+Table = tuple[tuple[str, ...], Iterable[tuple[str, ...]]]
+
+
+def methods() -> Table:
+    from .methods import METHODS
+
+    return ("name", "paper", "year", "what differs"), [(n, e.paper, str(e.year), e.differs) for n, e in METHODS.items()]
+
+
+def spaces() -> Table:
+    from .spaces import SPACES
+
+    return ("name", "what it is"), [(n, (make.__doc__ or "").split(".")[0].split(";")[0]) for n, make in SPACES.items()]
+
+
+def data() -> Table:
+    from .data import DATASETS
+
+    return ("name", "what it is"), list(DATASETS.items())
+
+
+def genotypes() -> Table:
+    from .genotypes import GENOTYPES
+
+    return ("name", "paper", "year", "source"), [(n, g.paper, str(g.year), g.source) for n, g in GENOTYPES.items()]
+
+
+def operations() -> Table:
+    from .spaces import OPERATIONS
+
+    return ("name", "what it does"), [(n, op.summary) for n, op in OPERATIONS.items()]
+
+
+def recipes() -> Table:
+    from .training import RECIPES
+
+    return ("name", "what it is"), [(n, (make.__doc__ or "").split(". ")[0]) for n, make in RECIPES.items()]
+
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "methods": methods,
+    "spaces": spaces,
+    "data": data,
+    "genotypes": genotypes,
+    "operations": operations,
+    "recipes": recipes,
+}

@@ -1,0 +1,242 @@
+"""What every training loop needs: a budget with its clock, meters, and the drive through epochs, saves and interruptions.
+
+A loop never asks the device for a number while a step is under way; meters add up there and are read once an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import OcheError
+
+Record = dict[str, Any]
+
+
+def seconds(text: str) -> float:
+    """Length of a budget such as "90s", "10m", "1h30m", "1.5h", in seconds."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+    total = sum(float(n) * units[u] for n, u in parts)
+    if "".join(n + u for n, u in parts) != text.strip().lower() or total <= 0:
+        raise OcheError(f"budget {text!r} is no length of time; write 90s, 10m or 1h30m")
+    return total
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to go on: ``seconds`` if given, else ``steps`` if given, else ``epochs``."""
+
+    epochs: int
+    steps: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, epochs: int, steps: int | None, budget: str | None) -> Budget:
+        """Checked: impossible or contradictory lengths raise `OcheError`."""
+        if epochs < 1 or (steps is not None and steps < 1):
+            raise OcheError(f"epochs={epochs}, steps={steps} leave nothing to do; use at least 1")
+        if steps is not None and budget is not None:
+            raise OcheError(f"steps={steps} and budget={budget!r} contradict each other; give one of them")
+        return cls(epochs, steps, None if budget is None else seconds(budget))
+
+
+@dataclass
+class Clock:
+    """Where a loop stands. Everything scheduled is a function of ``progress``, which runs from 0 to 1 whatever the budget."""
+
+    budget: Budget
+    step: int = 0
+    epoch: int = 0  # epochs finished
+    position: int = 0  # steps done in the current epoch
+    elapsed: float = 0.0  # seconds of work, over all resumptions
+
+    def progress(self, per_epoch: int) -> float:
+        if self.budget.seconds is not None:
+            return min(1.0, self.elapsed / self.budget.seconds)
+        if self.budget.steps is not None:
+            return min(1.0, self.step / self.budget.steps)
+        return min(1.0, (self.epoch + self.position / per_epoch) / self.budget.epochs)
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """Half a cosine from ``start`` at progress 0 to ``end`` at 1 (1608.03983).
+
+    Deviation 1 from the published code: it moves every step, not every epoch.
+    """
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Meter:
+    """Sums of loss and right answers, kept on the device: state is (loss · n, right, n) as one float64 tensor."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
+
+    def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        """logits (B, classes), labels (B,), loss: mean over the batch."""
+        right = (logits.argmax(1) == labels).sum()
+        n = torch.full((), len(labels), device=self.sums.device)
+        self.sums += torch.stack([loss.detach().double() * len(labels), right.double(), n.double()])
+
+    def means(self) -> tuple[float | None, float | None]:
+        """(mean loss, accuracy); None before the first batch. Waits for the device."""
+        loss, right, n = self.sums.tolist()
+        return (loss / n, right / n) if n else (None, None)
+
+
+class Diverged(OcheError):
+    """The loss is no longer a number."""
+
+
+class Interrupted(Exception):
+    """The user asked to stop; everything is saved."""
+
+
+class Progress(Protocol):
+    """What a session shows while a loop runs."""
+
+    def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None:
+        del done, fields
+
+
+class Session:
+    """Where a loop's records and checkpoints go. This one keeps records in memory and nothing else; see `oche.run.session`."""
+
+    def __init__(self) -> None:
+        self.history: list[Record] = []
+
+    def restore(self) -> dict[str, Any] | None:
+        """The state to go on from, or None at the beginning."""
+        return None
+
+    def record(self, record: Record) -> None:
+        """Takes one line of metrics."""
+        self.history.append(record)
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return False
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Keeps ``state`` so that `restore` finds it."""
+
+    def stopping(self) -> bool:
+        """Whether the user asked to stop."""
+        return False
+
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
+        return nullcontext(Silent())
+
+
+class Task(Protocol):
+    """One loop's body. ``state`` must hold all that the following steps depend on, besides the seed.
+
+    ``begin`` opens the data of an epoch, ``step`` does one step, ``report`` adds to the record of an epoch that ended,
+    ``initial`` makes a record of the state before the first step, if that is worth one.
+    """
+
+    title: str
+    meters: dict[str, Meter]
+
+    def per_epoch(self) -> int: ...
+    def begin(self, epoch: int, position: int) -> None: ...
+    def step(self, step: int, progress: float) -> None: ...
+    def initial(self) -> Record | None: ...
+    def report(self, progress: float) -> Record: ...
+    def state(self) -> dict[str, Any]: ...
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
+def drive(task: Task, budget: Budget, session: Session) -> Clock:
+    """Runs ``task`` to the end of its budget, from wherever ``session`` left it.
+
+    Raises `Interrupted` after the step under way when the user asks to stop, `Diverged` when a loss is not finite.
+    """
+    clock = _restore(task, budget, session)
+    if clock.step == 0 and (before := task.initial()) is not None:
+        session.record({"epoch": 0, "step": 0, "progress": 0.0, **before})
+    with session.progress(task.title) as bar:
+        while clock.progress(task.per_epoch()) < 1:
+            _epoch(task, clock, session, bar)
+    _save(task, clock, session)
+    return clock
+
+
+def _restore(task: Task, budget: Budget, session: Session) -> Clock:
+    if (state := session.restore()) is None:
+        return Clock(budget)
+    task.load(state["task"])
+    for name, sums in state["meters"].items():
+        task.meters[name].sums.copy_(sums)
+    return Clock(budget, **state["clock"])
+
+
+def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
+    """One epoch, or what is left of it."""
+    per_epoch = task.per_epoch()
+    began, worked = time.perf_counter(), clock.elapsed
+    first = clock.step
+    task.begin(clock.epoch, clock.position)
+    while clock.position < per_epoch and (progress := clock.progress(per_epoch)) < 1:
+        task.step(clock.step, progress)
+        clock.step += 1
+        clock.position += 1
+        clock.elapsed = worked + time.perf_counter() - began
+        bar.update(clock.progress(per_epoch), lambda: _fields(task, clock))
+        if session.due() or session.stopping():
+            _save(task, clock, session)
+            if session.stopping():
+                raise Interrupted
+    per_step = (clock.elapsed - worked) / max(1, clock.step - first)
+    _close_epoch(task, clock, session, per_step)
+
+
+def _close_epoch(task: Task, clock: Clock, session: Session, per_step: float) -> None:
+    numbers = _read(task, clock)
+    progress = clock.progress(task.per_epoch())
+    timings = {"seconds": round(clock.elapsed, 3), "step_ms": round(1000 * per_step, 3)}
+    head = {"epoch": clock.epoch + 1, "step": clock.step, "progress": progress}
+    session.record({**head, **numbers, **task.report(progress), "timings": timings})
+    clock.epoch, clock.position = clock.epoch + 1, 0
+    for meter in task.meters.values():
+        meter.sums.zero_()
+
+
+def _fields(task: Task, clock: Clock) -> dict[str, Any]:
+    return {"epoch": clock.epoch + 1, **_read(task, clock)}
+
+
+def _read(task: Task, clock: Clock) -> dict[str, float | None]:
+    """Means of all meters. Raises `Diverged` for a loss that is no number."""
+    numbers: dict[str, float | None] = {}
+    for name, meter in task.meters.items():
+        loss, accuracy = meter.means()
+        if loss is not None and not math.isfinite(loss):
+            raise Diverged(
+                f"the {name} loss became {loss} at or before step {clock.step} (epoch {clock.epoch + 1}); the last checkpoint "
+                "is kept; try a smaller learning rate or gradient clipping (--search.w.lr, --train.w.lr, .w.clip)"
+            )
+        numbers |= {f"{name}_loss": loss, f"{name}_acc": accuracy}
+    return numbers
+
+
+def _save(task: Task, clock: Clock, session: Session) -> None:
+    _read(task, clock)  # a state that has diverged is not worth keeping
+    position = {k: getattr(clock, k) for k in ("step", "epoch", "position", "elapsed")}
+    meters = {name: meter.sums for name, meter in task.meters.items()}
+    session.save(clock.step, {"task": task.state(), "clock": position, "meters": meters})

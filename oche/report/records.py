@@ -1,0 +1,302 @@
+"""What a run directory holds, read with patience: runs are looked at while they are written, and after they were killed.
+
+Whatever is absent or damaged becomes a line of ``problems`` in plain words; nothing here raises for the contents.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..arch import Genotype
+from ..errors import OcheError
+
+KNOWN = ("config.yaml", "status.json", "space.json", "metrics.jsonl", "summary.json", "genotype.txt", "toy.json")
+_NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The mixture weights of one cell type over epochs. ``history`` holds (epoch, weights (E, O))."""
+
+    name: str
+    edges: tuple[tuple[int, int], ...]
+    candidates: tuple[str, ...]
+    inputs: int
+    history: tuple[tuple[int, list[list[float]]], ...]
+    scaled: bool  # weights are multiplied by the edge's own weight, as decisions rank them
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory. ``summary``, ``space`` and ``status`` are {} where absent; NaN has become None."""
+
+    path: Path
+    kind: str
+    state: str
+    status: dict[str, Any]
+    config: str
+    environment: dict[str, Any]
+    genotype: Genotype | None
+    genotype_text: str
+    space: dict[str, Any]
+    records: tuple[dict[str, Any], ...]
+    summary: dict[str, Any]
+    toy: dict[str, Any] | None
+    problems: tuple[str, ...]
+    groups: tuple[Group, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def figure(self, key: str) -> float | None:
+        """A number of the summary, or of space.json, or of the last record that has it (time per step, losses …)."""
+        for source in (self.summary, self.space):
+            if (value := number(source.get(key))) is not None:
+                return value
+        for record in reversed(self.records):
+            for source in (record, record.get("timings", {})):
+                if (value := number(source.get(key))) is not None:
+                    return value
+        return None
+
+
+def number(value: object) -> float | None:
+    """``value`` as a finite float, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def read_run(path: Path) -> Run:
+    """Reads the run directory at ``path``; raises `OcheError` only where there is none."""
+    if not path.is_dir():
+        raise OcheError(f"no run directory at {path}; give one that `oche search`, `oche train` or `oche toy` made")
+    if not any((path / name).exists() for name in (*KNOWN, "toy/toy.json")):
+        raise OcheError(f"{path} is not a run directory: it has none of {', '.join(KNOWN)}")
+    problems: list[str] = []
+    status, space = _json(path, "status.json", problems), _json(path, "space.json", problems)
+    summary = _json(path, "summary.json", problems)
+    toy = _toy(path, problems)
+    records = _records(path / "metrics.jsonl", problems)
+    kind = _kind(status, summary, records, toy)
+    text, genotype = _genotype(path, summary, records, problems)
+    config = _text(path / "config.yaml") or ""
+    if kind != "toy":
+        _missing(path, kind, config, records, summary, status, problems)
+    return Run(
+        path=path,
+        kind=kind,
+        state=str(status.get("state") or "unknown"),
+        status=status,
+        config=config,
+        environment=_json(path, "environment.json", problems),
+        genotype=genotype,
+        genotype_text=text,
+        space=space,
+        records=records,
+        summary=summary,
+        toy=toy,
+        problems=tuple(problems),
+        groups=_groups(space, records),
+    )
+
+
+def nested(run: Run) -> tuple[list[Run], list[Run]]:
+    """(trainings of the found cell, trainings of random cells) that lie inside ``run``, a training itself included."""
+    own = [run] if run.kind == "train" else []
+    random: list[tuple[int, Run]] = []
+    for child in sorted(p for p in run.path.iterdir() if p.is_dir() and p.name not in ("toy", "pictures")):
+        if not any((child / name).exists() for name in KNOWN):
+            continue
+        inner = read_run(child)
+        if match := re.fullmatch(r"random-(\d+)", child.name):
+            random.append((int(match[1]), inner))
+        elif inner.kind == "train":
+            own.append(inner)
+    return own, [inner for _, inner in sorted(random, key=lambda pair: pair[0])]
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _clean(inner) for key, inner in value.items()}
+    return [_clean(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _json(path: Path, name: str, problems: list[str]) -> dict[str, Any]:
+    text = _text(path / name)
+    if text is None:
+        return {}
+    try:
+        value = _clean(json.loads(text))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        problems.append(f"{name} cannot be read as JSON; what it holds is left out.")
+        return {}
+    return value
+
+
+def _records(path: Path, problems: list[str]) -> tuple[dict[str, Any], ...]:
+    """Records by rising epoch; of an epoch written twice (before and after a resume) the later one counts."""
+    found: dict[int, dict[str, Any]] = {}
+    torn = 0
+    for line in (_text(path) or "").splitlines():
+        if not line.strip():
+            continue
+        try:
+            raw = _clean(json.loads(line))
+        except (ValueError, RecursionError):
+            raw = None
+        if isinstance(raw, dict) and (epoch := number(raw.get("epoch"))) is not None:
+            found[int(epoch)] = _record(raw, int(epoch))
+        else:
+            torn += 1
+    if torn:
+        lines = "one line" if torn == 1 else f"{torn} lines"
+        problems.append(f"metrics.jsonl: {lines} could not be read and were skipped (a run killed while writing leaves one).")
+    return tuple(found[epoch] for epoch in sorted(found))
+
+
+def _record(raw: dict[str, Any], epoch: int) -> dict[str, Any]:
+    record: dict[str, Any] = {"epoch": epoch} | {key: number(raw.get(key)) for key in _NUMBERS}
+    for key in ("entropy", "skip_share", "timings"):
+        inner = raw.get(key)
+        known = {str(k): number(v) for k, v in inner.items()} if isinstance(inner, dict) else {}
+        record[key] = {k: v for k, v in known.items() if v is not None}
+    record["arch"] = raw["arch"] if isinstance(raw.get("arch"), dict) else {}
+    record["genotype"] = raw["genotype"] if isinstance(raw.get("genotype"), str) else ""
+    return record
+
+
+def _genotype(
+    path: Path, summary: dict[str, Any], records: tuple[dict[str, Any], ...], problems: list[str]
+) -> tuple[str, Genotype | None]:
+    last = next((r["genotype"] for r in reversed(records) if r["genotype"]), "")
+    text = (_text(path / "genotype.txt") or str(summary.get("genotype") or "") or last).strip()
+    if not text:
+        return "", None
+    if genotype := parse(text):
+        return text, genotype
+    problems.append("genotype.txt is not a genotype; its cells cannot be drawn.")
+    return text, None
+
+
+def parse(text: str) -> Genotype | None:
+    """The genotype that ``text`` writes, or None."""
+    try:
+        return Genotype.parse(text)
+    except OcheError:
+        return None
+
+
+def _toy(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    folder = path if (path / "toy.json").exists() else path / "toy"
+    toy = _json(folder, "toy.json", problems)
+    if not toy:
+        return None
+    try:
+        runs = [r for r in toy["runs"] if isinstance(r, dict) and number(r.get("xi")) is not None]
+        for r in runs:
+            r["trajectory"] = [(float(a), float(w)) for a, w in r.get("trajectory") or []]
+        for key in ("optimum", "start"):
+            a, w = toy.get(key) or ((1, 1) if key == "optimum" else (2, -2))
+            toy[key] = (float(a), float(w))
+    except (KeyError, TypeError, ValueError):
+        problems.append("toy.json does not hold trajectories; the toy experiment is left out.")
+        return None
+    return toy | {"runs": runs} if runs else None
+
+
+def _kind(status: dict, summary: dict, records: tuple[dict[str, Any], ...], toy: dict | None) -> str:
+    if status.get("kind") in ("search", "train", "toy", "demo"):
+        return status["kind"]
+    if "test_acc" in summary or any(r["test_acc"] is not None for r in records):
+        return "train"
+    return "toy" if toy and not records and not summary else "search"
+
+
+def _missing(path: Path, kind: str, config: str, records: tuple, summary: dict, status: dict, problems: list[str]) -> None:
+    if not status:
+        problems.append("status.json is missing: whether the run is still going is not known.")
+    if not config:
+        problems.append("config.yaml is missing: the settings of this run are not known.")
+    if not (path / "space.json").exists():
+        problems.append("space.json is missing: sizes, parameters and the names of edges and operations are not known.")
+    if not any(r["epoch"] > 0 for r in records):
+        problems.append("No epoch has been recorded yet, so there are no curves.")
+    if not summary and status.get("state") == "complete":
+        problems.append("summary.json is missing although the run is complete: final numbers are taken from the last epoch.")
+    if kind == "search" and not any(r["arch"] for r in records):
+        problems.append("No architecture weights have been recorded yet, so there is no heat map.")
+
+
+def _groups(space: dict[str, Any], records: tuple[dict[str, Any], ...]) -> tuple[Group, ...]:
+    """Cell types with the weights recorded for them; records of another shape (an earlier stage) are left out."""
+    names = dict.fromkeys(str(name) for r in records for name in r["arch"])
+    described = space.get("groups") if isinstance(space.get("groups"), dict) else {}
+    groups = []
+    for name in names:
+        history, scaled = [], False
+        for record in records:
+            weights, by_edge = _weights(record["arch"].get(name))
+            if weights:
+                history.append((record["epoch"], weights))
+                scaled |= by_edge
+        if history:
+            groups.append(_group(name, described.get(name), history, scaled))
+    return tuple(groups)
+
+
+def _group(name: str, described: Any, history: list[tuple[int, list[list[float]]]], scaled: bool) -> Group:
+    described = described if isinstance(described, dict) else {}
+    shape = (len(history[-1][1]), len(history[-1][1][0]))
+    try:
+        edges = tuple((int(i), int(j)) for i, j in described["edges"])
+    except (KeyError, TypeError, ValueError):
+        edges = ()
+    candidates = tuple(str(c) for c in described.get("candidates") or ())
+    if len(edges) != shape[0]:
+        edges = _guess_edges(shape[0])
+    if len(candidates) != shape[1]:
+        candidates = tuple(f"operation {o}" for o in range(shape[1]))
+    inputs = int(number(described.get("inputs")) or min(j for _, j in edges))
+    same = tuple((epoch, w) for epoch, w in history if (len(w), len(w[0])) == shape)
+    return Group(name, edges, candidates, inputs, same, scaled)
+
+
+def _guess_edges(count: int) -> tuple[tuple[int, int], ...]:
+    """Edges of a cell with two inputs or one, every node reading all before it; else a plain numbering."""
+    for inputs in (2, 1):
+        edges = [(i, j) for j in range(inputs, 40) for i in range(j)][:count]
+        if edges[-1][0] + 1 == edges[-1][1]:
+            return tuple(edges)
+    return tuple((e, e + 1) for e in range(count))
+
+
+def _weights(arch: Any) -> tuple[list[list[float]] | None, bool]:
+    """((E, O) weights or None, whether edge weights were multiplied in)."""
+    rows = arch.get("weights") if isinstance(arch, dict) else None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
+        return None, False
+    values = [[number(v) for v in row] for row in rows]
+    if len({len(row) for row in values}) > 1 or any(v is None for row in values for v in row):
+        return None, False
+    edges = arch.get("edges")
+    if isinstance(edges, list) and len(edges) == len(rows) and all(number(b) is not None for b in edges):
+        return [[v * b for v in row] for row, b in zip(values, edges, strict=True)], True  # pyright: ignore
+    return values, False  # pyright: ignore[reportReturnType]

@@ -1,0 +1,87 @@
+"""Cells drawn with box characters, for the terminal."""
+
+from __future__ import annotations
+
+from ..arch import Cell, Genotype
+from .draw import clip, columns
+
+
+def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = ("c_{k-2}", "c_{k-1}")) -> str:
+    """A cell as one small tree a node, side by side as far as ``width`` columns allow.
+
+        c_{k-2} ── sep_conv_3x3 ─┐
+        c_{k-1} ── sep_conv_3x3 ─┴▶ 2
+
+    Where not even one tree fits, each node is one equation, "2 = sep_conv_3x3(0) + …", wrapped.
+    """
+    names = _names(cell, inputs)
+    trees = [_tree(cell, node, names) for node in cell.nodes]
+    room = max(columns(line) for tree in trees for line in tree)
+    mean = cell.inputs == 1
+    output = f"{'mean' if mean else 'concat'}({', '.join(str(n) for n in cell.concat)})"
+    if room > width:
+        return "\n".join(_equations(cell, width) + _wrap("output = ", output.split(" "), width))
+    across = max(1, min(2 if len(trees) < 5 else 3, (width + 4) // (room + 4)))
+    lines = []
+    for first in range(0, len(trees), across):
+        row = trees[first : first + across]
+        height = max(len(tree) for tree in row)
+        padded = [[" " * room] * (height - len(tree)) + [_pad(line, room) for line in tree] for tree in row]
+        lines += ["    ".join(parts).rstrip() for parts in zip(*padded, strict=True)]
+        lines += [""] * (height > 1 or first + across >= len(trees))
+    return "\n".join(lines + _wrap("", [*output.split(" "), "─▶", "h_t" if mean else "c_k"], width))
+
+
+def _names(cell: Cell, inputs: tuple[str, ...]) -> list[str]:
+    if len(inputs) != cell.inputs:
+        inputs = ("x, h",) if cell.inputs == 1 else tuple(f"in_{i}" for i in range(cell.inputs))
+    last = max(max(cell.nodes), cell.inputs)
+    return [clip(inputs[i], 12) if i < cell.inputs else str(i) for i in range(last + 1)]
+
+
+def _tree(cell: Cell, node: int, names: list[str]) -> list[str]:
+    """The node's incoming edges, one a line, joined into the node's number on the last."""
+    incoming = [(op, source) for op, source, target in cell.edges if target == node]
+    left = max(columns(name) for name in names)
+    middle = max(columns(op) for op, _, _ in cell.edges)
+    lines = []
+    for i, (op, source) in enumerate(incoming):
+        name = " " * (left - columns(names[source])) + names[source]
+        fill = "─" * (middle - columns(op))
+        only, last = len(incoming) == 1, i == len(incoming) - 1
+        joint = "─" if only else "┴" if last else "┐" if i == 0 else "┤"
+        lines.append(f"{name} ── {op} {fill}─{joint}" + (f"▶ {node}" if last else ""))
+    return lines
+
+
+def _equations(cell: Cell, width: int) -> list[str]:
+    lines = []
+    for node in cell.nodes:
+        terms = [f"{op}({source})" for op, source, target in cell.edges if target == node]
+        words = [word for i, term in enumerate(terms) for word in (["+", term] if i else [term])]
+        lines += _wrap(f"{node} = ", words, width)
+    return lines
+
+
+def _wrap(head: str, words: list[str], width: int) -> list[str]:
+    """``words`` after ``head``, in lines of at most ``width`` columns where words allow."""
+    lines, indent = [head], " " * max(2, columns(head))
+    for i, word in enumerate(words):
+        space = " " if i and lines[-1].strip() and not lines[-1].endswith(" ") else ""
+        if i and columns(lines[-1] + space + word) > width:
+            lines.append(indent + word)
+        else:
+            lines[-1] += space + word
+    return lines
+
+
+def _pad(line: str, width: int) -> str:
+    return line + " " * (width - columns(line))
+
+
+def genotype_text(genotype: Genotype, width: int = 80) -> str:
+    """All cells of a genotype, each under its name."""
+    parts = []
+    for name, cell in genotype.cells.items():
+        parts.append(f"{name} cell\n{'─' * min(width, columns(name) + 5)}\n{cell_text(cell, width)}")
+    return "\n\n".join(parts)

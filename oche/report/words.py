@@ -1,0 +1,112 @@
+"""Numbers and findings in plain words, the same whichever way they come out."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNKNOWN = "–"
+
+
+def percent(value: float | None) -> str:
+    """0.9812 → "98.12 %"."""
+    return UNKNOWN if value is None else f"{100 * value:.2f} %"
+
+
+def count(value: float | None) -> str:
+    """1930618 → "1,930,618"."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def scaled(value: float | None) -> str:
+    """541600000 → "541.6 M"."""
+    if value is None:
+        return UNKNOWN
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g} {letter}"
+    return f"{value:g}"
+
+
+def duration(seconds: float | None) -> str:
+    """3725 → "1 h 2 min"."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def milliseconds(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.3g} ms" if value < 1000 else f"{value / 1000:,.3g} s"
+
+
+def mean_sd(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation in per cent; the mean alone for one value."""
+    if not values:
+        return UNKNOWN
+    mean = 100 * statistics.fmean(values)
+    return f"{mean:.2f} ± {100 * statistics.stdev(values):.2f} %" if len(values) > 1 else f"{mean:.2f} %"
+
+
+def bought(found: float | None, random: Sequence[float]) -> str:
+    """What the search bought: the found cell's test accuracy beside that of random cells trained the same way."""
+    if found is None:
+        return "The found network has no test accuracy yet, so what the search bought is not known."
+    if not random:
+        return (
+            f"The found network reaches {percent(found)} on the test images. No random cell was trained the same way, "
+            "so what the search bought is not known."
+        )
+    points = 100 * (found - statistics.fmean(random))
+    head = (
+        f"The found network reaches {percent(found)} on the test images; {len(random)} random "
+        f"cell{'s' if len(random) > 1 else ''} of the same space, trained the same way, "
+        f"reach{'' if len(random) > 1 else 'es'} {mean_sd(random)}. "
+    )
+    if len(random) == 1:
+        return head + f"The difference is {points:+.2f} points; one random cell cannot tell that from chance."
+    spread = 100 * statistics.stdev(random)
+    if abs(points) <= 2 * spread:
+        return head + (
+            f"The difference of {points:+.2f} points is within twice their spread: "
+            "on this evidence the search bought nothing that can be told from chance."
+        )
+    if points > 0:
+        return head + f"The search bought {points:.2f} points, more than twice the spread of the random cells."
+    return head + f"The search cost {-points:.2f} points: the found cell is worse than random ones by twice their spread."
+
+
+def collapse(records: Sequence[Mapping[str, Any]], edges: int | None) -> tuple[str, str]:
+    """(level: "ok", "watch", "bad" or "unknown"; a reading of the skip shares of the normal cell or of all)."""
+    shares = [(r["epoch"], r["skip_share"]) for r in records if r.get("skip_share")]
+    if not shares:
+        return "unknown", "No share of skip connections has been recorded."
+    epoch, last = shares[-1]
+    name = "normal" if "normal" in last else max(last, key=lambda key: last[key])
+    share = last[name]
+    of = f"{round(share * edges)} of {edges} edges" if edges else f"{100 * share:.0f} % of the edges"
+    now = f"At epoch {epoch} the {name} cell would keep {of} as skip connections"
+    if share >= 0.5:
+        return "bad", f"{now}: this run shows the collapse."
+    if share > 0.25:
+        return "watch", f"{now}, more than the two of eight that P-DARTS allows: this run leans towards the collapse."
+    short = " A search this short says little about it, though: it usually comes late." if epoch < 20 else ""
+    return "ok", f"{now}: no sign of the collapse.{short}"
+
+
+def decided(records: Sequence[Mapping[str, Any]], candidates: Mapping[str, int]) -> str:
+    """How far the mixture has moved from uniform, by its entropy."""
+    known = [(r["epoch"], r["entropy"]) for r in records if r.get("entropy")]
+    if not known:
+        return "No entropy has been recorded."
+    parts = []
+    for name, value in known[-1][1].items():
+        top = math.log(candidates[name]) if candidates.get(name, 0) > 1 else None
+        parts.append(f"{name} {value:.3f}" + (f" of at most {top:.3f} ({100 * value / top:.0f} %)" if top else ""))
+    return f"At epoch {known[-1][0]}: " + ", ".join(parts) + " nats."

@@ -1,0 +1,82 @@
+"""The published genotypes: complete, well formed, found by name, and cheap to import."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from oche import genotypes
+from oche.arch import Genotype
+from oche.errors import OcheError
+from oche.genotypes import GENOTYPES, get, resolve
+
+PUBLISHED_OPERATIONS = {
+    *("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+    *("sep_conv_7x7", "conv_7x1_1x7"),
+}
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_every_entry_is_complete(name):
+    entry = GENOTYPES[name]
+    assert getattr(genotypes, name) is entry.genotype is get(name)
+    assert set(entry.genotype.cells) == {"normal", "reduce"}
+    assert entry.paper and entry.note and 2017 <= entry.year <= 2020
+    assert re.match(r"arXiv \d{4}\.\d{5}; [\w-]+/[\w.-]+ [\w./]*genotypes\.py: \w+", entry.source)
+    assert entry.source.split()[1].startswith(str(entry.year % 100))  # arXiv ids begin with the year
+    assert Genotype.parse(str(entry.genotype)) == entry.genotype
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+@pytest.mark.parametrize("kind", ["normal", "reduce"])
+def test_every_node_has_two_edges(name, kind):
+    cell = get(name).cells[kind]
+    assert {op for op, _, _ in cell.edges} <= PUBLISHED_OPERATIONS
+    assert cell.inputs == 2
+    assert [target for _, _, target in cell.edges] == [node for node in cell.nodes for _ in range(2)]
+    if name not in ("NASNet", "AmoebaNet"):  # these may take one input twice, and leave nodes out of the output
+        sources = [source for _, source, _ in cell.edges]
+        assert all(a != b for a, b in zip(sources[::2], sources[1::2], strict=True))
+        assert cell.concat == (2, 3, 4, 5)
+
+
+def test_evolved_and_nasnet_cells_return_the_nodes_that_nothing_else_uses():
+    for name in ("NASNet", "AmoebaNet"):
+        for cell in get(name).cells.values():
+            used = {source for _, source, _ in cell.edges}
+            assert set(cell.nodes) - used <= set(cell.concat) and len(cell.nodes) == 5
+
+
+def test_second_order_darts_is_the_printed_one():
+    text = """DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0),
+    ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)],
+    normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2),
+    ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)],
+    reduce_concat=[2, 3, 4, 5])"""
+    assert resolve(text) == genotypes.DARTS_V2
+
+
+def test_entries_are_distinct():
+    assert len({entry.genotype for entry in GENOTYPES.values()}) == len(GENOTYPES)
+
+
+@pytest.mark.parametrize("name", ["darts_v2", "DARTS_V2", "Darts_V2"])
+def test_case_does_not_matter(name):
+    assert get(name) is resolve(name) is resolve(genotypes.DARTS_V2) is genotypes.DARTS_V2
+
+
+@pytest.mark.parametrize(
+    "asked, meant", [("DARTSV2", "DARTS_V2"), ("pdart", "PDARTS"), ("amoebanets", "AmoebaNet"), ("quux", None)]
+)
+def test_an_unknown_name_says_what_is_known(asked, meant):
+    with pytest.raises(OcheError) as caught:
+        resolve(asked)
+    message = str(caught.value)
+    assert repr(asked) in message and "NASNet, AmoebaNet" in message and "\n" not in message
+    assert (f"did you mean {meant!r}?" in message) if meant else ("did you mean" not in message)
+
+
+def test_importing_them_does_not_import_torch():
+    code = "import sys, oche.genotypes; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
