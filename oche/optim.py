@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +42,7 @@ class Sgd:
         """Learning rate at ``progress`` in [0, 1]."""
         return cosine(self.lr, self.lr_min, progress)
 
-    def update(self, optimizer: torch.optim.Optimizer, weights: list[Tensor], rate: float) -> None:
+    def update(self, optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], rate: float) -> None:
         """Clips the gradients in ``.grad`` and steps. Weights without a gradient rest: no decay, no momentum."""
         if self.clip:
             torch.nn.utils.clip_grad_norm_(weights, self.clip)

@@ -155,7 +155,7 @@ class Training:
     def step(self, step: int, progress: float) -> None:
         torch.manual_seed(fold(self.seed, "drop path", step))
         self.net.train()
-        self.net.drop_path = self.recipe.drop_path * progress
+        self.net.set_drop_path(self.recipe.drop_path * progress)
         images, labels = next(self._stream)
         g = generator(self.seed, "augment", step, device=images.device)
         x = self.engine.images(prepare(images, self.data.mean, self.data.std, self.augment, g))

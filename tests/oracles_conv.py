@@ -1,9 +1,8 @@
 """Convolutional networks written a second time, naively: the oracle of oche.spaces.
 
-Functions of tensors and flat lists of weights, taken in the order in which the published code declares them (stem, then
-cell by cell: the two input adapters, then edges by target and source, candidates in order; then the head), which oche
-keeps so that published weights load by order; its auxiliary head comes last. Pools, shifts and normalisation are spelled
-out rather than called.
+Functions of tensors and flat lists of weights, taken in the order in which the published code declares them (stem; cell
+by cell the two input adapters, then edges by target and source, candidates in order; head), which oche keeps so that
+published weights load by order; its auxiliary head comes last. Pools, shifts and norms are spelled out, not called.
 
 Shapes: B images, C channels, H × W pixels.
 """

@@ -1,7 +1,7 @@
 """From uint8 images to normalised floats, and the random changes on the way: whole batches, on the images' device.
 
-B images of C channels, H × W pixels, p = padding, L = cutout side. Each function has one draw per image and no loop over
-images. Draws come from the generator's own device, so that a CPU generator gives a GPU run the CPU run's crops.
+B images of C channels, H × W pixels, L = cutout side. Every image has its own draws, and nothing loops over images.
+Draws come from the generator's own device, so that a CPU generator gives a GPU run the CPU run's crops.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def crop_and_flip(x: Tensor, pad: int, flip: bool, generator: torch.Generator | 
 def cutout(z: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
     """A square of zeros in each image, its centre uniform over the pixels, cut off at the borders (1708.04552, §3.2).
 
-    As in the authors' code the square spans [centre − L // 2, centre + L // 2), so an odd L acts as L − 1. z (B, C, H, W).
+    As in the authors' code it spans [centre − L // 2, centre + L // 2) each way, so an odd L acts as L − 1.
+    z and the result (B, C, H, W).
     """
     h, w = z.shape[2:]
     inside = []

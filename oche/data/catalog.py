@@ -54,7 +54,7 @@ _SIDE = {"digits": 8, "mnist": 28, "fashion-mnist": 28}
 
 
 def suited(name: str, image: tuple[int, int]) -> Augment:
-    """The crop and flip that suit a set: a named set's own, scaled to ``image`` (H, W), else pad an eighth, and flip."""
+    """The crop and flip that suit a set at ``image`` (H, W): a named set's own, else a pad of one eighth, and flips."""
     if name not in _AUGMENT:
         return Augment(pad=min(image) // 8)
     known = _AUGMENT[name]

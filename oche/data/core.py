@@ -20,7 +20,7 @@ Batch = tuple[Tensor, Tensor]  # images uint8 (B, C, H, W), labels int64 (B,)
 
 
 class Split(ABC):
-    """One part of a data set: ``labels`` (N,) int64 on the CPU, ``shape`` (C, H, W), images on ``device`` when gathered."""
+    """One part of a data set: ``labels`` (N,) int64 on the CPU, ``shape`` (C, H, W), and images gathered on ``device``."""
 
     labels: Tensor
     shape: tuple[int, int, int]
@@ -54,7 +54,7 @@ class Split(ABC):
 
 
 class Resident(Split):
-    """Decoded images kept as one uint8 tensor, on the device if they fit in half of its free memory, else in main memory."""
+    """Decoded images as one uint8 tensor: on the device if half of its free memory holds them, else in main memory."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Resident(Split):
         rows: Tensor | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """``images`` uint8 (M, C, H, W), ``rows`` (N,) int64 those that belong to this split (None: all), ``labels`` (N,)."""
+        """``images`` uint8 (M, C, H, W); ``rows`` (N,) int64: those of this split (None: all), ``labels`` (N,) theirs."""
         self.labels = labels.cpu()
         self.shape = (images.shape[1], images.shape[2], images.shape[3])
         self.device = torch.device(images.device if device is None else device)
@@ -161,5 +161,7 @@ def moments(split: Split, batch: int = 1024) -> tuple[tuple[float, ...], tuple[f
         x = x.to(torch.int32)
         sums += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
     mean, square = (sums.double() / (len(split) * h * w)).cpu()
-    std = (square - mean**2).clamp_min(1.0).sqrt()  # a constant channel must not divide by zero: at least one grey level
+    std = (
+        (square - mean**2).clamp_min(1.0).sqrt()
+    )  # a constant channel must not divide by zero: at least one grey level
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

@@ -6,11 +6,10 @@ A header tells size, mode and format for a few dozen bytes, so every image is ch
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -21,6 +20,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 _ORIENTATION = 0x0112  # EXIF tag: how the camera was held; 5 to 8 swap width and height
 Encoded = Path | bytes
+T = TypeVar("T")
 
 
 class Items(Protocol):
@@ -97,10 +97,10 @@ def decode(items: Items, i: int, size: tuple[int, int], channels: int) -> np.nda
     return _open(items, i, pixels)
 
 
-def _open[T](items: Items, i: int, use: Callable[[Image.Image], T]) -> T:
+def _open(items: Items, i: int, use: Callable[[Image.Image], T]) -> T:
     encoded = items.read(i)
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(_stream(encoded)) as image:
+        with Image.open(_stream(encoded)) as image:
             return use(image)
     except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead them to
         reason = str(error).split("\n")[0]

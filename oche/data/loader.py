@@ -52,6 +52,8 @@ def halves(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     n = len(split)
     first = round(fraction * n)
     if not 0 < first < n:
-        raise OcheError(f"fraction={fraction} of {n} images leaves one part empty; use a fraction between {1 / n:.3g} and 1")
+        raise OcheError(
+            f"fraction={fraction} of {n} images leaves one part empty; use a fraction between {1 / n:.3g} and 1"
+        )
     order = torch.randperm(n, generator=generator(seed, "halves"))
     return split.subset(order[:first].sort().values), split.subset(order[first:].sort().values)

@@ -1,22 +1,19 @@
 """The figures of a report, drawn with matplotlib's objects (never pyplot: no global state, no display).
 
 Shapes: E edges of a cell, O candidate operations, T recorded epochs. A *history* is a list of (epoch, weights (E, O)).
-Every function returns a `matplotlib.figure.Figure`; `svg` turns it into text, for a file or to inline into a page.
+Every function returns a `matplotlib.figure.Figure`; `canvas.svg` turns it into text, for a file or a page.
 """
 
 from __future__ import annotations
 
-import functools
-import io
 import math
-import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any
 
+from .canvas import new_figure, styled
 from .draw import clip
-from .palette import GRID, INK, MUTED, PAPER, SERIES, VERMILION, line_styles
+from .palette import INK, MUTED, PAPER, SERIES, VERMILION, line_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,53 +22,9 @@ if TYPE_CHECKING:
 Weights = Sequence[Sequence[float]]  # (E, O)
 History = Sequence[tuple[int, Weights]]
 Edges = Sequence[tuple[int, int]]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": PAPER,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "svg.fonttype": "none",  # text stays text: small files, searchable, and the page chooses its colour
-    "svg.hashsalt": "oche",
-    **{key: INK for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
-}
 
 
-def _styled(draw: Callable[P, R]) -> Callable[P, R]:
-    @functools.wraps(draw)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-        import matplotlib
-
-        with matplotlib.rc_context(_STYLE):  # pyright: ignore[reportArgumentType]
-            return draw(*args, **kwargs)
-
-    return inner
-
-
-def _figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout=layout)  # pyright: ignore[reportArgumentType]
-    if layout:
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.07)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
-    FigureCanvasAgg(figure)
-    return figure
-
-
-@_styled
+@styled
 def alpha_heatmap(
     weights: Weights,
     edges: Edges,
@@ -85,7 +38,7 @@ def alpha_heatmap(
     ``chosen`` lists (edge, operation) index pairs to frame. Cells carry their value where there are few enough.
     """
     count, ops = len(edges), len(candidates)
-    figure = _figure(2.4 + (0.47 if count <= 16 else 0.24) * count, 1.35 + 0.3 * ops)
+    figure = new_figure(2.4 + (0.47 if count <= 16 else 0.24) * count, 1.35 + 0.3 * ops)
     axes = figure.add_subplot()
     mesh = _mesh(axes, weights, _limits([weights]))
     _edge_ticks(axes, edges)
@@ -142,12 +95,12 @@ def _annotate(axes: Axes, weights: Weights, mesh) -> None:
             axes.text(e + 0.5, o + 0.5, f"{value:.2f}", ha="center", va="center", size=7.5, color=colour)
 
 
-@_styled
+@styled
 def alpha_snapshots(history: History, edges: Edges, candidates: Sequence[str], title: str = "") -> Figure:
     """The heat map at up to four epochs, from first to last, with one colour scale."""
     picks = sorted({round(i * (len(history) - 1) / 3) for i in range(4)})
     shown = [history[i] for i in picks]
-    figure = _figure(2.2 + max(2.6, 0.2 * len(edges) + 0.3), 0.9 + len(shown) * (0.35 + 0.17 * len(candidates)))
+    figure = new_figure(2.2 + max(2.6, 0.2 * len(edges) + 0.3), 0.9 + len(shown) * (0.35 + 0.17 * len(candidates)))
     panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
     limits = _limits([weights for _, weights in history])
     mesh = None
@@ -162,13 +115,13 @@ def alpha_snapshots(history: History, edges: Edges, candidates: Sequence[str], t
     return figure
 
 
-@_styled
+@styled
 def alpha_evolution(history: History, edges: Edges, candidates: Sequence[str], title: str = "") -> Figure:
     """Weight of every operation over epochs, one panel an edge: rows are target nodes, columns sources."""
     targets, sources = sorted({j for _, j in edges}), sorted({i for i, _ in edges})
     head = 0.45 + 0.2 * math.ceil(len(candidates) / 4)
     width, height = max(5.2, 0.6 + 1.7 * len(sources)), 0.5 + head + 1.25 * len(targets)
-    figure = _figure(width, height, layout=None)
+    figure = new_figure(width, height, layout=None)
     grid = figure.subplots(len(targets), len(sources), squeeze=False, sharex=True, sharey=True)
     figure.subplots_adjust(0.55 / width, 0.45 / height, 1 - 0.1 / width, 1 - (head + 0.25) / height, 0.12, 0.38)
     lines: list[Any] = []
@@ -209,10 +162,10 @@ def _whole_epochs(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
-@_styled
+@styled
 def operation_shares(groups: Mapping[str, tuple[Sequence[str], History]]) -> Figure:
     """Mean weight of each operation over the edges of a cell, one panel a cell type: group → (candidates, history)."""
-    figure = _figure(5.2, 0.6 + 2.6 * len(groups))
+    figure = new_figure(5.2, 0.6 + 2.6 * len(groups))
     panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     for axes, (name, (candidates, history)) in zip(panels, groups.items(), strict=True):
         lines = _series(axes, history, candidates, lambda w, o: sum(row[o] for row in w) / len(w))
@@ -224,10 +177,10 @@ def operation_shares(groups: Mapping[str, tuple[Sequence[str], History]]) -> Fig
     return figure
 
 
-@_styled
+@styled
 def learning_curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
     """Loss and accuracy of training and of validation or test over epochs; missing values are bridged."""
-    figure = _figure(5.2, 4.6)
+    figure = new_figure(5.2, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, what, scale in ((upper, "loss", 1.0), (lower, "acc", 100.0)):
         for colour, dash, part in ((SERIES[0], "-", "train"), (VERMILION, "-", "val"), (VERMILION, "--", "test")):
@@ -260,20 +213,20 @@ def _curve(
     _whole_epochs(axes)
 
 
-@_styled
+@styled
 def entropy(records: Sequence[Mapping[str, Any]], candidates: int | None = None) -> Figure:
     """Entropy of the operation weights in nats, a curve for each cell type; the dashed line is the uniform mixture."""
     return _per_group(records, "entropy", "entropy (nats)", "Entropy of the mixture", candidates)
 
 
-@_styled
+@styled
 def skip_share(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Share of skip connections among the edges that would be kept now, a curve for each cell type."""
     return _per_group(records, "skip_share", "share of the cell's edges", "Skip connections", None)
 
 
 def _per_group(records: Sequence[Mapping[str, Any]], key: str, unit: str, title: str, candidates: int | None) -> Figure:
-    figure = _figure(5.2, 2.9)
+    figure = new_figure(5.2, 2.9)
     axes = figure.add_subplot()
     names = list(dict.fromkeys(name for r in records for name in r.get(key) or {}))
     for i, name in enumerate(names):
@@ -289,13 +242,13 @@ def _per_group(records: Sequence[Mapping[str, Any]], key: str, unit: str, title:
     return figure
 
 
-@_styled
+@styled
 def toy_trajectories(toy: Mapping[str, Any]) -> Figure:
     """The seed's Figure 2: descent in the (α, w) plane over contours of L_val = αw − 2α + 1, a path for each ξ."""
     runs = [(r, [(float(a), float(w)) for a, w in r["trajectory"]]) for r in toy["runs"] if r.get("trajectory")]
     points = [tuple(toy["optimum"]), tuple(toy["start"])] + [p for _, path in runs for p in path]
     (a0, a1), (w0, w1) = (_span([p[k] for p in points]) for k in (0, 1))
-    figure = _figure(5.2, 5.2)
+    figure = new_figure(5.2, 5.2)
     axes = figure.add_subplot()
     axes.grid(False)
     grid_a, grid_w = ([low + (high - low) * i / 80 for i in range(81)] for low, high in ((a0, a1), (w0, w1)))
@@ -325,10 +278,10 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-@_styled
+@styled
 def comparison(found: float, random: Sequence[float], name: str = "found cell") -> Figure:
     """Test accuracies (fractions): the found cell beside random cells of the same space, with their mean ± sd."""
-    figure = _figure(5.2, 1.9)
+    figure = new_figure(5.2, 1.9)
     axes = figure.add_subplot()
     xs = [100 * value for value in random]
     mean = statistics.fmean(xs)
@@ -344,45 +297,3 @@ def comparison(found: float, random: Sequence[float], name: str = "found cell") 
     axes.set_xlabel("test accuracy (%)" + ("; band: mean ± sd of random cells" if len(xs) > 1 else ""))
     axes.grid(axis="y", visible=False)
     return figure
-
-
-@_styled
-def svg(figure: Figure) -> str:
-    """The figure as a standalone SVG file on paper-white; the same figure gives the same bytes."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
-
-
-def inline(text: str, prefix: str, label: str) -> str:
-    """An SVG of `svg` made fit to stand inside a page, beside others.
-
-    Ids that nothing refers to are dropped and the others get ``prefix``; paper becomes transparent; ink becomes the
-    page's text colour. ``label`` is what a screen reader says.
-    """
-    space = "{http://www.w3.org/2000/svg}"
-    ElementTree.register_namespace("", space[1:-1])
-    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ElementTree.fromstring(text)
-    for metadata in root.findall(f"{space}metadata"):
-        root.remove(metadata)
-    used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", text))
-    for element in root.iter():
-        name = element.attrib.pop("id", None)
-        if name in used:
-            element.set("id", prefix + str(name))
-        for key, value in element.attrib.items():
-            value = value.replace("url(#", f"url(#{prefix}").replace(INK, "currentColor").replace(PAPER, "none")
-            element.set(key, "#" + prefix + value[1:] if key.endswith("href") and value.startswith("#") else value)
-    for key in ("width", "height"):
-        root.attrib.pop(key, None)
-    root.set("role", "img")
-    root.set("aria-label", label)
-    return ElementTree.tostring(root, encoding="unicode")

@@ -1,4 +1,4 @@
-"""What a run directory holds, read with patience: runs are looked at while they are written, and after they were killed.
+"""What a run directory holds, read with patience: a run may be underway, or have been killed.
 
 Whatever is absent or damaged becomes a line of ``problems`` in plain words; nothing here raises for the contents.
 """
@@ -8,27 +8,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..arch import Genotype
 from ..errors import OcheError
+from .groups import Group, number, parse, read_groups
 
 KNOWN = ("config.yaml", "status.json", "space.json", "metrics.jsonl", "summary.json", "genotype.txt", "toy.json")
 _NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
-
-
-@dataclass(frozen=True)
-class Group:
-    """The mixture weights of one cell type over epochs. ``history`` holds (epoch, weights (E, O))."""
-
-    name: str
-    edges: tuple[tuple[int, int], ...]
-    candidates: tuple[str, ...]
-    inputs: int
-    history: tuple[tuple[int, list[list[float]]], ...]
-    scaled: bool  # weights are multiplied by the edge's own weight, as decisions rank them
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class Run:
     summary: dict[str, Any]
     toy: dict[str, Any] | None
     problems: tuple[str, ...]
-    groups: tuple[Group, ...] = field(default=())
+    groups: tuple[Group, ...]
 
     @property
     def name(self) -> str:
@@ -64,13 +53,6 @@ class Run:
                 if (value := number(source.get(key))) is not None:
                     return value
         return None
-
-
-def number(value: object) -> float | None:
-    """``value`` as a finite float, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def read_run(path: Path) -> Run:
@@ -103,7 +85,7 @@ def read_run(path: Path) -> Run:
         summary=summary,
         toy=toy,
         problems=tuple(problems),
-        groups=_groups(space, records),
+        groups=read_groups(space, records),
     )
 
 
@@ -168,7 +150,9 @@ def _records(path: Path, problems: list[str]) -> tuple[dict[str, Any], ...]:
             torn += 1
     if torn:
         lines = "one line" if torn == 1 else f"{torn} lines"
-        problems.append(f"metrics.jsonl: {lines} could not be read and were skipped (a run killed while writing leaves one).")
+        problems.append(
+            f"metrics.jsonl: {lines} could not be read and were skipped (a run killed while writing leaves one)."
+        )
     return tuple(found[epoch] for epoch in sorted(found))
 
 
@@ -194,14 +178,6 @@ def _genotype(
         return text, genotype
     problems.append("genotype.txt is not a genotype; its cells cannot be drawn.")
     return text, None
-
-
-def parse(text: str) -> Genotype | None:
-    """The genotype that ``text`` writes, or None."""
-    try:
-        return Genotype.parse(text)
-    except OcheError:
-        return None
 
 
 def _toy(path: Path, problems: list[str]) -> dict[str, Any] | None:
@@ -230,7 +206,9 @@ def _kind(status: dict, summary: dict, records: tuple[dict[str, Any], ...], toy:
     return "toy" if toy and not records and not summary else "search"
 
 
-def _missing(path: Path, kind: str, config: str, records: tuple, summary: dict, status: dict, problems: list[str]) -> None:
+def _missing(
+    path: Path, kind: str, config: str, records: tuple, summary: dict, status: dict, problems: list[str]
+) -> None:
     if not status:
         problems.append("status.json is missing: whether the run is still going is not known.")
     if not config:
@@ -240,63 +218,8 @@ def _missing(path: Path, kind: str, config: str, records: tuple, summary: dict, 
     if not any(r["epoch"] > 0 for r in records):
         problems.append("No epoch has been recorded yet, so there are no curves.")
     if not summary and status.get("state") == "complete":
-        problems.append("summary.json is missing although the run is complete: final numbers are taken from the last epoch.")
+        problems.append(
+            "summary.json is missing although the run is complete: final numbers are taken from the last epoch."
+        )
     if kind == "search" and not any(r["arch"] for r in records):
         problems.append("No architecture weights have been recorded yet, so there is no heat map.")
-
-
-def _groups(space: dict[str, Any], records: tuple[dict[str, Any], ...]) -> tuple[Group, ...]:
-    """Cell types with the weights recorded for them; records of another shape (an earlier stage) are left out."""
-    names = dict.fromkeys(str(name) for r in records for name in r["arch"])
-    described = space.get("groups") if isinstance(space.get("groups"), dict) else {}
-    groups = []
-    for name in names:
-        history, scaled = [], False
-        for record in records:
-            weights, by_edge = _weights(record["arch"].get(name))
-            if weights:
-                history.append((record["epoch"], weights))
-                scaled |= by_edge
-        if history:
-            groups.append(_group(name, described.get(name), history, scaled))
-    return tuple(groups)
-
-
-def _group(name: str, described: Any, history: list[tuple[int, list[list[float]]]], scaled: bool) -> Group:
-    described = described if isinstance(described, dict) else {}
-    shape = (len(history[-1][1]), len(history[-1][1][0]))
-    try:
-        edges = tuple((int(i), int(j)) for i, j in described["edges"])
-    except (KeyError, TypeError, ValueError):
-        edges = ()
-    candidates = tuple(str(c) for c in described.get("candidates") or ())
-    if len(edges) != shape[0]:
-        edges = _guess_edges(shape[0])
-    if len(candidates) != shape[1]:
-        candidates = tuple(f"operation {o}" for o in range(shape[1]))
-    inputs = int(number(described.get("inputs")) or min(j for _, j in edges))
-    same = tuple((epoch, w) for epoch, w in history if (len(w), len(w[0])) == shape)
-    return Group(name, edges, candidates, inputs, same, scaled)
-
-
-def _guess_edges(count: int) -> tuple[tuple[int, int], ...]:
-    """Edges of a cell with two inputs or one, every node reading all before it; else a plain numbering."""
-    for inputs in (2, 1):
-        edges = [(i, j) for j in range(inputs, 40) for i in range(j)][:count]
-        if edges[-1][0] + 1 == edges[-1][1]:
-            return tuple(edges)
-    return tuple((e, e + 1) for e in range(count))
-
-
-def _weights(arch: Any) -> tuple[list[list[float]] | None, bool]:
-    """((E, O) weights or None, whether edge weights were multiplied in)."""
-    rows = arch.get("weights") if isinstance(arch, dict) else None
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
-        return None, False
-    values = [[number(v) for v in row] for row in rows]
-    if len({len(row) for row in values}) > 1 or any(v is None for row in values for v in row):
-        return None, False
-    edges = arch.get("edges")
-    if isinstance(edges, list) and len(edges) == len(rows) and all(number(b) is not None for b in edges):
-        return [[v * b for v in row] for row, b in zip(values, edges, strict=True)], True  # pyright: ignore
-    return values, False  # pyright: ignore[reportReturnType]

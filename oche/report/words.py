@@ -71,15 +71,27 @@ def bought(found: float | None, random: Sequence[float]) -> str:
     )
     if len(random) == 1:
         return head + f"The difference is {points:+.2f} points; one random cell cannot tell that from chance."
-    spread = 100 * statistics.stdev(random)
-    if abs(points) <= 2 * spread:
+    reach = 100 * _reach(random)
+    head += f"It is better than {sum(found > other for other in random)} of the {len(random)}. "
+    if abs(points) <= reach:
         return head + (
-            f"The difference of {points:+.2f} points is within twice their spread: "
-            "on this evidence the search bought nothing that can be told from chance."
+            f"One more random cell might well differ from their mean by {reach:.2f} points (95 % prediction interval), "
+            f"so the difference of {points:+.2f} points cannot be told from chance."
         )
-    if points > 0:
-        return head + f"The search bought {points:.2f} points, more than twice the spread of the random cells."
-    return head + f"The search cost {-points:.2f} points: the found cell is worse than random ones by twice their spread."
+    verdict = "The search bought" if points > 0 else "The search cost"
+    return (
+        head + f"{verdict} {abs(points):.2f} points, more than one more random cell would (95 %: ±{reach:.2f} points)."
+    )
+
+
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # 97.5 % quantile, 1 … 10 degrees
+
+
+def _reach(values: Sequence[float]) -> float:
+    """Half the width of the 95 % prediction interval for one more value of a normal sample."""
+    degrees = len(values) - 1
+    quantile = _STUDENT[degrees - 1] if degrees <= len(_STUDENT) else 2.1
+    return quantile * statistics.stdev(values) * math.sqrt(1 + 1 / len(values))
 
 
 def collapse(records: Sequence[Mapping[str, Any]], edges: int | None) -> tuple[str, str]:

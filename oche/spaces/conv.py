@@ -53,6 +53,8 @@ class MixedEdge(nn.Module):
 class SearchCell(nn.Module):
     """A cell with a mixed operation on every edge; its output concatenates all intermediate nodes."""
 
+    kind: str
+
     def __init__(self, space: ConvSpace, plan: CellPlan, edge: EdgeBuilder) -> None:
         super().__init__()
         self.kind, self.dag, self.stride = plan.kind, space.dag, plan.stride
@@ -101,7 +103,7 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, mixes: Mapping[str, Mix]) -> Tensor:
         s0, s1 = self.stem(x)
         for cell in self.cells:
-            s0, s1 = s1, cell(s0, s1, mixes[cell.kind])
+            s0, s1 = s1, cell(s0, s1, mixes[str(cell.kind)])
         return self.head(s1)
 
 

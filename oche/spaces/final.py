@@ -5,6 +5,8 @@ Shapes: B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -61,12 +63,12 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, channels: int, classes: int, size: tuple[int, int]) -> None:
         super().__init__()
-        stride = [max(1, 3 * s // 8) for s in size]
-        kernel = [max(1, s - d) for s, d in zip(size, stride, strict=True)]
-        corner = tuple(min(s, 2) for s in size)  # a 1-pixel side has nothing to pool to 2
+        stride = _each(lambda s: max(1, 3 * s // 8), size)
+        kernel = _each(lambda s: max(1, s - max(1, 3 * s // 8)), size)
+        corner = _each(lambda s: min(s, 2), size)  # a 1-pixel side has nothing to pool to 2
         self.features = nn.Sequential(
             nn.ReLU(),
-            nn.AvgPool2d(tuple(kernel), tuple(stride)),
+            nn.AvgPool2d(kernel, stride),
             nn.Conv2d(channels, 128, 1, bias=False),
             nn.BatchNorm2d(128),
             nn.ReLU(),
@@ -81,6 +83,10 @@ class AuxiliaryHead(nn.Module):
         return self.classifier(self.features(x))
 
 
+def _each(f: Callable[[int], int], size: tuple[int, int]) -> tuple[int, int]:
+    return f(size[0]), f(size[1])
+
+
 class FinalNetwork(nn.Module):
     """Maps (B, in_channels, H, W) to logits (B, classes); in training with an auxiliary head to (logits, auxiliary logits).
 
@@ -92,7 +98,8 @@ class FinalNetwork(nn.Module):
         if not 0 <= drop_path < 1:
             raise OcheError(f"drop_path={drop_path} is no probability below 1; use 0 <= drop_path < 1")
         plans = skeleton.plan(lambda kind: len(_cell(genotype, kind).concat))
-        self.genotype, self.skeleton, self.drop_path = genotype, skeleton, drop_path
+        self.genotype, self.skeleton = genotype, skeleton
+        self.drop_path = drop_path
         self.stem = skeleton.make_stem()
         self.cells = nn.ModuleList(FinalCell(genotype, plan) for plan in plans)
         width, self.auxiliary_after = len(_cell(genotype, plans[-1].kind).concat), 2 * skeleton.cells // 3
@@ -113,6 +120,10 @@ class FinalNetwork(nn.Module):
                 extra = self.auxiliary(s1)
         logits = self.head(s1)
         return logits if extra is None else (logits, extra)
+
+    def set_drop_path(self, probability: float) -> None:
+        """Sets the probability of dropping an edge's output for a sample, in training mode."""
+        self.drop_path = probability
 
     def describe(self) -> list[dict]:
         """One row a part, for reports: {"name", "channels", "size"}."""
@@ -152,6 +163,6 @@ def build(
     """
     from ..genotypes import resolve
 
-    size = (image, image) if isinstance(image, int) else tuple(image)
+    size = (image, image) if isinstance(image, int) else image
     skeleton = Skeleton(channels, cells, classes, in_channels, size, stem, reductions, widen, head)
     return FinalNetwork(resolve(genotype), skeleton, auxiliary, drop_path)

@@ -1,8 +1,6 @@
 """The networks of oche.spaces against the published numbers and against naive networks (oracles_conv), in float64."""
 
-import sys
-from pathlib import Path
-
+import oracles_conv as oracle
 import pytest
 import torch
 from torch import nn
@@ -13,9 +11,6 @@ from oche.errors import OcheError
 from oche.relax import Softmax
 from oche.spaces import build, darts, seed
 from oche.spaces.ops import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import oracles_conv as oracle
 
 CLOSE = dict(rtol=1e-9, atol=1e-11)
 CIFAR = dict(classes=10)

@@ -1,0 +1,22 @@
+"""A bar on the terminal's error stream while data is fetched or read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def bar(text: str, total: int | None, show: bool, download: bool = False) -> Iterator[Callable[[int], None]]:
+    """Yields ``advance(n)``: images, or bytes of a ``download``. Shows nothing unless ``show``."""
+    if not show:
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    count = DownloadColumn() if download else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda n: progress.advance(task, n)

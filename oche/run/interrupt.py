@@ -1,0 +1,44 @@
+"""Ctrl-C as a request: the step under way is finished, and everything saved, before the program stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_NOTICE = b"\nstopping after this step; Ctrl-C once more stops at once, without saving\n"
+
+
+class Interrupt:
+    """Within this context the first SIGINT or SIGTERM only sets ``asked``; a second SIGINT raises KeyboardInterrupt.
+
+    The handlers there were before come back at the end. Outside the main thread, where Python allows no handlers, it does
+    nothing; a signal that the process was started to ignore stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.getsignal(number)
+                if before is not None and before is not signal.SIG_IGN:  # None: set by C code, could not be put back
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.asked:
+            os.write(2, _NOTICE)  # the only way to write that a signal handler may take
+        self.asked = True

@@ -1,0 +1,176 @@
+"""What a run says while it works: lines, warnings, and progress with its numbers and the time left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TextIO
+
+from .interrupt import Interrupt
+from .tensorboard import tensorboard_writer
+
+__all__ = ["Interrupt", "Log", "Progress", "tensorboard_writer"]
+
+Fields = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+_LIVE = 0.2  # seconds between two drawings on a terminal
+_BAR = 16  # characters
+
+
+class Log:
+    """Prints to ``file`` (stdout by default): a live line of progress on a terminal, else a plain one every ``every`` seconds.
+
+    ``quiet`` prints nothing but warnings.
+    """
+
+    def __init__(self, quiet: bool = False, file: TextIO | None = None, every: float = 10.0) -> None:
+        self.quiet, self.every = quiet, every
+        self._given = file
+        self._console: Any = None  # rich's, while a live line is shown
+
+    @property
+    def file(self) -> TextIO:
+        return self._given or sys.stdout
+
+    def say(self, text: str) -> None:
+        """Prints ``text``."""
+        if not self.quiet:
+            self._print(text)
+
+    def warn(self, text: str) -> None:
+        """Prints ``text`` on stderr, even when quiet."""
+        if self._console is not None and sys.stderr.isatty():
+            self._print(text)  # above the live line of the same terminal
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def _print(self, text: str) -> None:
+        if self._console is None:
+            print(text, file=self.file, flush=True)
+        else:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, title: str, total: float | None = None) -> Iterator[Progress]:
+        """Within, `Progress.update` shows how far ``title`` is: in [0, 1], or of ``total``."""
+        if self.quiet:
+            yield Progress(total, float("inf"), None)
+        elif self.file.isatty() and os.environ.get("TERM") != "dumb":
+            with self._live(title) as draw:
+                yield from _closed(Progress(total, _LIVE, draw))
+        else:
+            yield from _closed(
+                Progress(total, self.every, lambda share, words: self._print(_line(title, share, words)))
+            )
+
+    @contextmanager
+    def _live(self, title: str) -> Iterator[Draw]:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        console = Console(file=self.file)
+        line = "━" if console.encoding.startswith("utf") else "="
+
+        def draw(share: float, words: list[str]) -> None:
+            full = round(_BAR * min(1.0, share))
+            head = len(title) + 1 + _BAR
+            bar = (title, " ", (line * full, "green"), (line * (_BAR - full), "bright_black"))
+            live.update(Text.assemble(*bar, _packed([_percent(share), *words], head, console.width - 1)), refresh=True)
+
+        with Live(console=console, auto_refresh=False, redirect_stderr=False) as live:
+            self._console = console
+            try:
+                yield draw
+            finally:
+                self._console = None
+
+
+Draw = Callable[[float, list[str]], None]
+
+
+class Progress:
+    """Draws at most every ``every`` seconds, and at the first and the last update; costs next to nothing in between."""
+
+    def __init__(self, total: float | None, every: float, draw: Draw | None) -> None:
+        self._total, self._every, self._draw = total, every, draw
+        self._start: tuple[float, float] | None = None
+        self._drawn, self._pending = 0.0, None
+        self._ended = False
+
+    def update(self, done: float, fields: Fields | None = None, **more: Any) -> None:
+        """``done`` of the work is done. ``fields``: numbers to show by name, or a function that gives them.
+
+        The function is called only when a line is really drawn. Names in "acc" are shown in percent; None is left out.
+        """
+        if self._draw is None:
+            return
+        share, now = done / (self._total or 1.0), monotonic()
+        first = self._start is None
+        if self._start is None:
+            self._start = (now, share)
+        self._pending = (share, fields, more)
+        if first or now - self._drawn >= self._every or (share >= 1 and not self._ended):
+            self.flush()
+
+    def flush(self) -> None:
+        """Draws the newest update, if it is not drawn yet."""
+        if self._draw is None or self._start is None or self._pending is None:
+            return
+        (share, fields, more), self._pending = self._pending, None
+        self._drawn, self._ended = monotonic(), share >= 1
+        numbers = {**((fields() if callable(fields) else fields) or {}), **more}
+        time = _remaining(share, self._start, self._drawn)
+        self._draw(share, [word for word in (time, *(_word(k, v) for k, v in numbers.items())) if word])
+
+
+def _closed(progress: Progress) -> Iterator[Progress]:
+    yield progress
+    progress.flush()  # not after an exception: what the fields are made of may be in pieces
+
+
+def _remaining(share: float, start: tuple[float, float], now: float) -> str:
+    began, first = start
+    if share >= 1:
+        return _clock(now - began)
+    return f"{_clock((now - began) * (1 - share) / (share - first))} left" if share > first else ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{s:02}" if minutes >= 60 else f"{minutes}:{s:02}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(1.0, share):3.0f} %"
+
+
+def _line(title: str, share: float, words: list[str]) -> str:
+    return "  ".join([title, _percent(share), *words])
+
+
+def _packed(words: list[str], column: int, width: int) -> str:
+    """``words`` two spaces apart, from ``column`` on, on as many lines as ``width`` asks for; none is cut in two."""
+    text = ""
+    for word in words:
+        wraps = column + 2 + len(word) > width
+        text += ("\n  " if wraps else "  ") + word
+        column = (0 if wraps else column) + 2 + len(word)
+    return text
+
+
+def _word(name: str, value: Any) -> str:
+    label = name.replace("_", " ")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return ""
+    if isinstance(value, float):
+        value = (
+            f"{100 * value:.1f} %"
+            if name.endswith("acc")
+            else f"{value:.3f}"
+            if name.endswith("loss")
+            else f"{value:.4g}"
+        )
+    return f"{label} {value}"
