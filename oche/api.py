@@ -341,9 +341,11 @@ def _train_in(run, config, data, engine, session) -> dict[str, Any]:
     save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
     last = session.history[-1]
     return {
-        "genotype": str(genotype), "test_acc": last.get("test_acc"), "test_loss": last.get("test_loss"),
-        "train_acc": last.get("train_acc"), **costs, "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **costs, "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
     }  # fmt: skip
+
+
+_RESULTS = ("test_acc", "test_loss", "val_acc", "val_loss", "train_acc")
 
 
 def _blank(channels: int, image: tuple[int, int]):

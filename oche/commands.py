@@ -339,8 +339,9 @@ def _say_found(run: Run, log: Log) -> None:
 
 def _say_trained(run: Run, log: Log) -> None:
     summary = run.summary
+    what, key = ("validation", "val_acc") if "val_acc" in summary else ("test", "test_acc")
     log.say(
-        f"{run.path}: test accuracy {_percent(summary.get('test_acc'))}, {summary['parameters']:,} weights"
+        f"{run.path}: {what} accuracy {_percent(summary.get(key))}, {summary['parameters']:,} weights"
         + (f" ({summary['note']})" if summary.get("note") else "")
     )
     log.say(f"report: {run.path / 'report.html'}")

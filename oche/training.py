@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .arch import Genotype
-from .data import Augment, Dataset, Split, batches, prepare, steps_per_epoch
+from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
 from .errors import OcheError
 from .loop import Budget, Clock, Meter, Record, Session, drive
 from .optim import Sgd
@@ -46,6 +46,8 @@ class Recipe:
     """optimiser"""
     batch: int = 96
     """images in a batch"""
+    split: float = 1.0
+    """share of the training set that trains; below 1 the rest validates and the test images stay unseen (0.5: a search's halves)"""
     epochs: int = 600
     """passes over the training set"""
     steps: int | None = None
@@ -65,7 +67,7 @@ class Recipe:
     flip: bool | None = None
     """random horizontal flips; by default what suits the data"""
     evaluate: int = 1
-    """test after every so many epochs, and at the end"""
+    """test (or validate) after every so many epochs, and at the end"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_path < 1 or not 0 <= self.label_smoothing < 1:
@@ -73,6 +75,8 @@ class Recipe:
                 f"drop_path={self.drop_path}, label_smoothing={self.label_smoothing} are no probabilities below 1; "
                 "use 0 <= value < 1"
             )
+        if not 0 < self.split <= 1:
+            raise OcheError(f"split={self.split} leaves nothing to train on; use 0 < split <= 1")
         if self.auxiliary < 0 or self.batch < 1 or self.evaluate < 1 or (self.cutout or 0) < 0:
             raise OcheError(
                 f"auxiliary={self.auxiliary}, batch={self.batch}, evaluate={self.evaluate}, cutout={self.cutout} cannot train; "
@@ -137,8 +141,11 @@ class Training:
             self.net = engine.place(recipe.network(genotype, data))
         self.weights = list(self.net.parameters())
         self.optimizer = recipe.w.optimizer(self.weights)
-        self.train_split = data.train.to(engine.device)
-        self.test_split = None if data.test is None else data.test.to(engine.device)
+        train, held, self.held = data.train, data.test, "test"
+        if recipe.split < 1:  # the halves of a search with the same seed: no image moves from one to the other
+            (train, held), self.held = halves(data.train, recipe.split, fold(seed, "halves")), "val"
+        self.train_split = train.to(engine.device)
+        self.held_split = None if held is None else held.to(engine.device)
         self.meters = {"train": Meter(engine.device)}
         self.epoch = 0
         self._stream: Iterator[tuple[Tensor, Tensor]] = iter(())
@@ -177,9 +184,9 @@ class Training:
 
     def report(self, progress: float) -> Record:
         record: Record = {"lr": self.recipe.w.rate(progress)}
-        if self.test_split is not None and ((self.epoch + 1) % self.recipe.evaluate == 0 or progress >= 1):
-            loss, accuracy = evaluate(self.net, self.test_split, self.data, self.engine).means()
-            record |= {"test_loss": loss, "test_acc": accuracy}
+        if self.held_split is not None and ((self.epoch + 1) % self.recipe.evaluate == 0 or progress >= 1):
+            loss, accuracy = evaluate(self.net, self.held_split, self.data, self.engine).means()
+            record |= {f"{self.held}_loss": loss, f"{self.held}_acc": accuracy}
         return record
 
     def state(self) -> dict[str, Any]:
