@@ -172,7 +172,7 @@ def toy(args: list[str]) -> int:
 
     given = _simple(
         ToyArgs, args, "toy",
-        "Solves min over a of L_val(w*(a), a) with L_train = (w - a)^2, L_val = a w - 2 a + 1, as the seed's Table 1 and Figure 2.",
+        "Solves min over a of L_val(w*(a), a) with L_train = (w - a)^2, L_val = a w - 2 a + 1 (the seed's Table 1, Figure 2).",
         "oche toy\n  oche toy --xi 0 0.5 1.0 --out runs/my-toy",
     )  # fmt: skip
     toy_in(given.out or free(Path("runs/toy")), Log(quiet=given.quiet), given.xi, given.overwrite)
@@ -276,7 +276,8 @@ def list_things(args: list[str]) -> int:
 def _named(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
     """Takes ``--name VALUE`` out of ``args`` for each of ``names``; a --config file answers where the command line does not.
 
-    These choose the defaults that all other options then change, so they are read first.
+    These choose the defaults that all other options then change, so they are read first; plugins are run here too, since
+    options may name what they register.
     """
     found: dict[str, str] = {}
     rest: list[str] = []
@@ -290,14 +291,35 @@ def _named(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
             found[flag[2:]] = value
         else:
             rest.append(item)
-    for name, value in _from_config(rest).items():
+    file = _from_config(rest)
+    load_plugins(_paths(rest, "--plugins") or tuple(Path(p) for p in _texts(file.get("plugins"))))
+    for name, value in file.items():
         if name in names and isinstance(value, str):
             found.setdefault(name, value)
     return found, rest
 
 
+def _paths(args: list[str], flag: str) -> tuple[Path, ...]:
+    """The words after ``flag``, up to the next option."""
+    found: list[Path] = []
+    inside = False
+    for arg in args:
+        if arg.startswith("--"):
+            name, equals, word = arg.partition("=")
+            inside = name == flag and not equals
+            found += [Path(word)] if name == flag and equals else []
+        elif inside:
+            found.append(Path(arg))
+    return tuple(found)
+
+
+def _texts(value: Any) -> list[str]:
+    """``value`` if it is a list of text; what else a file may have there is refused where the file is read."""
+    return value if isinstance(value, list) and all(isinstance(v, str) for v in value) else []
+
+
 def _from_config(args: list[str]) -> dict[str, Any]:
-    """The top level of the --config file, if there is one; its plugins are run, since its values may need them."""
+    """The top level of the --config file, if there is one."""
     files = [
         a.partition("=")[2] or b
         for a, b in zip(args, [*args[1:], ""], strict=True)

@@ -16,7 +16,7 @@ def methods() -> Table:
 def spaces() -> Table:
     from .spaces import SPACES
 
-    return ("name", "what it is"), [(n, (make.__doc__ or "").split(".")[0].split(";")[0]) for n, make in SPACES.items()]
+    return ("name", "what it is"), [(n, _first(make)) for n, make in SPACES.items()]
 
 
 def data() -> Table:
@@ -40,7 +40,12 @@ def operations() -> Table:
 def recipes() -> Table:
     from .training import RECIPES
 
-    return ("name", "what it is"), [(n, (make.__doc__ or "").split(". ")[0]) for n, make in RECIPES.items()]
+    return ("name", "what it is"), [(n, _first(make)) for n, make in RECIPES.items()]
+
+
+def _first(make: Callable[..., object]) -> str:
+    """The first sentence of a docstring, up to a semicolon."""
+    return " ".join((make.__doc__ or "").split()).split(". ")[0].split("; ")[0].rstrip(".")
 
 
 TABLES: dict[str, Callable[[], Table]] = {
