@@ -77,11 +77,17 @@ class _Dumper(yaml.SafeDumper):
         flat = not any(isinstance(v, list | dict) for v in data)
         return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flat)
 
+    def represent_text(self, data: str) -> yaml.Node:
+        # PyYAML folds these line ends in single quotes into spaces; in double quotes it escapes them.
+        style = '"' if any(c in data for c in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 _Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _line(error: yaml.YAMLError) -> str:

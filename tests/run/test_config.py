@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from run_configs import Blur, Crop, Job, Rates, Sharpen, Words, identity, jobs
 
 from oche.errors import OcheError
@@ -15,6 +15,7 @@ from oche.run.config import dump_yaml, load_yaml, parse, read_yaml
 
 
 @given(jobs)
+@example(Job(name="a\x85b", note="\u2028", names=("\u2029", "\ufeff", "\n", "\r\n")))
 def test_round_trip(tmp_path_factory, job):
     file = tmp_path_factory.getbasetemp() / "job.yaml"
     file.write_bytes(dump_yaml(job).encode())
