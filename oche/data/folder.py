@@ -58,7 +58,9 @@ def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[Path],
     labels: list[int] = []
     for folder in folders:
         if folder.name not in classes:
-            raise OcheError(f"{folder} is a class that training has not{nearest(folder.name, classes)}; remove or rename it")
+            raise OcheError(
+                f"{folder} is a class that training has not{nearest(folder.name, classes)}; remove or rename it"
+            )
         images = _images(folder)
         if not images:
             raise OcheError(f"{folder} has no images ({', '.join(SUFFIXES)}); add some or remove the folder")

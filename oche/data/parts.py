@@ -94,7 +94,9 @@ def encode(
             codes[i] = known[listed[i]]
     classes = tuple(str(v) for v in known) if names is None else names
     if len(classes) < 2:
-        raise OcheError(f"{row(int(train[0]))} and all others are of one class, {classes[0]!r}; give at least 2 classes")
+        raise OcheError(
+            f"{row(int(train[0]))} and all others are of one class, {classes[0]!r}; give at least 2 classes"
+        )
     empty = torch.bincount(codes[torch.from_numpy(train)], minlength=len(classes)).eq(0).nonzero().flatten().tolist()
     if empty:
         raise OcheError(f"class {classes[empty[0]]!r} has no training image ({row(int(train[0]))} and following)")
@@ -124,9 +126,7 @@ def _few(values: list) -> str:
     return f"{values[0]} to {values[-1]}" if len(values) > 8 else ", ".join(map(str, values))
 
 
-def _shape(
-    items: Items, found: list[Header], size: tuple[int, int] | None
-) -> tuple[tuple[int, int, int], str]:
+def _shape(items: Items, found: list[Header], size: tuple[int, int] | None) -> tuple[tuple[int, int, int], str]:
     """(C, H, W) that all images will have, and a note where that changes them."""
     channels = 1 if all(h.grey for h in found) else 3
     sizes = {h.size for h in found}
@@ -141,4 +141,8 @@ def _shape(
     if len(sizes) == 1:
         return (channels, *sizes.pop()), ""
     side = int(min(USUAL, median(min(h.size) for h in found)))
-    return (channels, side, side), f"images of differing sizes were scaled and cut to {side}x{side}; size chooses another"
+    return (
+        channels,
+        side,
+        side,
+    ), f"images of differing sizes were scaled and cut to {side}x{side}; size chooses another"

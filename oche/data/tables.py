@@ -93,7 +93,9 @@ def _column(path: Path, schema: Any, names: Sequence[str], what: str) -> str:
     for name in names:
         if name in columns:
             return columns[name]
-    raise OcheError(f"{path} has columns {', '.join(schema.names)} and none of them is the {what}; name it {names[0]!r}")
+    raise OcheError(
+        f"{path} has columns {', '.join(schema.names)} and none of them is the {what}; name it {names[0]!r}"
+    )
 
 
 def _binary(path: Path, column: Any) -> Any:
@@ -141,7 +143,9 @@ def npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> Pa
     arrays = _arrays(path, memory)
     keys = next((k for k in _KEYS if k[0] in arrays and k[1] in arrays), None)
     if keys is None:
-        raise OcheError(f"{path} has arrays {', '.join(arrays) or '(none)'}; give x and y, or x_train, y_train, x_test, y_test")
+        raise OcheError(
+            f"{path} has arrays {', '.join(arrays) or '(none)'}; give x and y, or x_train, y_train, x_test, y_test"
+        )
     parts = [(x, y) for x, y in (keys[:2], keys[2:]) if x in arrays and y in arrays]
     images = [_images(path, str(x), arrays[x]) for x, _ in parts]
     values = [_labels(path, str(y), arrays[y], len(v)) for (_, y), (v, _) in zip(parts, images, strict=True)]
@@ -155,7 +159,9 @@ def npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> Pa
     codes, classes = encode(np.concatenate(values), rows[:cut], rows[cut:] if len(parts) > 1 else None, names, row)
     splits = [Resident(v, c) for (v, _), c in zip(images, codes.split([len(v) for v in values]), strict=True)]
     if len({s.shape for s in splits}) > 1:
-        raise OcheError(f"{path}: training images are {splits[0].shape}, test images {splits[1].shape} (C, H, W); make them alike")
+        raise OcheError(
+            f"{path}: training images are {splits[0].shape}, test images {splits[1].shape} (C, H, W); make them alike"
+        )
     note = "float images were rounded to 8 bits" if any(rounded for _, rounded in images) else ""
     return Parts(path.stem, splits[0], splits[1] if len(splits) > 1 else None, classes, note)
 
@@ -186,12 +192,16 @@ def _images(path: Path, key: str, x: np.ndarray) -> tuple[Tensor, bool]:
         return torch.from_numpy(np.ascontiguousarray(np.rint(x * 255).astype(np.uint8))), True
     if x.dtype.kind in "iu" and 0 <= low and high <= 255:
         return torch.from_numpy(np.ascontiguousarray(x.astype(np.uint8, copy=False))), False
-    raise OcheError(f"{path}: {key} is {x.dtype} from {low} to {high}; give uint8, integers in 0..255 or floats in [0, 1]")
+    raise OcheError(
+        f"{path}: {key} is {x.dtype} from {low} to {high}; give uint8, integers in 0..255 or floats in [0, 1]"
+    )
 
 
 def _labels(path: Path, key: str, y: np.ndarray, n: int) -> np.ndarray:
     if y.shape not in ((n,), (n, 1)) or y.dtype.kind not in "iuUb":
-        raise OcheError(f"{path}: {key} has shape {y.shape} and type {y.dtype}; {n} images need ({n},) integers or strings")
+        raise OcheError(
+            f"{path}: {key} has shape {y.shape} and type {y.dtype}; {n} images need ({n},) integers or strings"
+        )
     return y.reshape(n)
 
 
