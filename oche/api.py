@@ -358,5 +358,5 @@ def _step_ms(session) -> float | None:
     """Median over epochs of the mean time of a step: one slow epoch does not count."""
     from statistics import median
 
-    times = [r["timings"]["step_ms"] for r in session.history if "timings" in r]
+    times = [ms for r in session.history if (ms := r.get("timings", {}).get("step_ms")) is not None]
     return median(times) if times else None

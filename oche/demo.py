@@ -16,6 +16,8 @@ from .configs import SearchConfig, TrainConfig
 from .methods import darts
 from .optim import Adam, Sgd
 from .report import write_report
+from .run import atomic
+from .run.claim import is_run
 from .run.log import Log
 from .run.rundir import RunDir
 from .seeds import generator
@@ -51,7 +53,7 @@ def start(out: Path, seed: int, overwrite: bool, log: Log) -> None:
     log.say("2/3  searching for a cell on 1,797 handwritten digits (bilevel, second order)")
 
     def ready() -> None:
-        (out / "demo.json").write_text(json.dumps({"seed": seed}))
+        atomic.write_bytes(out / "demo.json", json.dumps({"seed": seed}).encode())
         _toy_run(out / "toy", toy)
 
     found = run_search(config, out=out, overwrite=overwrite, log=log, before=ready)
@@ -62,6 +64,8 @@ def start(out: Path, seed: int, overwrite: bool, log: Log) -> None:
 
 def go_on(out: Path, log: Log) -> None:
     """Finishes an interrupted demonstration."""
+    if not (out / "toy" / "toy.json").exists():
+        _toy_run(out / "toy", experiment(), overwrite=True)
     found = resume(out, quiet=log.quiet)
     _networks(found, json.loads((out / "demo.json").read_text())["seed"], log)
 
@@ -76,7 +80,7 @@ def _networks(found: Run, seed: int, log: Log) -> None:
     for name, cell in cells.items():
         out = found.path / name
         config = TrainConfig(data="digits", seed=seed, genotype=str(cell), recipe="small", train=recipe())
-        run = resume(out, quiet=log.quiet) if out.exists() else run_train(config, out=out, overwrite=False, log=log)
+        run = resume(out, quiet=log.quiet) if is_run(out) else run_train(config, out=out, overwrite=False, log=log)
         accuracies[name] = run.summary["test_acc"]
         log.say(f"     {name:<9} test accuracy {100 * accuracies[name]:.2f} %, {run.summary['parameters']:,} weights")
     others = [100 * a for name, a in accuracies.items() if name != "train"]

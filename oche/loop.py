@@ -171,7 +171,8 @@ def drive(task: Task, budget: Budget, session: Session) -> Clock:
     if clock.step == 0 and (before := task.initial()) is not None:
         session.record({"epoch": 0, "step": 0, "progress": 0.0, **before})
     with session.progress(task.title) as bar:
-        while clock.progress(task.per_epoch()) < 1:
+        # A run that stopped after the very last step has no progress to make, but an epoch to close.
+        while clock.progress(task.per_epoch()) < 1 or clock.position:
             _epoch(task, clock, session, bar)
     _save(task, clock, session)
     return clock
@@ -202,14 +203,15 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
             _save(task, clock, session)
             if session.stopping():
                 raise Interrupted
-    per_step = (clock.elapsed - worked) / max(1, clock.step - first)
+    per_step = 1000 * (clock.elapsed - worked) / (clock.step - first) if clock.step > first else None
     _close_epoch(task, clock, session, per_step)
 
 
-def _close_epoch(task: Task, clock: Clock, session: Session, per_step: float) -> None:
+def _close_epoch(task: Task, clock: Clock, session: Session, per_step: float | None) -> None:
+    """``per_step`` in milliseconds; None where the steps of this epoch were all done before an interruption."""
     numbers = _read(task, clock)
     progress = clock.progress(task.per_epoch())
-    timings = {"seconds": round(clock.elapsed, 3), "step_ms": round(1000 * per_step, 3)}
+    timings = {"seconds": round(clock.elapsed, 3), "step_ms": per_step and round(per_step, 3)}
     head = {"epoch": clock.epoch + 1, "step": clock.step, "progress": progress}
     session.record({**head, **numbers, **task.report(progress), "timings": timings})
     clock.epoch, clock.position = clock.epoch + 1, 0

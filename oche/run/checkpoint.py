@@ -99,8 +99,8 @@ def _put_together(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
 def save(directory: str | Path, step: int, state: Any, keep: int = 2) -> Path:
     """Writes ``state`` after ``step`` steps to ``directory`` and drops all but the ``keep`` newest; returns the file.
 
-    Older ones go only once the new one is safely on disk. So do those of later steps: going back to ``step`` has shown them
-    to be damaged. Raises `OcheError` where the file cannot be written; the others are untouched then.
+    Older ones go only once the new one is safely on disk. So do those of this and later steps: going back has shown them to
+    be damaged. Raises `OcheError` where the file cannot be written; the others are untouched then.
     """
     if keep < 1:
         raise ValueError(f"keep={keep} would drop the checkpoint just written; use keep >= 1")
@@ -109,7 +109,7 @@ def save(directory: str | Path, step: int, state: Any, keep: int = 2) -> Path:
     atomic.write_bytes(path, data)
     atomic.clean(directory)
     others = [p for p in _newest_first(directory) if p != path]
-    for old in [p for p in others if _step(p) > step] + [p for p in others if _step(p) <= step][keep - 1 :]:
+    for old in [p for p in others if _step(p) >= step] + [p for p in others if _step(p) < step][keep - 1 :]:
         old.unlink(missing_ok=True)
     return path
 
@@ -122,9 +122,13 @@ def load_latest(directory: str | Path, say: Callable[[str], object] = print) -> 
         except OSError as error:
             say(f"checkpoint {path} cannot be read ({error.strerror}); trying the one before it")
             continue
-        if hashlib.sha256(data).hexdigest().startswith(path.stem.rpartition("-")[2]):
+        if not hashlib.sha256(data).hexdigest().startswith(path.stem.rpartition("-")[2]):
+            say(f"checkpoint {path} is damaged (its contents do not match its name); trying the one before it")
+            continue
+        try:
             return _step(path), from_bytes(data)
-        say(f"checkpoint {path} is damaged (its contents do not match its name); trying the one before it")
+        except (SafetensorError, ValueError, KeyError, TypeError):  # somebody else's file under a matching name
+            say(f"checkpoint {path} was not written by oche; trying the one before it")
     return None
 
 

@@ -92,7 +92,7 @@ class RunDir:
             )
         run = cls(path, Lock(path))
         try:
-            for directory in (path, path / "checkpoints"):
+            for directory in (path, path / "checkpoints", path / "pictures"):
                 atomic.clean(directory)
             run._drop_torn_line()
         except BaseException:
