@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import os
 import runpy
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from .arch import Genotype
 from .errors import OcheError
 
-Kind = Literal["search", "train"]
+Kind = Literal["search", "train", "toy"]
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,18 @@ class Run:
         return cls(Path(path))
 
     def _json(self, name: str) -> dict[str, Any]:
-        file = self.path / name
-        return json.loads(file.read_text()) if file.exists() else {}
+        from .run.atomic import read_json
+
+        return read_json(self.path / name)
 
     @property
     def state(self) -> str:
         """running, interrupted, failed or complete."""
-        return self._json("status.json")["state"]
+        return self._json("status.json").get("state", "failed")
 
     @property
     def kind(self) -> Kind:
-        return self._json("status.json")["kind"]
+        return self._json("status.json").get("kind", "search")
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -70,8 +72,13 @@ class Run:
         from .configs import SearchConfig, TrainConfig
         from .run.config import load_yaml
 
+        kinds = {"search": SearchConfig, "train": TrainConfig}
+        if self.kind not in kinds:
+            raise OcheError(
+                f"{self.path} is a {self.kind} run, which has no settings; give one of a search or a training"
+            )
         load_plugins_of(self.path / "config.yaml")
-        return load_yaml(self.path / "config.yaml", {"search": SearchConfig, "train": TrainConfig}[self.kind]())
+        return load_yaml(self.path / "config.yaml", kinds[self.kind]())
 
 
 def search(
@@ -91,12 +98,13 @@ def search(
     ``seed=1`` or ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
     from .configs import SearchConfig
+    from .methods import METHODS, closest
     from .run.log import Log
     from .spaces import darts
 
     parts: dict[str, Any] = {"space": space or darts()}
     if method is not None:
-        parts["search"] = method
+        parts |= {"search": method, "method": closest(method, {name: m.make() for name, m in METHODS.items()})}
     return run_search(
         SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=Log(quiet=quiet)
     )
@@ -117,9 +125,13 @@ def train(
     ``what``: a run (or its directory), a `Genotype`, its text, or a published name. ``data`` defaults to the run's own.
     ``recipe``: a `Recipe` (default `oche.training.darts()`). ``options``: further fields of `TrainConfig`. Raises `OcheError`.
     """
+    from .methods import closest
     from .run.log import Log
+    from .training import RECIPES
 
-    config, default_out = plan_training(what, data, options | ({"train": recipe} if recipe is not None else {}))
+    if recipe is not None:
+        options |= {"train": recipe, "recipe": closest(recipe, {name: make() for name, make in RECIPES.items()})}
+    config, default_out = plan_training(what, data, options)
     return run_train(config, out=out or default_out, overwrite=overwrite, log=Log(quiet=quiet))
 
 
@@ -131,19 +143,18 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
         return run
-    work = {"search": _search_in, "train": _train_in}[run.kind]
-    return _work(Path(path), run.config, log, work)
+    config = run.config  # refuses what is neither
+    return _work(Path(path), config, log, {"search": _search_in, "train": _train_in}[run.kind])
 
 
 def plan_training(what: Run | Genotype | str | Path, data: str | Path | None, options: dict[str, Any]):
     """The `TrainConfig` for ``what`` and the directory its run goes to by default (None: the next free one)."""
     from .configs import Common, TrainConfig
-    from .genotypes import resolve
 
-    if isinstance(what, str | Path) and Path(what).is_dir():
+    if isinstance(what, str | Path) and os.path.isdir(what):  # pathlib refuses to ask about a long text
         what = Run.open(what)
     if not isinstance(what, Run):
-        genotype = resolve(what if isinstance(what, Genotype) else str(what))
+        genotype = what if isinstance(what, Genotype) else read_genotype(what)
         return TrainConfig(**{"data": str(data or "digits"), "genotype": str(genotype), **options}), None
     origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
     own = data is None or str(data) == origin["data"]
@@ -154,9 +165,23 @@ def plan_training(what: Run | Genotype | str | Path, data: str | Path | None, op
     return config, free(what.path / f"train{suffix}")
 
 
+def read_genotype(what: str | Path) -> Genotype:
+    """The genotype with a published name, in a file, or in the text itself. Raises `OcheError`."""
+    from .genotypes import resolve
+
+    text = str(what)
+    if os.path.isfile(text):
+        return Genotype.parse(Path(text).read_text(errors="replace"))
+    if "(" not in text and (os.sep in text or "/" in text):
+        raise OcheError(
+            f"there is nothing at {text}; give a run directory, a file with a genotype, its text or a published name"
+        )
+    return resolve(text)
+
+
 def _word(data: str) -> str:
     """A data set's name as part of a directory's name."""
-    return Path(data).stem.replace(":", "-")
+    return Path(data).resolve().stem.replace(":", "-")
 
 
 def free(path: Path) -> Path:
@@ -175,7 +200,10 @@ def run_search(
     ``before`` is called once the directory exists.
     """
     load_plugins(config.plugins)
+    _check_device(config)
     data = load_data(config, log)
+    if not config.search.hypergrad.one_level:
+        _check_split(config.search.split, data)
     space = replace(config.space, classes=len(data.classes), in_channels=data.channels, image=data.image)
     config = replace(config, space=space)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}")
@@ -189,11 +217,30 @@ def run_train(config, *, out: str | Path | None, overwrite: bool, log) -> Run:
     load_plugins(config.plugins)
     genotype = resolve(config.genotype)
     config = replace(config, genotype=str(genotype))
+    _check_device(config)
     data = load_data(config, log)
+    if config.train.split < 1:
+        _check_split(config.train.split, data)
     config.train.augmentation(data)
     config.train.network(genotype, data)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
     return _start(path, config, "train", overwrite, log, _train_in, data)
+
+
+def _check_device(config) -> None:
+    """Raises `OcheError` where the device of ``config`` is not there."""
+    from .run.engine import Engine
+
+    _ = Engine(config.device).device
+
+
+def _check_split(split: float, data) -> None:
+    """Raises `OcheError` where ``split`` leaves one part of the training images empty."""
+    images = len(data.train)
+    if not 0 < round(split * images) < images:
+        raise OcheError(
+            f"split={split} of {images} training images leaves one part empty; use a share nearer to 0.5, or more images"
+        )
 
 
 def load_data(config, log):
@@ -214,11 +261,21 @@ def load_plugins(plugins: tuple[Path, ...]) -> None:
             continue
         if not file.is_file():
             raise OcheError(f"plugin {plugin} does not exist; give the path of a Python file")
-        runpy.run_path(str(file))
+        try:
+            runpy.run_path(str(file))
+        except Exception as error:
+            raise OcheError(f"plugin {plugin}{_line(error, file)}: {type(error).__name__}: {error}") from error
         _LOADED.add(file)
 
 
 _LOADED: set[Path] = set()
+
+
+def _line(error: Exception, file: Path) -> str:
+    """Where in ``file`` an error arose."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    return f" line {line}" if line else ""
 
 
 def load_plugins_of(config_file: Path) -> None:
@@ -341,7 +398,8 @@ def _train_in(run, config, data, engine, session) -> dict[str, Any]:
     save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
     last = session.history[-1]
     return {
-        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **costs, "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **costs,
+        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
     }  # fmt: skip
 
 

@@ -144,11 +144,6 @@ class Search:
         if self.method.hypergrad.one_level:
             return (whole := self.data.train.to(self.engine.device)), whole
         train, val = halves(self.data.train, self.method.split, fold(self.seed, "halves"))
-        if not len(train) or not len(val):
-            raise OcheError(
-                f"split={self.method.split} of {len(self.data.train)} training images leaves {len(train)} to train and "
-                f"{len(val)} to validate; use a split nearer to 0.5 or more images"
-            )
         return train.to(self.engine.device), val.to(self.engine.device)
 
     # --- one step ---------------------------------------------------------------------------------------------------
@@ -222,7 +217,10 @@ class Search:
         return batches(split, self.method.batch, seed=fold(self.seed, "order", name), epoch=epoch, start=start)
 
     def _endless(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Validation batches from global ``step`` on; the validation half has epochs of its own length."""
+        """Validation batches from global ``step`` on; the validation half has epochs of its own length.
+
+        Deviation 2 from the published code, which takes the first batch of a new shuffle every time.
+        """
         epoch, start = divmod(step, steps_per_epoch(len(self.val_split), self.method.batch))
         while True:
             yield from self._batches("val", self.val_split, epoch, start)

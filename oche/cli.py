@@ -46,12 +46,16 @@ def main(argv: list[str] | None = None) -> int:
         return _run(args[0], args[1:])
     except OcheError as error:
         print(f"oche: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written: the system says what, the name says where
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"oche: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 def _run(command: str, args: list[str]) -> int:

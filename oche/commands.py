@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 import yaml
 
-from .api import Run, free, load_plugins, plan_training, run_search, run_train
+from .api import Run, free, load_plugins, plan_training, read_genotype, run_search, run_train
 from .api import resume as resume_run
 from .configs import SearchConfig, TrainConfig
 from .errors import OcheError, nearest
@@ -71,9 +73,13 @@ def search(args: list[str]) -> int:
 
 def train(args: list[str]) -> int:
     named, rest = _named(args, "recipe", "data")
+    if "data" in named:  # it decides what else a run's settings say, and comes on top of a --config file all the same
+        rest += ["--data", named["data"]]
     what = rest.pop(0) if rest and not rest[0].startswith("-") else None
-    if what is None and "--config" not in " ".join(rest) and not {"-h", "--help"} & set(rest):
-        raise OcheError("oche train needs a genotype: write oche train runs/x, oche train DARTS_V2, or --config FILE")
+    if what is None and not _files(rest) and not {"-h", "--help"} & set(rest):
+        raise OcheError(
+            "oche train needs a genotype first: write oche train runs/x, oche train DARTS_V2, or --config FILE"
+        )
     recipe = named.get("recipe", "darts")
     options = {"recipe": recipe, "train": _choose("recipe", recipe, RECIPES)()}
     config, out = plan_training(what or "DARTS_V2", named.get("data"), options)
@@ -90,8 +96,10 @@ def train(args: list[str]) -> int:
     )  # fmt: skip
     log = Log(quiet=given.quiet)
     config = _part(given, TrainConfig)
-    if given.random and out is None:
-        raise OcheError("--random needs a run directory to take the space from; write oche train runs/x --random 3")
+    if given.random < 0:
+        raise OcheError(f"--random {given.random} is no number of cells; use 0 or more")
+    if given.random and (out is None or Run.open(str(what)).kind != "search"):
+        raise OcheError("--random needs a search to take the space from; write oche train runs/x --random 3")
     run = run_train(config, out=given.out or out, overwrite=given.overwrite, log=log)
     _say_trained(run, log)
     if given.random:
@@ -135,7 +143,8 @@ def resume(args: list[str]) -> int:
         go_on(given.run, log)
         return 0
     run = resume_run(given.run, quiet=given.quiet)
-    (_say_found if run.kind == "search" else _say_trained)(run, log)
+    if run.kind != "toy":
+        (_say_found if run.kind == "search" else _say_trained)(run, log)
     return 0
 
 
@@ -213,7 +222,6 @@ class ShowArgs:
 
 
 def show(args: list[str]) -> int:
-    from .genotypes import resolve
     from .report.cells import cell_png, cell_svg
     from .report.terminal import genotype_text
 
@@ -225,13 +233,11 @@ def show(args: list[str]) -> int:
         "oche show DARTS_V2\n  oche show runs/x --out pictures",
     )
     path = Path(given.what)
-    if len(given.what) < 1000 and path.is_dir():
-        genotype, name = Run.open(path).genotype, path.name
-    elif len(given.what) < 1000 and path.is_file():
-        genotype, name = resolve(path.read_text()), path.stem
+    if os.path.isdir(path):  # pathlib refuses to ask about a long text
+        genotype, name = Run.open(path).genotype, path.resolve().name
     else:
-        genotype = resolve(given.what)
-        name = given.what if given.what.isidentifier() else "genotype"
+        genotype = read_genotype(path)
+        name = path.stem if "(" not in given.what else "genotype"
     print(genotype_text(genotype))
     print(genotype)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -253,17 +259,20 @@ def list_things(args: list[str]) -> int:
     if args and args[0] in ("-h", "--help"):
         print(f"usage: oche list [{known.replace(', ', '|')}] [--plugins FILE ...]\n\nexample:\n  oche list methods")
         return 0
-    topics = [a for a in args if not a.startswith("-")]
+    topics = args
     if "--plugins" in args:
         at = args.index("--plugins")
         load_plugins(tuple(Path(p) for p in args[at + 1 :]))
         topics = args[:at]
     if len(topics) > 1 or (topics and topics[0] not in TABLES):
         raise OcheError(f"oche list knows no {' '.join(topics)!r}{nearest(topics[0], [*TABLES])}; write one of {known}")
-    console = Console(soft_wrap=False)
+    # A pipe has no width to fit: a row a line, for grep and cut.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
     for topic in topics or TABLES:
         columns, rows = TABLES[topic]()
-        table = Table(*columns, title=topic, title_justify="left", box=None, pad_edge=False)
+        table = Table(title=topic, title_justify="left", box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -294,6 +303,11 @@ def _named(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
     file = _from_config(rest)
     load_plugins(_paths(rest, "--plugins") or tuple(Path(p) for p in _texts(file.get("plugins"))))
     for name, value in file.items():
+        if name in names and name != "data" and found.get(name, value) != value:
+            raise OcheError(
+                f"--{name} {found[name]} and the --config file contradict each other: the file sets the {name} and its values; "
+                f"leave one of them out, or change single values"
+            )
         if name in names and isinstance(value, str):
             found.setdefault(name, value)
     return found, rest
@@ -320,11 +334,7 @@ def _texts(value: Any) -> list[str]:
 
 def _from_config(args: list[str]) -> dict[str, Any]:
     """The top level of the --config file, if there is one."""
-    files = [
-        a.partition("=")[2] or b
-        for a, b in zip(args, [*args[1:], ""], strict=True)
-        if a.partition("=")[0] == "--config"
-    ]
+    files = _files(args)
     if not files or not Path(files[0]).is_file():
         return {}  # a missing file is reported where it is read
     try:
@@ -332,6 +342,12 @@ def _from_config(args: list[str]) -> dict[str, Any]:
     except yaml.YAMLError:
         return {}  # likewise
     return tree if isinstance(tree, dict) else {}
+
+
+def _files(args: list[str]) -> list[str]:
+    """The values of ``--config``."""
+    following = zip(args, [*args[1:], ""], strict=True)
+    return [a.partition("=")[2] or b for a, b in following if a.partition("=")[0] == "--config"]
 
 
 def _choose(what: str, name: str, table: dict[str, T]) -> T:

@@ -4,8 +4,10 @@
 class OcheError(ValueError):
     """What was asked, what was found, what to write instead, on one line.
 
-    The command line prints the message and exits with code 2; from Python it is an ordinary ``ValueError``.
+    The command line prints the message and exits with ``exit_code``; from Python it is an ordinary ``ValueError``.
     """
+
+    exit_code = 2  # a mistake in what was asked; 1: what was asked could be tried, and failed
 
 
 def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -24,9 +24,10 @@ Record = dict[str, Any]
 def seconds(text: str) -> float:
     """Length of a budget such as "90s", "10m", "1h30m", "1.5h", in seconds."""
     units = {"h": 3600.0, "m": 60.0, "s": 1.0}
-    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+    plain = text.strip().lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", plain)
     total = sum(float(n) * units[u] for n, u in parts)
-    if "".join(n + u for n, u in parts) != text.strip().lower() or total <= 0:
+    if "".join(n + u for n, u in parts) != plain or total <= 0:
         raise OcheError(f"budget {text!r} is no length of time; write 90s, 10m or 1h30m")
     return total
 
@@ -66,6 +67,15 @@ class Clock:
             return min(1.0, self.step / self.budget.steps)
         return min(1.0, (self.epoch + self.position / per_epoch) / self.budget.epochs)
 
+    def spend(self, seconds: float) -> None:
+        """Counts work between two epochs, such as evaluation. It never uses up a budget of time: the last record must be
+        the one written at progress 1, so at least one more step follows."""
+        limit = self.budget.seconds
+        if limit is None or self.elapsed >= limit:
+            self.elapsed += seconds
+        else:
+            self.elapsed = min(self.elapsed + seconds, math.nextafter(limit, 0.0))
+
 
 def cosine(start: float, end: float, progress: float) -> float:
     """Half a cosine from ``start`` at progress 0 to ``end`` at 1 (1608.03983).
@@ -95,6 +105,8 @@ class Meter:
 
 class Diverged(OcheError):
     """The loss is no longer a number."""
+
+    exit_code = 1
 
 
 class Interrupted(Exception):
@@ -203,13 +215,16 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
             _save(task, clock, session)
             if session.stopping():
                 raise Interrupted
-    per_step = 1000 * (clock.elapsed - worked) / (clock.step - first) if clock.step > first else None
-    _close_epoch(task, clock, session, per_step)
+    numbers = _read(task, clock)  # waits for the device, whose work is part of the steps
+    steps = clock.step - first
+    if steps:
+        clock.elapsed = worked + time.perf_counter() - began
+    _close_epoch(task, clock, session, numbers, 1000 * (clock.elapsed - worked) / steps if steps else None)
 
 
-def _close_epoch(task: Task, clock: Clock, session: Session, per_step: float | None) -> None:
+def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, per_step: float | None) -> None:
     """``per_step`` in milliseconds; None where the steps of this epoch were all done before an interruption."""
-    numbers = _read(task, clock)
+    began = time.perf_counter()
     progress = clock.progress(task.per_epoch())
     timings = {"seconds": round(clock.elapsed, 3), "step_ms": per_step and round(per_step, 3)}
     head = {"epoch": clock.epoch + 1, "step": clock.step, "progress": progress}
@@ -217,6 +232,7 @@ def _close_epoch(task: Task, clock: Clock, session: Session, per_step: float | N
     clock.epoch, clock.position = clock.epoch + 1, 0
     for meter in task.meters.values():
         meter.sums.zero_()
+    clock.spend(time.perf_counter() - began)
 
 
 def _fields(task: Task, clock: Clock) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 
 from .bilevel import Method
 from .errors import OcheError
 from .hypergrad import FiniteDifference, exact, first_order, joint
 from .hypergrad import Neumann as _Neumann
 from .optim import Adam, Sgd
+from .training import Recipe
 
 
 def darts(order: int = 1, **fields) -> Method:
@@ -38,6 +39,15 @@ def seed(order: int = 1, **fields) -> Method:
     """The seed document's recipe (its §4.2): DARTS with 40 epochs, logits from zero, rate to zero, no clipping."""
     recipe = dict(epochs=40, w=Sgd(lr=0.025, lr_min=0.0, clip=0.0), a=Adam(init=0.0))
     return darts(order, **{**recipe, **fields})
+
+
+def closest(value: Method | Recipe, table: Mapping[str, Method | Recipe]) -> str:
+    """The name in ``table`` whose value differs from ``value`` in the fewest fields; the first of equals."""
+
+    def differing(name: str) -> int:
+        return sum(getattr(value, f.name) != getattr(table[name], f.name) for f in fields(value))
+
+    return min(table, key=differing)
 
 
 @dataclass(frozen=True)

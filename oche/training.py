@@ -47,7 +47,7 @@ class Recipe:
     batch: int = 96
     """images in a batch"""
     split: float = 1.0
-    """share of the training set that trains; below 1 the rest validates and the test images stay unseen (0.5: a search's halves)"""
+    """share of the training set that trains; below 1 the rest validates, and the test images stay unseen (0.5: as a search)"""
     epochs: int = 600
     """passes over the training set"""
     steps: int | None = None
@@ -162,6 +162,7 @@ class Training:
     def step(self, step: int, progress: float) -> None:
         torch.manual_seed(fold(self.seed, "drop path", step))
         self.net.train()
+        # Deviation 1 from the published code: the probability rises every step, not every epoch.
         self.net.set_drop_path(self.recipe.drop_path * progress)
         images, labels = next(self._stream)
         g = generator(self.seed, "augment", step, device=images.device)
