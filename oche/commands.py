@@ -251,6 +251,7 @@ def show(args: list[str]) -> int:
 
 def list_things(args: list[str]) -> int:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from .listing import TABLES
@@ -274,7 +275,7 @@ def list_things(args: list[str]) -> int:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))  # 'oche[hub]' is no markup
         console.print(table)
     return 0
 

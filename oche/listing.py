@@ -20,9 +20,9 @@ def spaces() -> Table:
 
 
 def data() -> Table:
-    from .data import DATASETS
+    from .data import DATASETS, FORMS
 
-    return ("name", "what it is"), list(DATASETS.items())
+    return ("name or form", "what it is"), [*DATASETS.items(), *FORMS.items()]
 
 
 def genotypes() -> Table:

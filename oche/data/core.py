@@ -6,7 +6,7 @@ N images of C channels, H × W pixels, always uint8 until `prepare` turns a batc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +17,7 @@ from ..errors import OcheError
 from .catalog import Augment
 
 Batch = tuple[Tensor, Tensor]  # images uint8 (B, C, H, W), labels int64 (B,)
+_FLOATS = 1 << 24  # values of images that are scaled at once
 
 
 class Split(ABC):
@@ -102,8 +103,14 @@ class Resident(Split):
         """Scaled (bilinear, antialiased) to cover ``size`` (H, W), and the centre cut out."""
         if size == self.shape[1:]:
             return self
-        pieces = [self.gather(i)[0] for i in torch.arange(len(self)).split(4096)]
-        return Resident(torch.cat([_cover(x, size) for x in pieces]), self.labels)
+        c, h, w = self.shape
+        images = torch.empty((len(self), c, *size), dtype=torch.uint8)
+        piece = max(
+            1, _FLOATS // (c * max(h * w, size[0] * size[1]))
+        )  # floats take four times the room, so not all at once
+        for k in range(0, len(self), piece):
+            images[k : k + piece] = _cover(self.gather(torch.arange(k, min(k + piece, len(self))))[0], size)
+        return Resident(images, self.labels, device=self.device)
 
 
 def _cover(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -153,13 +160,19 @@ class Dataset:
         return replace(self, train=self.train.to(device), test=None if self.test is None else self.test.to(device))
 
 
-def moments(split: Split, batch: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and (population) standard deviation of each channel in [0, 1] units, from exact integer sums."""
+def moments(
+    split: Split, batch: int = 1024, advance: Callable[[int], None] = lambda n: None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and (population) standard deviation of each channel in [0, 1] units, from exact integer sums.
+
+    ``advance(n)`` is told of every ``n`` images seen.
+    """
     c, h, w = split.shape
     sums = torch.zeros(2, c, dtype=torch.int64, device=split.device)
     for x, _ in split.walk(torch.arange(len(split)), batch):
         x = x.to(torch.int32)
         sums += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
+        advance(len(x))
     mean, square = (sums.double() / (len(split) * h * w)).cpu()
     std = (
         (square - mean**2).clamp_min(1.0).sqrt()

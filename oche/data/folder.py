@@ -34,14 +34,14 @@ def _has_train(names: list[str]) -> bool:
 def _table(root: Path, folders: list[Path], test: Path | None, note: str) -> Table:
     classes = tuple(f.name for f in folders)
     if len(classes) < 2:
-        raise OcheError(f"{folders[0].parent} has one class folder, {classes[0]}; give at least 2 classes")
+        raise OcheError(f"{folders[0].parent} has one class folder, {folders[0].name}; give at least 2 classes")
     train_files, train_labels = _listing(folders, classes)
     test_files, test_labels = _listing(_folders(test), classes) if test is not None else ([], [])
     cut = len(train_files)
     labels = torch.tensor(train_labels + test_labels, dtype=torch.int64)
     rows: Tensor = torch.arange(len(labels))
     items = Files(train_files + test_files)
-    return Table(root.name, items, labels, rows[:cut], None if test is None else rows[cut:], classes, note)
+    return Table(root.resolve().name, items, labels, rows[:cut], None if test is None else rows[cut:], classes, note)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -41,8 +41,8 @@ def batches(
 def steps_per_epoch(n: int, batch: int) -> int:
     """Batches in an epoch of ``n`` images: ⌊n / batch⌋, at least 1.
 
-    The incomplete last batch is dropped; the order changes every epoch, so no image is lost for good. Fewer images than
-    ``batch`` make one batch of all of them.
+    The incomplete last batch is dropped; the order changes every epoch, so no image is lost for good. (Deviation 1 from the
+    code of DARTS, which trains on it.) Fewer images than ``batch`` make one batch of all of them.
     """
     return max(1, n // batch)
 

@@ -95,7 +95,7 @@ def encode(
     classes = tuple(str(v) for v in known) if names is None else names
     if len(classes) < 2:
         raise OcheError(
-            f"{row(int(train[0]))} and all others are of one class, {classes[0]!r}; give at least 2 classes"
+            f"{row(int(train[0]))} and all others are of one class, {', '.join(classes)!r}; give at least 2 classes"
         )
     empty = torch.bincount(codes[torch.from_numpy(train)], minlength=len(classes)).eq(0).nonzero().flatten().tolist()
     if empty:

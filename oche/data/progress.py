@@ -7,10 +7,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def bar(text: str, total: int | None, show: bool, download: bool = False) -> Iterator[Callable[[int], None]]:
-    """Yields ``advance(n)``: images, or bytes of a ``download``. Shows nothing unless ``show``."""
+def bar(text: str, total: int | None, show: bool, download: bool = False) -> Iterator[Callable[..., None]]:
+    """Yields ``advance(n, total=None)``: images, or bytes of a ``download``, whose ``total`` is often known only later.
+
+    Shows nothing unless ``show``.
+    """
     if not show:
-        yield lambda n: None
+        yield lambda n, total=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,4 +22,4 @@ def bar(text: str, total: int | None, show: bool, download: bool = False) -> Ite
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(text, total=total)
-        yield lambda n: progress.advance(task, n)
+        yield lambda n, total=None: progress.update(task, advance=n, **({} if total is None else {"total": total}))

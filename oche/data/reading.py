@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ..errors import OcheError, nearest
-from . import folder, tables
+from . import folder, hub, named, tables
 from .catalog import DATASETS, FORMS, SMALLEST, suited
 from .core import Dataset, Resident, Split, moments
 from .memory import available
 from .parts import Parts
+from .progress import bar
 from .shares import evenly, held_out
 from .stream import Streamed
+
+_BATCH = 1024  # images read at once where all of a streamed part are
+Size = tuple[int, int] | None  # (H, W), or as the images are
 
 
 def load(
@@ -30,27 +36,30 @@ def load(
     ``data_dir``: a folder with the published archives of a named set, used instead of the network. ``holdout``: share of
     the images that becomes the test part where none comes with them (0: none), the same images whatever the seed.
     ``limit``: at most this many training images, drawn evenly over the classes by ``seed``. ``size``: side in pixels that
-    images are scaled and cut to. ``progress``: show bars on the terminal. Images that half of the free memory holds are
-    decoded here and kept; others stream. Raises `OcheError` for all that is wrong with the data, before any work.
+    images are scaled and cut to. ``progress``: show bars on the terminal.
+
+    Images that half of the free memory holds are decoded here, once, and kept; others stream, and are read through here
+    for their mean and deviation. So whatever is wrong with any image raises `OcheError` now, and names it.
     """
     if limit is not None and limit < 1:
         raise OcheError(f"limit={limit} leaves no training images; use 1 or more, or nothing for all")
     if size is not None and size < SMALLEST:
         raise OcheError(f"size={size} is too small for the networks; use {SMALLEST} pixels or more")
-    memory = available() // 2
-    found = _read(str(name), data_dir, None if size is None else (size, size), memory, progress)
-    found = _split(found, holdout, limit, seed)
-    train, test = _placed(found, None if size is None else (size, size), memory, progress)
-    mean, std = moments(train)
-    augment = suited(found.name, (train.shape[1], train.shape[2]))
-    return Dataset(found.name, train, test, found.classes, mean, std, augment, found.note)
+    memory, both = available() // 2, None if size is None else (size, size)
+    found = _split(_read(str(name), data_dir, both, memory, progress), holdout, limit, seed)
+    train, test = _placed(found, both, memory, progress)
+    image = train.shape[1], train.shape[2]
+    if min(image) < SMALLEST:
+        raise OcheError(f"{name} has images of {image[1]}x{image[0]} pixels; they need {SMALLEST} a side: give a size")
+    mean, std = _measured(train, test, progress)
+    return Dataset(found.name, train, test, found.classes, mean, std, suited(found.name, image), found.note)
 
 
-def _read(name: str, data_dir: str | Path | None, size: tuple[int, int] | None, memory: int, show: bool) -> Parts:
+def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool) -> Parts:
     if name in DATASETS:
-        from .named import read
-
-        return read(name, None if data_dir is None else Path(data_dir).expanduser(), memory, show)
+        return named.read(name, None if data_dir is None else Path(data_dir).expanduser(), memory, show)
+    if name.startswith("hf:"):
+        return hub.read(name, size, show)
     path = Path(name).expanduser()
     if path.is_dir():
         return folder.read(path, size, show)
@@ -59,8 +68,11 @@ def _read(name: str, data_dir: str | Path | None, size: tuple[int, int] | None, 
         return reader(path, size, memory, show)
     possible = f"use {', '.join(DATASETS)}, {', '.join(FORMS)}"
     if path.exists():
-        raise OcheError(f"{name} is a file of a kind that oche does not read; {possible}")
-    raise OcheError(f"there are no data called {name!r}{nearest(name, list(DATASETS))}; {possible}")
+        raise OcheError(
+            f"{name} is a file of a kind that oche does not read; unpack it if it is an archive, else {possible}"
+        )
+    what = "no such file or folder as" if "/" in name or path.suffix else "no data called"
+    raise OcheError(f"there is {what} {name!r}; {possible}{nearest(name, list(DATASETS))}")
 
 
 def _split(found: Parts, holdout: float, limit: int | None, seed: int) -> Parts:
@@ -72,13 +84,33 @@ def _split(found: Parts, holdout: float, limit: int | None, seed: int) -> Parts:
     return found
 
 
-def _placed(found: Parts, size: tuple[int, int] | None, memory: int, show: bool) -> tuple[Split, Split | None]:
+def _placed(found: Parts, size: Size, memory: int, show: bool) -> tuple[Split, Split | None]:
     """Both parts decoded and of the wanted size; streaming where they do not fit in ``memory`` bytes."""
-    fits = found.train.nbytes + (found.test.nbytes if found.test else 0) <= memory
+    c, h, w = found.train.shape
+    count = len(found.train) + (len(found.test) if found.test else 0)
+    need = count * c * ((size[0] * size[1]) if size else h * w)
 
     def place(split: Split) -> Split:
         if isinstance(split, Streamed):
-            return split.resident(show) if fits else split
-        return split.resized(size) if isinstance(split, Resident) and size is not None else split
+            return split.resident(show) if need <= memory else split
+        if not isinstance(split, Resident) or size is None or size == split.shape[1:]:
+            return split
+        if need > memory:
+            raise OcheError(
+                f"{count} images of {size[1]}x{size[0]} pixels take {need / 1e9:.1f} GB and {memory / 1e9:.1f} GB may be "
+                "used; give a smaller size or a limit, or a folder of images, which streams"
+            )
+        return split.resized(size)
 
     return place(found.train), None if found.test is None else place(found.test)
+
+
+def _measured(train: Split, test: Split | None, show: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The training part's mean and deviation. Streamed images are all decoded for it, those of the test part too."""
+    streamed = [split for split in (train, test) if isinstance(split, Streamed)]
+    with bar("reading images", sum(map(len, streamed)), show and bool(streamed)) as advance:
+        result = moments(train, _BATCH, advance)
+        if isinstance(test, Streamed):
+            for images, _ in test.walk(torch.arange(len(test)), _BATCH):
+                advance(len(images))
+    return result

@@ -17,6 +17,7 @@ from ..errors import OcheError
 from .catalog import SMALLEST
 from .core import Resident
 from .decode import Encoded
+from .formats import fits
 from .parts import Parts, Table, choose, encode
 
 _IMAGE = ("image", "img", "picture", "jpg", "jpeg", "png")
@@ -60,7 +61,7 @@ def parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -
     label = _column(path, schema, LABEL, "label")
     split = [n for n in schema.names if n.lower() == "split"]
     need = sum(file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups))
-    _fits(path, need, memory)
+    fits(path, need, memory)
     table = file.read([image, label, *split])
     if not len(table):
         raise OcheError(f"{path} has no rows; give it images")
@@ -104,7 +105,7 @@ def _binary(path: Path, column: Any) -> Any:
     import pyarrow.compute as pc
 
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        column = pc.struct_field(column, "bytes")
+        column = pc.struct_field(column, "bytes")  # pyright: ignore[reportAttributeAccessIssue]
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
         raise OcheError(f"{path}: images are of type {column.type}; store encoded images (PNG, JPEG) as bytes")
     return column
@@ -166,11 +167,11 @@ def npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> Pa
     return Parts(path.stem, splits[0], splits[1] if len(splits) > 1 else None, classes, note)
 
 
-def _arrays(path: Path, memory: int) -> dict[str | None, np.ndarray]:
+def _arrays(path: Path, memory: int) -> dict[Any, np.ndarray]:
     """All arrays of the file by lower-case name."""
     try:
         with zipfile.ZipFile(path) as archive:
-            _fits(path, sum(i.file_size for i in archive.infolist()), memory)
+            fits(path, sum(i.file_size for i in archive.infolist()), memory)
         with np.load(path, allow_pickle=False) as file:
             return {k.lower(): file[k] for k in file.files}
     except OcheError:
@@ -188,9 +189,9 @@ def _images(path: Path, key: str, x: np.ndarray) -> tuple[Tensor, bool]:
     if min(x.shape[2:]) < SMALLEST:
         raise OcheError(f"{path}: {key} has images of {x.shape[3]}x{x.shape[2]} pixels; they need {SMALLEST} a side")
     low, high = x.min(), x.max()
-    if x.dtype.kind == "f" and 0 <= low and high <= 1:
+    if x.dtype.kind == "f" and low >= 0 and high <= 1:
         return torch.from_numpy(np.ascontiguousarray(np.rint(x * 255).astype(np.uint8))), True
-    if x.dtype.kind in "iu" and 0 <= low and high <= 255:
+    if x.dtype.kind in "iu" and low >= 0 and high <= 255:
         return torch.from_numpy(np.ascontiguousarray(x.astype(np.uint8, copy=False))), False
     raise OcheError(
         f"{path}: {key} is {x.dtype} from {low} to {high}; give uint8, integers in 0..255 or floats in [0, 1]"
@@ -203,11 +204,3 @@ def _labels(path: Path, key: str, y: np.ndarray, n: int) -> np.ndarray:
             f"{path}: {key} has shape {y.shape} and type {y.dtype}; {n} images need ({n},) integers or strings"
         )
     return y.reshape(n)
-
-
-def _fits(path: Path, need: int, memory: int) -> None:
-    if need > memory:
-        raise OcheError(
-            f"{path} takes {need / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB may be used; unpack it to a folder of "
-            "class folders, which streams, or allow more memory"
-        )
