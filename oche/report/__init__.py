@@ -1,0 +1,12 @@
+"""Reports of run directories: pictures and one self-contained page. They read files only, never a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def write_report(run_dir: Path | str) -> Path:
+    """Makes the pictures and report.html of a run directory; see `oche.report.html.write_report`."""
+    from .html import write_report as write  # matplotlib and jinja2 wait until a report is wanted
+
+    return write(run_dir)
