@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -27,9 +28,9 @@ class Sgd:
     """largest norm of the whole gradient; 0: no clipping"""
 
     def __post_init__(self) -> None:
-        if not self.lr > 0 or not 0 <= self.lr_min <= self.lr:
+        if not 0 < self.lr < inf or not 0 <= self.lr_min <= self.lr:
             raise OcheError(f"lr={self.lr}, lr_min={self.lr_min} is no schedule; use lr > 0 and 0 <= lr_min <= lr")
-        if not 0 <= self.momentum < 1 or self.decay < 0 or self.clip < 0:
+        if not (0 <= self.momentum < 1 and 0 <= self.decay < inf and 0 <= self.clip < inf):
             raise OcheError(
                 f"momentum={self.momentum}, decay={self.decay}, clip={self.clip} cannot train; "
                 "use 0 <= momentum < 1, decay >= 0, clip >= 0"
@@ -63,7 +64,8 @@ class Adam:
     """logits start at this times N(0, 1)"""
 
     def __post_init__(self) -> None:
-        if not self.lr > 0 or self.decay < 0 or self.init < 0 or not all(0 <= b < 1 for b in self.betas):
+        fits = 0 < self.lr < inf and 0 <= self.decay < inf and 0 <= self.init < inf
+        if not fits or not all(0 <= b < 1 for b in self.betas):
             raise OcheError(
                 f"lr={self.lr}, betas={self.betas}, decay={self.decay}, init={self.init} cannot train; "
                 "use lr > 0, 0 <= betas < 1, decay >= 0, init >= 0"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ class Recipe:
             )
         if not 0 < self.split <= 1:
             raise OcheError(f"split={self.split} leaves nothing to train on; use 0 < split <= 1")
-        if self.auxiliary < 0 or self.batch < 1 or self.evaluate < 1 or (self.cutout or 0) < 0:
+        if not 0 <= self.auxiliary < inf or self.batch < 1 or self.evaluate < 1 or (self.cutout or 0) < 0:
             raise OcheError(
                 f"auxiliary={self.auxiliary}, batch={self.batch}, evaluate={self.evaluate}, cutout={self.cutout} cannot train; "
                 "use auxiliary >= 0, batch >= 1, evaluate >= 1, cutout >= 0"

@@ -7,8 +7,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("oche", deadline=None, derandomize=True)  # a busy machine is slow, not wrong
+settings.load_profile("oche")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,260 @@
+"""Budgets, clocks, meters, and the drive through epochs, saves and interruptions, with a task that only counts."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oche.errors import OcheError
+from oche.loop import Budget, Clock, Diverged, Interrupted, Meter, Session, cosine, drive, seconds
+
+# --- lengths
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("1h0m1s", 3601), (" 10M ", 600), ("0.5s", 0.5)],
+)
+def test_lengths_of_time(text, length):
+    assert seconds(text) == length
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "ten m", "10min", "-5m", "0s", "1h 30m", "1d", "1e3s", "10m!", "."])
+def test_other_lengths_are_refused(text):
+    with pytest.raises(OcheError, match="write 90s, 10m or 1h30m"):
+        seconds(text)
+
+
+def test_budgets():
+    assert Budget.of(3, None, None) == Budget(3)
+    assert Budget.of(3, 10, None) == Budget(3, 10)
+    assert Budget.of(3, None, "2m") == Budget(3, None, 120.0)
+    for wrong in ((0, None, None), (1, 0, None), (1, 5, "2m"), (1, None, "soon")):
+        with pytest.raises(OcheError):
+            Budget.of(*wrong)
+
+
+def test_progress_of_each_budget_runs_from_0_to_1():
+    by_epochs = [Clock(Budget(2), epoch=e, position=p).progress(4) for e in range(2) for p in range(4)]
+    assert by_epochs == [0, 1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8]
+    assert Clock(Budget(2), epoch=2).progress(4) == 1
+    assert [Clock(Budget(9, 5), step=s, epoch=8).progress(4) for s in (0, 1, 5, 6)] == [0, 0.2, 1, 1]
+    assert [Clock(Budget(9, 5, 10.0), step=4, elapsed=t).progress(4) for t in (0, 2.5, 10, 11)] == [0, 0.25, 1, 1]
+
+
+def test_work_between_epochs_counts_but_never_ends_a_budget_of_time():
+    clock = Clock(Budget(1, None, 10.0), elapsed=4.0)
+    clock.spend(3.0)
+    assert clock.elapsed == 7.0
+    clock.spend(3.0)
+    assert clock.progress(1) < 1 and clock.elapsed == pytest.approx(10)
+    over = Clock(Budget(1, None, 10.0), elapsed=10.0)
+    over.spend(3.0)
+    assert over.elapsed == 13.0
+    free = Clock(Budget(1), elapsed=4.0)
+    free.spend(100.0)
+    assert free.elapsed == 104.0
+
+
+@given(st.floats(1e-4, 10), st.floats(0, 1), st.floats(0, 1))
+def test_cosine_is_half_a_cosine(start, share, progress):
+    end = share * start
+    rate = cosine(start, end, progress)
+    assert rate == pytest.approx(end + (start - end) * math.cos(math.pi * progress / 2) ** 2, rel=1e-9)
+    assert cosine(start, end, 0) == pytest.approx(start) and cosine(start, end, 1) == pytest.approx(end)
+
+
+# --- meters
+
+
+def test_meter_weighs_batches_by_their_size():
+    g = torch.Generator().manual_seed(1)
+    logits, labels = torch.randn(10, 3, generator=g), torch.randint(3, (10,), generator=g)
+    meter = Meter()
+    assert meter.means() == (None, None)
+    for part in (slice(0, 7), slice(7, 10)):
+        meter.add(logits[part], labels[part], F.cross_entropy(logits[part], labels[part]))
+    loss, accuracy = meter.means()
+    assert loss == pytest.approx(F.cross_entropy(logits.double(), labels).item(), rel=1e-6)
+    assert accuracy == sum(int(row.argmax()) == y for row, y in zip(logits, labels, strict=True)) / 10
+
+
+# --- the drive
+
+
+class Counting:
+    """A task whose state is a sum over its data: item (epoch, position) of an order that begins anew each epoch."""
+
+    title = "counting"
+
+    def __init__(self, per_epoch=3, break_at=None):
+        self.meters = {"train": Meter()}
+        self.total, self.opened, self.seen, self.length, self.break_at = 0.0, [], [], per_epoch, break_at
+        self._items = iter(())
+
+    def per_epoch(self):
+        return self.length
+
+    def begin(self, epoch, position):
+        self.opened.append((epoch, position))
+        self._items = iter([(epoch, p) for p in range(position, self.length)])
+
+    def step(self, step, progress):
+        epoch, position = next(self._items)
+        self.seen.append((step, epoch, position, progress))
+        self.total = 0.9 * self.total + epoch + 10 * position + progress
+        loss = torch.tensor(math.nan if step == self.break_at else self.total)
+        self.meters["train"].add(torch.eye(2), torch.tensor([0, step % 2]), loss)
+
+    def initial(self):
+        return {"total": self.total}
+
+    def report(self, progress):
+        return {"total": self.total, "reported": progress}
+
+    def state(self):
+        return {"total": self.total}
+
+    def load(self, state):
+        self.total = state["total"]
+
+
+class Memory(Session):
+    """Keeps states, and like a run directory forgets the records that were made after the state it goes on from."""
+
+    def __init__(self, saved=None, due=lambda n: False, stop_after=None):
+        super().__init__()
+        self.saves, self._due, self._stop_after, self.steps = [], due, stop_after, 0
+        self._saved = copy.deepcopy(saved)
+        if saved is not None:
+            self.history = list(self._saved["history"])
+
+    def restore(self):
+        return None if self._saved is None else {k: v for k, v in self._saved.items() if k != "history"}
+
+    def due(self):
+        self.steps += 1
+        return self._due(self.steps)
+
+    def save(self, step, state):
+        self.saves.append((step, copy.deepcopy({**state, "history": self.history})))
+
+    def stopping(self):
+        return self._stop_after is not None and self.steps >= self._stop_after
+
+
+def plain(history):
+    return [{k: v for k, v in record.items() if k != "timings"} for record in history]
+
+
+def run(budget, session=None, **fields):
+    task, session = Counting(**fields), session or Memory()
+    clock = drive(task, budget, session)
+    return task, session, clock
+
+
+def test_records_of_a_run_counted_in_epochs():
+    task, session, clock = run(Budget(2))
+    assert [s[:3] for s in task.seen] == [(3 * e + p, e, p) for e in range(2) for p in range(3)]
+    assert [s[3] for s in task.seen] == pytest.approx([i / 6 for i in range(6)])
+    first, *records = session.history
+    assert first == {"epoch": 0, "step": 0, "progress": 0.0, "total": 0.0}
+    assert [(r["epoch"], r["step"], r["progress"], r["reported"]) for r in records] == [(1, 3, 0.5, 0.5), (2, 6, 1, 1)]
+    assert records[1]["total"] == task.total
+    # labels (0, step odd) against predictions (0, 1): steps 3, 4, 5 have 2, 1, 2 right of 2
+    assert records[1]["train_acc"] == pytest.approx(5 / 6)
+    assert records[1]["timings"]["step_ms"] >= 0
+    assert (clock.step, clock.epoch, clock.position) == (6, 2, 0)
+    assert [step for step, _ in session.saves] == [6]
+
+
+def test_a_run_counted_in_steps_closes_its_last_part_of_an_epoch():
+    task, session, clock = run(Budget(99, 5))
+    assert [s[3] for s in task.seen] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert [(r["epoch"], r["step"], r["progress"]) for r in session.history] == [(0, 0, 0), (1, 3, 0.6), (2, 5, 1)]
+    assert clock.step == 5
+
+
+def test_a_run_counted_in_time_ends_with_a_record_at_progress_1(monkeypatch):
+    now = [0.0]
+
+    def tick():
+        now[0] += 0.25
+        return now[0]
+
+    monkeypatch.setattr("oche.loop.time.perf_counter", tick)
+    task, session, clock = run(Budget(99, None, 4.0))
+    assert session.history[-1]["progress"] == 1 and session.history[-1]["reported"] == 1
+    assert all(r["progress"] < 1 for r in session.history[:-1])
+    progresses = [s[3] for s in task.seen]
+    assert progresses[0] == 0 and all(a < b < 1 for a, b in itertools.pairwise(progresses))
+    assert clock.elapsed >= 4.0
+
+
+BUDGETS = [Budget(3), Budget(99, 8), Budget(99, 6), Budget(1)]
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=["epochs", "steps", "whole epochs of steps", "one epoch"])
+def test_going_on_from_any_step_ends_as_if_nothing_had_happened(budget):
+    task, whole, clock = run(budget)
+    _, session, _ = run(budget, Memory(due=lambda n: True))
+    assert [step for step, _ in session.saves] == [*range(1, clock.step + 1), clock.step]
+    for step, state in session.saves:
+        again, resumed, end = run(budget, Memory(state))
+        assert plain(resumed.history) == plain(whole.history), step
+        assert again.total == task.total and again.seen == task.seen[step:]
+        assert (end.step, end.epoch, end.position) == (clock.step, clock.epoch, clock.position)
+
+
+@pytest.mark.parametrize("after", range(1, 7))
+def test_stopping_finishes_the_step_saves_and_can_go_on(after):
+    session = Memory(stop_after=after)
+    task = Counting()
+    with pytest.raises(Interrupted):
+        drive(task, Budget(2), session)
+    assert len(task.seen) == after and session.saves[-1][0] == after
+    _, resumed, _ = run(Budget(2), Memory(session.saves[-1][1]))
+    assert plain(resumed.history) == plain(run(Budget(2))[1].history)
+
+
+def test_time_worked_adds_up_over_resumptions():
+    _, session, _ = run(Budget(2), Memory(due=lambda n: n == 4))
+    step, state = session.saves[0]
+    assert step == 4
+    state["clock"]["elapsed"] = 1000.0
+    _, resumed, clock = run(Budget(2), Memory(state))
+    assert 1000 < clock.elapsed < 1100 and resumed.history[-1]["timings"]["seconds"] >= 1000
+
+
+@pytest.mark.parametrize("at", [0, 4, 5])
+def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(at):
+    session = Memory(due=lambda n: True)
+    with pytest.raises(Diverged, match=r"train loss became nan at or before step \d+ .*; try a smaller learning rate"):
+        run(Budget(2), session, break_at=at)
+    assert [step for step, _ in session.saves] == list(range(1, at + 1))
+    assert Diverged.exit_code == 1 and OcheError.exit_code == 2
+
+
+def test_progress_is_shown_after_every_step_with_numbers_on_demand():
+    shown = []
+
+    class Bar:
+        def update(self, done, fields):
+            shown.append((done, fields()))
+
+    class Showing(Memory):
+        def progress(self, title):
+            from contextlib import nullcontext
+
+            assert title == "counting"
+            return nullcontext(Bar())
+
+    run(Budget(2), Showing())
+    assert [done for done, _ in shown] == pytest.approx([i / 6 for i in range(1, 7)])
+    assert [fields["epoch"] for _, fields in shown] == [1, 1, 1, 2, 2, 2]
+    assert shown[0][1]["train_acc"] == 0.5 and shown[1][1]["train_acc"] == 0.75
