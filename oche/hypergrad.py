@@ -1,10 +1,12 @@
 """Gradients of the upper problem, min over a of outer(w*(a), a) with w*(a) = argmin over w of inner(w, a).
 
-Every one is a function ``(inner, outer, w, a, step) -> gradients with respect to a``, where
+Every one is a function ``(inner, outer, w, a, step) -> gradients with respect to a``, where::
+
     w      tuple of tensors, the lower variable (network weights), any shapes
     a      tuple of tensors, the upper variable (architecture logits), any shapes
     inner  (w, a) -> scalar training loss       outer  (w, a) -> scalar validation loss
-    step   how the lower problem moves from here: `SgdStep`
+    step   how the lower problem moves from here, an SgdStep
+
 They neither modify their arguments nor accumulate into ``.grad``; the losses must be deterministic functions of (w, a),
 their noise fixed. A variable that a loss does not use has gradient zero.
 """
@@ -99,7 +101,8 @@ class FirstOrder(HyperGradient):
 class FiniteDifference(HyperGradient):
     """DARTS' second order (1806.09055 eq. 7–8): one look-ahead step, its mixed derivative by central differences.
 
-    With w' = step(w) and v = ∇_{w'} outer(w', a):
+    With w' = step(w) and v = ∇_{w'} outer(w', a)::
+
         ∇_a outer(w', a) − lr · [∇_a inner(w + ε v, a) − ∇_a inner(w − ε v, a)] / 2ε,   ε = epsilon / ‖v‖.
     """
 
@@ -156,8 +159,10 @@ def _vjp(values: Tensors, of: Tensors, v: Tensors, retain: bool = False) -> Tens
 class Neumann(HyperGradient):
     """Implicit gradient at a lower optimum, the inverse Hessian by its Neumann series (1911.02590; iDARTS 2106.10784 eq. 9).
 
-    With v = ∇_w outer(w, a) and H = ∇²_w inner(w, a):
+    With v = ∇_w outer(w, a) and H = ∇²_w inner(w, a)::
+
         ∇_a outer − ∇²_{a,w} inner · p,   p = scale · Σ_{k=0}^{terms} (I − scale · H)^k v  →  H⁻¹ v.
+
     The series converges for 0 < scale < 2 / ‖H‖ with H positive definite. ``scale=None`` takes the step's lr. Weight decay
     belongs to the lower problem: step.decay is added to H. Momentum plays no part at an optimum.
     """

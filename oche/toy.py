@@ -1,5 +1,7 @@
 """The toy bilevel problem of DARTS §2.3 and the seed's §4.1 (its Table 1 and Figure 2), solved by oche's hypergradients.
 
+The two losses::
+
     lower: L_train(w, a) = w² − 2 a w + a²        upper: L_val(w, a) = a w − 2 a + 1
 
 w*(a) = a, so the upper problem is min over a of a² − 2 a + 1: the optimum is (a, w) = (1, 1). All in float32, as published.

@@ -1,0 +1,68 @@
+"""Sphinx: Markdown pages (MyST), the Python reference from docstrings, the command line's own --help."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+import oche
+
+HERE = Path(__file__).parent
+
+project = "oche"
+author = "the oche contributors"
+copyright = "the oche contributors, Apache License 2.0"
+release = version = oche.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"oche {release}"
+
+myst_enable_extensions = ["dollarmath", "amsmath", "substitution", "deflist"]
+myst_heading_anchors = 3
+# The pages below are written when the experiments are run; until then the text says so instead of linking.
+myst_substitutions = {
+    name: f"[`examples/seed/{file}`](../examples/seed/{file})"
+    if (HERE / "../examples/seed" / file).exists()
+    else f"`examples/seed/{file}` (not written yet)"
+    for name, file in (("seed_readme", "README.md"), ("seed_results", "RESULTS.md"))
+}
+
+default_role = "py:obj"  # `name` in a docstring links where the name is documented, and is code elsewhere
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+
+
+class Help(SphinxDirective):
+    """``{oche-help} search`` shows what ``oche search --help`` prints."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        from oche.cli import main
+
+        self.env.note_dependency(str(Path(oche.__file__).parent / "commands.py"))
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            main([self.arguments[0], "--help"] if self.arguments[0] != "oche" else ["--help"])
+        if not out.getvalue():
+            raise self.error(f"oche {self.arguments[0]} --help printed nothing")
+        block = nodes.literal_block(out.getvalue(), out.getvalue())
+        block["language"] = "text"
+        return [block]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    os.environ |= {"COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}  # the help's tables are drawn for this terminal
+    app.add_directive("oche-help", Help)
+    return {"parallel_read_safe": False}
