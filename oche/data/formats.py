@@ -31,8 +31,11 @@ def idx(path: Path, axes: int, memory: int) -> np.ndarray:
                 raise OcheError(
                     f"{path} is no IDX file of bytes with {axes} axes (it starts with {magic.hex(' ') or 'nothing'}); get it anew"
                 )
-            shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(axes))
+            head = file.read(4 * axes)
+            shape = tuple(int.from_bytes(head[k : k + 4], "big") for k in range(0, 4 * axes, 4))
             size = math.prod(shape)
+            if not size:  # a header cut short ends in zeros
+                raise OcheError(f"{path} is an IDX file of {shape} bytes: nothing; get it anew")
             fits(path, size, memory)
             data = file.read(size + 1)
     except (EOFError, OSError, zlib.error) as error:

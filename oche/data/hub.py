@@ -61,6 +61,8 @@ def read(name: str, size: tuple[int, int] | None, show: bool) -> Parts:
     values = {part: np.array(table[label][:], dtype=object) for part, table in found.items()}
     seen = [part for part in found if not (values[part] == _HIDDEN).all()]
     train, test, note = choose(seen, name)
+    secret = ", ".join(part for part in found if part not in seen)
+    note = "; ".join(filter(None, (note, secret and f"not used for want of labels: {secret}")))
     parts = [part for part in (train, test) if part is not None]
     raw = datasets.Image(decode=False)  # the encoded bytes: oche decodes, and in threads
     tables = tuple((p, found[p].select_columns([image]).cast_column(image, raw)) for p in parts)

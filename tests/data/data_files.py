@@ -1,0 +1,105 @@
+"""Small image sets in the layouts of the published files."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+FINE = tuple(f"fine_{k}" for k in range(100))
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    head = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return head + array.astype(np.uint8).tobytes()
+
+
+def write_mnist(folder: Path, packed: bool = True) -> dict[str, np.ndarray]:
+    """Four IDX files: 20 training and 10 test images, 28x28."""
+    made = {
+        "train-images-idx3-ubyte": pixels(20, 28, 28),
+        "train-labels-idx1-ubyte": np.arange(20) % 10,
+        "t10k-images-idx3-ubyte": pixels(10, 28, 28, seed=1),
+        "t10k-labels-idx1-ubyte": np.arange(10)[::-1],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in made.items():
+        data = idx_bytes(array)
+        (folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(data) if packed else data)
+    return made
+
+
+def cifar_bytes(images: np.ndarray, *labels: np.ndarray) -> bytes:
+    """Records: a byte of each of ``labels`` (N,), then the image (3, 32, 32), channel after channel, row after row."""
+    head = np.stack([np.asarray(v, dtype=np.uint8) for v in labels], 1)
+    return np.concatenate([head, images.reshape(len(images), -1)], 1).astype(np.uint8).tobytes()
+
+
+def cifar10_members() -> tuple[dict[str, bytes], np.ndarray, np.ndarray]:
+    """Files of the archive, all training images and labels (4 a batch file)."""
+    images, labels = pixels(20, 3, 32, 32), np.arange(20) % 10
+    files = {
+        f"data_batch_{k + 1}.bin": cifar_bytes(images[4 * k : 4 * k + 4], labels[4 * k : 4 * k + 4]) for k in range(5)
+    }
+    files["test_batch.bin"] = cifar_bytes(pixels(3, 3, 32, 32, seed=1), np.array([9, 0, 5]))
+    files["batches.meta.txt"] = ("\n".join(CIFAR10) + "\n\n").encode()
+    files["readme.html"] = b"<html></html>"
+    return files, images, labels
+
+
+def cifar100_members() -> tuple[dict[str, bytes], np.ndarray, np.ndarray]:
+    images, fine = pixels(100, 3, 32, 32), np.arange(100)[::-1]
+    files = {
+        "train.bin": cifar_bytes(images, fine // 5, fine),
+        "test.bin": cifar_bytes(pixels(2, 3, 32, 32, seed=1), [1, 0], [7, 2]),
+        "fine_label_names.txt": ("\n".join(FINE) + "\n").encode(),
+        "coarse_label_names.txt": "\n".join(f"coarse_{k}" for k in range(20)).encode(),
+    }
+    return files, images, fine
+
+
+def write_tar(path: Path, folder: str, files: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as archive:
+        directory = tarfile.TarInfo(folder)
+        directory.type = tarfile.DIRTYPE
+        archive.addfile(directory)
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def write_svhn(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """``images`` (32, 32, 3, N) and ``labels`` (N,) from 1 to 10, compressed as published."""
+    from scipy.io import savemat
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {"X": images, "y": labels.astype(np.uint8)[:, None]}, do_compression=True)
+
+
+def encoded(array: np.ndarray, form: str = "PNG", **options) -> bytes:
+    """An image file's bytes, from (H, W) or (H, W, C)."""
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, form, **options)
+    return file.getvalue()
+
+
+def write_classes(root: Path, counts: dict[str, int], side: int = 10, seed: int = 0) -> dict[str, list[np.ndarray]]:
+    """Class folders of PNG files named 0.png, 1.png …; gives their pixels (H, W, 3)."""
+    made: dict[str, list[np.ndarray]] = {}
+    for k, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        made[name] = list(pixels(count, side, side, 3, seed=seed + k))
+        for i, array in enumerate(made[name]):
+            (root / name / f"{i}.png").write_bytes(encoded(array))
+    return made
