@@ -68,8 +68,8 @@ class Method:
             )
         if not 0 < self.split < 1:
             raise OcheError(f"split={self.split} leaves one half empty; use 0 < split < 1, published: 0.5")
-        if self.batch < 1:
-            raise OcheError(f"batch={self.batch} is empty; use batch >= 1")
+        if self.batch < 1 or (self.pad or 0) < 0:
+            raise OcheError(f"batch={self.batch}, pad={self.pad} cannot train; use batch >= 1, pad >= 0")
         _ = self.length  # its own checks
 
     @property
@@ -137,7 +137,10 @@ class Search:
     def _init(self, name: str, dag: Dag) -> Tensor:
         g = generator(self.seed, "logits", name)
         logits = self.method.relax.init(dag, len(self.space.candidates), self.method.a.init, g)
-        return logits.to(self.engine.device).requires_grad_()
+        dtype = torch.promote_types(
+            self.engine.dtype, torch.float32
+        )  # few numbers, and small steps: never below float32
+        return logits.to(self.engine.device, dtype).requires_grad_()
 
     def _splits(self) -> tuple[Split, Split]:
         """Training and validation parts. One-level search trains everything on the whole training set."""

@@ -78,10 +78,15 @@ class Recipe:
             )
         if not 0 < self.split <= 1:
             raise OcheError(f"split={self.split} leaves nothing to train on; use 0 < split <= 1")
-        if not 0 <= self.auxiliary < inf or self.batch < 1 or self.evaluate < 1 or (self.cutout or 0) < 0:
+        if (
+            not 0 <= self.auxiliary < inf
+            or self.batch < 1
+            or self.evaluate < 1
+            or min(self.cutout or 0, self.pad or 0) < 0
+        ):
             raise OcheError(
-                f"auxiliary={self.auxiliary}, batch={self.batch}, evaluate={self.evaluate}, cutout={self.cutout} cannot train; "
-                "use auxiliary >= 0, batch >= 1, evaluate >= 1, cutout >= 0"
+                f"auxiliary={self.auxiliary}, batch={self.batch}, evaluate={self.evaluate}, cutout={self.cutout}, pad={self.pad} "
+                "cannot train; use auxiliary >= 0, batch >= 1, evaluate >= 1, cutout >= 0, pad >= 0"
             )
         _ = self.length  # its own checks
 
