@@ -145,10 +145,23 @@ def _step(path: Path) -> int:
 
 
 def save_weights(path: str | Path, state_dict: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes a state dict as a safetensors file in one step; ``metadata`` goes into its header. Raises `OcheError`."""
+    """Writes a state dict as a safetensors file in one step; ``metadata`` goes into its header. Raises `OcheError`.
+
+    The same weights and metadata make the same bytes.
+    """
     tensors = {key: _contiguous(t) for key, t in state_dict.items()}
     header = {**(metadata or {}), _DIGEST: _digest(tensors)}
-    atomic.write_bytes(Path(path), dump_tensors(tensors, header))
+    atomic.write_bytes(Path(path), _ordered(dump_tensors(tensors, header)))
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with the metadata of its header sorted: the library writes them in any order."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
