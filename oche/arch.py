@@ -17,7 +17,7 @@ from .errors import OcheError
 if TYPE_CHECKING:  # genotypes are plain text and must stay cheap to import
     from torch import Tensor
 
-NONE = "none"  # the candidate that stands for "no edge"; never part of a genotype
+NONE = "none"  # the candidate that stands for "no edge"; part of a genotype only where `Dag.none` says so
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,14 @@ class Dag:
 
     Nodes 0 .. inputs-1 are the cell's inputs, the ``nodes`` intermediate ones follow. ``keep`` incoming edges
     are kept for each intermediate node when the cell is discretised (DARTS §2.4: 2 in a convolutional cell).
+    With ``none`` an edge may settle on "none" as on any other candidate, and the genotype says so (NAS-Bench-201, which
+    keeps all edges); without it, "none" never wins an edge.
     """
 
     nodes: int = 4
     inputs: int = 2
     keep: int = 2
+    none: bool = False
 
     def __post_init__(self) -> None:
         if self.nodes < 1 or self.inputs < 1:
@@ -254,18 +257,24 @@ def _concat(key: str, node: ast.expr) -> tuple[int, ...]:
     return tuple(value)
 
 
+def eligible(alive: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
+    """(E, O) the living candidates that an edge may settle on: all but "none", or all where ``dag.none``."""
+    mask = alive.clone()
+    if NONE in candidates and not dag.none:
+        mask[:, candidates.index(NONE)] = False
+    return mask
+
+
 def top_k(strength: Tensor, alive: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
     """DARTS' discretisation (1806.09055 §2.4) as a narrower mask: each node keeps its ``dag.keep`` strongest incoming
-    edges, an edge being as strong as its best candidate other than "none", and on each that best candidate alone.
+    edges, an edge being as strong as its best `eligible` candidate, and on each that best candidate alone.
 
-    strength, alive: (E, O); returns (E, O). Ties go to the earlier source and the earlier candidate. An edge on which
-    only "none" is alive is never kept, so a node may keep fewer edges than it could.
+    strength, alive: (E, O); returns (E, O). Ties go to the earlier source and the earlier candidate. An edge without an
+    eligible candidate is never kept, so a node may keep fewer edges than it could.
     """
     import torch
 
-    usable = alive.clone()
-    if NONE in candidates:
-        usable[:, candidates.index(NONE)] = False
+    usable = eligible(alive, dag, candidates)
     score = strength.detach().double().cpu().masked_fill(~usable, -torch.inf)
     best, choice = score.max(1)  # the first of equal maxima
     kept = torch.zeros_like(alive)
@@ -278,5 +287,6 @@ def top_k(strength: Tensor, alive: Tensor, dag: Dag, candidates: tuple[str, ...]
 
 def read_cell(kept: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Cell:
     """The discrete cell that a narrowed mask (E, O) stands for; its output is every intermediate node."""
-    edges = [(candidates[o], *dag.edges[e]) for e, row in enumerate(active(kept)) for o in row if candidates[o] != NONE]
+    rows = active(eligible(kept, dag, candidates))
+    edges = [(candidates[o], *dag.edges[e]) for e, row in enumerate(rows) for o in row]
     return Cell(tuple(edges), tuple(range(dag.inputs, dag.inputs + dag.nodes)))
