@@ -37,6 +37,8 @@ class Album:
     def plot(self, name: str, figure: Figure, caption: str) -> Picture:
         text = canvas.svg(figure)
         write(self.folder / f"{name}.svg", text.encode())
+        if figure.get_layout_engine():  # it has done its work, which takes longer than the drawing
+            figure.set_layout_engine("none")
         write(self.folder / f"{name}.png", canvas.png(figure))
         width = round(96 * figure.get_size_inches()[0])
         return Picture(canvas.inline(text, f"{name}-", caption), caption, width)

@@ -133,15 +133,15 @@ def _search(album: Album, run: Run) -> dict[str, Any] | None:
         figures.append(
             album.plot("search-curves", plots.learning_curves(epochs, "Search"), "Learning curves of the search")
         )
+    if run.groups:
+        history = {group.name: (group.candidates, group.history) for group in run.groups}
+        figures.append(album.plot("operations", plots.operation_shares(history), "Mean weight of each operation"))
     sizes = {group.name: len(group.candidates) for group in run.groups}
     if any(r["entropy"] for r in run.records):
         uniform = sizes[run.groups[0].name] if len(set(sizes.values())) == 1 else None
         figures.append(album.plot("entropy", plots.entropy(run.records, uniform), "Entropy of the operation weights"))
     if any(r["skip_share"] for r in run.records):
         figures.append(album.plot("skip-share", plots.skip_share(run.records), "Share of skip connections in the cell"))
-    if run.groups:
-        history = {group.name: (group.candidates, group.history) for group in run.groups}
-        figures.append(album.plot("operations", plots.operation_shares(history), "Mean weight of each operation"))
     cell = next(iter(run.genotype.cells.values())) if run.genotype else None
     level, reading = words.collapse(run.records, len(cell.edges) if cell else None)
     return {
@@ -286,4 +286,6 @@ def _notes(runs: list[Run]) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
+    if value is None:
+        return words.UNKNOWN
     return " ".join(str(v) for v in value) if isinstance(value, list) else str(value)

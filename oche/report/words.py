@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 UNKNOWN = "–"
+_PERCENT = "\u00a0%"  # a number and its unit stay on one line
 
 
 def percent(value: float | None) -> str:
     """0.9812 → "98.12 %"."""
-    return UNKNOWN if value is None else f"{100 * value:.2f} %"
+    return UNKNOWN if value is None else f"{100 * value:.2f}{_PERCENT}"
 
 
 def count(value: float | None) -> str:
@@ -51,7 +52,8 @@ def mean_sd(values: Sequence[float]) -> str:
     if not values:
         return UNKNOWN
     mean = 100 * statistics.fmean(values)
-    return f"{mean:.2f} ± {100 * statistics.stdev(values):.2f} %" if len(values) > 1 else f"{mean:.2f} %"
+    spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{mean:.2f}{spread}{_PERCENT}"
 
 
 def bought(found: float | None, random: Sequence[float]) -> str:
@@ -75,22 +77,21 @@ def bought(found: float | None, random: Sequence[float]) -> str:
     head += f"It is better than {sum(found > other for other in random)} of the {len(random)}. "
     if abs(points) <= reach:
         return head + (
-            f"One more random cell might well differ from their mean by {reach:.2f} points (95 % prediction interval), "
+            f"One more random cell might well differ from their mean by {reach:.2f} points (95{_PERCENT} prediction interval), "
             f"so the difference of {points:+.2f} points cannot be told from chance."
         )
     verdict = "The search bought" if points > 0 else "The search cost"
     return (
-        head + f"{verdict} {abs(points):.2f} points, more than one more random cell would (95 %: ±{reach:.2f} points)."
+        head
+        + f"{verdict} {abs(points):.2f} points, more than one more random cell would (95{_PERCENT}: ±{reach:.2f} points)."
     )
 
 
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # 97.5 % quantile, 1 … 10 degrees
-
-
 def _reach(values: Sequence[float]) -> float:
-    """Half the width of the 95 % prediction interval for one more value of a normal sample."""
-    degrees = len(values) - 1
-    quantile = _STUDENT[degrees - 1] if degrees <= len(_STUDENT) else 2.1
+    """Half the width of the 95 % prediction interval for one more value of a normal sample (two or more values)."""
+    from scipy.special import stdtrit  # Student's quantile, without the seconds that importing scipy.stats takes
+
+    quantile = float(stdtrit(len(values) - 1, 0.975))
     return quantile * statistics.stdev(values) * math.sqrt(1 + 1 / len(values))
 
 
@@ -102,7 +103,7 @@ def collapse(records: Sequence[Mapping[str, Any]], edges: int | None) -> tuple[s
     epoch, last = shares[-1]
     name = "normal" if "normal" in last else max(last, key=lambda key: last[key])
     share = last[name]
-    of = f"{round(share * edges)} of {edges} edges" if edges else f"{100 * share:.0f} % of the edges"
+    of = f"{round(share * edges)} of {edges} edges" if edges else f"{100 * share:.0f}{_PERCENT} of the edges"
     now = f"At epoch {epoch} the {name} cell would keep {of} as skip connections"
     if share >= 0.5:
         return "bad", f"{now}: this run shows the collapse."
@@ -120,5 +121,7 @@ def decided(records: Sequence[Mapping[str, Any]], candidates: Mapping[str, int])
     parts = []
     for name, value in known[-1][1].items():
         top = math.log(candidates[name]) if candidates.get(name, 0) > 1 else None
-        parts.append(f"{name} {value:.3f}" + (f" of at most {top:.3f} ({100 * value / top:.0f} %)" if top else ""))
+        parts.append(
+            f"{name} {value:.3f}" + (f" of at most {top:.3f} ({100 * value / top:.0f}{_PERCENT})" if top else "")
+        )
     return f"At epoch {known[-1][0]}: " + ", ".join(parts) + " nats."

@@ -128,7 +128,11 @@ class FinalNetwork(nn.Module):
     def describe(self) -> list[dict]:
         """One row a part, for reports: {"name", "channels", "size"}."""
         outputs = lambda kind: len(_cell(self.genotype, kind).concat)  # noqa: E731
-        return describe(self.skeleton, self.skeleton.plan(outputs), outputs)
+        rows = describe(self.skeleton, self.skeleton.plan(outputs), outputs)
+        if self.auxiliary is not None:  # after the cell that it reads
+            at = self.auxiliary_after + 1 + (self.skeleton.stem != "none")
+            rows.insert(at, {"name": "auxiliary", "channels": self.skeleton.classes, "size": [1, 1]})
+        return rows
 
 
 def _cell(genotype: Genotype, kind: str):
