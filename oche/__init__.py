@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import genotypes, methods, spaces
+    from . import data, genotypes, methods, spaces, training
     from .api import Run, resume, search, train
     from .arch import Genotype
     from .errors import OcheError
@@ -30,9 +30,11 @@ _WHERE = {
     "OcheError": "errors",
     "build": "spaces",
     "operation": "spaces",
+    "data": None,
     "genotypes": None,
     "methods": None,
     "spaces": None,
+    "training": None,
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "OcheError",
     "Run",
     "build",
+    "data",
     "genotypes",
     "methods",
     "operation",
@@ -47,6 +50,7 @@ __all__ = [
     "search",
     "spaces",
     "train",
+    "training",
 ]
 
 

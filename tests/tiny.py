@@ -19,12 +19,14 @@ def space(**fields) -> ConvSpace:
     return ConvSpace(**{**fixed, **fields})
 
 
-def dataset(train: int = 24, test: int = 12, classes: int = 3, augment: Augment | None = None) -> Dataset:
-    """Grey 8 x 8 images: noise with one bright stripe, whose place is the class."""
+def dataset(
+    train: int = 24, test: int = 12, classes: int = 3, augment: Augment | None = None, side: int = 8
+) -> Dataset:
+    """Grey square images: noise with one bright stripe, whose place is the class."""
     g = torch.Generator().manual_seed(7)
 
     def split(n: int) -> Resident:
-        images = torch.randint(0, 120, (n, 1, 8, 8), generator=g, dtype=torch.uint8)
+        images = torch.randint(0, 120, (n, 1, side, side), generator=g, dtype=torch.uint8)
         labels = torch.arange(n) % classes
         for i, label in enumerate(labels.tolist()):
             images[i, :, 2 * label : 2 * label + 2] += 120

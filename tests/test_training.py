@@ -1,0 +1,311 @@
+"""Training against the same steps written out in float64; drop path, schedules, evaluation, recipes."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from oracles_conv import Weights, final
+from tiny import Kept, dataset, marked, marks, plain
+
+import oche
+from oche.bilevel import Search
+from oche.data import Augment, halves
+from oche.errors import OcheError
+from oche.loop import Session, drive
+from oche.optim import Sgd
+from oche.run.engine import Engine
+from oche.seeds import fold
+from oche.spaces.final import drop_path
+from oche.training import RECIPES, Recipe, Training, darts, evaluate, seed, small, train
+
+NORMAL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("max_pool_3x3", 0), ("dil_conv_3x3", 2)], [2, 3]
+REDUCE = [("skip_connect", 0), ("sep_conv_3x3", 1), ("skip_connect", 2), ("avg_pool_3x3", 1)], [3]
+CELL = oche.Genotype.parse(
+    f"Genotype(normal={NORMAL[0]}, normal_concat={NORMAL[1]}, reduce={REDUCE[0]}, reduce_concat={REDUCE[1]})"
+)
+DOUBLE = Engine("cpu", dtype=torch.float64)
+W = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5)
+EXTRAS = dict(drop_path=0.4, auxiliary=0.3, label_smoothing=0.2, cutout=3)
+PLAIN = dict(drop_path=0.0, auxiliary=0.0)
+
+
+def recipe(**fields):
+    return Recipe(**{**dict(channels=2, cells=3, w=W, batch=6, epochs=2), **fields})
+
+
+def make(recipe, data=None, engine=DOUBLE, seed=0):
+    return Training(CELL, recipe, data or dataset(), seed=seed, engine=engine, title="t")
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The prepared images and the labels of every training batch, as they go by."""
+    images, labels = [], []
+    prepare, stream = oche.training.prepare, oche.training.batches
+
+    def prepared(*args):
+        images.append(prepare(*args))
+        return images[-1]
+
+    def walk(*args, **fields):
+        for x, y in stream(*args, **fields):
+            labels.append(y)
+            yield x, y
+
+    monkeypatch.setattr(oche.training, "prepare", prepared)
+    monkeypatch.setattr(oche.training, "batches", walk)
+    return images, labels
+
+
+def steps(task, count, total):
+    for step in range(count):
+        if step % task.per_epoch() == 0:
+            task.begin(step // task.per_epoch(), 0)
+        task.step(step, step / total)
+        yield step
+
+
+def cross_entropy(logits, labels, smoothing):
+    """−Σ_c q_c log p_c with q = (1 − s) · one-hot + s / classes."""
+    p = logits.exp() / logits.exp().sum(1, keepdim=True)
+    q = torch.full_like(p, smoothing / p.shape[1])
+    q[range(len(labels)), labels] += 1 - smoothing
+    return -(q * p.log()).sum(1).mean()
+
+
+@pytest.mark.parametrize("extras", [EXTRAS, PLAIN], ids=["all extras", "plain"])
+def test_steps_are_those_written_out(extras, batches):
+    images, labels = batches
+    task = make(recipe(**extras), dataset(side=32))
+    w = [p.detach().clone() for p in task.weights]
+    buffers = [torch.zeros_like(p) for p in w]
+    clipped = 0
+    for step in steps(task, 3, 4):
+        x, y, aux = images[-1].double(), labels[-1], extras["auxiliary"] > 0
+        leaves = [p.clone().requires_grad_() for p in w]
+        torch.manual_seed(fold(0, "drop path", step))
+        logits, extra = final(x, Weights(leaves), NORMAL, REDUCE, cells=3, aux=aux, drop=extras["drop_path"] * step / 4)
+        smoothing = extras.get("label_smoothing", 0.0)
+        main = cross_entropy(logits, y, smoothing)
+        total = main + (extras["auxiliary"] * cross_entropy(extra, y, smoothing) if aux else 0)
+        slope = torch.autograd.grad(total, leaves)
+        norm = math.sqrt(sum((g**2).sum().item() for g in slope))
+        clipped += norm > W.clip
+        rate = 0.01 + 0.09 * (1 + math.cos(math.pi * step / 4)) / 2
+        for i, g in enumerate(slope):
+            buffers[i] = 0.9 * buffers[i] + g * min(1.0, W.clip / (norm + 1e-6)) + 0.01 * w[i]
+            w[i] = w[i] - rate * buffers[i]
+        for got, want in zip(task.weights, w, strict=True):
+            torch.testing.assert_close(got.detach(), want, rtol=1e-8, atol=1e-11)
+        # the meter shows the main loss alone, smoothed as it is trained
+        shown, task.meters["train"].sums = task.meters["train"].means()[0], torch.zeros(3, dtype=torch.float64)
+        assert shown == pytest.approx(main.item(), rel=1e-9)
+    assert clipped
+
+
+def test_evaluation_is_the_network_with_running_statistics_and_no_extras(batches):
+    task = make(recipe(**EXTRAS), dataset(side=32))
+    for _ in steps(task, 4, 4):
+        pass
+    before = torch.get_rng_state()
+    loss, accuracy = evaluate(task.net, task.data.test, task.data, DOUBLE, batch=5).means()
+    assert task.net.training and torch.equal(torch.get_rng_state(), before)
+    assert evaluate(task.net, task.data.test, task.data, DOUBLE, batch=12).means() == pytest.approx((loss, accuracy))
+    raw, labels = task.data.test.gather(torch.arange(12))
+    x = (raw.double() / 255 - 0.3) / 0.25
+    main = [p for n, p in task.net.named_parameters() if not n.startswith("auxiliary.")]
+    stats = [b for n, b in task.net.named_buffers() if not n.startswith("auxiliary.")]
+    with torch.no_grad():
+        logits, _ = final(x, Weights(main, stats), NORMAL, REDUCE, cells=3)
+    assert loss == pytest.approx(cross_entropy(logits, labels, 0.0).item(), rel=1e-5)  # images are float32 there
+    assert accuracy == (logits.argmax(1) == labels).double().mean().item()
+
+
+# --- drop path
+
+
+def test_drop_path_zeroes_whole_samples_and_keeps_the_mean():
+    x = torch.randn(20_000, 1, 2, 2).abs() + 1
+    out = drop_path(x, 0.3)
+    ratio = (out / x).reshape(len(x), -1)
+    assert ((ratio - ratio[:, :1]).abs() < 1e-6).all()
+    dropped = ratio[:, 0] == 0
+    assert ((ratio[~dropped] - 1 / 0.7).abs() < 1e-6).all()
+    assert dropped.double().mean().item() == pytest.approx(0.3, abs=0.015)  # 4.6 standard errors
+    assert out.mean().item() == pytest.approx(x.mean().item(), rel=0.03)
+
+
+def test_identities_are_exempt_and_evaluation_is_too():
+    text = "Genotype(normal=[('skip_connect', 0), ('{}', 1)], normal_concat=[2])"
+    x = torch.randn(16, 3, 8, 8)
+    for op, exempt in (("skip_connect", True), ("avg_pool_3x3", False)):
+        net = oche.build(text.format(op), classes=2, channels=2, cells=2, reductions=(), drop_path=0.9)
+        dropped = net(x)
+        net.set_drop_path(0.0)
+        assert torch.equal(dropped, net(x)) == exempt
+        net.set_drop_path(0.9)
+        net.eval()
+        assert torch.equal(net(x), net(x))
+
+
+def test_drop_path_rises_linearly(batches):
+    task = make(recipe(drop_path=0.4, auxiliary=0.0, epochs=2))
+    seen = []
+    set_drop_path = task.net.set_drop_path
+    task.net.set_drop_path = lambda p: (seen.append(p), set_drop_path(p))
+    drive(task, task.recipe.length, Session())
+    assert seen == pytest.approx([0.4 * i / 8 for i in range(8)])
+
+
+def test_each_step_drops_anew_but_the_same_again():
+    data, extras = dataset(), recipe(drop_path=0.5, auxiliary=0.0)
+    one, again, other = make(extras, data), make(extras, data), make(extras, data)
+    for task, step in ((one, 1), (again, 1), (other, 2)):
+        task.begin(0, 1)
+        torch.manual_seed(len(str(task)))
+        task.step(step, 0.9)
+    w = [torch.cat([p.flatten() for p in task.weights]) for task in (one, again, other)]
+    assert torch.equal(w[0], w[1]) and not torch.equal(w[0], w[2])
+
+
+# --- runs
+
+
+def run(start=None, seed=0, data=None, **fields):
+    session = Kept(start)
+    extras = {**EXTRAS, "cutout": 4, **fields}
+    task, clock = train(CELL, recipe(**extras), data or dataset(), seed=seed, engine=Engine("cpu"), session=session)
+    return task, clock, session
+
+
+def same(one, other):
+    pairs = zip(one.net.state_dict().values(), other.net.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_same_seed_gives_the_same_bits_and_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    one, clock, session = run()
+    assert torch.equal(torch.get_rng_state(), before) and clock.step == 8
+    torch.manual_seed(5)
+    again, _, other_session = run()
+    assert same(one, again) and plain(session.history) == plain(other_session.history)
+    assert not same(one, run(seed=1)[0])
+
+
+def test_going_on_from_any_step_gives_the_same_bits():
+    task, _, session = run()
+    for state in session.states[:-1:2]:
+        again, _, resumed = run(state)
+        assert same(task, again) and plain(resumed.history) == plain(session.history)
+
+
+def test_records():
+    _, _, session = run()
+    assert [r["epoch"] for r in session.history] == [1, 2] and session.history[-1]["progress"] == 1
+    assert session.history[-1]["lr"] == pytest.approx(0.01)
+    for record in session.history:
+        assert {"train_loss", "train_acc", "test_loss", "test_acc"} <= set(record)
+        assert 0 <= record["test_acc"] <= 1
+
+
+def test_tests_every_so_often_and_at_the_end():
+    tested = lambda **fields: ["test_acc" in r for r in run(**PLAIN, **fields)[2].history]  # noqa: E731
+    assert tested(epochs=5, evaluate=2) == [False, True, False, True, True]
+    assert tested(epochs=3, evaluate=9) == [False, False, True]
+    assert tested(steps=6, evaluate=9) == [False, True]
+
+
+def test_data_without_a_test_part():
+    assert all("test_acc" not in r for r in run(data=replace(dataset(), test=None))[2].history)
+
+
+def test_a_split_holds_out_the_validation_half_of_a_search_with_the_same_seed():
+    task = make(recipe(split=0.5, batch=4, **PLAIN), marked(20), Engine("cpu"), seed=3)
+    _, val_half = halves(task.data.train, 0.5, fold(3, "halves"))
+    assert torch.equal(task.held_split.gather(torch.arange(10))[0], val_half.gather(torch.arange(10))[0])
+    search = Search(
+        oche.spaces.darts(channels=2, cells=3, nodes=1, classes=3, in_channels=1, image=(8, 8)),
+        oche.methods.darts(), task.data, seed=3, engine=Engine("cpu"),
+    )  # fmt: skip
+    for ours, theirs in ((task.train_split, search.train_split), (task.held_split, search.val_split)):
+        assert torch.equal(ours.gather(torch.arange(10))[0], theirs.gather(torch.arange(10))[0])
+    session = Session()
+    drive(task, task.recipe.length, session)
+    assert "val_acc" in session.history[-1] and "test_acc" not in session.history[-1]
+
+
+def test_epochs_take_every_image_once_in_a_new_order_with_new_crops_and_holes(batches):
+    images, _ = batches
+    task = make(recipe(**{**EXTRAS, "cutout": 2, "batch": 5}), marked(20), Engine("cpu"))
+    for _ in steps(task, 8, 8):
+        pass
+    first, second = images[:4], images[4:]
+    orders = [[m for x in epoch for m in marks(x)] for epoch in (first, second)]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(20)) and orders[0] != orders[1]
+    pictures = [{m: img for x in epoch for m, img in zip(marks(x), x, strict=True)} for epoch in (first, second)]
+    assert sum(not torch.equal(pictures[0][m], pictures[1][m]) for m in range(20)) >= 17
+
+
+def test_training_learns():
+    task = make(recipe(epochs=12, batch=12, channels=4, **PLAIN), dataset(60), Engine("cpu"))
+    session = Session()
+    drive(task, task.recipe.length, session)
+    assert session.history[-1]["test_acc"] >= 0.9
+
+
+# --- recipes
+
+
+def test_published_recipe():
+    r = darts()
+    assert (r.cells, r.channels, r.epochs, r.batch) == (20, 36, 600, 96)
+    assert r.w == Sgd(lr=0.025, lr_min=0.0, momentum=0.9, decay=3e-4, clip=5.0)
+    assert (r.drop_path, r.auxiliary, r.label_smoothing, r.stem, r.split) == (0.2, 0.4, 0.0, "cifar", 1.0)
+    photographs = dataset(side=32, augment=Augment(pad=4, flip=True))
+    assert r.augmentation(photographs) == Augment(pad=4, flip=True, cutout=16)
+    assert r.augmentation(dataset(augment=Augment(pad=1, flip=False))) == Augment(pad=1, flip=False, cutout=0)
+
+
+def test_recipe_of_the_seed():
+    r = seed()
+    assert (r.cells, r.channels, r.epochs, r.batch, r.head) == (14, 16, 600, 128, (4096, 1024, 256))
+    assert r.w == Sgd(lr=0.025, lr_min=0.0, momentum=0.9, decay=3e-4, clip=0.0)
+    assert (r.drop_path, r.auxiliary, r.cutout, r.stem, r.widen) == (0.0, 0.0, 0, "none", "after")
+    net = r.network(oche.genotypes.DARTS_V2, replace(dataset(side=32), classes=tuple("0123456789")))
+    assert [i for i, row in enumerate(net.describe()) if row["name"] == "reduce"] == [4, 9]
+
+
+def test_small_recipe_and_changes():
+    assert (small().cells, small().channels, small().epochs) == (5, 16, 30)
+    assert small(epochs=3, channels=8) == replace(small(), epochs=3, channels=8)
+    assert set(RECIPES) == {"darts", "seed", "small"} and all(isinstance(make(), Recipe) for make in RECIPES.values())
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"drop_path": 1.0}, "drop_path=1.0"),
+        ({"drop_path": -0.1}, "use 0 <= value < 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"split": 0.0}, "split=0.0 leaves nothing"),
+        ({"split": 1.5}, "use 0 < split <= 1"),
+        ({"auxiliary": -0.4}, "auxiliary=-0.4"),
+        ({"auxiliary": math.inf}, "auxiliary=inf"),
+        ({"batch": 0}, "batch=0"),
+        ({"evaluate": 0}, "evaluate=0"),
+        ({"cutout": -1}, "cutout=-1"),
+        ({"pad": -1}, "pad=-1"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"steps": 3, "budget": "1m"}, "contradict"),
+    ],
+)
+def test_impossible_recipes_are_refused(fields, words):
+    with pytest.raises(OcheError, match=words):
+        Recipe(**fields)
+
+
+def test_a_cutout_that_erases_whole_images_is_refused():
+    with pytest.raises(OcheError, match=r"cutout=8 can erase whole images .* use cutout < 8, often 4"):
+        recipe(cutout=8).augmentation(dataset())
