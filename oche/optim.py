@@ -1,16 +1,17 @@
-"""Settings of the two optimisers, and of gradient clipping."""
+"""Settings of the optimisers of weights and of logits, and of gradient clipping."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, log
 
 import torch
 from torch import Tensor
 
 from .errors import OcheError
 from .loop import cosine
+from .registry import component
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Sgd:
         optimizer.step()
 
 
+@component
 @dataclass(frozen=True)
 class Adam:
     """Adam for architecture logits (1806.09055 §3.1.1)."""
@@ -73,3 +75,83 @@ class Adam:
 
     def optimizer(self, logits: Iterable[Tensor]) -> torch.optim.Adam:
         return torch.optim.Adam(logits, lr=self.lr, betas=self.betas, weight_decay=self.decay)
+
+
+@component
+@dataclass(frozen=True)
+class ExponentiatedGradient:
+    """Exponentiated gradient for architecture logits (GAEA, 2004.07802 §3): mirror descent on the simplices of the weights.
+
+    With theta the softmax of the logits a over each simplex, g = ∇_theta of the loss::
+
+        theta <- theta · exp(−lr · g) / its sum,   that is   a <- log softmax(log theta − lr · (∇_a / theta))
+
+    since ∇_a = theta · (g − mean of g under theta), and what is constant on a simplex falls out of the quotient. It goes
+    with every relaxation whose weights lie on simplices (`oche.relax.Relaxation.simplices`).
+
+    Deviation 1 from the released code, which clips weights from below before it has normalised them: after. Deviation 2:
+    edge weights are clipped and decay like the others.
+    """
+
+    lr: float = 0.1
+    """learning rate; published: 0.1"""
+    decay: float = 0.0
+    """weight of the entropic regulariser sum of theta · log theta, which pulls towards uniform weights"""
+    floor: float = 1e-5
+    """weights are kept at least about this large, so that no candidate is lost for good"""
+    init: float = 0.0
+    """logits start at this times N(0, 1); published: uniform weights"""
+
+    def __post_init__(self) -> None:
+        fits = 0 < self.lr < inf and 0 <= self.decay < inf and 0 <= self.init < inf
+        if not fits or not 0 <= self.floor < 1:
+            raise OcheError(
+                f"lr={self.lr}, decay={self.decay}, floor={self.floor}, init={self.init} cannot train; "
+                "use lr > 0, decay >= 0, 0 <= floor < 1, init >= 0"
+            )
+
+    def optimizer(self, logits: Iterable[Tensor]) -> MirrorDescent:
+        return MirrorDescent(logits, lr=self.lr, decay=self.decay, floor=self.floor)
+
+
+class MirrorDescent(torch.optim.Optimizer):
+    """`ExponentiatedGradient` under way.
+
+    The key "simplices" of a parameter group holds, for each of its tensors, an int64 CPU tensor of the same shape: the
+    simplex of each entry, -1 for entries that rest. Without it every row is a simplex.
+    """
+
+    def __init__(self, logits: Iterable[Tensor], *, lr: float, decay: float, floor: float) -> None:
+        super().__init__(logits, dict(lr=lr, decay=decay, floor=floor))
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            simplices = group.get("simplices") or [_rows(a) for a in group["params"]]
+            for a, simplex in zip(group["params"], simplices, strict=True):
+                if a.grad is not None:
+                    moved = _mirror(a, a.grad, simplex, group["lr"], group["decay"], group["floor"])
+                    a.copy_(torch.where((simplex >= 0).to(a.device), moved, a))
+
+
+def _rows(a: Tensor) -> Tensor:
+    return torch.arange(len(a)).view(-1, *[1] * (a.dim() - 1)).expand(a.shape)
+
+
+def _mirror(a: Tensor, gradient: Tensor, simplex: Tensor, lr: float, decay: float, floor: float) -> Tensor:
+    """Logs of the weights after one step, each simplex summing to 1."""
+    logs = _log_softmax(a, simplex)
+    theta = logs.exp()
+    slope = torch.where(theta > 0, gradient / theta, 0) + decay * logs
+    moved = _log_softmax(logs - lr * slope, simplex)
+    return _log_softmax(moved.clamp_min(log(floor)), simplex) if floor else moved
+
+
+def _log_softmax(a: Tensor, simplex: Tensor) -> Tensor:
+    """Over the entries with the same number in ``simplex``, whatever their place."""
+    index = (simplex.flatten() + 1).to(a.device)
+    size, flat = int(simplex.max()) + 2, a.flatten()
+    highest = flat.new_full((size,), -inf).scatter_reduce(0, index, flat, "amax")
+    shifted = flat - highest[index]
+    sums = flat.new_zeros(size).scatter_add(0, index, shifted.exp())
+    return (shifted - sums.log()[index]).view_as(a)

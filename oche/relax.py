@@ -1,6 +1,7 @@
 """Relaxations: from logits to a mixture (design: the mixture is an input of the network's forward, noise is data).
 
-Shapes: E edges of a cell, O candidates; logits a (E, O), mask alive (E, O), weights (E, O).
+Shapes: E edges of a cell, O candidates; logits a (E, O), mask alive (E, O), weights (E, O). Those that draw noise are in
+`oche.relax_noisy`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .arch import Dag, Mix, active
+from .errors import OcheError
 from .registry import component
 
 
@@ -27,7 +29,16 @@ class Relaxation:
         return None
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        """The mixture; ``noise=None`` asks for the noise-free one (expected or most probable) that decisions look at."""
         raise NotImplementedError
+
+    def simplices(self, alive: Tensor, dag: Dag) -> Tensor | None:
+        """int64 of the logits' shape: which simplex the weight of each logit lies on, -1 for dead ones.
+
+        The weights of one simplex are the softmax of its logits; `oche.optim.ExponentiatedGradient` moves on them. None:
+        the weights of this relaxation lie on none.
+        """
+        return None
 
 
 def masked_softmax(logits: Tensor, alive: Tensor) -> Tensor:
@@ -38,6 +49,23 @@ def masked_softmax(logits: Tensor, alive: Tensor) -> Tensor:
     return weights.masked_fill(empty, 0)
 
 
+def per_node(logits: Tensor, alive: Tensor, dag: Dag) -> Tensor:
+    """`masked_softmax` over everything that enters a node together. logits, alive: (E, ...), edges in the Dag's order."""
+    sizes = [len(incoming) for incoming in dag.incoming]  # edges are ordered by target, so each node's are a slice
+    parts = zip(logits.split(sizes), alive.split(sizes), strict=True)
+    return torch.cat([masked_softmax(a.flatten(), on.flatten()).view_as(a) for a, on in parts])
+
+
+def _targets(dag: Dag) -> Tensor:
+    """(E,) the target node of each edge."""
+    return torch.tensor([target for _, target in dag.edges])
+
+
+def by_edge(alive: Tensor) -> Tensor:
+    """`Relaxation.simplices` where each edge has its own."""
+    return torch.arange(len(alive))[:, None].expand_as(alive).masked_fill(~alive, -1)
+
+
 @component
 @dataclass(frozen=True)
 class Softmax(Relaxation):
@@ -45,3 +73,69 @@ class Softmax(Relaxation):
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         return Mix(masked_softmax(a, alive), None, active(alive))
+
+    def simplices(self, alive: Tensor, dag: Dag) -> Tensor:
+        return by_edge(alive)
+
+
+@component
+@dataclass(frozen=True)
+class NodeSoftmax(Relaxation):
+    """I-DARTS (Jiang et al., EMNLP 2019, D19-1367): one softmax over all (incoming edge, candidate) pairs of a node.
+
+    w[e, o] = exp(a[e, o]) / sum over living (e', o') with the same target of exp(a[e', o']): edges compete, too.
+    """
+
+    def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        return Mix(per_node(a, alive, dag), None, active(alive))
+
+    def simplices(self, alive: Tensor, dag: Dag) -> Tensor:
+        return _targets(dag)[:, None].expand_as(alive).masked_fill(~alive, -1)
+
+
+@component
+@dataclass(frozen=True)
+class Sigmoid(Relaxation):
+    """FairDARTS (1911.12126): w[e, o] = 1 / (1 + exp(-a[e, o])); candidates do not compete."""
+
+    def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        return Mix(a.sigmoid().masked_fill(~alive.to(a.device), 0), None, active(alive))
+
+
+@component
+@dataclass(frozen=True)
+class EdgeNormalised(Relaxation):
+    """PC-DARTS (1907.05737, edge normalisation): candidates by ``ops``, edges by a softmax over a node's incoming ones.
+
+    Logits are (E, O + 1): the last column is beta, and edges[e] = exp(beta[e]) / sum over edges e' into the same node of
+    exp(beta[e']). Edges with nothing alive weigh 0 and do not count. Decisions rank ops · edges.
+    """
+
+    ops: Relaxation = Softmax()
+    """how the candidates of an edge are weighed"""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.ops, EdgeNormalised | NodeSoftmax):
+            raise OcheError(
+                f"EdgeNormalised(ops={type(self.ops).__name__}()) would weigh edges twice; "
+                "use ops=Softmax() or another that weighs candidates alone"
+            )
+
+    def init(self, dag: Dag, candidates: int, scale: float, generator: torch.Generator) -> Tensor:
+        """Logits (E, O + 1): those of ``ops``, then ``scale`` · N(0, 1) for the edges."""
+        ops = self.ops.init(dag, candidates, scale, generator)
+        return torch.cat([ops, scale * torch.randn(len(dag), 1, generator=generator)], 1)
+
+    def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor | None:
+        return self.ops.noise(dag, candidates, generator)
+
+    def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        mix = self.ops(a[:, :-1], alive, dag, noise, progress)
+        return mix._replace(edges=per_node(a[:, -1], alive.any(1), dag))
+
+    def simplices(self, alive: Tensor, dag: Dag) -> Tensor | None:
+        ops = self.ops.simplices(alive, dag)
+        if ops is None:
+            return None
+        edges = (len(dag) + _targets(dag)).masked_fill(~alive.any(1), -1)
+        return torch.cat([ops, edges[:, None]], 1)
