@@ -1,0 +1,202 @@
+"""Lines, warnings and progress: plain, quiet, and live on a terminal."""
+
+import io
+import os
+import pty
+import re
+import select
+
+import pytest
+
+from oche.run import log as module
+from oche.run.log import Log
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
+def lines(file):
+    return file.getvalue().splitlines()
+
+
+# --- plain ------------------------------------------------------------------------------------------------------------
+
+
+def test_plain_lines(clock, capsys):
+    file = io.StringIO()
+    log = Log(file=file, every=10)
+    log.say("hello")
+    with log.progress("train") as bar:
+        for step in range(101):
+            bar.update(step / 100, {"train_loss": 2 - step / 100, "train_acc": step / 100, "epoch": step // 10})
+            clock.now += 0.5
+        clock.now += 30
+    assert lines(file) == [
+        "hello",
+        "train    0 %  train loss 2.000  train acc 0.0 %  epoch 0",
+        "train   20 %  0:40 left  train loss 1.800  train acc 20.0 %  epoch 2",
+        "train   40 %  0:30 left  train loss 1.600  train acc 40.0 %  epoch 4",
+        "train   60 %  0:20 left  train loss 1.400  train acc 60.0 %  epoch 6",
+        "train   80 %  0:10 left  train loss 1.200  train acc 80.0 %  epoch 8",
+        "train  100 %  0:50  train loss 1.000  train acc 100.0 %  epoch 10",
+    ]
+    log.warn("careful")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "careful\n")
+
+
+def test_what_remains_counts_from_where_it_went_on(clock):
+    file = io.StringIO()
+    with Log(file=file, every=1).progress("search", total=200) as bar:
+        for done in (100, 150):
+            bar.update(done)
+            clock.now += 3600
+    assert lines(file) == ["search   50 %", "search   75 %  1:00:00 left"]
+
+
+def test_fields_are_asked_for_only_when_drawn(clock):
+    asked = []
+    file = io.StringIO()
+    with Log(file=file, every=10).progress("x") as bar:
+        for step in range(1, 1001):
+            bar.update(step / 1000, lambda step=step: (asked.append(step), {"step": step})[1])
+            clock.now += 1 / 16
+    assert asked == [1, 161, 321, 481, 641, 801, 961, 1000]
+    assert len(lines(file)) == 8
+
+
+def test_the_last_update_is_drawn_at_the_end(clock):
+    file = io.StringIO()
+    with Log(file=file, every=10).progress("x") as bar:
+        bar.update(0.1)
+        bar.update(0.2, {"n": 5})
+    assert lines(file) == ["x   10 %", "x   20 %  0:00 left  n 5"]
+
+
+def test_nothing_more_is_drawn_after_a_failure(clock):
+    file = io.StringIO()
+    with pytest.raises(ZeroDivisionError), Log(file=file).progress("x") as bar:
+        bar.update(0.1)
+        bar.update(0.2, lambda: 1 / 0)
+        raise ZeroDivisionError
+    assert lines(file) == ["x   10 %"]
+
+
+def test_values(clock):
+    file = io.StringIO()
+    fields = {"val_acc": None, "flag": True, "w_lr": 0.0123456, "name": "darts", "list": [1], "acc": 0.5}
+    with Log(file=file).progress("x") as bar:
+        bar.update(0, fields, more=3)
+    assert lines(file) == ["x    0 %  w lr 0.01235  name darts  acc 50.0 %  more 3"]
+
+
+def test_stdout_is_looked_up_when_it_is_needed(capsys):
+    Log().say("é")
+    assert capsys.readouterr().out == "é\n"
+
+
+def test_quiet(capsys):
+    log = Log(quiet=True)
+    log.say("hello")
+    with log.progress("x") as bar:
+        bar.update(0, lambda: pytest.fail("asked for numbers that nobody sees"))
+        bar.update(1, lambda: pytest.fail("asked for numbers that nobody sees"))
+    log.warn("careful")
+    assert capsys.readouterr() == ("", "careful\n")
+
+
+# --- a terminal -------------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A pseudo terminal; ``file`` writes to it, `read` is what it has received."""
+
+    def __init__(self):
+        self.ours, theirs = pty.openpty()
+        self.file = os.fdopen(theirs, "w", encoding="utf-8")
+
+    def read(self) -> str:
+        data = b""
+        while select.select([self.ours], [], [], 0.05)[0]:
+            data += os.read(self.ours, 65536)
+        return data.decode()
+
+    def close(self):
+        self.file.close()
+        os.close(self.ours)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def test_live_line(terminal, clock):
+    log = Log(file=terminal.file)
+    with log.progress("search") as bar:
+        bar.update(0.0, {"train_loss": 2.0})
+        first = terminal.read()
+        assert "search ━━━━━━━━━━━━━━━━    0 %  train loss 2.000" in plain(first)
+        clock.now += 0.1
+        bar.update(0.25, lambda: pytest.fail("too soon to draw"))
+        clock.now += 60
+        bar.update(0.5, {"train_loss": 1.0})
+        second = terminal.read()
+        assert "50 %  1:00 left  train loss 1.000" in plain(second)
+        assert "\x1b[2K" in second  # the line before is erased
+        log.say("a line above [bold]as it is[/bold]")
+        third = plain(terminal.read())
+        assert "a line above [bold]as it is[/bold]" in third
+        assert third.rindex("50 %") > third.index("a line above")  # and the live line drawn anew below
+    assert plain(terminal.read()).endswith("\n")
+    log.say("after")
+    assert terminal.read() == "after\r\n"
+
+
+def test_live_line_folds_between_numbers(terminal, clock):
+    with Log(file=terminal.file).progress("search") as bar:
+        bar.update(0.5, {f"number_{i}": i for i in range(8)})
+        rows = plain(terminal.read()).replace("\r", "").split("\n")
+    assert len(rows) >= 2 and all(len(row) < 60 for row in rows)
+    words = re.findall(r"number \d \d", "\n".join(rows))
+    assert words == [f"number {i} {i}" for i in range(8)]
+
+
+def test_no_live_line_on_a_dumb_terminal(terminal, clock, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    with Log(file=terminal.file).progress("search") as bar:
+        bar.update(0.5)
+    assert terminal.read() == "search   50 %\r\n"
+
+
+def test_a_failure_gives_the_terminal_back(terminal, clock):
+    log = Log(file=terminal.file)
+    with pytest.raises(RuntimeError), log.progress("search") as bar:
+        bar.update(0.5)
+        raise RuntimeError
+    shown = terminal.read()
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
+    log.say("after")
+    assert terminal.read() == "after\r\n"

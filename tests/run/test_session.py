@@ -1,0 +1,159 @@
+"""What a loop says, in a run directory: records, checkpoints, going on, and stopping."""
+
+import time
+
+import pytest
+import torch
+
+from oche.loop import Budget, Diverged, Interrupted, Meter, drive
+from oche.run.log import Interrupt, Log
+from oche.run.rundir import RunDir, read_metrics
+from oche.run.session import DirectorySession
+
+
+@pytest.fixture
+def run(tmp_path):
+    with RunDir.create(tmp_path / "x", "", "search") as run:
+        yield run
+
+
+def make(run, every=60.0, interrupt=None):
+    return DirectorySession(run, Log(quiet=True), interrupt or Interrupt(), every)
+
+
+def test_records(run):
+    session = make(run)
+    assert session.restore() is None
+    session.record({"epoch": 0, "step": 0, "genotype": "first"})
+    session.record({"epoch": 1, "step": 4, "val_loss": 1.5, "arch": [[1]], "genotype": "second"})
+    assert read_metrics(run.path) == session.history
+    assert (run.path / "genotype.txt").read_text() == "second\n"
+
+
+def test_scalars_reach_tensorboard(run):
+    module = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    session = make(run)
+    session.record({"epoch": 1, "step": 4, "val_loss": 1.5, "val_acc": None, "arch": [[1]], "timings": {"seconds": 3}})
+    events = module.EventAccumulator(str(run.path))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["val_loss"]
+    assert [(e.step, e.value) for e in events.Scalars("val_loss")] == [(4, 1.5)]
+
+
+def test_without_a_checkpoint_it_begins_anew(run):
+    make(run).record({"epoch": 0, "step": 0})
+    session = make(run)
+    assert session.restore() is None and session.history == [] and read_metrics(run.path) == []
+
+
+def test_going_on_drops_what_came_after_the_checkpoint(run):
+    session = make(run)
+    session.record({"epoch": 1, "step": 3})
+    session.save(5, {"task": {"w": torch.ones(2)}})
+    session.record({"epoch": 2, "step": 6})
+    session = make(run)
+    state = session.restore()
+    assert state.keys() == {"task"} and torch.equal(state["task"]["w"], torch.ones(2))
+    assert session.history == read_metrics(run.path) == [{"epoch": 1, "step": 3}]
+
+
+def test_due(run, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    session, always = make(run, every=10), make(run, every=0)
+    assert not session.due() and always.due()
+    now[0] += 10
+    assert session.due()
+    session.save(1, {})
+    assert not session.due()
+
+
+# --- with a loop ------------------------------------------------------------------------------------------------------
+
+
+class Task:
+    """Adds step numbers up; ``at`` is called before each step."""
+
+    title = "sum"
+
+    def __init__(self, at=lambda step: None):
+        self.meters = {"train": Meter()}
+        self.total, self.at, self.done = torch.zeros(1), at, []
+
+    def per_epoch(self):
+        return 3
+
+    def begin(self, epoch, position):
+        self.place = (epoch, position)
+
+    def step(self, step, progress):
+        self.at(step)
+        epoch, position = self.place
+        assert step == 3 * epoch + position
+        self.place = (epoch, position + 1)
+        self.total += step
+        self.done.append(step)
+        self.meters["train"].add(torch.eye(2), torch.tensor([0, step % 2]), torch.tensor(float(step)))
+
+    def initial(self):
+        return {}
+
+    def report(self, progress):
+        return {"total": self.total.item()}
+
+    def state(self):
+        return {"total": self.total}
+
+    def load(self, state):
+        self.total = state["total"].clone()
+
+
+def untimed(records):
+    return [{k: v for k, v in r.items() if k != "timings"} for r in records]
+
+
+class Dies(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("budget", [Budget(2), Budget(1, steps=5)])
+@pytest.mark.parametrize("every", [0.0, 1e9])
+@pytest.mark.parametrize("how", ["dies", "asked"])
+def test_stopped_anywhere_it_ends_the_same(tmp_path, budget, every, how):
+    whole = Task()
+    with RunDir.create(tmp_path / "whole", "", "search") as run:
+        drive(whole, budget, make(run))
+    for last in range(budget.steps or 6):
+        with RunDir.create(tmp_path / f"x{last}", "", "search") as run:
+            interrupt = Interrupt()
+
+            def at(step, last=last, interrupt=interrupt):
+                if step == last:
+                    interrupt.asked = True
+                    if how == "dies":
+                        raise Dies
+
+            first = Task(at)
+            with pytest.raises(Dies if how == "dies" else Interrupted):
+                drive(first, budget, make(run, every, interrupt))
+            second = Task()
+            drive(second, budget, make(run, every))
+            assert untimed(run.metrics()) == untimed(read_metrics(tmp_path / "whole"))
+            assert torch.equal(second.total, whole.total)
+            if how == "asked" or every == 0:  # nothing is done twice
+                assert first.done + second.done == whole.done
+            drive(Task(lambda step: pytest.fail("the run is over")), budget, make(run, every))
+            assert untimed(run.metrics()) == untimed(read_metrics(tmp_path / "whole"))
+
+
+def test_a_diverged_state_is_not_kept(run):
+    class Diverging(Task):
+        def step(self, step, progress):
+            super().step(step, progress)
+            if step == 2:
+                self.meters["train"].sums += float("nan")
+
+    with pytest.raises(Diverged, match="train loss became nan at or before step 3"):
+        drive(Diverging(), Budget(3), make(run, every=0))
+    kept = [p.name.split("-")[1] for p in (run.path / "checkpoints").iterdir()]
+    assert sorted(kept) == ["00000001", "00000002"]
