@@ -1,0 +1,154 @@
+"""Pixels of every kind of image file, against what was put in."""
+
+import io
+
+import numpy as np
+import pytest
+from data_files import encoded, pixels
+from PIL import Image
+
+from oche.data.decode import Files, decode, probe
+from oche.errors import OcheError
+
+
+class Bytes:
+    def __init__(self, *images: bytes) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, i: int) -> bytes:
+        return self.images[i]
+
+    def name(self, i: int) -> str:
+        return f"image {i}"
+
+
+def saved(image: Image.Image, form: str = "PNG", **options) -> Bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return Bytes(file.getvalue())
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
+def test_lossless_colour(form):
+    x = pixels(9, 11, 3)
+    items = Bytes(encoded(x, form, **({"lossless": True} if form == "WEBP" else {})))
+    header = probe(items, 0)
+    assert (header.size, header.grey, header.format) == ((9, 11), False, form)
+    assert np.array_equal(decode(items, 0, (9, 11), 3), x.transpose(2, 0, 1))
+
+
+def test_grey_stays_grey_or_becomes_three_equal_channels():
+    x = pixels(9, 11)
+    items = Bytes(encoded(x))
+    assert probe(items, 0).grey
+    assert np.array_equal(decode(items, 0, (9, 11), 1), x[None])
+    assert np.array_equal(decode(items, 0, (9, 11), 3), np.stack([x] * 3))
+
+
+def test_colour_asked_as_grey_is_its_luminance():
+    x = pixels(9, 11, 3)
+    grey = decode(Bytes(encoded(x)), 0, (9, 11), 1)[0].astype(float)
+    np.testing.assert_allclose(grey, x @ np.array([0.299, 0.587, 0.114]), atol=1)
+
+
+def test_sixteen_bits_keep_the_upper_eight():
+    x = np.random.default_rng(0).integers(0, 65536, (9, 11), dtype=np.uint16)
+    for form in ("PNG", "TIFF"):
+        items = saved(Image.fromarray(x), form)
+        assert probe(items, 0).grey
+        assert np.array_equal(decode(items, 0, (9, 11), 1)[0], (x >> 8).astype(np.uint8))
+        assert np.array_equal(decode(items, 0, (9, 11), 3), np.stack([(x >> 8).astype(np.uint8)] * 3))
+
+
+def test_one_bit():
+    x = pixels(9, 11) > 127
+    items = saved(Image.fromarray(x))
+    assert probe(items, 0).grey and np.array_equal(decode(items, 0, (9, 11), 1)[0], np.where(x, 255, 0))
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF"])
+def test_palette(form):
+    image = Image.new("P", (11, 9))
+    image.putpalette([200, 10, 30, 0, 255, 0, 9, 8, 7] + [0] * 759)
+    image.putdata([(3 * k) % 7 % 3 for k in range(99)])
+    items = saved(image, form)
+    assert not probe(items, 0).grey
+    assert np.array_equal(decode(items, 0, (9, 11), 3), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+
+def test_transparency_is_dropped():
+    x = pixels(9, 11, 4)
+    assert np.array_equal(decode(Bytes(encoded(x)), 0, (9, 11), 3), x[..., :3].transpose(2, 0, 1))
+    grey = pixels(9, 11, 2)
+    items = saved(Image.fromarray(grey, "LA"))
+    assert probe(items, 0).grey and np.array_equal(decode(items, 0, (9, 11), 1)[0], grey[..., 0])
+
+
+_TURNS = {  # EXIF orientation → how the stored array must be turned to be upright
+    1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2), 6: lambda x: np.rot90(x, -1), 7: lambda x: np.rot90(x, 2).transpose(1, 0, 2),
+    8: lambda x: np.rot90(x, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation):
+    x = pixels(9, 11, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    items = saved(Image.fromarray(x), "PNG", exif=exif)
+    upright = _TURNS[orientation](x)
+    assert probe(items, 0).size == upright.shape[:2]
+    assert np.array_equal(decode(items, 0, upright.shape[:2], 3), upright.transpose(2, 0, 1))
+
+
+def test_scaling_covers_and_cuts_the_centre():
+    x = np.zeros((20, 60, 3), np.uint8)
+    x[:, 20:40] = 200  # a square in the middle third
+    out = decode(Bytes(encoded(x)), 0, (10, 10), 3)
+    assert out.shape == (3, 10, 10) and np.abs(out[:, :, 1:-1].astype(int) - 200).max() == 0
+
+
+def test_large_jpegs_are_decoded_at_lower_resolution_with_the_same_picture():
+    small = pixels(4, 4, 3)
+    large = np.asarray(Image.fromarray(small).resize((512, 512), Image.Resampling.BICUBIC))
+    fast = decode(Bytes(encoded(large, "JPEG", quality=95)), 0, (16, 16), 3).astype(int)
+    slow = decode(Bytes(encoded(large)), 0, (16, 16), 3).astype(int)
+    assert np.abs(fast - slow).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "empty"),
+        (b"<html></html>", "not an image that Pillow knows"),
+        (encoded(pixels(30, 30, 3))[:200], ""),
+        (encoded(pixels(64, 64, 3), "JPEG")[:700], "truncated"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, data, says):
+    path = tmp_path / "a photo.jpg"
+    path.write_bytes(data)
+    for items, name in ((Files([path]), str(path)), (Bytes(data), "image 0")):
+        with pytest.raises(OcheError) as error:
+            probe(items, 0)
+            decode(items, 0, (30, 30), 3)
+        text = str(error.value)
+        assert text.startswith(f"{name} cannot be read (") and says in text and text.endswith("replace or remove it")
+
+
+def test_a_missing_file_and_floating_point_pixels(tmp_path):
+    with pytest.raises(OcheError, match=r"gone\.png cannot be read \(there is no such file\)"):
+        probe(Files([tmp_path / "gone.png"]), 0)
+    with pytest.raises(OcheError, match="floating-point pixels"):
+        probe(saved(Image.fromarray(np.zeros((9, 9), np.float32)), "TIFF"), 0)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_does_not_matter():
+    x = pixels(9, 11, 3)
+    items = saved(Image.fromarray(x), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert np.array_equal(decode(items, 0, (9, 11), 3), x.transpose(2, 0, 1))
