@@ -35,7 +35,7 @@ def space() -> ConvSpace:
 
 def method() -> Method:
     """DARTS with its look-ahead, short; the architecture's rate is raised so that few steps are enough to decide."""
-    return darts(order=2, epochs=8, batch=64, w=Sgd(lr=0.1, lr_min=0.001), a=Adam(lr=1e-2))
+    return darts(order=2, epochs=6, batch=64, w=Sgd(lr=0.1, lr_min=0.001), a=Adam(lr=1e-2))
 
 
 def recipe() -> Recipe:
