@@ -107,10 +107,10 @@ def test_impossible_values(options, says):
 
 def test_unknown_words_name_the_nearest_and_what_is_possible(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OcheError, match="no data called 'cifar-10'.*did you mean 'cifar10'") as error:
+    with pytest.raises(OcheError, match=r"no data called 'cifar-10'.*did you mean 'cifar10'") as error:
         load("cifar-10")
     assert all(word in str(error.value) for word in (*DATASETS, *FORMS))
-    with pytest.raises(OcheError, match="no such file or folder as 'here/x.npz'"):
+    with pytest.raises(OcheError, match=r"no such file or folder as 'here/x\.npz'"):
         load("here/x.npz")
     Path("x.tar").write_bytes(b"")
     with pytest.raises(OcheError, match=r"x\.tar is a file of a kind .* unpack it"):
