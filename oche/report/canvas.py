@@ -34,6 +34,7 @@ _STYLE = {
     "lines.linewidth": 1.6,
     "svg.fonttype": "none",  # text stays text: small files, searchable, and the page chooses its colour
     "svg.hashsalt": "oche",
+    "text.parse_math": False,  # names may hold dollar signs
     **{key: INK for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
 }
 
@@ -71,6 +72,7 @@ def svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
+@styled
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()

@@ -23,6 +23,8 @@ Weights = Sequence[Sequence[float]]  # (E, O)
 History = Sequence[tuple[int, Weights]]
 Edges = Sequence[tuple[int, int]]
 
+_TITLE = 48  # characters that fit over the narrowest figure
+
 
 @styled
 def alpha_heatmap(
@@ -38,12 +40,12 @@ def alpha_heatmap(
     ``chosen`` lists (edge, operation) index pairs to frame. Cells carry their value where there are few enough.
     """
     count, ops = len(edges), len(candidates)
-    figure = new_figure(2.4 + (0.47 if count <= 16 else 0.24) * count, 1.35 + 0.3 * ops)
+    figure = new_figure(max(5.2, 2.4 + (0.47 if count <= 16 else 0.24) * count), 1.35 + 0.3 * ops)
     axes = figure.add_subplot()
     mesh = _mesh(axes, weights, _limits([weights]))
     _edge_ticks(axes, edges)
     axes.set_yticks([o + 0.5 for o in range(ops)], [clip(name, 24) for name in candidates])
-    axes.set_title(title)
+    axes.set_title(clip(title, _TITLE))
     nodes = " and ".join(str(i) for i in range(inputs))
     axes.set_xlabel(f"edge: source → target (the cell's input{'s are' if inputs > 1 else ' is'} {nodes})")
     bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=25)
@@ -55,8 +57,8 @@ def alpha_heatmap(
 
 
 def _limits(all_weights: Sequence[Weights]) -> tuple[float, float]:
-    values = [value for weights in all_weights for row in weights for value in row]
-    low, high = min(values), max(values)
+    values = [value for weights in all_weights for row in weights for value in row if math.isfinite(value)]
+    low, high = min(values, default=0.0), max(values, default=0.0)
     return (low, high) if high > low else (low - 0.01, high + 0.01)
 
 
@@ -111,7 +113,7 @@ def alpha_snapshots(history: History, edges: Edges, candidates: Sequence[str], t
     panels[-1].set_xticks([e + 0.5 for e in range(len(edges))], [f"{i}→{j}" for i, j in edges], rotation=90, size=7.5)
     bar = figure.colorbar(mesh, ax=list(panels), pad=0.02, aspect=40)  # pyright: ignore[reportArgumentType]
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    figure.suptitle(title, size=10, weight="bold")
+    figure.suptitle(clip(title, _TITLE), size=10, weight="bold")
     return figure
 
 
@@ -134,9 +136,9 @@ def alpha_evolution(history: History, edges: Edges, candidates: Sequence[str], t
         axes.set_title(f"{i}→{j}", size=8.5, pad=2)
         last = not any(k > j and s == i for s, k in edges)
         axes.tick_params(labelsize=7, labelbottom=last, labelleft=i == min(s for s, k in edges if k == j))
-    grid[0, 0].set_ylim(0, 1.05 * max(v for _, weights in history for row in weights for v in row))
+    grid[0, 0].set_ylim(0, 1.05 * _limits([weights for _, weights in history])[1])
     figure.supxlabel("epoch", size=9, y=0.06 / height)
-    figure.suptitle(title, size=10, weight="bold", y=1 - 0.08 / height, va="top")
+    figure.suptitle(clip(title, _TITLE), size=10, weight="bold", y=1 - 0.08 / height, va="top")
     names = [clip(name, 20) for name in candidates]
     figure.legend(lines, names, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.26 / height), ncols=4, fontsize=8)
     return figure
@@ -169,7 +171,7 @@ def operation_shares(groups: Mapping[str, tuple[Sequence[str], History]]) -> Fig
     panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     for axes, (name, (candidates, history)) in zip(panels, groups.items(), strict=True):
         lines = _series(axes, history, candidates, lambda w, o: sum(row[o] for row in w) / len(w))
-        axes.set(title=f"{name} cell", ylabel="mean weight")
+        axes.set(title=clip(f"{name} cell", 32), ylabel="mean weight")
         axes.set_ylim(bottom=0)
         names = [clip(c, 18) for c in candidates]
         axes.legend(lines, names, loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=8)
@@ -192,7 +194,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Fi
     upper.set_ylabel("loss")
     lower.set_ylabel("accuracy (%)")
     lower.set_xlabel("epoch")
-    upper.set_title(title)
+    upper.set_title(clip(title, _TITLE))
     return figure
 
 
