@@ -8,6 +8,7 @@ from pathlib import Path
 from .bilevel import Method
 from .errors import OcheError
 from .spaces.conv import ConvSpace
+from .spaces.space import Space
 from .training import Recipe
 
 
@@ -49,7 +50,7 @@ class SearchConfig(Common):
 
     method: str = "darts"
     """name of the method that `search` started from (see `oche list methods`)"""
-    space: ConvSpace = field(default_factory=ConvSpace)
+    space: Space = field(default_factory=ConvSpace)
     search: Method = field(default_factory=Method)
 
 

@@ -1,15 +1,27 @@
 """Search spaces: which architectures there are, the supernet that holds them all, how one is read off."""
 
-from .conv import SPACES, ConvSpace, MixedEdge, Supernet, darts, seed
+from collections.abc import Callable
+
+from .conv import ConvSpace, Supernet, darts, seed
+from .edges import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
 from .final import FinalNetwork, build
 from .ops import OPERATIONS, operation
+from .space import Space
+
+SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed}
 
 __all__ = [
     "OPERATIONS",
     "SPACES",
+    "AuxiliarySkip",
     "ConvSpace",
+    "EdgeBuilder",
     "FinalNetwork",
     "MixedEdge",
+    "PartialEdge",
+    "PathDropout",
+    "SkipDropout",
+    "Space",
     "Supernet",
     "build",
     "darts",

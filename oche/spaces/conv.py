@@ -5,10 +5,9 @@ Shapes: E edges of a cell, O candidates, B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,38 +15,10 @@ from torch import Tensor, nn
 from ..arch import NONE, Cell, Dag, Genotype, Mix, all_alive, read_cell, top_k
 from ..errors import OcheError
 from ..registry import component
-from .ops import DARTS, SEED, FactorizedReduce, Zero, find, relu_conv_bn
+from .edges import EdgeBuilder, MixedEdge, flow
+from .ops import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
 from .skeleton import CellPlan, Skeleton, Stem, Widen, describe
-
-
-class Edge(Protocol):
-    """What a supernet puts on an edge: maps (B, C, H, W) by the weights (O,) of the ``active`` candidates."""
-
-    def __call__(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None: ...
-
-
-EdgeBuilder = Callable[["ConvSpace", int, int], nn.Module]  # (space, channels, stride) -> an Edge
-
-
-class MixedEdge(nn.Module):
-    """DARTS' mixed operation (1806.09055 eq. 2): sum over candidates of weight × candidate(x).
-
-    Returns None where only "none" is active: nothing flows, and adding zeros would only cost time.
-    """
-
-    def __init__(self, space: ConvSpace, channels: int, stride: int) -> None:
-        super().__init__()
-        self.candidates = nn.ModuleList(space.candidate(name, channels, stride) for name in space.candidates)
-
-    def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
-        parts = weights.unbind()
-        total = None
-        for o in active:
-            if isinstance(self.candidates[o], Zero):
-                continue
-            term = parts[o] * self.candidates[o](x)
-            total = term if total is None else total + term
-        return total
+from .space import Space
 
 
 class SearchCell(nn.Module):
@@ -65,21 +36,8 @@ class SearchCell(nn.Module):
         )
 
     def forward(self, s0: Tensor, s1: Tensor, mix: Mix) -> Tensor:
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
-        rows = mix.ops.unbind()
-        scales = None if mix.edges is None else mix.edges.unbind()
-        for incoming in self.dag.incoming:
-            total = None
-            for e in incoming:
-                out = self.edges[e](states[self.dag.edges[e][0]], rows[e], mix.active[e]) if mix.active[e] else None
-                if out is not None:
-                    out = out if scales is None else scales[e] * out
-                    total = out if total is None else total + out
-            states.append(self._nothing(states[0]) if total is None else total)
-        return torch.cat(states[self.dag.inputs :], 1)
-
-    def _nothing(self, s0: Tensor) -> Tensor:
-        return torch.zeros_like(s0[:, :, :: self.stride, :: self.stride])
+        inputs = [self.preprocess0(s0), self.preprocess1(s1)]
+        return torch.cat(flow(self.dag, self.edges, inputs, mix, self.stride)[self.dag.inputs :], 1)
 
 
 def _preprocess(c_in: int, plan: CellPlan, halve: bool, affine: bool) -> nn.Module:
@@ -93,7 +51,7 @@ class Supernet(nn.Module):
     ``net(x, {"normal": mix, "reduce": mix})`` maps (B, in_channels, H, W) to logits (B, classes).
     """
 
-    def __init__(self, space: ConvSpace, edge: EdgeBuilder = MixedEdge) -> None:
+    def __init__(self, space: ConvSpace, edge: EdgeBuilder) -> None:
         super().__init__()
         skeleton, plans = space.skeleton, space.plans
         self.stem = skeleton.make_stem()
@@ -109,7 +67,7 @@ class Supernet(nn.Module):
 
 @component
 @dataclass(frozen=True)
-class ConvSpace:
+class ConvSpace(Space):
     """The DARTS space (1806.09055 §3.1) and, by its fields, the variants in use."""
 
     channels: int = 16
@@ -178,8 +136,9 @@ class ConvSpace:
             return module
         return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False))
 
-    def supernet(self, edge: EdgeBuilder = MixedEdge) -> Supernet:
-        """A fresh supernet; ``edge`` builds what stands on each edge."""
+    def supernet(self, edge: EdgeBuilder = MixedEdge()) -> Supernet:
+        """A fresh supernet; ``edge`` builds what stands on each edge. Raises `OcheError` where it cannot stand there."""
+        edge.check(self)
         return Supernet(self, edge)
 
     def genotype(self, alphas: Mapping[str, Tensor]) -> Genotype:
@@ -234,6 +193,3 @@ def seed(**fields) -> ConvSpace:
         nodes=3, candidates=SEED, stem="none", widen="after", head=(2048, 1024, 256), affine=True, pool_norm=False
     )
     return ConvSpace(**{**fixed, **fields})
-
-
-SPACES: dict[str, Callable[..., ConvSpace]] = {"darts": darts, "seed": seed}
