@@ -233,8 +233,9 @@ def test_gumbel_noise_has_the_right_moments_and_argmax_frequencies():
     assert noise.mean().item() == pytest.approx(0.5772156649, abs=4 * sigma / math.sqrt(n))
     assert noise.var().item() == pytest.approx(sigma**2, rel=4 * math.sqrt(4.4 / n))  # kurtosis 5.4
     row = torch.tensor([0.5, -1.0, 0.0, 1.5, -0.3, 0.2, -2.0, 0.7])
-    chosen = GumbelHard()(row.expand(len(WIDE), 8), all_alive(WIDE, 8), WIDE, noise.float(), 0.0).ops.mean(0)
-    p = row.softmax(0)  # the Gumbel-max trick
+    drawn = GumbelHard()(row.expand(len(WIDE), 8), all_alive(WIDE, 8), WIDE, noise.float(), 0.5).ops
+    assert ((drawn == 0) | (drawn == 1)).all()  # no rounding of 1 - p + p
+    chosen, p = drawn.mean(0), row.softmax(0)  # the Gumbel-max trick
     assert ((chosen - p).abs() < 4 * (p * (1 - p) / len(WIDE)).sqrt()).all()
 
 
