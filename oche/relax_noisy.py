@@ -82,7 +82,7 @@ class GumbelHard(Gumbel):
         soft = self.soft(a, alive, noise, progress)
         choice = soft.argmax(1)  # of an edge with nothing alive: candidate 0, which the mask takes away below
         hard = torch.zeros_like(soft).scatter_(1, choice[:, None], 1).masked_fill(~alive.to(a.device), 0)
-        weights = hard + (soft - soft.detach())  # in this order, so that it is exactly 0 or 1
+        weights = hard + (soft - soft.detach())  # exactly 0 or 1: what is added is exactly 0
         if self.evaluate == "all":
             return Mix(weights, None, active(alive))
         chosen = choice.tolist()  # the only transfer to the host
