@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -160,7 +161,8 @@ def report(args: list[str]) -> int:
     given = _simple(
         ReportArgs, args, "report", "Draws the pictures of a run and writes its report.html.", "oche report runs/x"
     )
-    print(write_report(Run.open(given.run).path))
+    write_report(Run.open(given.run).path)
+    print(given.run / "report.html")
     return 0
 
 
@@ -347,8 +349,8 @@ def _from_config(args: list[str]) -> dict[str, Any]:
 
 def _files(args: list[str]) -> list[str]:
     """The values of ``--config``."""
-    following = zip(args, [*args[1:], ""], strict=True)
-    return [a.partition("=")[2] or b for a, b in following if a.partition("=")[0] == "--config"]
+    pairs = pairwise([*args, ""])
+    return [a.partition("=")[2] or b for a, b in pairs if a.partition("=")[0] == "--config"]
 
 
 def _choose(what: str, name: str, table: dict[str, T]) -> T:

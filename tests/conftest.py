@@ -17,3 +17,21 @@ settings.load_profile("oche")
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory):
+    """One finished search; tests may read it, and copy it, and leave it as it is."""
+    import runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        runs.no_report(patch)
+        return runs.search(tmp_path_factory.mktemp("searched") / "x")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Reports of runs are not drawn, which takes longer than these runs do."""
+    import runs
+
+    runs.no_report(monkeypatch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,9 +11,11 @@ from contextlib import contextmanager
 def bar(text: str, total: int | None, show: bool, download: bool = False) -> Iterator[Callable[..., None]]:
     """Yields ``advance(n, total=None)``: images, or bytes of a ``download``, whose ``total`` is often known only later.
 
-    Shows nothing unless ``show``.
+    Shows nothing unless ``show``; where stderr is no terminal, one line for a download.
     """
-    if not show:
+    if not show or not sys.stderr.isatty():
+        if show and download:  # a log should say what takes so long
+            print(text, file=sys.stderr, flush=True)
         yield lambda n, total=None: None
         return
     from rich.console import Console

@@ -1,0 +1,365 @@
+"""oche from Python, on run directories: what a run leaves, repeats, resumes, passes on."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import runs
+import torch
+
+import oche
+from oche import cli
+from oche.api import _LOADED, plan_training, run_search
+from oche.configs import SearchConfig
+from oche.data import load
+from oche.errors import OcheError
+from oche.loop import Diverged, Interrupted
+from oche.optim import Sgd
+from oche.run.checkpoint import load_weights
+from oche.run.log import Log
+from oche.run.session import DirectorySession
+from oche.spaces import OPERATIONS
+
+FILES = ["config.yaml", "genotype.txt", "metrics.jsonl", "weights.safetensors", "environment.json"]
+
+# --- what a search leaves
+
+
+def test_a_search_leaves_everything_that_it_was_told_did_and_found(searched):
+    assert (searched.state, searched.kind) == ("complete", "search")
+    for name in [*FILES, "status.json", "space.json", "summary.json"]:
+        assert (searched.path / name).stat().st_size > 0, name
+    assert list((searched.path / "checkpoints").glob("step-00000003-*.safetensors"))
+    assert (searched.path / "report.html").exists()  # its contents: tests/test_cli.py and tests/report
+    assert [r["step"] for r in searched.history] == [0, 1, 2, 3]
+    assert str(searched.genotype) == searched.summary["genotype"] == searched.history[-1]["genotype"]
+    assert set(searched.genotype.cells) == {"normal", "reduce"} and len(searched.genotype.normal.edges) == 4
+    assert searched.summary["steps"] == 3 and searched.summary["data"] == "digits"
+    assert searched.summary["val_acc"] == searched.history[-1]["val_acc"]
+    environment = json.loads((searched.path / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__ and environment["oche"] == oche.__version__
+
+
+def test_its_configuration_is_complete(searched):
+    config = searched.config
+    assert (config.data, config.limit, config.method, config.seed) == ("digits", 60, "darts-2nd", 0)
+    assert config.space == oche.spaces.darts(channels=2, cells=3, nodes=2, in_channels=1, image=(8, 8), classes=10)
+    assert config.search == oche.methods.darts(order=2, batch=16, steps=3)
+
+
+def test_its_weights_are_the_supernets_and_its_logits(searched):
+    tensors = load_weights(searched.path / "weights.safetensors")
+    logits = {name.removeprefix("logits."): tensors.pop(name) for name in [*tensors] if name.startswith("logits.")}
+    assert searched.config.space.genotype(logits) == searched.genotype
+    searched.config.space.supernet().load_state_dict(tensors)
+    space = json.loads((searched.path / "space.json").read_text())
+    parameters = sum(p.numel() for p in searched.config.space.supernet().parameters())
+    assert space["parameters"] == searched.summary["parameters"] == parameters and space["flops"] > 0
+    assert [tuple(e) for e in space["groups"]["normal"]["edges"]] == list(searched.config.space.dag.edges)
+
+
+def test_its_configuration_repeats_it_bit_for_bit(searched, tmp_path, quick):
+    out = tmp_path / "again"
+    assert cli.main(["search", "--config", str(searched.path / "config.yaml"), "--out", str(out), "--quiet"]) == 0
+    assert (out / "config.yaml").read_text() == (searched.path / "config.yaml").read_text()
+    assert runs.metrics(out) == runs.metrics(searched.path)
+    assert runs.same_weights(out, searched.path)
+    assert (
+        cli.main(["search", "--config", str(out / "config.yaml"), "--seed", "1", "--out", f"{out}-1", "--quiet"]) == 0
+    )
+    assert not runs.same_weights(tmp_path / "again-1", searched.path)
+
+
+# --- training
+
+
+@pytest.fixture
+def copied(searched, tmp_path, quick):
+    """A copy of the search, to train in."""
+    shutil.copytree(searched.path, tmp_path / "runs" / "x")
+    return oche.Run.open(tmp_path / "runs" / "x")
+
+
+def test_training_goes_below_its_search_and_is_complete(copied):
+    run = oche.train(copied, "digits", recipe=runs.recipe())
+    assert run.path == copied.path / "train" and (run.kind, run.state) == ("train", "complete")
+    assert run.genotype == copied.genotype and run.config.recipe == "small"
+    assert run.config.limit == 60 and run.config.data == "digits"  # the search's own data
+    assert 0 <= run.summary["test_acc"] <= 1 and run.summary["steps"] == 2
+    assert run.history[-1]["test_acc"] == run.summary["test_acc"]
+    net = oche.build(run.genotype, classes=10, channels=2, cells=3, in_channels=1)
+    net.load_state_dict(load_weights(run.path / "weights.safetensors"))
+    assert run.summary["parameters"] == sum(p.numel() for p in net.parameters())
+    for name in (*FILES, "report.html"):
+        assert (run.path / name).exists(), name
+    assert oche.train(copied, recipe=runs.recipe()).path == copied.path / "train-2"  # never over another
+
+
+def test_transfer_to_another_data_set(copied, tmp_path):
+    file = runs.npz(tmp_path / "colours.npz")
+    run = oche.train(copied, file, recipe=runs.recipe())
+    assert run.path == copied.path / "train-colours" and run.genotype == copied.genotype
+    assert run.config.limit is None and run.config.data == str(file)
+    assert json.loads((run.path / "space.json").read_text())["in_channels"] == 3
+    assert run.summary["data"] == str(file)
+
+
+def test_all_that_names_a_genotype_is_accepted(searched, tmp_path):
+    genotype = oche.genotypes.DARTS_V2
+    file = tmp_path / "cell.txt"
+    file.write_text(f"DARTS_V2 = {genotype}\n")
+    for what in (genotype, str(genotype), "DARTS_V2", "darts_v2", file, str(file)):
+        config, out = plan_training(what, None, {})
+        assert config.genotype == str(genotype) and out is None and config.data == "digits"
+    for what in (searched, searched.path, str(searched.path)):
+        config, out = plan_training(what, None, {})
+        assert config.genotype == str(searched.genotype) and out == searched.path / "train"
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("DARTS_V3", "did you mean 'DARTS_V"),
+        ("Genotype(normal=1)", "no normal_concat="),
+        ("no/such/run", "there is nothing at no/such/run; give a run directory"),
+        (".", "is no run directory"),
+    ],
+)
+def test_what_names_none_is_refused(what, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OcheError, match=words):
+        oche.train(what)
+
+
+# --- interruption
+
+
+def stop_after(monkeypatch, steps):
+    """Has the user press Ctrl-C during a step."""
+    counted = []
+    monkeypatch.setattr(DirectorySession, "stopping", lambda self: len(counted) >= steps)
+    monkeypatch.setattr(DirectorySession, "due", lambda self: counted.append(1))
+
+
+@pytest.mark.parametrize("kind", ["search", "train"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_interrupted_run_resumes_to_the_same_bits(kind, steps, tmp_path, quick, monkeypatch, capsys):
+    def start(out):
+        if kind == "search":
+            return runs.search(out, method=oche.methods.darts(batch=16, steps=3))
+        return oche.train("DARTS_V2", recipe=runs.recipe(steps=3, drop_path=0.2, batch=20), limit=60, out=out)
+
+    whole = start(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(Interrupted):
+            start(tmp_path / "cut")
+    cut = oche.Run.open(tmp_path / "cut")
+    assert cut.state == "interrupted" and cut.summary == {}
+    assert capsys.readouterr().err == f"stopped; everything is saved; go on with: oche resume {cut.path}\n"
+    assert oche.resume(cut.path).state == "complete"
+    assert runs.metrics(cut.path) == runs.metrics(whole.path) and runs.same_weights(cut.path, whole.path)
+    drop = lambda summary: {k: v for k, v in summary.items() if k not in ("seconds", "step_ms")}  # noqa: E731
+    assert drop(cut.summary) == drop(whole.summary)
+    again = oche.resume(cut.path, quiet=False)  # complete: nothing happens
+    assert again.state == "complete" and "nothing to resume" in capsys.readouterr().out
+
+
+def test_a_search_that_diverges_says_so_and_exits_with_1(tmp_path, quick, capsys):
+    with pytest.raises(Diverged, match="try a smaller learning rate"):
+        runs.search(tmp_path / "x", method=oche.methods.darts(batch=16, steps=6, w=Sgd(lr=1e30, clip=0.0)))
+    run = oche.Run.open(tmp_path / "x")
+    assert run.state == "failed" and "Diverged" in json.loads((run.path / "status.json").read_text())["error"]
+    words = [
+        "search",
+        *runs.TINY,
+        "--search.w.lr",
+        "1e30",
+        "--search.w.clip",
+        "0",
+        "--out",
+        str(tmp_path / "y"),
+        "--quiet",
+    ]
+    assert cli.main([*words, "--search.steps", "6"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("oche: the ") and error.count("\n") == 1 and "became nan" in error
+
+
+# --- refusals
+
+
+def config(**fields):
+    space = oche.spaces.darts(channels=2, cells=3, nodes=1)
+    return replace(SearchConfig(limit=60, space=space, search=oche.methods.darts(steps=1, batch=16)), **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"data": "dgits"}, "did you mean 'digits'"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not usable here"),
+        ({"device": "tpu"}, "device 'tpu' is not usable here"),
+        (
+            {"limit": 10, "search": oche.methods.darts(split=0.01)},
+            "split=0.01 of 10 training images leaves one part empty",
+        ),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_a_directory_is_made(fields, words, tmp_path):
+    with pytest.raises(OcheError, match=words):
+        run_search(config(**fields), out=tmp_path / "x", overwrite=False, log=Log(quiet=True))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recipe": runs.recipe(cutout=8)}, "cutout=8 can erase whole images"),
+        ({"recipe": runs.recipe(split=0.001)}, "split=0.001 of 60 training images"),
+        ({"recipe": runs.recipe(), "device": "tpu"}, "device 'tpu'"),
+        ({"recipe": runs.recipe(), "plugins": ("none.py",)}, "plugin none.py does not exist"),
+    ],
+)
+def test_trainings_too(options, words, tmp_path):
+    with pytest.raises(OcheError, match=words):
+        oche.train("DARTS_V2", out=tmp_path / "x", limit=60, **options)
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_operation_that_does_not_exist_is_refused_before_training(tmp_path):
+    text = str(oche.genotypes.DARTS_V2).replace("sep_conv_3x3", "sep_conv_3x4")
+    with pytest.raises(OcheError, match="unknown operation 'sep_conv_3x4'; did you mean 'sep_conv_3x3'"):
+        oche.train(text, out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_finished_run_is_never_written_over(copied, capsys):
+    with pytest.raises(OcheError, match="holds a complete search; write --overwrite"):
+        runs.search(copied.path)
+    assert copied.state == "complete"
+    again = runs.search(copied.path, overwrite=True, method=oche.methods.darts(batch=16, steps=1))
+    assert again.summary["steps"] == 1
+    (old,) = copied.path.parent.glob("x.old-*")
+    assert oche.Run.open(old).summary["steps"] == 3
+
+
+def test_a_directory_of_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("important")
+    with pytest.raises(OcheError, match="not a run and not empty"):
+        runs.search(tmp_path)
+    with pytest.raises(OcheError, match="is no run directory"):
+        oche.resume(tmp_path)
+
+
+def test_runs_get_names_of_their_own(tmp_path, quick, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = oche.methods.one_level(batch=30, steps=1)
+    paths = [runs.search(None, method=one).path.as_posix() for _ in range(2)]
+    assert paths == ["runs/digits-one-level", "runs/digits-one-level-2"]
+    assert oche.train("DARTS_V2", recipe=runs.recipe(steps=1), limit=60).path.as_posix() == "runs/digits-train"
+
+
+def test_a_damaged_status_is_one_clear_error(copied):
+    (copied.path / "status.json").write_text("{")
+    with pytest.raises(OcheError, match=r"status\.json"):
+        _ = copied.state
+
+
+# --- operations of one's own
+
+PLUGIN = '''
+"""Two operations for a test."""
+import torch
+from torch import nn
+
+import oche
+
+
+@oche.operation("pointwise_test")
+def pointwise(channels, stride, affine):
+    """1x1 convolution"""
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 1, stride), nn.BatchNorm2d(channels, affine=affine))
+
+
+@oche.operation("negate_test", normalised=False)
+class Negate(nn.Module):
+    """the negative of every so many-th pixel"""
+
+    def __init__(self, channels, stride, affine):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x):
+        return torch.neg(x[:, :, :: self.stride, :: self.stride])
+'''
+
+
+@pytest.fixture
+def forget():
+    """Takes back what plugins register, as a new process would start."""
+
+    def clean():
+        _LOADED.clear()
+        for name in ("pointwise_test", "negate_test"):
+            OPERATIONS.pop(name, None)
+
+    yield clean
+    clean()
+
+
+def test_operations_of_ones_own_are_searched_trained_resumed_and_listed(tmp_path, quick, forget, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_ops.py").write_text(PLUGIN)
+    candidates = ["none", "pointwise_test", "negate_test"]
+    words = ["--plugins", "my_ops.py", "--space.candidates", *candidates, "--out", "runs/own", "--quiet"]
+    assert cli.main(["search", *runs.TINY, *words]) == 0
+    run = oche.Run.open("runs/own")
+    assert {op for cell in run.genotype.cells.values() for op, *_ in cell.edges} <= set(candidates[1:])
+    forget()
+    assert cli.main(["train", "runs/own", *runs.TRAIN, "--quiet"]) == 0  # the run knows its plugins
+    forget()
+    assert oche.Run.open("runs/own/train").config.plugins == run.config.plugins
+    assert cli.main(["search", "--config", "runs/own/config.yaml", "--out", "runs/again", "--quiet"]) == 0
+    assert runs.same_weights(tmp_path / "runs/own", tmp_path / "runs/again")
+    forget()
+    assert cli.main(["list", "operations", "--plugins", "my_ops.py"]) == 0
+    assert "pointwise_test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def broken(:\n", r"plugin .*my_ops\.py line 1: SyntaxError: "),
+        (
+            "import oche\n\nundefined_name\n",
+            r"plugin .*my_ops\.py line 3: NameError: name 'undefined_name' is not defined",
+        ),
+        (
+            "import oche\noche.operation('none')(None)\n",
+            r"my_ops\.py line 2: OcheError: an operation named 'none' exists",
+        ),
+    ],
+)
+def test_a_plugin_with_a_mistake_is_one_line(text, words, tmp_path, forget):
+    (tmp_path / "my_ops.py").write_text(text)
+    with pytest.raises(OcheError, match=words) as caught:
+        oche.search("digits", plugins=(tmp_path / "my_ops.py",), out=tmp_path / "x")
+    assert "\n" not in str(caught.value) and not (tmp_path / "x").exists()
+
+
+# --- the package
+
+
+def test_names_of_the_package():
+    for name in oche.__all__:
+        assert getattr(oche, name) is not None
+    assert set(oche.__all__) < set(dir(oche)) and issubclass(OcheError, ValueError)
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        _ = oche.serach
+
+
+def test_digits_come_with_a_test_part():
+    data = load("digits", limit=60)
+    assert len(data.train) == 60 and data.test is not None and data.image == (8, 8) and len(data.classes) == 10

@@ -1,0 +1,82 @@
+"""Published recipes, value by value, and methods as things to take apart and put together."""
+
+from dataclasses import replace
+
+import pytest
+
+import oche
+from oche import methods
+from oche.configs import SearchConfig
+from oche.decide import TopK
+from oche.errors import OcheError
+from oche.hypergrad import FiniteDifference, Neumann, exact, first_order, joint
+from oche.methods import METHODS, closest
+from oche.optim import Adam, Sgd
+from oche.relax import Softmax
+from oche.run.config import from_dict, to_dict
+from oche.training import RECIPES, small
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_darts_is_recipe_b(order):
+    m = methods.darts(order=order)
+    assert (m.epochs, m.batch, m.split, m.warmup, m.steps, m.budget) == (50, 64, 0.5, 0.0, None, None)
+    assert m.w == Sgd(lr=0.025, lr_min=0.001, momentum=0.9, decay=3e-4, clip=5.0)
+    assert m.a == Adam(lr=3e-4, betas=(0.5, 0.999), decay=1e-3, init=1e-3)
+    assert m.relax == Softmax() and m.select == TopK()
+    assert m.hypergrad == (first_order if order == 1 else FiniteDifference(epsilon=0.01))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_seeds_own_recipe(order):
+    m = methods.seed(order=order)
+    assert m.epochs == 40 and m.batch == 64
+    assert m.w == Sgd(lr=0.025, lr_min=0.0, momentum=0.9, decay=3e-4, clip=0.0)
+    assert m.a == Adam(lr=3e-4, betas=(0.5, 0.999), decay=1e-3, init=0.0)
+    assert m.hypergrad == methods.darts(order).hypergrad
+
+
+def test_the_seeds_own_space():
+    space = oche.spaces.seed()
+    assert (space.nodes, space.stem, space.widen, space.affine, space.pool_norm) == (3, "none", "after", True, False)
+    assert space.head == (2048, 1024, 256) and space.cells == 8 and space.skeleton.reduces_at == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "hypergrad"),
+    [(methods.one_level, joint), (methods.darts_exact, exact), (methods.implicit, Neumann())],
+)
+def test_the_others_differ_from_darts_by_their_gradient_alone(make, hypergrad):
+    assert make() == replace(methods.darts(), hypergrad=hypergrad)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_takes_changes_has_a_source_and_goes_through_a_file(name):
+    entry = METHODS[name]
+    made = entry.make(epochs=3, batch=8)
+    assert made == replace(entry.make(), epochs=3, batch=8)
+    assert entry.paper and entry.differs and 2000 < entry.year < 2100
+    assert from_dict(SearchConfig(), to_dict(SearchConfig(search=made))).search == made
+
+
+def test_a_method_is_put_together_from_parts():
+    m = replace(methods.darts(), hypergrad=Neumann(terms=2), warmup=0.1, w=Sgd(lr=0.1))
+    assert m.hypergrad.terms == 2 and m.warmup == 0.1 and methods.darts().warmup == 0.0
+
+
+def test_closest_name():
+    made = {name: entry.make() for name, entry in METHODS.items()}
+    for name, method in made.items():
+        assert closest(method, made) == name
+        assert closest(replace(method, epochs=1, batch=2, warmup=0.5), made) == name
+    recipes = {name: make() for name, make in RECIPES.items()}
+    assert closest(small(epochs=2, batch=3), recipes) == "small"
+
+
+def test_impossible_orders_and_unknown_fields_are_refused():
+    with pytest.raises(OcheError, match="order=3 is no approximation of DARTS; use order=1 or order=2"):
+        methods.darts(order=3)
+    with pytest.raises(TypeError, match="epoch"):
+        methods.darts(epoch=3)
+    with pytest.raises(OcheError, match="warmup"):
+        methods.darts(warmup=1.0)
