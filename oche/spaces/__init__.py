@@ -5,10 +5,11 @@ from collections.abc import Callable
 from .conv import ConvSpace, Supernet, darts, seed
 from .edges import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
 from .final import FinalNetwork, build
+from .nb201 import NB201Space, nb201
 from .ops import OPERATIONS, operation
 from .space import Space
 
-SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed}
+SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed, "nb201": nb201}
 
 __all__ = [
     "OPERATIONS",
@@ -18,6 +19,7 @@ __all__ = [
     "EdgeBuilder",
     "FinalNetwork",
     "MixedEdge",
+    "NB201Space",
     "PartialEdge",
     "PathDropout",
     "SkipDropout",
@@ -25,6 +27,7 @@ __all__ = [
     "Supernet",
     "build",
     "darts",
+    "nb201",
     "operation",
     "seed",
 ]
