@@ -57,7 +57,9 @@ def _of_text(text: str) -> list[str]:
         of = dict(zip(EDGES, ops, strict=True))
         if "".join(text.split()) == "+".join("|" + "".join(f"{of[i, j]}~{i}|" for i in range(j)) for j in range(1, 4)):
             return ops
-    raise OcheError(f"not a cell of NAS-Bench-201: {text[:120]!r}; write its six edges, none among them, as {EXAMPLE}")
+    raise OcheError(
+        f"not a cell of NAS-Bench-201: {text[:120]!r}; write all six edges (none~0 where nothing flows) as {EXAMPLE}"
+    )
 
 
 def _of_genotype(genotype: Genotype) -> list[str]:
@@ -226,6 +228,18 @@ class Table:
             {c: self.regret(text, c) for c in each},
             self.isomorphic(text),
         )
+
+    def describe(self, arch: str | Genotype) -> str:
+        """What `query` says, as lines for people."""
+        entry, count = self.query(arch), len(self.classes)
+        width = max(map(len, self.columns))
+        rows = [
+            f"{c:<{width}}  {entry.accuracy[c]:8.2f} %  {entry.rank[c]:>6,} of {len(self):,}  "
+            f"{entry.rank_distinct[c]:>5,} of {count:,} distinct  {entry.regret[c]:6.2f} below the best"
+            for c in self.columns
+        ]
+        same = [f"isomorphic: {other}" for other in entry.isomorphic] or ["isomorphic: no other cell"]
+        return "\n".join([entry.arch, *rows, *same])
 
     def _column(self, name: str) -> np.ndarray:
         if name not in self._values:

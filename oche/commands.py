@@ -216,6 +216,30 @@ def demo(args: list[str]) -> int:
 
 
 @dataclass(frozen=True)
+class QueryArgs:
+    what: Annotated[str, tyro.conf.Positional]
+    """cell of NAS-Bench-201: its text, that of a genotype, or the directory of a search"""
+    table: Path
+    """Parquet file of the benchmark's accuracies (see oche.bench201.Table)"""
+
+
+def query(args: list[str]) -> int:
+    from .bench201 import Table
+
+    given = _simple(
+        QueryArgs,
+        args,
+        "query",
+        "Looks a cell up in a table of NAS-Bench-201: accuracies, ranks, and how far it is below the best.",
+        "oche query '|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|' "
+        "--table nasbench201.parquet\n  oche query runs/x --table nasbench201.parquet",
+    )
+    arch = Run.open(given.what).genotype if os.path.isdir(given.what) else given.what
+    print(Table(given.table).describe(arch))
+    return 0
+
+
+@dataclass(frozen=True)
 class ShowArgs:
     what: Annotated[str, tyro.conf.Positional]
     """published name, run directory, file with a genotype, or its text"""
@@ -239,7 +263,7 @@ def show(args: list[str]) -> int:
         genotype, name = Run.open(path).genotype, path.resolve().name
     else:
         genotype = read_genotype(path)
-        name = path.stem if "(" not in given.what else "genotype"
+        name = "genotype" if {"(", "|"} & set(given.what) else path.stem
     print(genotype_text(genotype))
     print(genotype)
     given.out.mkdir(parents=True, exist_ok=True)

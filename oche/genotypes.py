@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from . import bench201
 from .arch import Genotype
 from .errors import OcheError, nearest
 
@@ -210,7 +211,9 @@ def get(name: str) -> Genotype:
 
 
 def resolve(genotype: Genotype | str) -> Genotype:
-    """A genotype as it is, from its text, or by its published name; `OcheError` for anything else."""
+    """A genotype as it is, from its text (NAS-Bench-201's too), or by its published name; `OcheError` for anything else."""
     if isinstance(genotype, Genotype):
         return genotype
+    if genotype.lstrip().startswith("|"):
+        return bench201.parse(genotype)
     return Genotype.parse(genotype) if "(" in genotype else get(genotype)
