@@ -113,6 +113,8 @@ class PartialOperation(Edge):
         out = self.inner(mixed, weights, active)
         if out is None:
             out = torch.zeros_like(mixed[:, :, :: self.stride, :: self.stride])
+        if self.k == 1:  # nothing is left to bypass, which pooling would refuse
+            return out
         return torch.cat([out, self.bypass(rest)], 1).unflatten(1, (self.k, -1)).transpose(1, 2).flatten(1, 2)
 
 
