@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,64 +16,16 @@ from torch.func import functional_call
 
 from .arch import Dag, Genotype, Mix, all_alive
 from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
-from .decide import Decide, TopK, View
-from .errors import OcheError
-from .hypergrad import HyperGradient, SgdStep, Tensors, first_order
-from .loop import Budget, Clock, Meter, Record, Session, drive
-from .optim import Adam, Sgd
-from .registry import component
-from .relax import Relaxation, Softmax
+from .decide import View
+from .hypergrad import SgdStep, Tensors
+from .loop import Clock, Meter, Record, Session, drive
+from .method import Method
 from .run.engine import Engine
 from .seeds import fold, generator
-from .spaces.conv import ConvSpace
+from .spaces.edges import set_step
+from .spaces.space import Space
 
-
-@component
-@dataclass(frozen=True)
-class Method:
-    """A search method: a composition of small values. Defaults are DARTS' (first order), recipe of 1806.09055 §3.1.1."""
-
-    relax: Relaxation = Softmax()
-    """from logits to a mixture"""
-    hypergrad: HyperGradient = first_order
-    """gradient of the upper problem: joint, first_order, FiniteDifference, exact, Neumann"""
-    select: Decide = TopK()
-    """how the final cells are read off"""
-    w: Sgd = Sgd(lr_min=0.001)
-    """optimiser of network weights"""
-    a: Adam = Adam()
-    """optimiser of architecture logits"""
-    batch: int = 64
-    """images in a batch, of training and of validation"""
-    epochs: int = 50
-    """passes over the training half"""
-    steps: int | None = None
-    """length in steps instead of epochs"""
-    budget: str | None = None
-    """length in time instead of epochs: 90s, 10m, 1h30m"""
-    warmup: float = 0.0
-    """share of the search that trains weights only, before the architecture moves"""
-    split: float = 0.5
-    """share of the training set that trains weights; the rest validates the architecture"""
-    pad: int | None = None
-    """random crops after padding by this many pixels; by default what suits the data"""
-    flip: bool | None = None
-    """random horizontal flips; by default what suits the data"""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warmup < 1:
-            raise OcheError(
-                f"warmup={self.warmup} leaves none of the search to train the architecture; use 0 <= warmup < 1"
-            )
-        if not 0 < self.split < 1:
-            raise OcheError(f"split={self.split} leaves one half empty; use 0 < split < 1, published: 0.5")
-        if self.batch < 1 or (self.pad or 0) < 0:
-            raise OcheError(f"batch={self.batch}, pad={self.pad} cannot train; use batch >= 1, pad >= 0")
-        _ = self.length  # its own checks
-
-    @property
-    def length(self) -> Budget:
-        return Budget.of(self.epochs, self.steps, self.budget)
+RECENT = 16  # epochs whose mixtures decisions may look back on
 
 
 @contextmanager
@@ -117,30 +68,63 @@ class Objective:
 class Search:
     """A search under way: supernet, logits, masks and optimisers. A `oche.loop.Task`."""
 
-    def __init__(self, space: ConvSpace, method: Method, data: Dataset, *, seed: int, engine: Engine) -> None:
+    net: nn.Module
+    logits: Tensors
+
+    def __init__(self, space: Space, method: Method, data: Dataset, *, seed: int, engine: Engine) -> None:
+        method.check(space)
         self.space, self.method, self.data, self.seed, self.engine = space, method, data, seed, engine
         self.title = "search"
         self.augment = _augment(data.augment, method.pad, method.flip)
-        with engine.seeded(fold(seed, "weights")):
-            self.net = engine.place(space.supernet())
-        self.names = [name for name, _ in self.net.named_parameters()]
-        self.weights: Tensors = tuple(self.net.parameters())
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
-        self.logits: Tensors = tuple(self._init(name, dag) for name, dag in self.groups.items())
-        self.w_opt, self.a_opt = method.w.optimizer(self.weights), method.a.optimizer(self.logits)
+        self.recent: dict[str, list[Tensor]] = {name: [] for name in self.groups}
         self.train_split, self.val_split = self._splits()
         one_level = method.hypergrad.one_level
         self.meters = {name: Meter(engine.device) for name in (("train",) if one_level else ("train", "val"))}
+        self.validation = {"epoch": 0, "position": 0, "batch": self.batch}
         self._streams: dict[str, Iterator[tuple[Tensor, Tensor]]] = {}
+        self._build(0)
 
-    def _init(self, name: str, dag: Dag) -> Tensor:
-        g = generator(self.seed, "logits", name)
+    # --- stages -----------------------------------------------------------------------------------------------------
+
+    def _build(self, stage: int) -> None:
+        """Supernet, logits and optimisers of a stage; of the one before it only the mask remains."""
+        self.stage, part = stage, self.method.stages[stage]
+        seed = fold(self.seed, "stage", stage) if stage else self.seed
+        with self.engine.seeded(fold(seed, "weights")):
+            self.net = self.engine.place(part.of(self.space).supernet(part.edge or self.method.edge))
+        self.names = [name for name, _ in self.net.named_parameters()]
+        self.weights: Tensors = tuple(self.net.parameters())
+        self.logits = tuple(self._init(name, dag, seed) for name, dag in self.groups.items())
+        self.w_opt = self.method.w.optimizer(self.weights)
+        self.a_opt = self.method.a.optimizer(self.logits)
+        self._tell_simplices()
+
+    def _init(self, name: str, dag: Dag, seed: int) -> Tensor:
+        g = generator(seed, "logits", name)
         logits = self.method.relax.init(dag, len(self.space.candidates), self.method.a.init, g)
-        dtype = torch.promote_types(
-            self.engine.dtype, torch.float32
-        )  # few numbers, and small steps: never below float32
+        # Few numbers, and small steps: never below float32.
+        dtype = torch.promote_types(self.engine.dtype, torch.float32)
         return logits.to(self.engine.device, dtype).requires_grad_()
+
+    def _advance(self, progress: float) -> None:
+        """Goes on to the stages that ``progress`` has reached."""
+        while self.stage + 1 < len(self.method.stages) and progress >= self.method.bounds(self.stage)[1]:
+            if (finish := self.method.stages[self.stage].finish) is not None:
+                self._narrow({name: finish(view) for name, view in self._views(1.0).items()})
+            self.recent = {name: [] for name in self.groups}
+            self._build(self.stage + 1)
+
+    def _narrow(self, alive: dict[str, Tensor]) -> None:
+        self.alive = alive
+        self._tell_simplices()
+
+    def _tell_simplices(self) -> None:
+        """Which weights sum to one, for an optimiser that moves on simplices; Adam does not look."""
+        found = [self.method.relax.simplices(self.alive[name], dag) for name, dag in self.groups.items()]
+        if all(simplex is not None for simplex in found):
+            self.a_opt.param_groups[0]["simplices"] = found
 
     def _splits(self) -> tuple[Split, Split]:
         """Training and validation parts. One-level search trains everything on the whole training set."""
@@ -152,7 +136,7 @@ class Search:
     # --- one step ---------------------------------------------------------------------------------------------------
 
     def mixes(self, a: Tensors, noise: Mapping[str, Tensor | None], progress: float) -> dict[str, Mix]:
-        """The mixture of every group of edges for logits ``a``."""
+        """The mixture of every group of edges for logits ``a``; ``progress`` is that of the stage."""
         relax = self.method.relax
         return {
             name: relax(logits, self.alive[name], dag, noise[name], progress)
@@ -160,17 +144,21 @@ class Search:
         }
 
     def step(self, step: int, progress: float) -> None:
+        self._advance(progress)
+        q = self.method.within(self.stage, progress)
+        set_step(self.net, q, fold(self.seed, "edges", step))
         noise = self._noise(step)
-        inner = self._objective("train", step, noise, progress)
-        rate = self.method.w.rate(progress)
-        moves = progress >= self.method.warmup
+        inner = self._objective("train", step, noise, q)
+        rate = self.method.w.rate(q)
+        moves = q >= self.method.warmup
         if self.method.hypergrad.one_level:
             self._descend(inner, self.weights + self.logits if moves else self.weights, rate)
             if moves:
+                self._penalise(noise, q)
                 self.a_opt.step()
             return
         # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
-        outer = self._objective("val", step, noise, progress)
+        outer = self._objective("val", step, noise, q)
         if moves:
             self._ascend(inner, outer, rate)
         self._descend(inner, self.weights, rate)
@@ -181,6 +169,7 @@ class Search:
             gradients = self.method.hypergrad(inner, outer, self.weights, self.logits, self._look_ahead(rate))
         for logits, gradient in zip(self.logits, gradients, strict=True):
             logits.grad = gradient
+        self._penalise(outer.noise, outer.progress)
         self.a_opt.step()
         self.meters["val"].add(outer.logits, outer.labels, F.cross_entropy(outer.logits, outer.labels))
 
@@ -192,6 +181,14 @@ class Search:
         loss.backward(inputs=list(of))
         self.method.w.update(self.w_opt, list(self.weights), rate)
         self.meters["train"].add(inner.logits, inner.labels, loss)
+
+    def _penalise(self, noise: Mapping[str, Tensor | None], progress: float) -> None:
+        """Adds the gradient of the penalty on the architecture, in which the weights play no part."""
+        if self.method.penalty is None:
+            return
+        mixes = self.mixes(self.logits, noise, progress)
+        parts = [(a, self.alive[name], mixes[name]) for name, a in zip(self.groups, self.logits, strict=True)]
+        self.method.penalty.over(parts, progress).backward(inputs=list(self.logits))
 
     def _look_ahead(self, rate: float) -> SgdStep:
         """The step that the weights would take from here, clipping apart (as in the published code)."""
@@ -209,25 +206,35 @@ class Search:
 
     # --- data -------------------------------------------------------------------------------------------------------
 
+    @property
+    def batch(self) -> int:
+        """Images in a batch: more of them the more edges are settled, where the method says so (SGAS)."""
+        settled = max(int((alive.sum(1) == 1).sum()) for alive in self.alive.values())
+        return self.method.batch + self.method.grow * settled
+
     def per_epoch(self) -> int:
-        return steps_per_epoch(len(self.train_split), self.method.batch)
+        return steps_per_epoch(len(self.train_split), self.batch)
 
     def begin(self, epoch: int, position: int) -> None:
         self._streams["train"] = self._batches("train", self.train_split, epoch, position)
-        self._streams["val"] = self._endless(epoch * self.per_epoch() + position)
+        if self.validation["batch"] != self.batch:  # where the order was left means nothing to batches of another size
+            self.validation = {"epoch": self.validation["epoch"] + 1, "position": 0, "batch": self.batch}
+        self._streams["val"] = self._endless()
 
     def _batches(self, name: str, split: Split, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return batches(split, self.method.batch, seed=fold(self.seed, "order", name), epoch=epoch, start=start)
+        return batches(split, self.batch, seed=fold(self.seed, "order", name), epoch=epoch, start=start)
 
-    def _endless(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Validation batches from global ``step`` on; the validation half has epochs of its own length.
+    def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Validation batches from where they were left; the validation half has epochs of its own length.
 
         Deviation 2 from the published code, which takes the first batch of a new shuffle every time.
         """
-        epoch, start = divmod(step, steps_per_epoch(len(self.val_split), self.method.batch))
+        at = self.validation
         while True:
-            yield from self._batches("val", self.val_split, epoch, start)
-            epoch, start = epoch + 1, 0
+            for batch in self._batches("val", self.val_split, at["epoch"], at["position"]):
+                at["position"] += 1
+                yield batch
+            at["epoch"], at["position"] = at["epoch"] + 1, 0
 
     def _objective(self, name: str, step: int, noise: dict[str, Tensor | None], progress: float) -> Objective:
         images, labels = next(self._streams[name])
@@ -242,25 +249,45 @@ class Search:
         with torch.no_grad():
             return self.mixes(self.logits, dict.fromkeys(self.groups), progress)
 
+    def _views(self, progress: float, epochs: int = 0) -> dict[str, View]:
+        mixes = self.settled(progress)
+        return {
+            name: View(
+                name, dag, self.space.candidates, self.alive[name], mixes[name], progress,
+                recent=tuple(self.recent[name]), epochs=epochs,
+            )
+            for name, dag in self.groups.items()
+        }  # fmt: skip
+
     def genotype(self, progress: float = 1.0) -> Genotype:
         """The cells that would be chosen now."""
-        mixes = self.settled(progress)
-        views = {
-            name: View(name, dag, self.space.candidates, self.alive[name], mixes[name], progress)
-            for name, dag in self.groups.items()
-        }
+        views = self._views(progress)
         return self.space.read({name: self.method.select(view) for name, view in views.items()})
 
     def initial(self) -> Record | None:
-        return self.report(0.0)
+        return self._record(0.0)
 
     def report(self, progress: float) -> Record:
+        q = self.method.within(self.stage, progress)
+        self._decide(q)
+        return self._record(q)
+
+    def _decide(self, progress: float) -> None:
+        """What is settled at the end of an epoch."""
+        for name, mix in self.settled(progress).items():
+            self.recent[name] = [*self.recent[name], mix.ops.cpu()][-RECENT:]
+        if (decide := self.method.decide) is not None:
+            self._narrow({name: decide(view) for name, view in self._views(progress).items()})
+
+    def _record(self, progress: float) -> Record:
         genotype, mixes = self.genotype(progress), self.settled(progress)
         arch = {
             name: {"weights": mix.ops.tolist(), "edges": None if mix.edges is None else mix.edges.tolist()}
             for name, mix in mixes.items()
         }
+        staged = {"stage": self.stage + 1} if len(self.method.stages) > 1 else {}
         return {
+            **staged,
             "w_lr": self.method.w.rate(progress),
             "arch": arch,
             "logits": {name: a.tolist() for name, a in zip(self.groups, self.logits, strict=True)},
@@ -278,16 +305,22 @@ class Search:
             "a_opt": self.a_opt.state_dict(),
             "logits": {name: a.detach() for name, a in zip(self.groups, self.logits, strict=True)},
             "alive": self.alive,
+            "stage": self.stage,
+            "recent": self.recent,
+            "validation": self.validation,
         }
 
     def load(self, state: dict[str, Any]) -> None:
+        self._narrow(dict(state["alive"]))
+        self.recent, self.validation = dict(state["recent"]), dict(state["validation"])
+        if state["stage"] != self.stage:
+            self._build(state["stage"])
         self.net.load_state_dict(state["net"])
         self.w_opt.load_state_dict(state["w_opt"])
         self.a_opt.load_state_dict(state["a_opt"])
         with torch.no_grad():
             for name, logits in zip(self.groups, self.logits, strict=True):
                 logits.copy_(state["logits"][name])
-        self.alive = dict(state["alive"])
 
 
 def _entropy(weights: Tensor) -> float:
@@ -305,7 +338,7 @@ def _augment(default: Augment, pad: int | None, flip: bool | None) -> Augment:
 
 
 def search(
-    space: ConvSpace,
+    space: Space,
     method: Method,
     data: Dataset,
     *,

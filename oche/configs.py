@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .bilevel import Method
+from .method import Method
 from .errors import OcheError
 from .spaces.conv import ConvSpace
+from .spaces.space import Space
 from .spaces.space import Space
 from .training import Recipe
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from .api import Run, resume, run_search, run_train
-from .bilevel import Method
+from .method import Method
 from .configs import SearchConfig, TrainConfig
 from .methods import darts
 from .optim import Adam, Sgd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
-from .bilevel import Method
+from .method import Method
 from .errors import OcheError
 from .hypergrad import FiniteDifference, exact, first_order, joint
 from .hypergrad import Neumann as _Neumann

@@ -361,7 +361,12 @@ def test_a_validation_half_of_another_size_has_epochs_of_its_own():
 def test_data_go_on_where_they_were_left(start):
     whole = make(method(batch=3, split=0.75), marked(24), engine=Engine("cpu"))
     (epoch,) = epochs(whole, 1, 6)
+    before = make(method(batch=3, split=0.75), marked(24), engine=Engine("cpu"))
+    before.begin(0, 0)
+    for step in range(start):
+        before.step(step, 0.0)
     task = make(method(batch=3, split=0.75), marked(24), engine=Engine("cpu"))
+    task.load(before.state())
     task.begin(0, start)
     task.step(start, 0.0)
     for name, _, x, _ in task.drawn:

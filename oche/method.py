@@ -1,0 +1,136 @@
+"""What a search method is: a composition of small values, checked when it is put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+
+from .arch import Dag, all_alive
+from .decide import Decide, TopK
+from .errors import OcheError
+from .hypergrad import HyperGradient, first_order
+from .loop import Budget
+from .optim import Adam, ExponentiatedGradient, Sgd
+from .penalty import Penalty
+from .registry import component
+from .relax import Relaxation, Softmax
+from .spaces.edges import EdgeBuilder, MixedEdge
+from .spaces.space import Space
+
+
+@component
+@dataclass(frozen=True)
+class Stage:
+    """A part of a search that has a supernet, logits and optimisers of its own; of the stage before it only the mask of
+    what is alive remains (P-DARTS, 1904.12760). Schedules and the weights' learning rate run from start to end in each."""
+
+    share: float = 1.0
+    """length, relative to that of the other stages"""
+    depth: float = 1.0
+    """cells in the supernet, relative to the space's"""
+    width: float = 1.0
+    """channels of the supernet, relative to the space's"""
+    edge: EdgeBuilder | None = None
+    """what stands on the edges in this stage; None: what the method says"""
+    finish: Decide | None = None
+    """what the stage leaves alive for the next one"""
+
+    def __post_init__(self) -> None:
+        if not all(0 < x < inf for x in (self.share, self.depth, self.width)):
+            raise OcheError(
+                f"a stage of share={self.share}, depth={self.depth}, width={self.width} is none; use numbers above 0"
+            )
+
+    def of(self, space: Space) -> Space:
+        """``space`` as large as this stage has it."""
+        changed = {"cells": self.depth, "channels": self.width}
+        sizes = {name: max(1, round(by * getattr(space, name))) for name, by in changed.items() if by != 1}
+        return replace(space, **sizes) if sizes else space
+
+
+@component
+@dataclass(frozen=True)
+class Method:
+    """A search method: a composition of small values. Defaults are DARTS' (first order), recipe of 1806.09055 §3.1.1."""
+
+    relax: Relaxation = Softmax()
+    """from logits to a mixture"""
+    hypergrad: HyperGradient = first_order
+    """gradient of the upper problem: joint, first_order, FiniteDifference, exact, Neumann"""
+    edge: EdgeBuilder = MixedEdge()
+    """what stands on an edge of the supernet"""
+    stages: tuple[Stage, ...] = (Stage(),)
+    """parts of the search that have supernets of their own"""
+    penalty: Penalty | None = None
+    """what is added to the upper loss"""
+    decide: Decide | None = None
+    """what is settled at the end of an epoch, while the search goes on"""
+    select: Decide = TopK()
+    """how the final cells are read off"""
+    w: Sgd = Sgd(lr_min=0.001)
+    """optimiser of network weights"""
+    a: Adam | ExponentiatedGradient = Adam()
+    """optimiser of architecture logits"""
+    batch: int = 64
+    """images in a batch, of training and of validation"""
+    grow: int = 0
+    """images by which a batch grows with every edge that is settled"""
+    epochs: int = 50
+    """passes over the training half"""
+    steps: int | None = None
+    """length in steps instead of epochs"""
+    budget: str | None = None
+    """length in time instead of epochs: 90s, 10m, 1h30m"""
+    warmup: float = 0.0
+    """share of each stage that trains weights only, before the architecture moves"""
+    split: float = 0.5
+    """share of the training set that trains weights; the rest validates the architecture"""
+    pad: int | None = None
+    """random crops after padding by this many pixels; by default what suits the data"""
+    flip: bool | None = None
+    """random horizontal flips; by default what suits the data"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise OcheError(
+                f"warmup={self.warmup} leaves none of the search to train the architecture; use 0 <= warmup < 1"
+            )
+        if not 0 < self.split < 1:
+            raise OcheError(f"split={self.split} leaves one half empty; use 0 < split < 1, published: 0.5")
+        if self.batch < 1 or self.grow < 0 or (self.pad or 0) < 0:
+            raise OcheError(
+                f"batch={self.batch}, grow={self.grow}, pad={self.pad} cannot train; use batch >= 1, grow >= 0, pad >= 0"
+            )
+        if not self.stages:
+            raise OcheError("stages=() leaves nothing to do; use at least one, (Stage(),)")
+        _ = self.length  # its own checks
+        self._check_combination()
+
+    def _check_combination(self) -> None:
+        dag = Dag()
+        on_simplices = self.relax.simplices(all_alive(dag, 2), dag) is not None
+        if isinstance(self.a, ExponentiatedGradient) and not on_simplices:
+            raise OcheError(
+                f"ExponentiatedGradient moves weights on simplices, and those of {type(self.relax).__name__} lie on none; "
+                "use a=Adam(), or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
+            )
+
+    @property
+    def length(self) -> Budget:
+        return Budget.of(self.epochs, self.steps, self.budget)
+
+    def check(self, space: Space) -> None:
+        """Raises `OcheError` where the method cannot search ``space``; builds nothing."""
+        for stage in self.stages:
+            (stage.edge or self.edge).check(stage.of(space))
+
+    def bounds(self, stage: int) -> tuple[float, float]:
+        """Progress of the whole search at which ``stage`` starts and ends."""
+        shares = [s.share for s in self.stages]
+        whole = sum(shares)
+        return sum(shares[:stage]) / whole, sum(shares[: stage + 1]) / whole
+
+    def within(self, stage: int, progress: float) -> float:
+        """Progress in [0, 1] within ``stage``, from that of the whole search."""
+        start, end = self.bounds(stage)
+        return min(1.0, max(0.0, (progress - start) / (end - start)))
