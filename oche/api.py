@@ -9,10 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .arch import Genotype
 from .errors import OcheError
+
+if TYPE_CHECKING:
+    from .method import Method
+    from .configs import Common, SearchConfig, TrainConfig
+    from .data import Dataset
+    from .run.log import Log
+    from .spaces import ConvSpace
+    from .training import Recipe
 
 Kind = Literal["search", "train", "toy"]
 
@@ -67,7 +75,7 @@ class Run:
         return Genotype.parse(file.read_text())
 
     @cached_property
-    def config(self):
+    def config(self) -> Any:
         """The `SearchConfig` or `TrainConfig` that made it."""
         from .configs import SearchConfig, TrainConfig
         from .run.config import load_yaml
@@ -84,12 +92,12 @@ class Run:
 def search(
     data: str | Path = "digits",
     *,
-    space=None,
-    method=None,
+    space: ConvSpace | None = None,
+    method: Method | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
-    **options,
+    **options: Any,
 ) -> Run:
     """Searches for cells on ``data`` and returns the run.
 
@@ -114,11 +122,11 @@ def train(
     what: Run | Genotype | str | Path,
     data: str | Path | None = None,
     *,
-    recipe=None,
+    recipe: Recipe | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
-    **options,
+    **options: Any,
 ) -> Run:
     """Trains a network from scratch and returns the run.
 
@@ -142,12 +150,18 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     run, log = Run.open(path), Log(quiet=quiet)
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
+        if not (run.path / "report.html").exists():  # stopped between its end and its report
+            from .report import write_report
+
+            write_report(run.path)
         return run
     config = run.config  # refuses what is neither
     return _work(Path(path), config, log, {"search": _search_in, "train": _train_in}[run.kind])
 
 
-def plan_training(what: Run | Genotype | str | Path, data: str | Path | None, options: dict[str, Any]):
+def plan_training(
+    what: Run | Genotype | str | Path, data: str | Path | None, options: dict[str, Any]
+) -> tuple[TrainConfig, Path | None]:
     """The `TrainConfig` for ``what`` and the directory its run goes to by default (None: the next free one)."""
     from .configs import Common, TrainConfig
 
@@ -193,7 +207,12 @@ def free(path: Path) -> Path:
 
 
 def run_search(
-    config, *, out: str | Path | None, overwrite: bool, log, before: Callable[[], None] = lambda: None
+    config: SearchConfig,
+    *,
+    out: str | Path | None,
+    overwrite: bool,
+    log: Log,
+    before: Callable[[], None] = lambda: None,
 ) -> Run:
     """Starts a search in a new run directory. All that can be refused is refused before the directory is made.
 
@@ -210,7 +229,7 @@ def run_search(
     return _start(path, config, "search", overwrite, log, _search_in, data, before)
 
 
-def run_train(config, *, out: str | Path | None, overwrite: bool, log) -> Run:
+def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
     from .genotypes import resolve
 
@@ -227,14 +246,14 @@ def run_train(config, *, out: str | Path | None, overwrite: bool, log) -> Run:
     return _start(path, config, "train", overwrite, log, _train_in, data)
 
 
-def _check_device(config) -> None:
+def _check_device(config: Common) -> None:
     """Raises `OcheError` where the device of ``config`` is not there."""
     from .run.engine import Engine
 
     _ = Engine(config.device).device
 
 
-def _check_split(split: float, data) -> None:
+def _check_split(split: float, data: Dataset) -> None:
     """Raises `OcheError` where ``split`` leaves one part of the training images empty."""
     images = len(data.train)
     if not 0 < round(split * images) < images:
@@ -243,7 +262,7 @@ def _check_split(split: float, data) -> None:
         )
 
 
-def load_data(config, log):
+def load_data(config: Common, log: Log) -> Dataset:
     """The data set that ``config`` names."""
     from .data import load
 

@@ -76,6 +76,10 @@ class Recipe:
                 f"drop_path={self.drop_path}, label_smoothing={self.label_smoothing} are no probabilities below 1; "
                 "use 0 <= value < 1"
             )
+        if self.auxiliary and self.batch == 1:
+            raise OcheError(
+                "batch=1 gives the auxiliary tower's BatchNorm nothing to normalise; use batch >= 2 or auxiliary=0"
+            )
         if not 0 < self.split <= 1:
             raise OcheError(f"split={self.split} leaves nothing to train on; use 0 < split <= 1")
         if (

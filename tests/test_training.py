@@ -294,6 +294,7 @@ def test_small_recipe_and_changes():
         ({"auxiliary": -0.4}, "auxiliary=-0.4"),
         ({"auxiliary": math.inf}, "auxiliary=inf"),
         ({"batch": 0}, "batch=0"),
+        ({"batch": 1}, "use batch >= 2 or auxiliary=0"),
         ({"evaluate": 0}, "evaluate=0"),
         ({"cutout": -1}, "cutout=-1"),
         ({"pad": -1}, "pad=-1"),
