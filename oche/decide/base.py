@@ -1,0 +1,55 @@
+"""What decisions look at, and what they are made of.
+
+Shapes: E edges, O candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..arch import NONE, Dag, Mix
+
+
+@dataclass(frozen=True)
+class View:
+    """What a decision may look at, and have done, for one group of edges."""
+
+    group: str
+    dag: Dag
+    candidates: tuple[str, ...]
+    alive: Tensor  # (E, O) bool
+    mix: Mix  # of the noise-free relaxation
+    progress: float
+    recent: tuple[Tensor, ...] = ()  # mix.ops (E, O) at the ends of the last epochs, oldest first, this one's last
+    epochs: int = 0  # done so far
+    evaluate: Callable[[Tensor], float] | None = None  # (E, O) mask -> validation accuracy with it in place of ours
+    tune: Callable[[Tensor], None] | None = None  # trains the weights for a while under a mask (E, O)
+    generator: torch.Generator | None = None  # for what a decision draws
+
+    @property
+    def usable(self) -> Tensor:
+        """(E, O) bool: what lives and may be part of a cell, which "none" may not."""
+        return self.alive & torch.tensor([name != NONE for name in self.candidates])
+
+
+@dataclass(frozen=True)
+class Decide:
+    """A pure function from a view to a mask (E, O) that is nowhere wider than ``view.alive``."""
+
+    def __call__(self, view: View) -> Tensor:
+        raise NotImplementedError
+
+
+def ranking(score: Tensor, among: Tensor) -> Tensor:
+    """(E, O) float64 on the CPU: ``score`` where ``among``, elsewhere less than anything."""
+    return score.detach().double().cpu().masked_fill(~among, -torch.inf)
+
+
+def strongest(score: Tensor, among: Tensor, n: int = 1) -> Tensor:
+    """(E, O) mask of the ``n`` largest scores of each row that are in the mask ``among``; of equals, the first."""
+    order = ranking(score, among).sort(dim=1, descending=True, stable=True).indices[:, :n]
+    return torch.zeros_like(among).scatter(1, order, True) & among
