@@ -348,6 +348,21 @@ def test_halves_are_disjoint_shuffled_anew_each_epoch_and_cropped_anew():
     assert sum(moved) >= 7  # 24 of 25 shifts move an image
 
 
+def test_crops_belong_to_the_step():
+    """The same images in the same order: cropped alike in the same step of two searches, otherwise in another step."""
+    drawn = []
+    for step in (3, 3, 4):
+        task = make(method(batch=5), marked(20), engine=Engine("cpu"))
+        task.begin(0, 0)
+        task.step(step, 0.0)
+        drawn.append({name: x for name, _, x, _ in task.drawn})
+    for name in ("train", "val"):
+        one, again, other = (d[name] for d in drawn)
+        assert marks(one) == marks(other) and torch.equal(one, again)
+        assert sum(not torch.equal(a, b) for a, b in zip(one, other, strict=True)) >= 3
+    assert not torch.equal(drawn[0]["train"] > 0, drawn[0]["val"] > 0)  # both halves move, not alike
+
+
 def test_a_validation_half_of_another_size_has_epochs_of_its_own():
     task = make(method(batch=3, split=0.75), marked(24), engine=Engine("cpu"))  # 18 to train, 6 to validate
     assert task.per_epoch() == 6

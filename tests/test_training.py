@@ -248,6 +248,17 @@ def test_epochs_take_every_image_once_in_a_new_order_with_new_crops_and_holes(ba
     assert sum(not torch.equal(pictures[0][m], pictures[1][m]) for m in range(20)) >= 17
 
 
+def test_crops_and_holes_belong_to_the_step(batches):
+    images, _ = batches
+    for step in (3, 3, 4):
+        task = make(recipe(**{**EXTRAS, "batch": 5, "cutout": 4}), marked(20), Engine("cpu"))
+        task.begin(0, 0)
+        task.step(step, 0.0)
+    one, again, other = images
+    assert marks(one) == marks(other) and torch.equal(one, again)
+    assert sum(not torch.equal(a, b) for a, b in zip(one, other, strict=True)) >= 4
+
+
 def test_training_learns():
     task = make(recipe(epochs=12, batch=12, channels=4, **PLAIN), dataset(60), Engine("cpu"))
     session = Session()
