@@ -59,6 +59,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+_SMALLER = (
+    "out of memory; what is saved stays: write a smaller batch (--search.batch, --train.batch) or fewer channels "
+    "(--space.channels, --train.channels)"
+)
+
+
 def _run(command: str, args: list[str]) -> int:
     if command not in COMMANDS:
         raise OcheError(f"unknown command {command!r}{nearest(command, [*COMMANDS])}; commands: {', '.join(COMMANDS)}")
@@ -68,4 +74,7 @@ def _run(command: str, args: list[str]) -> int:
     except Exception as error:
         if type(error).__name__ == "Interrupted":
             return 130
+        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's, GPU and CPU
+            print(f"oche: {_SMALLER}", file=sys.stderr)
+            return 1
         raise

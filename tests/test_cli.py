@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import runs
+import torch
 
 import oche
 from oche import cli, commands
@@ -198,6 +199,31 @@ def test_what_the_system_refuses_is_one_line_and_exit_code_1(oche_, here):
     (here / "file").write_text("")
     code, _, err = oche_("show", "DARTS_V2", "--out", "file/pictures")
     assert code == 1 and err == "oche: file/pictures: Not a directory\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_one_line_too(error, oche_, here, monkeypatch):
+    def work(*args, **fields):
+        raise error
+
+    monkeypatch.setattr(commands, "run_search", work)
+    code, _, err = oche_("search", "--quiet")
+    assert code == 1 and err.startswith("oche: out of memory") and "--search.batch" in err and err.count("\n") == 1
+
+
+def test_errors_of_the_program_itself_are_not_hidden(here, monkeypatch):
+    def work(*args, **fields):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(commands, "run_search", work)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["search"])
 
 
 def test_a_mistake_in_a_file_names_it(oche_, here):
