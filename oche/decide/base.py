@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arch import NONE, Dag, Mix
+from ..arch import Dag, Mix, eligible
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class View:
 
     @property
     def usable(self) -> Tensor:
-        """(E, O) bool: what lives and may be part of a cell, which "none" may not."""
-        return self.alive & torch.tensor([name != NONE for name in self.candidates])
+        """(E, O) bool: the living candidates that an edge may settle on, see `oche.arch.eligible`."""
+        return eligible(self.alive, self.dag, self.candidates)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..arch import NONE
 from ..errors import OcheError
 from ..registry import component
 from .base import Decide, View, strongest
@@ -65,20 +66,20 @@ class GreedyEdge(Decide):
 
     def scores(self, view: View) -> tuple[Tensor, Tensor]:
         """(E,) scaled and (E,) raw scores of the edges; those of decided ones mean nothing."""
-        usable, open_ = view.usable, undecided(view)
-        now, importance = _distribution(view.mix.strength(), usable)
-        factors = [importance, _certainty(now, usable)]
+        some, open_ = carrying(view), undecided(view)
+        now, importance = _distribution(view.mix.strength(), some)
+        factors = [importance, _certainty(now, some)]
         if self.criterion == 2:
-            before = [_distribution(w, usable)[0] for w in view.recent[:-1][-self.window :]]
+            before = [_distribution(w, some)[0] for w in view.recent[:-1][-self.window :]]
             factors += [torch.stack([torch.minimum(p, now).sum(1) for p in before]).mean(0)] if before else []
         scaled = torch.stack([_scaled(f, open_) for f in factors])
         return scaled.prod(0), torch.stack(factors).prod(0)
 
     def __call__(self, view: View) -> Tensor:
         alive = view.alive.clone()
-        best = strongest(view.mix.strength(), view.usable)
+        best = strongest(view.mix.strength(), carrying(view))
         open_ = undecided(view)
-        settled = (view.usable.sum(1) == 1) & (view.alive.sum(1) == 1)
+        settled = (carrying(view).sum(1) == 1) & (view.alive.sum(1) == 1)
         scaled, raw = self.scores(view)
         left = self.due(view.progress) - int(settled.sum())
         _close(alive, settled, open_, view)
@@ -93,9 +94,14 @@ class GreedyEdge(Decide):
         return alive
 
 
+def carrying(view: View) -> Tensor:
+    """(E, O) bool: living candidates other than "none", which SGAS never settles on, whatever `Dag.none` says."""
+    return view.alive & torch.tensor([name != NONE for name in view.candidates])
+
+
 def undecided(view: View) -> Tensor:
     """(E,) bool: edges with a choice left that could carry an operation."""
-    return view.usable.any(1) & (view.alive.sum(1) > 1)
+    return carrying(view).any(1) & (view.alive.sum(1) > 1)
 
 
 def _close(alive: Tensor, settled: Tensor, open_: Tensor, view: View) -> None:
@@ -106,16 +112,16 @@ def _close(alive: Tensor, settled: Tensor, open_: Tensor, view: View) -> None:
             alive[rest], open_[rest] = False, False
 
 
-def _distribution(ops: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
-    """(E, O) weights relative to their sum over usable candidates, and (E,) that sum."""
-    w = ops.detach().double().cpu().masked_fill(~usable, 0)
+def _distribution(ops: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """(E, O) weights relative to their sum over those ``among``, and (E,) that sum."""
+    w = ops.detach().double().cpu().masked_fill(~among, 0)
     total = w.sum(1)
     return w / total.clamp_min(torch.finfo(w.dtype).tiny)[:, None], total
 
 
-def _certainty(p: Tensor, usable: Tensor) -> Tensor:
+def _certainty(p: Tensor, among: Tensor) -> Tensor:
     """(E,) one minus the entropy of each row relative to that of a uniform one; 1 where there is nothing to choose."""
-    count = usable.sum(1)
+    count = among.sum(1)
     return 1 - torch.special.entr(p).sum(1) / count.clamp_min(2).double().log()
 
 

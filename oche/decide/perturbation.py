@@ -31,15 +31,12 @@ class Perturbation(Decide):
     Deviation 1: a mask takes a candidate out, so that a softmax gives its weight to the others; the released code sets that
     weight to 0 and leaves the others.
     Deviation 2: one group of cells is settled after the other; there, an edge of each in turn.
-    Deviation 3: "none" wins no edge unless ``none`` is set; there it may, and the cell then has the edge's first operation.
+    Deviation 3: "none" wins no edge where `Dag.none` forbids it; there it may, and the cell has the edge's first operation then.
     """
-
-    none: bool = False
-    """whether "none" may win an edge, as it may on NAS-Bench-201"""
 
     def __call__(self, view: View) -> Tensor:
         evaluate, tune, generator = _means(view)
-        alive, may = view.alive.clone(), view.alive if self.none else view.usable
+        alive, may = view.alive.clone(), view.usable
         for e in _shuffled([e for e in range(len(alive)) if alive[e].sum() > 1], generator):
             choices = may[e].nonzero().flatten().tolist()
             accuracy = {o: evaluate(_without(alive, e, o)) for o in choices} if len(choices) > 1 else {choices[0]: 0.0}
@@ -47,7 +44,7 @@ class Perturbation(Decide):
             alive[e, min(choices, key=lambda o: accuracy[o])] = True
             tune(alive.clone())
         for node in _shuffled(range(len(view.dag.incoming)), generator):
-            edges = [e for e in view.dag.incoming[node] if (alive & view.usable)[e].any()]
+            edges = [e for e in view.dag.incoming[node] if (alive & may)[e].any()]
             if len(edges) <= view.dag.keep:
                 continue
             accuracy = {e: evaluate(_without(alive, e)) for e in edges}

@@ -29,7 +29,10 @@ class TopK(Decide):
 @component
 @dataclass(frozen=True)
 class EachEdge(Decide):
-    """NAS-Bench-201 (2001.00326 §2.1): every edge keeps its strongest candidate, "none" included; `Dag.keep` plays no part."""
+    """NAS-Bench-201 (2001.00326 §2.1): every edge keeps its strongest candidate, "none" included; `Dag.keep` plays no part.
+
+    A cell that cannot say "none" (`Dag.none`) is read off without the edges that it wins.
+    """
 
     def __call__(self, view: View) -> Tensor:
         return strongest(view.mix.strength(), view.alive)
@@ -48,7 +51,7 @@ class KeepOps(Decide):
     n: int = 5
     """candidates left on each edge"""
     none: bool = True
-    """whether "none" competes; if not it is dropped first, as after P-DARTS' last stage"""
+    """whether "none" competes; if not it goes first unless an edge may settle on it, as after P-DARTS' last stage"""
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -110,7 +113,6 @@ class Threshold(Decide):
     on each its best candidate, and of these only the ones whose weight is at least ``at``. A node may keep fewer edges.
 
     Deviation 1: a node none of whose candidates is that strong keeps the strongest; the released code leaves it without input.
-    Deviation 2: "none", which FairDARTS does not have among its candidates, is never kept.
     """
 
     at: float = 0.85
