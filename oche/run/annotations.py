@@ -68,7 +68,7 @@ def is_struct(member: Any) -> bool:
 
 def only_struct(annotation: Any) -> type | None:
     """The one dataclass that may stand where ``annotation`` is declared; None where there is a choice, or none."""
-    whole = [m for m in members(annotation) if is_dataclass(m)]
+    whole = [m for m in members(annotation) if isinstance(m, type) and is_dataclass(m)]
     others = [known for known in alternatives(annotation).values() if known is not whole[0]] if whole else []
     return whole[0] if len(whole) == 1 and not others else None
 

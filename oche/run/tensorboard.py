@@ -35,8 +35,8 @@ class _Writer:
     def add_scalar(self, name: str, value: float, step: int) -> None:
         if self._file is None:  # a run that records nothing leaves no file
             now = time.time()
-            name = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
-            self._file = self._make((self._directory / name).open("xb"))
+            file = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+            self._file = self._make((self._directory / file).open("xb"))
             self._write(wall_time=now, file_version="brain.Event:2")
         summary = {"value": [{"tag": name, "simple_value": float(value)}]}
         self._write(wall_time=time.time(), step=step, summary=summary)

@@ -42,10 +42,13 @@ def to_dict(value: Any) -> Any:
     return _plain(value, None, Place("configuration"))
 
 
+_PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = ((Integral, int), (Real, float), (str, str))
+
+
 def _plain(value: Any, declared: Any, place: Place) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    for kind, plain in ((Integral, int), (Real, float), (str, str)):
+    for kind, plain in _PLAIN:
         if isinstance(value, kind):
             return plain(value)  # numpy's numbers are none that YAML writes
     if isinstance(value, PurePath):

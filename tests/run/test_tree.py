@@ -53,7 +53,10 @@ def test_partial_trees_merge_onto_the_default():
     assert from_dict(default, {"first": "identity"}).first is identity
     assert from_dict(default, {"first": {"type": "identity"}}).first is identity
     assert from_dict(default, {"second": {"type": "Crop", "side": 3}}).second == Crop(3)
-    assert from_dict(Job(), {"chain": ["Blur", {"type": "Sharpen", "amounts": [1, 2]}]}).chain == (Blur(), Sharpen((1, 2)))
+    assert from_dict(Job(), {"chain": ["Blur", {"type": "Sharpen", "amounts": [1, 2]}]}).chain == (
+        Blur(),
+        Sharpen((1, 2)),
+    )
 
 
 @pytest.mark.parametrize(
