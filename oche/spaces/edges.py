@@ -229,7 +229,7 @@ class SkipDropout(EdgeBuilder):
     stage. As in the released code it follows identities only, not the skip connections of stride 2.
 
     Its rate there falls linearly while weights train alone, then starts anew and falls exponentially, to start · exp(−0.2)
-    after an epoch. Deviation 1: it moves every step, not once an epoch.
+    after an epoch. Deviation 2: it moves every step, not once an epoch.
     """
 
     start: float = 0.0
@@ -283,7 +283,7 @@ class PathDropout(EdgeBuilder):
     """Path dropout of one-shot search (Bender et al., ICML 2018): each candidate is dropped with probability
     progress · r^(1/n), so that at the end an edge of n candidates loses all of them with probability r.
 
-    Deviation 1: n counts the candidates of the edge, not all paths into the node. Deviation 2: one draw a step serves
+    Deviation 3: n counts the candidates of the edge, not all paths into the node. Deviation 4: one draw a step serves
     the whole batch; the paper draws for each of its ghost batches. What is left is not rescaled.
     """
 
