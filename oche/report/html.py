@@ -16,6 +16,7 @@ from .album import Album, Picture, inline_cell, write
 from .groups import Group, parse
 from .records import Run, nested, number, read_run
 
+_CLASSES = 20  # names of classes that are listed
 _FRAMES = 120  # heat maps kept for the slider, evenly spread over the epochs
 _STATES = {
     "running": "still running; this page shows what there was when it was made",
@@ -23,6 +24,7 @@ _STATES = {
     "complete": "complete",
     "failed": "failed; the log in the run directory says why",
 }
+_TIMES = {"started": "started", "updated": "last change"}
 # the seed's Table 1: ξ → (iterations, seconds per iteration)
 _TABLE_1 = {0.0: (659, 4.4e-4), 0.3: (411, 9.0e-4), 0.5: (296, 9.1e-4), 0.7: (335, 9.3e-4)}
 
@@ -39,6 +41,7 @@ def write_report(run_dir: Path | str) -> Path:
         "version": __version__,
         "run": run,
         "state": _STATES.get(run.state, run.state),
+        "times": [(what, words.moment(run.status[key])) for key, what in _TIMES.items() if run.status.get(key)],
         "cards": _cards(run, trainings, random),
         "cells": _cells(album, run),
         "bought": _bought(album, run, trainings, random),
@@ -48,6 +51,7 @@ def write_report(run_dir: Path | str) -> Path:
         "toy": _toy(album, run),
         "table": _table(run, trainings, random),
         "notes": _notes([run, *trainings, *random]),
+        "space": _space(run),
         "facts": {key: _plain(value) for key, value in run.environment.items()},
     }
     target = run.path / "report.html"
@@ -253,7 +257,7 @@ def _toy(album: Album, run: Run) -> dict[str, Any] | None:
 
 
 def _tiny(seconds: float | None) -> str:
-    return words.UNKNOWN if seconds is None else f"{seconds * 1e6:.0f} µs"
+    return words.UNKNOWN if seconds is None else f"{seconds * 1e6:,.0f} µs"
 
 
 def _table(run: Run, trainings: list[Run], random: list[Run]) -> list[tuple[str, ...]]:
@@ -274,6 +278,22 @@ def _table(run: Run, trainings: list[Run], random: list[Run]) -> list[tuple[str,
             )
         )
     return rows
+
+
+def _space(run: Run) -> str:
+    """What was searched or trained, on which images, as far as it is known."""
+    space, parts = run.space, []
+    if what := space.get("space"):
+        parts.append(f"{'recipe' if run.kind == 'train' else 'method'} {what}")
+    sides, classes = space.get("image"), space.get("classes")
+    if isinstance(sides, list) and sides:
+        parts.append("images " + "×".join(str(side) for side in sides))
+        if channels := number(space.get("in_channels")):
+            parts[-1] += f", {channels:g} channel{'s' if channels != 1 else ''}"
+    if isinstance(classes, list) and classes:
+        shown = ", ".join(str(c) for c in classes[:_CLASSES]) + (", …" if len(classes) > _CLASSES else "")
+        parts.append(f"{len(classes)} classes: {shown}")
+    return " · ".join(parts)
 
 
 def _notes(runs: list[Run]) -> list[tuple[str, str]]:

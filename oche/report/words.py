@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 UNKNOWN = "–"
@@ -45,6 +46,16 @@ def duration(seconds: float | None) -> str:
 
 def milliseconds(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.3g} ms" if value < 1000 else f"{value / 1000:,.3g} s"
+
+
+def moment(text: object) -> str:
+    """ "2026-11-24T21:37:14+00:00" → "2026-11-24 21:37:14 UTC"; other text as it is."""
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError:
+        return str(text)
+    zone = {"": "", "UTC": " UTC"}.get(time.tzname() or "", f" {time:%z}")
+    return f"{time:%Y-%m-%d %H:%M:%S}{zone}"
 
 
 def mean_sd(values: Sequence[float]) -> str:

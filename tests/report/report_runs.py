@@ -86,7 +86,9 @@ def toy_data() -> dict[str, Any]:
             if max(abs(da), abs(dw)) < 1e-4:
                 break
         iterations = len(path) - 1
-        runs.append({"xi": xi, "iterations": iterations, "seconds_per_iteration": 1e-4, "final": [a, w], "trajectory": path})
+        runs.append(
+            {"xi": xi, "iterations": iterations, "seconds_per_iteration": 1e-4, "final": [a, w], "trajectory": path}
+        )
     return {"optimum": [1, 1], "start": [2, -2], "lr": 0.01, "runs": runs}
 
 
@@ -97,7 +99,9 @@ def search_records(epochs: int, seed: int = 0, skips: float = 0.25) -> list[dict
     records = []
     for epoch in range(epochs + 1):
         t = epoch / max(epochs, 1)
-        arch = {n: {"weights": [_softmax([t * a for a in row]) for row in rows], "edges": None} for n, rows in drift.items()}
+        arch = {
+            n: {"weights": [_softmax([t * a for a in row]) for row in rows], "edges": None} for n, rows in drift.items()
+        }
         record: dict[str, Any] = {"epoch": epoch, "arch": arch}
         if epoch:
             loss, noise = 2.3 * math.exp(-3 * t), draw.gauss(0, 0.02)
@@ -135,11 +139,19 @@ def make_training(path: Path, accuracy: float | None, epochs: int = 20, genotype
     (path / "config.yaml").write_text("data: digits\nepochs: 20\n", encoding="utf-8")
     (path / "genotype.txt").write_text(genotype + "\n", encoding="utf-8")
     space = {"space": "darts", "parameters": 221_034, "flops": 31_400_000, "image": [8, 8], "in_channels": 1}
-    write_json(path / "space.json", space | {"classes": [str(i) for i in range(10)], "groups": {}, "network": network(8, 8, 8)})
+    write_json(
+        path / "space.json", space | {"classes": [str(i) for i in range(10)], "groups": {}, "network": network(8, 8, 8)}
+    )
     if accuracy is None:
         return path
     curve = [
-        {"epoch": e, "train_loss": 2.3 / e, "train_acc": 1 - 0.8 / e, "test_loss": 2.4 / e, "test_acc": accuracy - 0.5 / e**2}
+        {
+            "epoch": e,
+            "train_loss": 2.3 / e,
+            "train_acc": 1 - 0.8 / e,
+            "test_loss": 2.4 / e,
+            "test_acc": accuracy - 0.5 / e**2,
+        }
         for e in range(1, epochs + 1)
     ]
     write_records(path / "metrics.jsonl", curve)
@@ -163,7 +175,13 @@ def make_run(
     times = {"started": "2026-11-24 10:00:00", "updated": "2026-11-24 10:02:41"}
     write_json(path / "status.json", {"kind": "search", "state": state, **times})
     (path / "config.yaml").write_text("data: digits\nsearch:\n  epochs: 12\n  batch: 64\n", encoding="utf-8")
-    machine = {"oche": "0.1.0", "torch": "2.13.0", "cpu": "2 cores", "argv": ["oche", "search", "digits"], "commit": None}
+    machine = {
+        "oche": "0.1.0",
+        "torch": "2.13.0",
+        "cpu": "2 cores",
+        "argv": ["oche", "search", "digits"],
+        "commit": None,
+    }
     write_json(path / "environment.json", machine)
     edges = [list(edge) for edge in Dag().edges]
     group = {"edges": edges, "inputs": 2, "candidates": list(OPERATIONS)}
@@ -178,7 +196,10 @@ def make_run(
     if trained:
         make_training(path / "train", 0.9812)
         for i, accuracy in enumerate((0.9785, 0.9751, 0.9820), 1):
-            cells = {"normal": random_cell(i, parallel=0, subset=0), "reduce": random_cell(10 + i, parallel=0, subset=0)}
+            cells = {
+                "normal": random_cell(i, parallel=0, subset=0),
+                "reduce": random_cell(10 + i, parallel=0, subset=0),
+            }
             make_training(path / f"random-{i}", accuracy, genotype=str(Genotype(cells)))
     if toy:
         write_json(path / "toy" / "toy.json", toy_data())
