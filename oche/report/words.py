@@ -36,7 +36,7 @@ def duration(seconds: float | None) -> str:
     """3725 → "1 h 2 min"."""
     if seconds is None:
         return UNKNOWN
-    if seconds < 60:
+    if seconds < 59.95:  # what rounds to 60.0 is a minute
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:
@@ -45,7 +45,11 @@ def duration(seconds: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:,.3g} ms" if value < 1000 else f"{value / 1000:,.3g} s"
+    """0.512 → "0.512 ms", 3918 → "3.92 s"."""
+    if value is None:
+        return UNKNOWN
+    number, unit = (value, "ms") if value < 999.5 else (value / 1000, "s")
+    return f"{number:.3g} {unit}" if number < 999.5 else f"{number:,.0f} {unit}"
 
 
 def moment(text: object) -> str:

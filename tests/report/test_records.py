@@ -1,0 +1,207 @@
+"""Run directories in any state are read, and what is wrong is said in words."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from report_runs import DARTS_V2, make_run, make_training, search_records, toy_data, write_json, write_records
+
+from oche.errors import OcheError
+from oche.report.groups import number, read_groups
+from oche.report.records import KNOWN, nested, read_run
+
+
+def problems(path) -> str:
+    return "\n".join(read_run(path).problems)
+
+
+def test_a_complete_run_has_no_problems(tmp_path):
+    run = read_run(make_run(tmp_path / "run", trained=False))
+    assert run.problems == ()
+    assert (run.kind, run.state, run.name) == ("search", "complete", "run")
+    assert [r["epoch"] for r in run.records] == list(range(13))
+    assert str(run.genotype) == DARTS_V2
+    assert (run.figure("val_acc"), run.figure("parameters"), run.figure("nothing")) == (0.951, 130_618, None)
+
+
+def test_where_there_is_no_run_the_error_says_so(tmp_path):
+    with pytest.raises(OcheError, match="no run directory at"):
+        read_run(tmp_path / "absent")
+    with pytest.raises(OcheError, match="not a run directory"):
+        read_run(tmp_path)
+
+
+def test_numbers_of_a_running_search_come_from_its_last_record(tmp_path):
+    run = read_run(make_run(tmp_path / "run", state="running", trained=False, toy=False))
+    last = run.records[-1]
+    assert run.summary == {} and run.state == "running"
+    assert run.figure("val_acc") == last["val_acc"]
+    assert run.figure("step_ms") == 212.0  # among the timings
+    assert run.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("status.json", "status.json is missing"),
+        ("config.yaml", "config.yaml is missing"),
+        ("space.json", "space.json is missing"),
+        ("metrics.jsonl", "No epoch has been recorded"),
+        ("summary.json", "summary.json is missing although the run is complete"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, name, words):
+    path = make_run(tmp_path / "run", trained=False)
+    (path / name).unlink()
+    assert words in problems(path)
+
+
+@pytest.mark.parametrize("name", ["status.json", "space.json", "summary.json", "environment.json", "toy/toy.json"])
+@pytest.mark.parametrize("text", ["", '{"a": ', "[1, 2]", "\x00\xff", "[" * 3000])
+def test_damaged_json_is_left_out(tmp_path, name, text):
+    path = make_run(tmp_path / "run", trained=False)
+    (path / name).write_bytes(text.encode("latin-1"))
+    assert f"{name.split('/')[-1]} cannot be read as JSON" in problems(path)
+
+
+def test_a_torn_line_is_skipped_and_counted(tmp_path):
+    path = make_run(tmp_path / "run", trained=False)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 13, "train_loss": 0.')
+    assert "one line could not be read" in problems(path)
+    with (path / "metrics.jsonl").open("ab") as file:
+        file.write(b'\n\xff\xfe\n7\n{"epoch": "x"}\n')
+    run = read_run(path)
+    assert "4 lines could not be read" in "\n".join(run.problems)
+    assert run.records[-1]["epoch"] == 12
+
+
+def test_of_an_epoch_written_twice_the_later_counts(tmp_path):
+    path = make_run(tmp_path / "run", trained=False)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"epoch": 5, "train_loss": 99.0}) + "\n")
+    run = read_run(path)
+    assert [r["epoch"] for r in run.records] == list(range(13))
+    assert run.records[5]["train_loss"] == 99.0
+
+
+def test_not_a_number_is_not_known(tmp_path):
+    path = make_run(tmp_path / "run", trained=False)
+    write_json(path / "summary.json", {"val_acc": math.nan, "parameters": math.inf, "steps": True})
+    rows = [{"epoch": 1, "train_loss": math.nan, "entropy": {"normal": math.nan, "reduce": 1.0}}]
+    write_records(path / "metrics.jsonl", rows)
+    run = read_run(path)
+    assert run.figure("val_acc") is None and run.figure("steps") is None
+    assert run.figure("parameters") == 130_618  # of space.json
+    assert run.records[0]["train_loss"] is None and run.records[0]["entropy"] == {"reduce": 1.0}
+
+
+def test_a_genotype_that_is_none_is_shown_but_not_drawn(tmp_path):
+    path = make_run(tmp_path / "run", trained=False)
+    (path / "genotype.txt").write_text("Genotype(__import__('os'))")
+    run = read_run(path)
+    assert run.genotype is None and run.genotype_text == "Genotype(__import__('os'))"
+    assert "is not a genotype" in "\n".join(run.problems)
+
+
+def test_a_genotype_is_found_in_the_summary_or_the_last_record(tmp_path):
+    path = make_run(tmp_path / "run", trained=False)
+    (path / "genotype.txt").unlink()
+    assert str(read_run(path).genotype) == DARTS_V2
+    (path / "summary.json").unlink()
+    assert str(read_run(path).genotype) == DARTS_V2
+
+
+def test_nested_runs_are_found_by_what_they_are(tmp_path):
+    path = make_run(tmp_path / "run")
+    make_training(path / "train-cifar100", 0.7)
+    make_training(path / "random-10", 0.9)
+    (path / "checkpoints").mkdir()
+    trainings, random = nested(read_run(path))
+    assert [r.name for r in trainings] == ["train", "train-cifar100"]
+    assert [r.name for r in random] == ["random-1", "random-2", "random-3", "random-10"]
+    trainings, random = nested(read_run(path / "train"))
+    assert ([r.name for r in trainings], random) == (["train"], [])
+
+
+def test_the_kind_is_guessed_where_the_status_does_not_say(tmp_path):
+    training = make_training(tmp_path / "t", 0.9)
+    (training / "status.json").unlink()
+    assert read_run(training).kind == "train"
+    write_json(tmp_path / "toy" / "toy.json", toy_data())
+    assert read_run(tmp_path / "toy").kind == "toy"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "normal", "weights"]), inner),
+    max_leaves=6,
+)
+KEYS = [
+    "epoch", "arch", "entropy", "skip_share", "timings", "genotype", "groups", "network", "runs", "optimum", "kind",
+    "state", "classes", "image", "note", "test_acc",
+]  # fmt: skip
+VALUES = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5)
+
+
+@given(VALUES, st.lists(VALUES, max_size=3), st.sampled_from([name for name in KNOWN if name.endswith(".json")]))
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_files_say_the_run_is_read(tmp_path, value, rows, name):
+    path = make_run(tmp_path / "run", epochs=1, trained=False)
+    write_json(path / name, value)
+    write_records(path / "metrics.jsonl", rows)
+    run = read_run(path)
+    assert run.path == path
+    for group in run.groups:
+        assert all(len(w) == len(group.edges) and len(w[0]) == len(group.candidates) for _, w in group.history)
+
+
+def record(epoch: int, weights, edges=None, name="normal"):
+    return {"epoch": epoch, "arch": {name: {"weights": weights, "edges": edges}}}
+
+
+def test_groups_hold_the_weights_of_every_epoch():
+    rows = search_records(3)
+    space = {"groups": {"normal": {"edges": [[0, 2], [1, 2]], "candidates": ["a"], "inputs": 2}}}
+    normal, reduce = read_groups(space, rows)
+    assert normal.history == tuple((r["epoch"], r["arch"]["normal"]["weights"]) for r in rows)
+    assert normal.edges[:3] == ((0, 2), (1, 2), (0, 3)) and len(normal.edges) == 14  # the described ones do not fit
+    assert normal.candidates[0] == "operation 0" and (normal.inputs, reduce.inputs) == (2, 2)
+    assert not normal.scaled
+
+
+def test_edge_weights_are_multiplied_in():
+    (group,) = read_groups({}, [record(1, [[0.25, 0.75], [0.5, 0.5]], [2.0, 0.5])])
+    assert group.scaled and group.history == ((1, [[0.5, 1.5], [0.25, 0.25]]),)
+
+
+def test_records_of_an_earlier_stage_with_other_candidates_are_left_out():
+    (group,) = read_groups({}, [record(1, [[0.2, 0.3, 0.5]]), record(2, [[0.5, 0.5]]), record(3, [[0.1, 0.9]])])
+    assert [epoch for epoch, _ in group.history] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "weights", [None, [], [[]], [[0.1], [0.1, 0.2]], [[None]], [["a"]], "text", [[math.nan]], [[True]]]
+)
+def test_weights_that_are_none_make_no_group(weights):
+    assert read_groups({}, [record(1, weights)]) == ()
+
+
+def test_edges_are_guessed_from_their_number():
+    (conv,) = read_groups({}, [record(1, [[1.0]] * 14)])
+    (recurrent,) = read_groups({}, [record(1, [[1.0]] * 36)])
+    (strange,) = read_groups({}, [record(1, [[1.0]] * 4)])
+    assert conv.edges[-1] == (4, 5) and conv.inputs == 2
+    assert recurrent.edges[-1] == (7, 8) and recurrent.inputs == 1
+    assert len(strange.edges) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"), [(1, 1.0), (0.5, 0.5), (True, None), ("1", None), (math.nan, None), (None, None)]
+)
+def test_numbers_are_finite(value, wanted):
+    assert number(value) == wanted

@@ -1,0 +1,74 @@
+"""Cells in the terminal: no line too wide, no edge missing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_runs import AMOEBA_LIKE, DARTS_V2, RECURRENT, chain, random_cell
+
+from oche.arch import Cell, Genotype
+from oche.genotypes import GENOTYPES, resolve
+from oche.report.draw import columns
+from oche.report.terminal import cell_text, genotype_text
+
+CELLS = st.builds(random_cell, st.integers(0, 10**6), nodes=st.integers(1, 8))
+
+
+def operations(cell: Cell) -> Counter:
+    return Counter(op for op, _, _ in cell.edges)
+
+
+def assert_complete(cell: Cell, width: int) -> None:
+    text = cell_text(cell, width)
+    assert max(columns(line) for line in text.splitlines()) <= width
+    words = Counter(re.findall(r"[\w\d]+", text))
+    assert all(words[op] >= n for op, n in operations(cell).items()), text
+    output = re.search(r"(?:concat|mean)\(([\d,\s]*)\)", text)
+    assert output and [int(n) for n in re.findall(r"\d+", output[1])] == list(cell.concat)
+
+
+@given(CELLS, st.integers(30, 120))
+@settings(max_examples=60)
+def test_cells_fit_the_terminal(cell, width):
+    assert_complete(cell, width)
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_published_genotypes_fit_80_columns(name):
+    genotype = resolve(name)
+    for cell in genotype.cells.values():
+        assert_complete(cell, 80)
+    text = genotype_text(genotype)
+    assert all(f"{kind} cell" in text for kind in genotype.cells)
+    assert max(columns(line) for line in text.splitlines()) <= 80
+
+
+def test_every_tree_joins_its_edges_into_its_node():
+    text = cell_text(Genotype.parse(DARTS_V2).normal)
+    assert text.splitlines() == [
+        "c_{k-2} ── sep_conv_3x3 ─┐       c_{k-2} ── sep_conv_3x3 ─┐",
+        "c_{k-1} ── sep_conv_3x3 ─┴▶ 2    c_{k-1} ── sep_conv_3x3 ─┴▶ 3",
+        "",
+        "c_{k-1} ── sep_conv_3x3 ─┐       c_{k-2} ── skip_connect ─┐",
+        "c_{k-2} ── skip_connect ─┴▶ 4          2 ── dil_conv_3x3 ─┴▶ 5",
+        "",
+        "concat(2, 3, 4, 5) ─▶ c_k",
+    ]
+
+
+@pytest.mark.parametrize(
+    "cell", [chain(), *Genotype.parse(RECURRENT).cells.values(), *Genotype.parse(AMOEBA_LIKE).cells.values()]
+)
+@pytest.mark.parametrize("width", [40, 80])
+def test_special_cells_fit(cell, width):
+    assert_complete(cell, width)
+
+
+def test_names_that_fit_nowhere_are_not_lost():
+    cell = Cell((("x" * 90, 0, 2), ("y" * 90, 1, 2)), (2,))
+    text = cell_text(cell, 80)
+    assert "x" * 90 in text and "y" * 90 in text
