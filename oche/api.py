@@ -15,9 +15,9 @@ from .arch import Genotype
 from .errors import OcheError
 
 if TYPE_CHECKING:
-    from .method import Method
     from .configs import Common, SearchConfig, TrainConfig
     from .data import Dataset
+    from .method import Method
     from .run.log import Log
     from .spaces import ConvSpace
     from .training import Recipe
@@ -375,7 +375,7 @@ def _search_in(run, config, data, engine, session) -> dict[str, Any]:
     task, clock = loop(
         config.space, config.search, data, seed=config.seed, engine=engine, session=session, before=describe
     )
-    genotype = task.genotype()
+    genotype = task.conclude()
     run.write_text("genotype.txt", str(genotype) + "\n")
     logits = {f"logits.{name}": a.detach() for name, a in zip(task.groups, task.logits, strict=True)}
     save_weights(run.path / "weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .method import Method
 from .errors import OcheError
+from .method import Method
 from .spaces.conv import ConvSpace
-from .spaces.space import Space
 from .spaces.space import Space
 from .training import Recipe
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
-from .method import Method
 from .errors import OcheError
 from .hypergrad import FiniteDifference, exact, first_order, joint
 from .hypergrad import Neumann as _Neumann
+from .method import Method
 from .optim import Adam, Sgd
 from .training import Recipe
 

@@ -96,6 +96,15 @@ def test_training_goes_below_its_search_and_is_complete(copied):
     assert oche.train(copied, recipe=runs.recipe()).path == copied.path / "train-2"  # never over another
 
 
+def test_the_configuration_of_a_training_repeats_it_bit_for_bit(copied, tmp_path):
+    run = oche.train(copied, recipe=runs.recipe(drop_path=0.2, auxiliary=0.4, cutout=2))
+    words = ["train", "--config", str(run.path / "config.yaml"), "--quiet", "--out", str(tmp_path / "again")]
+    assert cli.main(words) == 0
+    assert (tmp_path / "again" / "config.yaml").read_text() == (run.path / "config.yaml").read_text()
+    assert runs.metrics(tmp_path / "again") == runs.metrics(run.path)
+    assert runs.same_weights(tmp_path / "again", run.path)
+
+
 def test_transfer_to_another_data_set(copied, tmp_path):
     file = runs.npz(tmp_path / "colours.npz")
     run = oche.train(copied, file, recipe=runs.recipe())
