@@ -6,63 +6,28 @@ Shapes: B images, E edges of a cell, O candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .arch import Dag, Genotype, Mix, all_alive
 from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
-from .decide import View
+from .decide import TopK, View
+from .evaluation import evaluate
 from .hypergrad import SgdStep, Tensors
 from .loop import Clock, Meter, Record, Session, drive
 from .method import Method
+from .objective import Objective, frozen_statistics
 from .run.engine import Engine
 from .seeds import fold, generator
 from .spaces.edges import set_step
 from .spaces.space import Space
 
 RECENT = 16  # epochs whose mixtures decisions may look back on
-
-
-@contextmanager
-def frozen_statistics(net: nn.Module) -> Iterator[None]:
-    """Within, BatchNorms in training mode normalise by the batch without moving their running statistics.
-
-    Deviation 1 from the published code, whose architecture steps move them too: they belong to the weights.
-    """
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for m in norms:
-        m.track_running_stats = False
-    try:
-        yield
-    finally:
-        for m in norms:
-            m.track_running_stats = True
-
-
-class Objective:
-    """(w, a) → cross-entropy of one batch: images, labels and the relaxation's noise. ``logits`` are those last computed."""
-
-    logits: Tensor
-
-    def __init__(
-        self, search: Search, images: Tensor, labels: Tensor, noise: dict[str, Tensor | None], progress: float
-    ):
-        self.search, self.images, self.labels, self.noise, self.progress = search, images, labels, noise, progress
-
-    def __call__(self, w: Tensors, a: Tensors) -> Tensor:
-        mixes = self.search.mixes(a, self.noise, self.progress)
-        if w is self.search.weights:
-            logits = self.search.net(self.images, mixes)
-        else:
-            named = dict(zip(self.search.names, w, strict=True))
-            logits = functional_call(self.search.net, named, (self.images, mixes))
-        self.logits = logits.detach()
-        return F.cross_entropy(logits, self.labels)
 
 
 class Search:
@@ -84,6 +49,7 @@ class Search:
         self.meters = {name: Meter(engine.device) for name in (("train",) if one_level else ("train", "val"))}
         self.validation = {"epoch": 0, "position": 0, "batch": self.batch}
         self._streams: dict[str, Iterator[tuple[Tensor, Tensor]]] = {}
+        self.done, self.tuned = 0, 0  # steps of the search; rounds of training that its selection asked for
         self._build(0)
 
     # --- stages -----------------------------------------------------------------------------------------------------
@@ -145,6 +111,7 @@ class Search:
 
     def step(self, step: int, progress: float) -> None:
         self._advance(progress)
+        self.done = step + 1
         q = self.method.within(self.stage, progress)
         set_step(self.net, q, fold(self.seed, "edges", step))
         noise = self._noise(step)
@@ -154,41 +121,49 @@ class Search:
         if self.method.hypergrad.one_level:
             self._descend(inner, self.weights + self.logits if moves else self.weights, rate)
             if moves:
-                self._penalise(noise, q)
-                self.a_opt.step()
+                self._step_logits(noise, q)
             return
         # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
         outer = self._objective("val", step, noise, q)
         if moves:
             self._ascend(inner, outer, rate)
-        self._descend(inner, self.weights, rate)
+            self._step_logits(noise, q)
+        self._descend(inner, self.weights, rate, self._perturbed(inner, step, q))
 
     def _ascend(self, inner: Objective, outer: Objective, rate: float) -> None:
-        """One step of the architecture on the hypergradient."""
+        """The hypergradient, as the gradient of the logits."""
         with frozen_statistics(self.net):
             gradients = self.method.hypergrad(inner, outer, self.weights, self.logits, self._look_ahead(rate))
         for logits, gradient in zip(self.logits, gradients, strict=True):
             logits.grad = gradient
-        self._penalise(outer.noise, outer.progress)
-        self.a_opt.step()
         self.meters["val"].add(outer.logits, outer.labels, F.cross_entropy(outer.logits, outer.labels))
 
-    def _descend(self, inner: Objective, of: Tensors, rate: float) -> None:
-        """One step of the weights; fills the gradients of everything in ``of``."""
+    def _step_logits(self, noise: Mapping[str, Tensor | None], progress: float) -> None:
+        """One step of the architecture on its gradient and that of its penalty, in which the weights play no part."""
+        if self.method.penalty is not None:
+            mixes = self.mixes(self.logits, noise, progress)
+            parts = [(a, self.alive[name], mixes[name]) for name, a in zip(self.groups, self.logits, strict=True)]
+            self.method.penalty.over(parts, progress).backward(inputs=list(self.logits))
+        self.a_opt.step()
+
+    def _perturbed(self, inner: Objective, step: int, progress: float) -> dict[str, Mix] | None:
+        """The mixtures that the weights train under, where they are not the architecture's own."""
+        if (perturb := self.method.perturb) is None:
+            return None
+        with frozen_statistics(self.net):
+            mixes = inner.mix(self.logits)
+            return perturb(
+                partial(inner.under, self.weights), mixes, progress, generator(self.seed, "perturbation", step)
+            )
+
+    def _descend(self, inner: Objective, of: Tensors, rate: float, mixes: dict[str, Mix] | None = None) -> None:
+        """One step of the weights, under ``mixes`` if given; fills the gradients of everything in ``of``."""
         for t in of:
             t.grad = None
-        loss = inner(self.weights, self.logits)
+        loss = inner(self.weights, self.logits) if mixes is None else inner.under(self.weights, mixes)
         loss.backward(inputs=list(of))
         self.method.w.update(self.w_opt, list(self.weights), rate)
         self.meters["train"].add(inner.logits, inner.labels, loss)
-
-    def _penalise(self, noise: Mapping[str, Tensor | None], progress: float) -> None:
-        """Adds the gradient of the penalty on the architecture, in which the weights play no part."""
-        if self.method.penalty is None:
-            return
-        mixes = self.mixes(self.logits, noise, progress)
-        parts = [(a, self.alive[name], mixes[name]) for name, a in zip(self.groups, self.logits, strict=True)]
-        self.method.penalty.over(parts, progress).backward(inputs=list(self.logits))
 
     def _look_ahead(self, rate: float) -> SgdStep:
         """The step that the weights would take from here, clipping apart (as in the published code)."""
@@ -240,7 +215,8 @@ class Search:
         images, labels = next(self._streams[name])
         g = generator(self.seed, "augment", name, step, device=images.device)
         x = prepare(images, self.data.mean, self.data.std, self.augment, g)
-        return Objective(self, self.engine.images(x), labels.to(x.device), noise, progress)
+        mix = partial(self.mixes, noise=noise, progress=progress)
+        return Objective(self.net, self.names, self.weights, mix, self.engine.images(x), labels.to(x.device))
 
     # --- what it found ----------------------------------------------------------------------------------------------
 
@@ -249,20 +225,59 @@ class Search:
         with torch.no_grad():
             return self.mixes(self.logits, dict.fromkeys(self.groups), progress)
 
-    def _views(self, progress: float, epochs: int = 0) -> dict[str, View]:
-        mixes = self.settled(progress)
-        return {
-            name: View(
-                name, dag, self.space.candidates, self.alive[name], mixes[name], progress,
-                recent=tuple(self.recent[name]), epochs=epochs,
-            )
-            for name, dag in self.groups.items()
-        }  # fmt: skip
+    def _views(self, progress: float, asking: bool = False) -> dict[str, View]:
+        """What decisions look at, group by group; ``asking`` those that question and train the supernet."""
+        return {name: self._view(name, progress, asking) for name in self.groups}
+
+    def _view(self, name: str, progress: float, asking: bool = False) -> View:
+        view = View(
+            name, self.groups[name], self.space.candidates, self.alive[name], self.settled(progress)[name], progress,
+            recent=tuple(self.recent[name]),
+        )  # fmt: skip
+        if not asking:
+            return view
+        return replace(
+            view,
+            evaluate=partial(self._accuracy_under, name),
+            tune=partial(self._tune, name),
+            generator=generator(self.seed, "selection", name),
+        )
 
     def genotype(self, progress: float = 1.0) -> Genotype:
-        """The cells that would be chosen now."""
-        views = self._views(progress)
-        return self.space.read({name: self.method.select(view) for name, view in views.items()})
+        """The cells that would be chosen now, by the mixture alone."""
+        select = self.method.select if not self.method.select.asks else TopK()
+        return self.space.read({name: select(view) for name, view in self._views(progress).items()})
+
+    def conclude(self) -> Genotype:
+        """The cells chosen at the end; a selection that asks the supernet does so now, and trains it under its choices."""
+        if not self.method.select.asks:
+            return self.genotype()
+        set_step(self.net, 1.0, None)
+        for name in self.groups:
+            self._narrow({**self.alive, name: self.method.select(self._view(name, 1.0, asking=True))})
+        return self.space.read(self.alive)
+
+    def _accuracy_under(self, name: str, alive: Tensor) -> float:
+        """Accuracy on the validation half with mask ``alive`` (E, O) in place of that of group ``name``."""
+        kept, self.alive = self.alive, {**self.alive, name: alive}
+        mixes, self.alive = self.settled(), kept
+        meter = evaluate(self.net, self.val_split, self.data, self.engine, forward=lambda x: self.net(x, mixes))
+        return meter.means()[1] or 0.0
+
+    def _tune(self, name: str, alive: Tensor) -> None:
+        """Trains the weights under mask ``alive`` (E, O) of group ``name``, at a tenth of their first learning rate."""
+        self._narrow({**self.alive, name: alive})
+        noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
+        self.tuned += 1
+        steps = max(1, round(self.method.tune * self.done))
+        self._streams["train"] = iter(())
+        for i in range(steps):
+            if (at := i % self.per_epoch()) == 0:
+                epoch = i // self.per_epoch()
+                seed = fold(self.seed, "tune", self.tuned)
+                self._streams["train"] = batches(self.train_split, self.batch, seed=seed, epoch=epoch, start=at)
+            objective = self._objective("train", self.done * (1 + self.tuned) + i, noise, 1.0)
+            self._descend(objective, self.weights, self.method.w.lr / 10)
 
     def initial(self) -> Record | None:
         return self._record(0.0)
@@ -308,11 +323,12 @@ class Search:
             "stage": self.stage,
             "recent": self.recent,
             "validation": self.validation,
+            "done": self.done,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self._narrow(dict(state["alive"]))
-        self.recent, self.validation = dict(state["recent"]), dict(state["validation"])
+        self.recent, self.validation, self.done = dict(state["recent"]), dict(state["validation"]), state["done"]
         if state["stage"] != self.stage:
             self._build(state["stage"])
         self.net.load_state_dict(state["net"])

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from .api import Run, resume, run_search, run_train
-from .method import Method
 from .configs import SearchConfig, TrainConfig
+from .method import Method
 from .methods import darts
 from .optim import Adam, Sgd
 from .report import write_report
@@ -84,9 +84,8 @@ def _networks(found: Run, seed: int, log: Log) -> None:
         accuracies[name] = run.summary["test_acc"]
         log.say(f"     {name:<9} test accuracy {100 * accuracies[name]:.2f} %, {run.summary['parameters']:,} weights")
     others = [100 * a for name, a in accuracies.items() if name != "train"]
-    log.say(
-        f"\nfound cell {100 * accuracies['train']:.2f} %, random cells {mean(others):.2f} ± {stdev(others):.2f} % (n = {len(others)})"
-    )
+    found_one, spread = 100 * accuracies["train"], f"{mean(others):.2f} ± {stdev(others):.2f}"
+    log.say(f"\nfound cell {found_one:.2f} %, random cells {spread} % (n = {len(others)})")
     report = write_report(found.path)
     log.say(f"report: {report}")
     log.say(

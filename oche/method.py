@@ -12,6 +12,7 @@ from .hypergrad import HyperGradient, first_order
 from .loop import Budget
 from .optim import Adam, ExponentiatedGradient, Sgd
 from .penalty import Penalty
+from .perturb import Perturb
 from .registry import component
 from .relax import Relaxation, Softmax
 from .spaces.edges import EdgeBuilder, MixedEdge
@@ -63,10 +64,14 @@ class Method:
     """parts of the search that have supernets of their own"""
     penalty: Penalty | None = None
     """what is added to the upper loss"""
+    perturb: Perturb | None = None
+    """what is done to the mixture that the weights train under"""
     decide: Decide | None = None
     """what is settled at the end of an epoch, while the search goes on"""
     select: Decide = TopK()
     """how the final cells are read off"""
+    tune: float = 0.1
+    """share of the search's steps for which a selection that asks the supernet trains it after each choice"""
     w: Sgd = Sgd(lr_min=0.001)
     """optimiser of network weights"""
     a: Adam | ExponentiatedGradient = Adam()
@@ -101,6 +106,8 @@ class Method:
             raise OcheError(
                 f"batch={self.batch}, grow={self.grow}, pad={self.pad} cannot train; use batch >= 1, grow >= 0, pad >= 0"
             )
+        if not 0 <= self.tune < inf:
+            raise OcheError(f"tune={self.tune} is no share of the search's steps; use tune >= 0, published: 0.1")
         if not self.stages:
             raise OcheError("stages=() leaves nothing to do; use at least one, (Stage(),)")
         _ = self.length  # its own checks
@@ -113,6 +120,12 @@ class Method:
             raise OcheError(
                 f"ExponentiatedGradient moves weights on simplices, and those of {type(self.relax).__name__} lie on none; "
                 "use a=Adam(), or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
+            )
+
+        if self.perturb is not None and self.hypergrad.one_level:
+            raise OcheError(
+                f"{type(self.perturb).__name__} perturbs the mixture of the weight step alone, and a one-level search takes one "
+                "step of both; use hypergrad=first_order, or no perturbation"
             )
 
     @property

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .arch import Genotype
-from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
+from .data import Augment, Dataset, batches, halves, prepare, steps_per_epoch
 from .errors import OcheError
+from .evaluation import evaluate
 from .loop import Budget, Clock, Meter, Record, Session, drive
 from .optim import Sgd
 from .registry import component
@@ -206,19 +207,6 @@ class Training:
     def load(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def evaluate(net: nn.Module, split: Split, data: Dataset, engine: Engine, batch: int = 256) -> Meter:
-    """Loss and accuracy of ``net`` in evaluation mode over all of ``split``, without augmentation."""
-    meter, before = Meter(engine.device), net.training
-    net.eval()
-    with torch.no_grad():
-        for images, labels in batches(split, batch, seed=0, epoch=0, shuffle=False, drop_last=False):
-            logits = net(engine.images(prepare(images, data.mean, data.std, None, None)))
-            labels = labels.to(logits.device)
-            meter.add(logits, labels, F.cross_entropy(logits, labels))
-    net.train(before)
-    return meter
 
 
 def train(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,7 +39,12 @@ class View:
 
 @dataclass(frozen=True)
 class Decide:
-    """A pure function from a view to a mask (E, O) that is nowhere wider than ``view.alive``."""
+    """A pure function from a view to a mask (E, O) that is nowhere wider than ``view.alive``.
+
+    ``asks``: it questions the trained supernet, so it is made once, at the end.
+    """
+
+    asks: ClassVar[bool] = False
 
     def __call__(self, view: View) -> Tensor:
         raise NotImplementedError

@@ -1,0 +1,39 @@
+"""Loss and accuracy of a network on a part of a data set.
+
+Shapes: B images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data import Dataset, Split, batches, prepare
+from .loop import Meter
+from .run.engine import Engine
+
+
+def evaluate(
+    net: nn.Module,
+    split: Split,
+    data: Dataset,
+    engine: Engine,
+    batch: int = 256,
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> Meter:
+    """Loss and accuracy of ``net`` in evaluation mode over all of ``split``, without augmentation.
+
+    ``forward`` maps prepared images (B, C, H, W) to logits (B, classes); None: ``net`` itself.
+    """
+    meter, before = Meter(engine.device), net.training
+    net.eval()
+    with torch.no_grad():
+        for images, labels in batches(split, batch, seed=0, epoch=0, shuffle=False, drop_last=False):
+            logits = (forward or net)(engine.images(prepare(images, data.mean, data.std, None, None)))
+            labels = labels.to(logits.device)
+            meter.add(logits, labels, F.cross_entropy(logits, labels))
+    net.train(before)
+    return meter

@@ -1,0 +1,64 @@
+"""The losses of a search: deterministic functions of weights and architecture, their batch and their noise fixed.
+
+Shapes: B images, E edges of a cell, O candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .arch import Mix
+from .hypergrad import Tensors
+
+Mixes = dict[str, Mix]
+
+
+@contextmanager
+def frozen_statistics(net: nn.Module) -> Iterator[None]:
+    """Within, BatchNorms in training mode normalise by the batch without moving their running statistics.
+
+    Deviation 1 from the published code, whose architecture steps move them too: they belong to the weights.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for m in norms:
+        m.track_running_stats = False
+    try:
+        yield
+    finally:
+        for m in norms:
+            m.track_running_stats = True
+
+
+@dataclass
+class Objective:
+    """(w, a) → cross-entropy of one batch. ``logits`` are those last computed.
+
+    ``net`` with its own weights ``own``, which are called ``names``; ``mix`` makes mixtures of logits a, their noise and
+    progress fixed.
+    """
+
+    net: nn.Module
+    names: Sequence[str]
+    own: Tensors
+    mix: Callable[[Tensors], Mixes]
+    images: Tensor
+    labels: Tensor
+    logits: Tensor = field(init=False, repr=False)
+
+    def __call__(self, w: Tensors, a: Tensors) -> Tensor:
+        return self.under(w, self.mix(a))
+
+    def under(self, w: Tensors, mixes: Mapping[str, Mix]) -> Tensor:
+        """The same as a function of the mixtures themselves."""
+        if w is self.own:
+            logits = self.net(self.images, mixes)
+        else:
+            logits = functional_call(self.net, dict(zip(self.names, w, strict=True)), (self.images, mixes))
+        self.logits = logits.detach()
+        return F.cross_entropy(logits, self.labels)
