@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 from pathlib import Path
 
 from docutils import nodes
@@ -14,6 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 import oche
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
 project = "oche"
 author = "the oche contributors"
@@ -62,7 +64,30 @@ class Help(SphinxDirective):
         return [block]
 
 
+class Deviations(SphinxDirective):
+    """``{oche-deviations}`` lists what `deviations_of` finds in the source."""
+
+    def run(self) -> list[nodes.Node]:
+        from deviations_of import deviations
+
+        package = Path(oche.__file__).parent
+        listing = nodes.definition_list()
+        for file, stated in deviations(package).items():
+            self.env.note_dependency(str(package.parent / file))
+            paragraphs = [self._paragraph(owner, text) for owner, text in stated]
+            term = nodes.term("", "", nodes.literal(file, file))
+            listing += nodes.definition_list_item("", term, nodes.definition("", *paragraphs))
+        return [listing]
+
+    @staticmethod
+    def _paragraph(owner: str, text: str) -> nodes.paragraph:
+        plain = text.replace("``", "").replace("`", "")
+        name = [nodes.literal(owner, owner), nodes.Text(": ")] if owner else []
+        return nodes.paragraph("", "", *name, nodes.Text(plain))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     os.environ |= {"COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}  # the help's tables are drawn for this terminal
     app.add_directive("oche-help", Help)
+    app.add_directive("oche-deviations", Deviations)
     return {"parallel_read_safe": False}

@@ -1,0 +1,270 @@
+"""README and docs against the program: commands parse, snippets run, tables name what exists, links lead somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from oche import cli
+from oche.configs import SearchConfig, TrainConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its page, its first word (the language), its lines."""
+
+    page: str
+    language: str
+    text: str
+
+
+def blocks(language: str) -> list[Block]:
+    fence = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    found = [Block(page, *match) for page, text in TEXTS.items() for match in fence.findall(text)]
+    return [block for block in found if block.language == language]
+
+
+def commands(language: str = "sh", prompt: str = "") -> list[str]:
+    lines = [line for block in blocks(language) for line in block.text.splitlines()]
+    return sorted({line.removeprefix(prompt) for line in lines if line.startswith(f"{prompt}oche ")})
+
+
+# --- commands -----------------------------------------------------------------------------------------------------------
+
+
+class Reached(Exception):
+    """The command got as far as starting its work, with these arguments."""
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current directory in which commands parse as a user's would, and stop where their work would begin."""
+
+    def reached(*args: object, **kwargs: object) -> None:
+        raise Reached(args)
+
+    for name in ("run_search", "run_train", "resume_run"):
+        monkeypatch.setattr(f"oche.commands.{name}", reached)
+    for name in ("oche.demo.start", "oche.demo.toy_in", "oche.report.write_report", "oche.bench201.Table"):
+        monkeypatch.setattr(name, reached)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "my.yaml").write_text(blocks("yaml")[0].text)
+    return tmp_path
+
+
+def make_run(path: Path, kind: str) -> None:
+    """A finished run at ``path``, as far as a command looks before it works."""
+    from oche.genotypes import DARTS_V2
+    from oche.run.config import dump_yaml
+    from oche.run.rundir import RunDir
+
+    config = SearchConfig() if kind == "search" else TrainConfig(genotype=str(DARTS_V2))
+    with RunDir.create(path, dump_yaml(config), kind) as run:
+        run.write_text("genotype.txt", str(DARTS_V2))
+        run.set_state("complete")
+
+
+def prepare(words: list[str]) -> None:
+    """Makes the runs that a command line reads: all that it names below runs/, except after --out."""
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("runs/") and before != "--out":
+            path = Path(word).parent if word.endswith(".yaml") else Path(word)
+            if not path.exists():
+                make_run(path, "train" if path.name == "train" else "search")
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_of_the_pages_are_understood(line: str, workshop: Path, operations: None) -> None:
+    understood(line)
+
+
+def understood(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    prepare(words)
+    if words[0] in ("list", "show"):  # quick enough to be done
+        assert cli.main(words) == 0
+        return
+    with pytest.raises(Reached) as caught:
+        assert cli.main(words) == 0, line
+    if words[0] in ("search", "train"):
+        (config,) = caught.value.args[0]
+        assert isinstance(config, SearchConfig if words[0] == "search" else TrainConfig)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_examples_of_the_help_are_understood(command: str, workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        cli.main([command, "--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  oche ")]
+    assert lines
+    for line in lines:
+        understood(re.split(r"\s{3,}", line)[0])  # what is explained beside an example stands three spaces off
+
+
+def test_mistakes_are_answered_as_shown(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = [b.text.splitlines() for b in blocks("text") if b.text.startswith("$ oche ")]
+    assert shown
+    for command, answer in shown:
+        assert cli.main(shlex.split(command)[2:]) == 2
+        assert capsys.readouterr().err.strip() == answer
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"^make (\w+)", "\n".join(b.text for b in blocks("sh")), re.MULTILINE)
+    named += re.findall(r"`make (\w+)", "\n".join(TEXTS.values()))
+    assert {"demo", "test", "lint", "docs"} <= set(named)
+    assert all(f"\n{target}:" in makefile for target in named)
+
+
+def test_every_command_has_its_section() -> None:
+    sections = re.findall(r"^## oche (\w+)\n\n```\{oche-help\} (\w+)$", TEXTS["docs/command-line.md"], re.MULTILINE)
+    assert sections == [(name, name) for name, _ in sections]
+    assert {name for name, _ in sections} == set(cli.COMMANDS)
+
+
+# --- Python -------------------------------------------------------------------------------------------------------------
+
+# Snippets that train for minutes, or need a run that does, are compiled only.
+LONG = ("oche.search(", 'open("runs/')
+
+
+@pytest.fixture
+def operations() -> Iterator[None]:
+    """Forgets the operations that a test registered."""
+    from oche import api
+    from oche.spaces.ops import OPERATIONS
+
+    before, loaded = dict(OPERATIONS), set(api._LOADED)
+    yield
+    OPERATIONS.clear()
+    OPERATIONS.update(before)
+    api._LOADED.intersection_update(loaded)
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda b: f"{b.page}: {b.text.splitlines()[-1][:40]}")
+def test_python_runs(block: Block, operations: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = compile(block.text, block.page, "exec")
+    if not any(sign in block.text for sign in LONG):
+        monkeypatch.chdir(tmp_path)
+        exec(code, {"__name__": "snippet"})
+
+
+def test_most_python_is_run() -> None:
+    run = [b for b in blocks("python") if not any(sign in b.text for sign in LONG)]
+    assert len(run) >= 5
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------
+
+
+def documented(section: str) -> set[str]:
+    """Names in code style in the first column of the tables below heading ``section`` of the page on runs."""
+    part = TEXTS["docs/runs.md"].split(f"\n## {section}\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A search of two steps and a training of two, in run directories."""
+    import oche
+    from oche.training import small
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("oche.report.write_report", lambda path: path)
+        path = tmp_path_factory.mktemp("docs") / "x"
+        space = oche.spaces.darts(channels=2, cells=3, candidates=("none", "skip_connect", "max_pool_3x3"))
+        oche.search(space=space, method=oche.methods.darts(steps=2, batch=8), limit=40, out=path)
+        oche.train(path, recipe=small(steps=2, batch=8, cells=3, channels=2))
+    return path, path / "train"
+
+
+def test_records_hold_the_documented_fields(finished: tuple[Path, Path]) -> None:
+    fields = documented("metrics.jsonl")
+    written = {
+        name
+        for path in finished
+        for line in (path / "metrics.jsonl").read_text().splitlines()
+        for name in json.loads(line)
+    }
+    assert written <= fields
+    assert fields - written == {"stage"}  # of searches in several stages
+
+
+@pytest.mark.parametrize("name", ["space.json", "summary.json", "environment.json"])
+def test_files_hold_the_documented_fields(name: str, finished: tuple[Path, Path]) -> None:
+    part = TEXTS["docs/runs.md"].split(f"\n## {name}\n")[1].split("\n## ")[0]
+    written = {field for path in finished for field in json.loads((path / name).read_text())}
+    assert written <= set(re.findall(r"`(\w+)`", part))
+
+
+def test_files_of_a_run_are_documented(finished: tuple[Path, Path]) -> None:
+    table = TEXTS["docs/runs.md"].split("\n## ")[0]
+    known = set(re.findall(r"`([\w.]+)/?`", table))
+    for path in finished:
+        found = {p.name for p in path.iterdir() if not p.name.startswith((".", "events.out")) and p.name != "train"}
+        assert found <= known
+
+
+def test_data_are_all_named() -> None:
+    from oche.data.catalog import DATASETS
+    from oche.data.named import NAMED
+
+    text = TEXTS["docs/data.md"]
+    assert all(f"`{name}`" in text for name in DATASETS)
+    assert all(f"`{archive.file}`" in text for named in NAMED.values() for archive in named.archives)
+
+
+def test_methods_and_spaces_of_the_readme() -> None:
+    from oche.methods import METHODS
+
+    row = next(line for line in TEXTS["README.md"].splitlines() if line.startswith("| methods |"))
+    assert {*re.findall(r"`([\w-]+)`", row.split("|")[2])} == set(METHODS)
+
+
+def test_deviations_are_collected() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from deviations_of import deviations
+    finally:
+        sys.path.pop(0)
+    found = deviations(ROOT / "oche")
+    sources = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in (ROOT / "oche").rglob("*.py")}
+    assert set(found) == {name for name, text in sources.items() if re.search(r"\bDeviations? (\d|from)", text)}
+    for name, stated in found.items():
+        numbered = len(re.findall(r"\bDeviation \d", sources[name]))
+        assert sum(len(re.findall(r"\bDeviation \d", text)) for _, text in stated) == numbered
+    about, text = found["oche/loop.py"][0]
+    assert about == "cosine" and "Half a cosine" in text and "every step, not every epoch" in text
+
+
+# --- links --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_local_links_exist(page: str) -> None:
+    text = re.sub(r"^```(?!\{image\}).*?^```$", "", TEXTS[page], flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^```\{image\} (\S+)", text, re.MULTILINE)
+    for target in targets:
+        if target.startswith(("http:", "https:", "#")):
+            continue
+        assert (ROOT / page).parent.joinpath(target.partition("#")[0]).exists(), f"{page} links to {target}"
+
+
+def test_the_readme_has_its_licence_in_full() -> None:
+    licence = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
