@@ -5,7 +5,7 @@ Shapes: B images, E edges of a cell, O candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .arch import Dag, Genotype, Mix, all_alive
-from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
+from .data import Dataset
 from .decide import TopK, View
 from .evaluation import evaluate
+from .feed import Feed
 from .hypergrad import SgdStep, Tensors
 from .loop import Clock, Meter, Record, Session, drive
 from .method import Method
@@ -40,15 +41,12 @@ class Search:
         method.check(space)
         self.space, self.method, self.data, self.seed, self.engine = space, method, data, seed, engine
         self.title = "search"
-        self.augment = _augment(data.augment, method.pad, method.flip)
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
         self.recent: dict[str, list[Tensor]] = {name: [] for name in self.groups}
-        self.train_split, self.val_split = self._splits()
+        self.feed = Feed(data, method, seed, engine)
         one_level = method.hypergrad.one_level
         self.meters = {name: Meter(engine.device) for name in (("train",) if one_level else ("train", "val"))}
-        self.validation = {"epoch": 0, "position": 0, "batch": self.batch}
-        self._streams: dict[str, Iterator[tuple[Tensor, Tensor]]] = {}
         self.done, self.tuned = 0, 0  # steps of the search; rounds of training that its selection asked for
         self._build(0)
 
@@ -91,13 +89,6 @@ class Search:
         found = [self.method.relax.simplices(self.alive[name], dag) for name, dag in self.groups.items()]
         if all(simplex is not None for simplex in found):
             self.a_opt.param_groups[0]["simplices"] = found
-
-    def _splits(self) -> tuple[Split, Split]:
-        """Training and validation parts. One-level search trains everything on the whole training set."""
-        if self.method.hypergrad.one_level:
-            return (whole := self.data.train.to(self.engine.device)), whole
-        train, val = halves(self.data.train, self.method.split, fold(self.seed, "halves"))
-        return train.to(self.engine.device), val.to(self.engine.device)
 
     # --- one step ---------------------------------------------------------------------------------------------------
 
@@ -188,35 +179,17 @@ class Search:
         return self.method.batch + self.method.grow * settled
 
     def per_epoch(self) -> int:
-        return steps_per_epoch(len(self.train_split), self.batch)
+        return self.feed.per_epoch(self.batch)
 
     def begin(self, epoch: int, position: int) -> None:
-        self._streams["train"] = self._batches("train", self.train_split, epoch, position)
-        if self.validation["batch"] != self.batch:  # where the order was left means nothing to batches of another size
-            self.validation = {"epoch": self.validation["epoch"] + 1, "position": 0, "batch": self.batch}
-        self._streams["val"] = self._endless()
-
-    def _batches(self, name: str, split: Split, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return batches(split, self.batch, seed=fold(self.seed, "order", name), epoch=epoch, start=start)
-
-    def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Validation batches from where they were left; the validation half has epochs of its own length.
-
-        Deviation 2 from the published code, which takes the first batch of a new shuffle every time.
-        """
-        at = self.validation
-        while True:
-            for batch in self._batches("val", self.val_split, at["epoch"], at["position"]):
-                at["position"] += 1
-                yield batch
-            at["epoch"], at["position"] = at["epoch"] + 1, 0
+        self.feed.begin(epoch, position, self.batch)
 
     def _objective(self, name: str, step: int, noise: dict[str, Tensor | None], progress: float) -> Objective:
-        images, labels = next(self._streams[name])
-        g = generator(self.seed, "augment", name, step, device=images.device)
-        x = prepare(images, self.data.mean, self.data.std, self.augment, g)
+        return self._loss(*self.feed.draw(name, step), noise, progress)
+
+    def _loss(self, images: Tensor, labels: Tensor, noise: dict[str, Tensor | None], progress: float) -> Objective:
         mix = partial(self.mixes, noise=noise, progress=progress)
-        return Objective(self.net, self.names, self.weights, mix, self.engine.images(x), labels.to(x.device))
+        return Objective(self.net, self.names, self.weights, mix, images, labels)
 
     # --- what it found ----------------------------------------------------------------------------------------------
 
@@ -261,7 +234,7 @@ class Search:
         """Accuracy on the validation half with mask ``alive`` (E, O) in place of that of group ``name``."""
         kept, self.alive = self.alive, {**self.alive, name: alive}
         mixes, self.alive = self.settled(), kept
-        meter = evaluate(self.net, self.val_split, self.data, self.engine, forward=lambda x: self.net(x, mixes))
+        meter = evaluate(self.net, self.feed.val, self.data, self.engine, forward=lambda x: self.net(x, mixes))
         return meter.means()[1] or 0.0
 
     def _tune(self, name: str, alive: Tensor) -> None:
@@ -270,14 +243,8 @@ class Search:
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
         self.tuned += 1
         steps = max(1, round(self.method.tune * self.done))
-        self._streams["train"] = iter(())
-        for i in range(steps):
-            if (at := i % self.per_epoch()) == 0:
-                epoch = i // self.per_epoch()
-                seed = fold(self.seed, "tune", self.tuned)
-                self._streams["train"] = batches(self.train_split, self.batch, seed=seed, epoch=epoch, start=at)
-            objective = self._objective("train", self.done * (1 + self.tuned) + i, noise, 1.0)
-            self._descend(objective, self.weights, self.method.w.lr / 10)
+        for images, labels in self.feed.extra(steps, self.batch, "tune", self.tuned):
+            self._descend(self._loss(images, labels, noise, 1.0), self.weights, self.method.w.lr / 10)
 
     def initial(self) -> Record | None:
         return self._record(0.0)
@@ -322,13 +289,14 @@ class Search:
             "alive": self.alive,
             "stage": self.stage,
             "recent": self.recent,
-            "validation": self.validation,
+            "feed": self.feed.state(),
             "done": self.done,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self._narrow(dict(state["alive"]))
-        self.recent, self.validation, self.done = dict(state["recent"]), dict(state["validation"]), state["done"]
+        self.recent, self.done = dict(state["recent"]), state["done"]
+        self.feed.load(state["feed"])
         if state["stage"] != self.stage:
             self._build(state["stage"])
         self.net.load_state_dict(state["net"])
@@ -343,14 +311,6 @@ def _entropy(weights: Tensor) -> float:
     """Mean entropy of the rows of ``weights`` (E, O), in nats; rows need not sum to 1."""
     p = weights.double() / weights.double().sum(1, keepdim=True).clamp_min(1e-300)
     return float(torch.special.entr(p).sum(1).mean())
-
-
-def _augment(default: Augment, pad: int | None, flip: bool | None) -> Augment:
-    return Augment(
-        pad=default.pad if pad is None else pad,
-        flip=default.flip if flip is None else flip,
-        cutout=0,
-    )
 
 
 def search(

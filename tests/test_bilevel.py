@@ -397,8 +397,8 @@ def test_one_level_search_trains_on_the_whole_set_and_draws_one_batch_a_step():
 
 def test_own_augmentation_of_the_search():
     data = dataset(augment=Augment(pad=1, flip=True, cutout=4))
-    assert make(method(), data).augment == Augment(pad=1, flip=True, cutout=0)
-    assert make(method(pad=0, flip=False), data).augment == Augment(pad=0, flip=False, cutout=0)
+    assert make(method(), data).feed.augment == Augment(pad=1, flip=True, cutout=0)
+    assert make(method(pad=0, flip=False), data).feed.augment == Augment(pad=0, flip=False, cutout=0)
 
 
 # --- schedule

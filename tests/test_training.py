@@ -229,7 +229,7 @@ def test_a_split_holds_out_the_validation_half_of_a_search_with_the_same_seed():
         oche.spaces.darts(channels=2, cells=3, nodes=1, classes=3, in_channels=1, image=(8, 8)),
         oche.methods.darts(), task.data, seed=3, engine=Engine("cpu"),
     )  # fmt: skip
-    for ours, theirs in ((task.train_split, search.train_split), (task.held_split, search.val_split)):
+    for ours, theirs in ((task.train_split, search.feed.train), (task.held_split, search.feed.val)):
         assert torch.equal(ours.gather(torch.arange(10))[0], theirs.gather(torch.arange(10))[0])
     session = Session()
     drive(task, task.recipe.length, session)

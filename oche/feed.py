@@ -1,0 +1,94 @@
+"""What a search is fed: batches of the two halves of the training set, each from where it was left.
+
+Shapes: B images, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
+from .method import Method
+from .run.engine import Engine
+from .seeds import fold, generator
+
+Batch = tuple[Tensor, Tensor]  # prepared images (B, C, H, W), labels (B,)
+
+
+class Feed:
+    """Training and validation batches. One-level search draws everything from the whole training set."""
+
+    def __init__(self, data: Dataset, method: Method, seed: int, engine: Engine) -> None:
+        self.data, self.seed, self.engine = data, seed, engine
+        self.augment = _augment(data.augment, method.pad, method.flip)
+        parts = (data.train, data.train)
+        if not method.hypergrad.one_level:
+            parts = halves(data.train, method.split, fold(seed, "halves"))
+        self.train, self.val = (part.to(engine.device) for part in parts)
+        self._at = {"epoch": 0, "position": 0, "batch": 0}  # of the validation half, which has epochs of its own length
+        self._streams: dict[str, Iterator[Batch]] = {}
+
+    def per_epoch(self, batch: int) -> int:
+        """Steps that ``batch`` images each make of the training half."""
+        return steps_per_epoch(len(self.train), batch)
+
+    def begin(self, epoch: int, position: int, batch: int) -> None:
+        """Opens an epoch of the training half at its step ``position``, and the validation half where it was left."""
+        self._streams["train"] = self._batches("train", self.train, batch, epoch, position)
+        if self._at["batch"] not in (0, batch):  # where the order was left means nothing to batches of another size
+            self._at |= {"epoch": self._at["epoch"] + 1, "position": 0}
+        self._at["batch"] = batch
+        self._streams["val"] = self._endless(batch)
+
+    def draw(self, name: str, step: int) -> Batch:
+        """The next batch of "train" or "val", with the changes to its images that belong to ``step``."""
+        return self._prepared(name, step, *next(self._streams[name]))
+
+    def extra(self, steps: int, batch: int, *stream: int | str) -> Iterator[Batch]:
+        """``steps`` more training batches in an order of their own, named by ``stream``; the others stay where they are."""
+        for epoch in range(-(-steps // self.per_epoch(batch))):
+            first = epoch * self.per_epoch(batch)
+            drawn = self._batches("extra", self.train, batch, epoch, 0, *stream)
+            for step, (images, labels) in zip(range(first, steps), drawn, strict=False):
+                yield self._prepared("extra", step, images, labels, *stream)
+
+    def _prepared(self, name: str, step: int, images: Tensor, labels: Tensor, *stream: int | str) -> Batch:
+        g = generator(self.seed, "augment", name, *stream, step, device=images.device)
+        x = self.engine.images(prepare(images, self.data.mean, self.data.std, self.augment, g))
+        return x, labels.to(x.device)
+
+    def _batches(
+        self, name: str, split: Split, batch: int, epoch: int, start: int, *stream: int | str
+    ) -> Iterator[Batch]:
+        return batches(split, batch, seed=fold(self.seed, "order", name, *stream), epoch=epoch, start=start)
+
+    def _endless(self, batch: int) -> Iterator[Batch]:
+        """Validation batches from where they were left.
+
+        Deviation 1 from the published code, which takes the first batch of a new shuffle every time.
+        """
+        at = self._at
+        while True:
+            for drawn in self._batches("val", self.val, batch, at["epoch"], at["position"]):
+                at["position"] += 1
+                yield drawn
+            at |= {"epoch": at["epoch"] + 1, "position": 0}
+
+    def state(self) -> dict[str, Any]:
+        """Where the validation half was left; the training half follows from the clock."""
+        return dict(self._at)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self._at = dict(state)
+
+
+def _augment(default: Augment, pad: int | None, flip: bool | None) -> Augment:
+    return Augment(
+        pad=default.pad if pad is None else pad,
+        flip=default.flip if flip is None else flip,
+        cutout=0,
+    )
