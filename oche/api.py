@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .arch import Genotype
+from .data import DATASETS
 from .errors import OcheError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .data import Dataset
     from .method import Method
     from .run.log import Log
-    from .spaces import ConvSpace
+    from .spaces import Space
     from .training import Recipe
 
 Kind = Literal["search", "train", "toy"]
@@ -52,6 +53,7 @@ class Run:
 
     @property
     def kind(self) -> Kind:
+        """search or train; toy for the toy problem."""
         return self._json("status.json").get("kind", "search")
 
     @property
@@ -92,7 +94,7 @@ class Run:
 def search(
     data: str | Path = "digits",
     *,
-    space: ConvSpace | None = None,
+    space: Space | None = None,
     method: Method | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -101,7 +103,7 @@ def search(
 ) -> Run:
     """Searches for cells on ``data`` and returns the run.
 
-    ``space``: a `ConvSpace` (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
+    ``space``: a search space (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
     ``method``: a `Method` (default `oche.methods.darts()`). ``options``: further fields of `SearchConfig`, such as
     ``seed=1`` or ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
@@ -144,7 +146,10 @@ def train(
 
 
 def resume(path: str | Path, *, quiet: bool = True) -> Run:
-    """Goes on with an unfinished run, to the same result bit for bit on CPU as without the interruption."""
+    """Goes on with an unfinished run, to the same result bit for bit on CPU as without the interruption.
+
+    Raises `OcheError` where there is no run, or another process is at work in it.
+    """
     from .run.log import Log
 
     run, log = Run.open(path), Log(quiet=quiet)
@@ -218,8 +223,10 @@ def run_search(
 
     ``before`` is called once the directory exists.
     """
+    config = _anchored(config)
     load_plugins(config.plugins)
     _check_device(config)
+    config.search.check(config.space)
     data = load_data(config, log)
     if not config.search.hypergrad.one_level:
         _check_split(config.search.split, data)
@@ -233,6 +240,7 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
     from .genotypes import resolve
 
+    config = _anchored(config)
     load_plugins(config.plugins)
     genotype = resolve(config.genotype)
     config = replace(config, genotype=str(genotype))
@@ -244,6 +252,21 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     config.train.network(genotype, data)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
     return _start(path, config, "train", overwrite, log, _train_in, data)
+
+
+def _anchored(config: Any) -> Any:
+    """``config`` with paths from the root, so that the run can be resumed and repeated from any other directory."""
+
+    def anchored(path: Path) -> Path:
+        return Path(os.path.abspath(path.expanduser()))
+
+    found = os.path.exists(os.path.expanduser(config.data)) and config.data not in DATASETS
+    return replace(
+        config,
+        data=str(anchored(Path(config.data))) if found else config.data,
+        data_dir=config.data_dir and anchored(config.data_dir),
+        plugins=tuple(anchored(p) for p in config.plugins),
+    )
 
 
 def _check_device(config: Common) -> None:

@@ -59,9 +59,9 @@ class Dag:
 class Mix(NamedTuple):
     """How much of every candidate flows through every edge: what a supernet's forward takes beside its input."""
 
-    ops: Tensor  # (E, O) weight of each candidate; 0 where it is dead
-    edges: Tensor | None  # (E,) weight of each edge, which scales everything that the edge carries; None means 1
-    active: tuple[tuple[int, ...], ...]  # for each edge the candidates really evaluated
+    ops: Tensor  #: (E, O) weight of each candidate; 0 where it is dead
+    edges: Tensor | None  #: (E,) weight of each edge, which scales everything that the edge carries; None means 1
+    active: tuple[tuple[int, ...], ...]  #: for each edge the candidates really evaluated
 
     def strength(self) -> Tensor:
         """(E, O) what decisions rank by: candidate weight times edge weight."""

@@ -18,9 +18,9 @@ class Published:
     """A genotype and where it comes from; ``year`` is that of the paper's first version on arXiv."""
 
     genotype: Genotype
-    paper: str  # title
+    paper: str  #: title
     year: int
-    source: str  # arXiv id; repository and file; the name there
+    source: str  #: arXiv id; repository and file; the name there
     note: str = ""
 
 

@@ -30,10 +30,10 @@ Loss = Callable[[Tensors, Tensors], Tensor]
 class SgdStep:
     """One step of SGD with momentum and weight decay, as `torch.optim.SGD` takes it (without Nesterov or dampening)."""
 
-    lr: float  # xi of the papers
+    lr: float  #: xi of the papers
     momentum: float = 0.0
     decay: float = 0.0
-    buffers: Sequence[Tensor | None] | None = None  # momentum buffers before the step, in the order of w
+    buffers: Sequence[Tensor | None] | None = None  #: momentum buffers before the step, in the order of w
 
     def __call__(self, w: Tensors, gradients: Tensors) -> Tensors:
         """w' = w − lr (momentum · buffer + gradient + decay · w); differentiable in w and gradients."""
