@@ -111,8 +111,10 @@ def _evenness(row: Sequence[float]) -> float:
 
 def undecided(record: Record, name: str) -> bool:
     """Whether the mixture of a cell is as good as uniform; False where the record does not tell."""
-    weights = record.get("arch", {}).get(name, {}).get("weights")
-    even = relative_entropy(weights) if weights else None
+    try:
+        even = relative_entropy(record["arch"][name]["weights"])
+    except (KeyError, TypeError):  # not logged, or a damaged record
+        return False
     return even is not None and even >= UNDECIDED
 
 

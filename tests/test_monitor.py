@@ -111,7 +111,13 @@ def test_logits_as_they_start_are_undecided_and_trained_ones_are_not():
     for scale, undecided in ((1e-3, True), (0.01, True), (0.2, False), (1.0, False)):
         record = {"arch": {"normal": {"weights": (scale * logits).softmax(1).tolist()}}}
         assert monitor.undecided(record, "normal") == undecided
-    assert not monitor.undecided({}, "normal") and not monitor.undecided({"arch": {"other": {}}}, "normal")
+
+
+@pytest.mark.parametrize("arch", [None, {}, {"normal": None}, {"normal": {}}, {"normal": {"weights": [1, None]}}, 3])
+def test_a_damaged_record_tells_nothing(arch):
+    assert not monitor.undecided({"arch": arch}, "normal") and not monitor.undecided({}, "normal")
+    reading = read([{"epoch": 3, "skip_share": {"normal": 0.5}, "arch": arch}])
+    assert reading and reading.level == "collapse"
 
 
 def test_reports_read_it_without_torch():

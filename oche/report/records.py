@@ -17,7 +17,7 @@ from ..errors import OcheError
 from .groups import Group, number, parse, read_groups
 
 KNOWN = ("config.yaml", "status.json", "space.json", "metrics.jsonl", "summary.json", "genotype.txt", "toy.json")
-_NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
+_NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc", "eigenvalue")
 
 
 @dataclass(frozen=True)

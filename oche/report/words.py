@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ..monitor import read
+
 UNKNOWN = "–"
 _PERCENT = "\u00a0%"  # a number and its unit stay on one line
 
@@ -111,21 +113,14 @@ def _reach(values: Sequence[float]) -> float:
 
 
 def collapse(records: Sequence[Mapping[str, Any]], edges: int | None) -> tuple[str, str]:
-    """(level: "ok", "watch", "bad" or "unknown"; a reading of the skip shares of the normal cell or of all)."""
-    shares = [(r["epoch"], r["skip_share"]) for r in records if r.get("skip_share")]
-    if not shares:
+    """(level: "ok", "watch", "bad" or "unknown"; what `oche.monitor.read` makes of the records, and what to try)."""
+    reading = read(records, edges)
+    if reading is None:
         return "unknown", "No share of skip connections has been recorded."
-    epoch, last = shares[-1]
-    name = "normal" if "normal" in last else max(last, key=lambda key: last[key])
-    share = last[name]
-    of = f"{round(share * edges)} of {edges} edges" if edges else f"{100 * share:.0f}{_PERCENT} of the edges"
-    now = f"At epoch {epoch} the {name} cell would keep {of} as skip connections"
-    if share >= 0.5:
-        return "bad", f"{now}: this run shows the collapse."
-    if share > 0.25:
-        return "watch", f"{now}, more than the two of eight that P-DARTS allows: this run leans towards the collapse."
-    short = " A search this short says little about it, though: it usually comes late." if epoch < 20 else ""
-    return "ok", f"{now}: no sign of the collapse.{short}"
+    short = "A search this short says little about it, though: it usually comes late."
+    after = short if reading.level == "ok" and reading.epoch < 20 else reading.advice
+    level = "bad" if reading.level == "collapse" else reading.level
+    return level, f"{reading.reason} {after}".strip().replace(" %", _PERCENT)
 
 
 def decided(records: Sequence[Mapping[str, Any]], candidates: Mapping[str, int]) -> str:
