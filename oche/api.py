@@ -176,7 +176,7 @@ def plan_training(
         genotype = what if isinstance(what, Genotype) else read_genotype(what)
         return TrainConfig(**{"data": str(data or "digits"), "genotype": str(genotype), **options}), None
     origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
-    own = data is None or str(data) == origin["data"]
+    own = data is None or _place(str(data)) == origin["data"]
     if not own:
         origin |= {"data": str(data), "limit": None, "size": None, "data_dir": None}
     config = TrainConfig(**{**origin, "genotype": str(what.genotype), **options})
@@ -223,8 +223,8 @@ def run_search(
 
     ``before`` is called once the directory exists.
     """
-    config = _anchored(config)
     load_plugins(config.plugins)
+    config = _anchored(config)
     _check_device(config)
     config.search.check(config.space)
     data = load_data(config, log)
@@ -240,8 +240,8 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
     from .genotypes import resolve
 
-    config = _anchored(config)
     load_plugins(config.plugins)
+    config = _anchored(config)
     genotype = resolve(config.genotype)
     config = replace(config, genotype=str(genotype))
     _check_device(config)
@@ -256,17 +256,22 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
 
 def _anchored(config: Any) -> Any:
     """``config`` with paths from the root, so that the run can be resumed and repeated from any other directory."""
-
-    def anchored(path: Path) -> Path:
-        return Path(os.path.abspath(path.expanduser()))
-
-    found = os.path.exists(os.path.expanduser(config.data)) and config.data not in DATASETS
     return replace(
         config,
-        data=str(anchored(Path(config.data))) if found else config.data,
-        data_dir=config.data_dir and anchored(config.data_dir),
-        plugins=tuple(anchored(p) for p in config.plugins),
+        data=_place(config.data),
+        data_dir=config.data_dir and _absolute(config.data_dir),
+        plugins=tuple(map(_absolute, config.plugins)),
     )
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def _place(data: str) -> str:
+    """The name of a data set, or where it is."""
+    is_path = data not in DATASETS and os.path.exists(os.path.expanduser(data))
+    return str(_absolute(data)) if is_path else data
 
 
 def _check_device(config: Common) -> None:

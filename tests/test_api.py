@@ -175,6 +175,22 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kind, steps, tmp_path, quic
     assert again.state == "complete" and "nothing to resume" in capsys.readouterr().out
 
 
+def test_a_run_on_a_relative_path_resumes_from_anywhere(tmp_path, quick, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    runs.npz(tmp_path / "mine.npz")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(Interrupted):
+            runs.search("cut", "mine.npz", limit=None)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = oche.resume("../cut")
+    assert run.state == "complete" and run.config.data == str(tmp_path / "mine.npz")
+    monkeypatch.chdir(tmp_path)
+    config, out = plan_training("cut", "mine.npz", {})  # the run's own data, however they are called
+    assert out is not None and out.name == "train" and config.data == run.config.data
+
+
 def test_a_search_that_diverges_says_so_and_exits_with_1(tmp_path, quick, capsys):
     with pytest.raises(Diverged, match="try a smaller learning rate"):
         runs.search(tmp_path / "x", method=oche.methods.darts(batch=16, steps=6, w=Sgd(lr=1e30, clip=0.0)))
