@@ -66,17 +66,26 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
 
 @styled
 def svg(figure: Figure) -> str:
-    """The figure as a standalone SVG file on paper-white; the same figure gives the same bytes."""
+    """The figure as a standalone SVG file on paper-white; the same figure gives the same bytes.
+
+    The canvas is asked itself: `Figure.savefig` draws everything twice.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
 @styled
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    """The figure as a PNG file of 150 pixels an inch."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer, before = io.BytesIO(), figure.dpi
+    figure.dpi = 150
+    FigureCanvasAgg(figure).print_png(buffer, pil_kwargs={"compress_level": 3})  # 6 takes a third longer
+    figure.dpi = before
     return buffer.getvalue()
 
 

@@ -22,7 +22,7 @@ _STATES = {
     "running": "still running; this page shows what there was when it was made",
     "interrupted": "interrupted; `oche resume` goes on from the last checkpoint",
     "complete": "complete",
-    "failed": "failed; the log in the run directory says why",
+    "failed": "failed",
 }
 _TIMES = {"started": "started", "updated": "last change"}
 # the seed's Table 1: ξ → (iterations, seconds per iteration)
@@ -40,7 +40,7 @@ def write_report(run_dir: Path | str) -> Path:
     page = {
         "version": __version__,
         "run": run,
-        "state": _STATES.get(run.state, run.state),
+        "state": _state(run),
         "times": [(what, words.moment(run.status[key])) for key, what in _TIMES.items() if run.status.get(key)],
         "cards": _cards(run, trainings, random),
         "cells": _cells(album, run),
@@ -69,6 +69,11 @@ def _render(page: dict[str, Any]) -> str:
     environment.globals["css"] = (here / "report.css").read_text(encoding="utf-8")
     environment.globals["js"] = (here / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html").render(page)
+
+
+def _state(run: Run) -> str:
+    text, error = _STATES.get(run.state, run.state), run.status.get("error")
+    return f"{text}: {error}" if error and run.state == "failed" else text
 
 
 def _cards(run: Run, trainings: list[Run], random: list[Run]) -> list[tuple[str, str]]:

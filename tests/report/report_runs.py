@@ -26,6 +26,10 @@ DARTS_V2 = (
     "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
     "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=range(2, 6))"
 )
+ONE_NODE = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=range(2, 3), "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=range(2, 3))"
+)
 RECURRENT = (
     "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), ('sigmoid', 5), "
     "('tanh', 3), ('relu', 5)], concat=range(1, 9))"
@@ -92,10 +96,11 @@ def toy_data() -> dict[str, Any]:
     return {"optimum": [1, 1], "start": [2, -2], "lr": 0.01, "runs": runs}
 
 
-def search_records(epochs: int, seed: int = 0, skips: float = 0.25) -> list[dict[str, Any]]:
+def search_records(epochs: int, seed: int = 0, skips: float = 0.25, nodes: int = 4) -> list[dict[str, Any]]:
     """metrics.jsonl of a search whose mixture sharpens; ``skips`` is the last share of skip connections."""
     draw = random.Random(seed)
-    drift = {n: [[draw.gauss(0, 1.2) for _ in OPERATIONS] for _ in Dag().edges] for n in ("normal", "reduce")}
+    edges, genotype = Dag(nodes).edges, DARTS_V2 if nodes == 4 else ONE_NODE
+    drift = {n: [[draw.gauss(0, 1.2) for _ in OPERATIONS] for _ in edges] for n in ("normal", "reduce")}
     records = []
     for epoch in range(epochs + 1):
         t = epoch / max(epochs, 1)
@@ -105,7 +110,7 @@ def search_records(epochs: int, seed: int = 0, skips: float = 0.25) -> list[dict
         record: dict[str, Any] = {"epoch": epoch, "arch": arch}
         if epoch:
             loss, noise = 2.3 * math.exp(-3 * t), draw.gauss(0, 0.02)
-            record |= {"step": 14 * epoch, "progress": t, "w_lr": 0.025 * (1 - t), "genotype": DARTS_V2}
+            record |= {"step": 14 * epoch, "progress": t, "w_lr": 0.025 * (1 - t), "genotype": genotype}
             record |= {"train_loss": loss, "train_acc": 1 - 0.9 * math.exp(-4 * t), "val_loss": loss + 0.1 + noise}
             record |= {"val_acc": 0.97 - 0.87 * math.exp(-4 * t) + noise / 4}
             record |= {"entropy": {n: _entropy(a["weights"]) for n, a in arch.items()}}
@@ -169,8 +174,10 @@ def make_run(
     skips: float = 0.25,
     classes: tuple[str, ...] = ("zero", "one", "two"),
     note: str = "",
+    nodes: int = 4,
 ) -> Path:
-    """A search's run directory with everything that `oche demo` leaves."""
+    """A search's run directory with everything that `oche demo` leaves; with nodes=1 its cells are small."""
+    genotype = DARTS_V2 if nodes == 4 else ONE_NODE
     path.mkdir(parents=True, exist_ok=True)
     times = {"started": "2026-11-24 10:00:00", "updated": "2026-11-24 10:02:41"}
     write_json(path / "status.json", {"kind": "search", "state": state, **times})
@@ -183,18 +190,18 @@ def make_run(
         "commit": None,
     }
     write_json(path / "environment.json", machine)
-    edges = [list(edge) for edge in Dag().edges]
+    edges = [list(edge) for edge in Dag(nodes).edges]
     group = {"edges": edges, "inputs": 2, "candidates": list(OPERATIONS)}
     space = {"space": "darts", "parameters": 130_618, "flops": None, "image": [8, 8], "in_channels": 1}
     space |= {"classes": list(classes), "groups": {"normal": group, "reduce": group}, "network": network(8, 16, 8)}
     write_json(path / "space.json", space)
-    write_records(path / "metrics.jsonl", search_records(epochs, skips=skips))
-    (path / "genotype.txt").write_text(DARTS_V2 + "\n", encoding="utf-8")
+    write_records(path / "metrics.jsonl", search_records(epochs, skips=skips, nodes=nodes))
+    (path / "genotype.txt").write_text(genotype + "\n", encoding="utf-8")
     if state == "complete":
-        summary = {"genotype": DARTS_V2, "val_acc": 0.951, "parameters": 130_618, "steps": 168, "seconds": 37.4}
+        summary = {"genotype": genotype, "val_acc": 0.951, "parameters": 130_618, "steps": 168, "seconds": 37.4}
         write_json(path / "summary.json", summary | {"step_ms": 212.0, "note": note})
     if trained:
-        make_training(path / "train", 0.9812)
+        make_training(path / "train", 0.9812, genotype=genotype)
         for i, accuracy in enumerate((0.9785, 0.9751, 0.9820), 1):
             cells = {
                 "normal": random_cell(i, parallel=0, subset=0),
