@@ -17,7 +17,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 CONTEXT = get_context("forkserver")
-_OURS = ["oche.api", "oche.report", "oche.configs", "oche.run.session", "oche.data.reading"]
+_OURS = [
+    "oche.api",
+    "oche.report",
+    "oche.configs",
+    "oche.bilevel",
+    "oche.training",
+    "oche.run.session",
+    "oche.data.reading",
+]
 _DEFERRED = [
     "sklearn.datasets",
     "torch._dynamo",

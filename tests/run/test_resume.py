@@ -91,7 +91,7 @@ def final_state(path):
 def check_equal(path, other):
     ours, others = results(path), results(other)
     for name in ours:
-        assert ours[name] == others[name], name
+        assert ours[name] == others[name], f"{name} of {path} and {other}"
 
 
 def check_whole(path):
