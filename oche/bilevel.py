@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .arch import Dag, Genotype, Mix, all_alive
+from . import monitor
+from .arch import Dag, Genotype, Mix, all_alive, mask_of
 from .data import Dataset
 from .decide import TopK, View
 from .evaluation import evaluate
 from .feed import Feed
+from .hessian import dominant_eigenvalue
 from .hypergrad import SgdStep, Tensors
 from .loop import Clock, Meter, Record, Session, drive
 from .method import Method
@@ -28,6 +30,7 @@ from .seeds import fold, generator
 from .spaces.edges import set_step
 from .spaces.space import Space
 
+_WATCHED = ("skip_share", "arch", "logits", "eigenvalue")  # of a record, what the monitor and a rollback need
 RECENT = 16  # epochs whose mixtures decisions may look back on
 
 
@@ -47,6 +50,7 @@ class Search:
         self.feed = Feed(data, method, seed, engine)
         one_level = method.hypergrad.one_level
         self.meters = {name: Meter(engine.device) for name in (("train",) if one_level else ("train", "val"))}
+        self.epoch, self.ended, self.past = 0, False, []  # the epoch under way; whether to stop; what the monitor saw
         self.done, self.tuned = 0, 0  # steps of the search; rounds of training that its selection asked for
         self._build(0)
 
@@ -78,6 +82,7 @@ class Search:
             if (finish := self.method.stages[self.stage].finish) is not None:
                 self._narrow({name: finish(view) for name, view in self._views(1.0).items()})
             self.recent = {name: [] for name in self.groups}
+            self.past = []  # its logits belonged to another network
             self._build(self.stage + 1)
 
     def _narrow(self, alive: dict[str, Tensor]) -> None:
@@ -182,6 +187,7 @@ class Search:
         return self.feed.per_epoch(self.batch)
 
     def begin(self, epoch: int, position: int) -> None:
+        self.epoch = epoch
         self.feed.begin(epoch, position, self.batch)
 
     def _objective(self, name: str, step: int, noise: dict[str, Tensor | None], progress: float) -> Objective:
@@ -198,48 +204,55 @@ class Search:
         with torch.no_grad():
             return self.mixes(self.logits, dict.fromkeys(self.groups), progress)
 
-    def _views(self, progress: float, asking: bool = False) -> dict[str, View]:
-        """What decisions look at, group by group; ``asking`` those that question and train the supernet."""
-        return {name: self._view(name, progress, asking) for name in self.groups}
+    def _views(self, progress: float) -> dict[str, View]:
+        return {name: self._view(name, progress) for name in self.groups}
 
-    def _view(self, name: str, progress: float, asking: bool = False) -> View:
-        view = View(
+    def _view(self, name: str, progress: float) -> View:
+        return View(
             name, self.groups[name], self.space.candidates, self.alive[name], self.settled(progress)[name], progress,
             recent=tuple(self.recent[name]),
         )  # fmt: skip
-        if not asking:
-            return view
-        return replace(
-            view,
-            evaluate=partial(self._accuracy_under, name),
-            tune=partial(self._tune, name),
-            generator=generator(self.seed, "selection", name),
-        )
 
     def genotype(self, progress: float = 1.0) -> Genotype:
         """The cells that would be chosen now, by the mixture alone."""
         select = self.method.select if not self.method.select.asks else TopK()
         return self.space.read({name: select(view) for name, view in self._views(progress).items()})
 
+    # --- at the end: a `oche.decide.Court` ---------------------------------------------------------------------------
+
     def conclude(self) -> Genotype:
         """The cells chosen at the end; a selection that asks the supernet does so now, and trains it under its choices."""
         if not self.method.select.asks:
             return self.genotype()
         set_step(self.net, 1.0, None)
-        for name in self.groups:
-            self._narrow({**self.alive, name: self.method.select(self._view(name, 1.0, asking=True))})
+        self.method.select.conclude(self)
         return self.space.read(self.alive)
 
-    def _accuracy_under(self, name: str, alive: Tensor) -> float:
-        """Accuracy on the validation half with mask ``alive`` (E, O) in place of that of group ``name``."""
-        kept, self.alive = self.alive, {**self.alive, name: alive}
+    def view(self, group: str) -> View:
+        return replace(
+            self._view(group, 1.0),
+            evaluate=lambda alive: self.accuracy({**self.alive, group: alive}),
+            tune=partial(self._tune, group),
+            generator=generator(self.seed, "selection", group),
+        )
+
+    def narrow(self, group: str, alive: Tensor) -> None:
+        self._narrow({**self.alive, group: alive})
+
+    def random(self, generator: torch.Generator) -> dict[str, Tensor]:
+        drawn = self.space.random(generator)
+        return {name: mask_of(drawn.cells[name], dag, self.space.candidates) for name, dag in self.groups.items()}
+
+    def accuracy(self, alive: dict[str, Tensor]) -> float:
+        kept, self.alive = self.alive, alive
         mixes, self.alive = self.settled(), kept
-        meter = evaluate(self.net, self.feed.val, self.data, self.engine, forward=lambda x: self.net(x, mixes))
+        forward = partial(self.net, mixes=mixes)
+        meter = evaluate(self.net, self.feed.val, self.data, self.engine, forward=forward, by_batch=True)
         return meter.means()[1] or 0.0
 
-    def _tune(self, name: str, alive: Tensor) -> None:
-        """Trains the weights under mask ``alive`` (E, O) of group ``name``, at a tenth of their first learning rate."""
-        self._narrow({**self.alive, name: alive})
+    def _tune(self, group: str, alive: Tensor) -> None:
+        """Trains the weights under mask ``alive`` (E, O) of ``group``, at a tenth of their first learning rate."""
+        self.narrow(group, alive)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
         self.tuned += 1
         steps = max(1, round(self.method.tune * self.done))
@@ -252,7 +265,36 @@ class Search:
     def report(self, progress: float) -> Record:
         q = self.method.within(self.stage, progress)
         self._decide(q)
-        return self._record(q)
+        record, every = self._record(q), self.method.curvature
+        if every and (self.epoch + 1) % every == 0:
+            record["eigenvalue"] = self._eigenvalue(q)
+        return record | self._watch(record)
+
+    def _eigenvalue(self, progress: float) -> float:
+        """The dominant eigenvalue of the Hessian of L_val by the logits, on one batch, without noise (RobustDARTS)."""
+        set_step(self.net, progress, None)
+        noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
+        loss = self._loss(*self.feed.probe(self.epoch, self.batch), noise, progress)
+        with frozen_statistics(self.net):
+            return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
+
+    def _watch(self, record: Record) -> Record:
+        """Looks for signs of collapse, and does what the method says when they are there."""
+        self.past.append({"epoch": self.epoch + 1} | {k: record[k] for k in _WATCHED if k in record})
+        reading = monitor.read(self.past, stop=self.method.stop)
+        if reading is None or reading.level != "collapse" or self.ended or any("collapse" in r for r in self.past):
+            return {}
+        self.past[-1]["collapse"] = text = f"{reading.reason} {reading.advice}"
+        if self.method.on_collapse == "warn":
+            return {"collapse": text}
+        self.ended = True
+        if self.method.on_collapse == "rollback" and reading.back is not None:
+            before = next(r for r in self.past if r["epoch"] == reading.back)
+            with torch.no_grad():
+                for name, logits in zip(self.groups, self.logits, strict=True):
+                    logits.copy_(torch.tensor(before["logits"][name], dtype=logits.dtype))
+            return {"collapse": f"{text} The search ends with the logits of epoch {reading.back}."}
+        return {"collapse": f"{text} The search ends here."}
 
     def _decide(self, progress: float) -> None:
         """What is settled at the end of an epoch."""
@@ -291,11 +333,14 @@ class Search:
             "recent": self.recent,
             "feed": self.feed.state(),
             "done": self.done,
+            "ended": self.ended,
+            "past": self.past,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self._narrow(dict(state["alive"]))
         self.recent, self.done = dict(state["recent"]), state["done"]
+        self.ended, self.past = state["ended"], list(state["past"])
         self.feed.load(state["feed"])
         if state["stage"] != self.stage:
             self._build(state["stage"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .data import Dataset, Split, batches, prepare
 from .loop import Meter
+from .objective import frozen_statistics
 from .run.engine import Engine
 
 
@@ -23,14 +24,16 @@ def evaluate(
     engine: Engine,
     batch: int = 256,
     forward: Callable[[Tensor], Tensor] | None = None,
+    by_batch: bool = False,
 ) -> Meter:
-    """Loss and accuracy of ``net`` in evaluation mode over all of ``split``, without augmentation.
+    """Loss and accuracy of ``net`` over all of ``split``, without augmentation.
 
-    ``forward`` maps prepared images (B, C, H, W) to logits (B, classes); None: ``net`` itself.
+    ``forward`` maps prepared images (B, C, H, W) to logits (B, classes); None: ``net`` itself. ``by_batch``: BatchNorms
+    normalise by each batch, as suits a part of a supernet whose running statistics are those of the whole.
     """
     meter, before = Meter(engine.device), net.training
-    net.eval()
-    with torch.no_grad():
+    net.train(by_batch)
+    with torch.no_grad(), frozen_statistics(net):
         for images, labels in batches(split, batch, seed=0, epoch=0, shuffle=False, drop_last=False):
             logits = (forward or net)(engine.images(prepare(images, data.mean, data.std, None, None)))
             labels = labels.to(logits.device)

@@ -55,9 +55,17 @@ class Feed:
             for step, (images, labels) in zip(range(first, steps), drawn, strict=False):
                 yield self._prepared("extra", step, images, labels, *stream)
 
-    def _prepared(self, name: str, step: int, images: Tensor, labels: Tensor, *stream: int | str) -> Batch:
+    def probe(self, epoch: int, batch: int) -> Batch:
+        """A validation batch to measure on, as the images are; the stream of the search stays where it is."""
+        drawn = next(self._batches("probe", self.val, batch, epoch, 0))
+        return self._prepared("probe", epoch, *drawn, augment=False)
+
+    def _prepared(
+        self, name: str, step: int, images: Tensor, labels: Tensor, *stream: int | str, augment: bool = True
+    ) -> Batch:
         g = generator(self.seed, "augment", name, *stream, step, device=images.device)
-        x = self.engine.images(prepare(images, self.data.mean, self.data.std, self.augment, g))
+        x = prepare(images, self.data.mean, self.data.std, self.augment if augment else None, g)
+        x = self.engine.images(x)
         return x, labels.to(x.device)
 
     def _batches(

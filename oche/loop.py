@@ -159,9 +159,10 @@ class Task(Protocol):
     """One loop's body. ``state`` must hold all that the following steps depend on, besides the seed.
 
     ``begin`` opens the data of an epoch, ``step`` does one step, ``report`` adds to the record of an epoch that ended,
-    ``initial`` makes a record of the state before the first step, if that is worth one.
+    ``initial`` makes a record of the state before the first step, if that is worth one. ``ended``: whether to stop early.
     """
 
+    ended: bool
     title: str
     meters: dict[str, Meter]
 
@@ -184,7 +185,7 @@ def drive(task: Task, budget: Budget, session: Session) -> Clock:
         session.record({"epoch": 0, "step": 0, "progress": 0.0, **before})
     with session.progress(task.title) as bar:
         # A run that stopped after the very last step has no progress to make, but an epoch to close.
-        while clock.progress(task.per_epoch()) < 1 or clock.position:
+        while (clock.progress(task.per_epoch()) < 1 and not task.ended) or clock.position:
             _epoch(task, clock, session, bar)
     _save(task, clock, session)
     return clock

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Literal
 
 from .arch import Dag, all_alive
 from .decide import Decide, TopK
 from .errors import OcheError
+from .hessian import EigenvalueStop
 from .hypergrad import HyperGradient, first_order
 from .loop import Budget
 from .optim import Adam, ExponentiatedGradient, Sgd
@@ -86,6 +88,12 @@ class Method:
     """length in steps instead of epochs"""
     budget: str | None = None
     """length in time instead of epochs: 90s, 10m, 1h30m"""
+    on_collapse: Literal["warn", "stop", "rollback"] = "warn"
+    """what to do when skip connections take over: say so, end the search, or end it with the logits of before"""
+    curvature: int = 0
+    """epochs between two measurements of the dominant eigenvalue of the architecture's Hessian; 0: none"""
+    stop: EigenvalueStop = EigenvalueStop()
+    """when those eigenvalues are a sign of collapse"""
     warmup: float = 0.0
     """share of each stage that trains weights only, before the architecture moves"""
     split: float = 0.5
@@ -108,6 +116,12 @@ class Method:
             )
         if not 0 <= self.tune < inf:
             raise OcheError(f"tune={self.tune} is no share of the search's steps; use tune >= 0, published: 0.1")
+        if self.curvature < 0:
+            raise OcheError(f"curvature={self.curvature} is no number of epochs; use curvature >= 0, 0 for none")
+        if self.curvature and self.hypergrad.one_level:
+            raise OcheError(
+                "curvature is that of the validation loss, and a one-level search has no validation half; use curvature=0"
+            )
         if not self.stages:
             raise OcheError("stages=() leaves nothing to do; use at least one, (Stage(),)")
         _ = self.length  # its own checks

@@ -26,6 +26,7 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
     Deviation 1 from the published code, whose architecture steps move them too: they belong to the weights.
     """
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [m for m in norms if m.training]  # in evaluation the statistics are used, and do not move
     for m in norms:
         m.track_running_stats = False
     try:

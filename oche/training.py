@@ -143,6 +143,8 @@ RECIPES: dict[str, Callable[..., Recipe]] = {"darts": darts, "seed": seed, "smal
 class Training:
     """A training under way. A `oche.loop.Task`."""
 
+    ended = False
+
     def __init__(
         self, genotype: Genotype, recipe: Recipe, data: Dataset, *, seed: int, engine: Engine, title: str
     ) -> None:

@@ -94,6 +94,7 @@ class Counting:
 
     def __init__(self, per_epoch=3, break_at=None):
         self.meters = {"train": Meter()}
+        self.ended = False
         self.total, self.opened, self.seen, self.length, self.break_at = 0.0, [], [], per_epoch, break_at
         self._items = iter(())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -48,6 +48,33 @@ class Decide:
 
     def __call__(self, view: View) -> Tensor:
         raise NotImplementedError
+
+    def conclude(self, court: Court) -> None:
+        """Settles all groups of a search that has ended; by default one after the other."""
+        for group in court.groups:
+            court.narrow(group, self(court.view(group)))
+
+
+class Court(Protocol):
+    """A search that has ended, as a final decision finds it."""
+
+    groups: dict[str, Dag]
+
+    def view(self, group: str) -> View:
+        """What there is to see of one group, with `View.evaluate`, `View.tune` and `View.generator`."""
+        ...
+
+    def narrow(self, group: str, alive: Tensor) -> None:
+        """Settles a group; the others see it so from now on."""
+        ...
+
+    def accuracy(self, alive: dict[str, Tensor]) -> float:
+        """Validation accuracy of the supernet under masks (E, O) of all groups."""
+        ...
+
+    def random(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Masks (E, O) of an architecture drawn uniformly."""
+        ...
 
 
 def ranking(score: Tensor, among: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class DirectorySession(Session):
     def record(self, record: Record) -> None:
         self.run.append_metric(record)
         self.history.append(record)
+        if "collapse" in record:
+            self.log.warn(record["collapse"])
         if "genotype" in record:
             self.run.write_text("genotype.txt", record["genotype"] + "\n")
         if self.board is not None:

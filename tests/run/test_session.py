@@ -78,6 +78,7 @@ class Task:
 
     def __init__(self, at=lambda step: None):
         self.meters = {"train": Meter()}
+        self.ended = False
         self.total, self.at, self.done = torch.zeros(1), at, []
 
     def per_epoch(self):
