@@ -5,4 +5,15 @@ from .greedy import GreedyEdge
 from .perturbation import Perturbation
 from .ranks import EachEdge, KeepOps, LimitSkips, Threshold, TopK
 
-__all__ = ["Court", "Decide", "EachEdge", "GreedyEdge", "KeepOps", "LimitSkips", "Perturbation", "Threshold", "TopK", "View"]
+__all__ = [
+    "Court",
+    "Decide",
+    "EachEdge",
+    "GreedyEdge",
+    "KeepOps",
+    "LimitSkips",
+    "Perturbation",
+    "Threshold",
+    "TopK",
+    "View",
+]

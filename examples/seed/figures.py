@@ -1,0 +1,73 @@
+"""The seed's Figures 2 to 9, as SVG and PNG, from the runs of Table 2 (made first where they are not there yet).
+
+python examples/seed/figures.py --data my.parquet --budget 10m
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import tyro
+from runs import ORDERS, Setting, search
+
+import oche
+from oche.arch import Cell
+from oche.report import canvas, plots
+from oche.report.cells import cell_png, cell_svg
+from oche.report.network import network_png, network_svg
+from oche.report.records import read_run
+from oche.toy import experiment
+from oche.training import seed as seed_network
+
+
+def main(setting: Setting) -> None:
+    folder = setting.out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    _plot(folder / "figure-2", plots.toy_trajectories(experiment()))
+    space = oche.spaces.seed()
+    mixed = Cell(tuple(("mixed", i, j) for i, j in space.dag.edges), tuple(range(2, 2 + space.nodes)))
+    _cell(folder / "figure-3", mixed, "The searched cell: a mixed operation on every edge")
+    _network(folder / "figure-4", space.describe(), "Network for architecture search")
+    for order, xi in ORDERS.items():
+        run = search(setting, order)
+        for name, cell in run.genotype.cells.items():
+            _heatmap(folder / f"figure-{4 + order}-{name}", run.path, name, xi)
+            _cell(folder / f"figure-{6 + order}-{name}", cell, f"{name} cell, {xi}")
+    _network(folder / "figure-9", _final(search(setting, 2)), "Final network")
+    print(f"figures: {folder}")
+
+
+def _final(run: oche.Run) -> list[dict]:
+    recipe, config = seed_network(), run.config.space
+    with torch.device("meta"):  # its shape is all that the picture needs
+        net = oche.build(
+            run.genotype, classes=config.classes, channels=recipe.channels, cells=recipe.cells, stem=recipe.stem,
+            in_channels=config.in_channels, image=config.image, widen=recipe.widen, head=recipe.head,
+        )  # fmt: skip
+    return net.describe()
+
+
+def _heatmap(path: Path, run: Path, name: str, xi: str) -> None:
+    group = next(g for g in read_run(run).groups if g.name == name)
+    title = f"softmax(α), {name} cell, {xi}"
+    _plot(path, plots.alpha_heatmap(group.history[-1][1], group.edges, group.candidates, title, group.inputs))
+
+
+def _plot(path: Path, figure) -> None:
+    path.with_suffix(".svg").write_text(canvas.svg(figure), encoding="utf-8")
+    path.with_suffix(".png").write_bytes(canvas.png(figure))
+
+
+def _cell(path: Path, cell: Cell, title: str) -> None:
+    path.with_suffix(".svg").write_text(cell_svg(cell, title), encoding="utf-8")
+    cell_png(cell, path.with_suffix(".png"), title)
+
+
+def _network(path: Path, blocks: list[dict], title: str) -> None:
+    path.with_suffix(".svg").write_text(network_svg(blocks, title), encoding="utf-8")
+    network_png(blocks, path.with_suffix(".png"), title)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Setting, description=__doc__))

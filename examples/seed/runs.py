@@ -1,0 +1,123 @@
+"""The runs that the seed document's tables and figures are made of. Each is made once, and read by all that need it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import oche
+from oche.training import Recipe
+from oche.training import seed as seed_network
+
+ORDERS = {1: "ξ = 0", 2: "ξ > 0"}  # DARTS' first order, and its look-ahead with ξ = learning rate of the weights
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all experiments share. Without budget and steps every run has the seed's own length."""
+
+    data: str = "cifar10"
+    """images to search on and to train on: a name or a path, as `oche search --data` takes them"""
+    transfer: str | None = "cifar100"
+    """images that the found cells are transferred to (Table 3); None: leave that out"""
+    data_dir: Path | None = None
+    """folder with archives downloaded by hand"""
+    budget: str | None = None
+    """time for each run instead of the seed's epochs: 90s, 10m, 2h"""
+    search_steps: int | None = None
+    """steps of each search instead of a length in epochs or time"""
+    train_steps: int | None = None
+    """steps of each training likewise"""
+    out: Path = Path("runs/seed")
+    """where the runs go; those that are there are read, or gone on with"""
+    seed: int = 0
+    """every random number follows from it"""
+    device: str = "auto"
+    """auto, cpu, cuda"""
+    quiet: bool = False
+    """print the results only"""
+
+    def common(self) -> dict:
+        return dict(seed=self.seed, device=self.device, data_dir=self.data_dir, quiet=self.quiet)
+
+    def length(self, steps: int | None) -> dict:
+        """The fields of a method or a recipe that shorten it."""
+        return dict(steps=steps) if steps is not None else dict(budget=self.budget)
+
+
+def _ensure(path: Path, make: Callable[[], oche.Run], quiet: bool) -> oche.Run:
+    """The run at ``path``: as it is if complete, gone on with if unfinished, else made."""
+    if not (path / "status.json").exists():
+        return make()
+    run = oche.Run.open(path)
+    return run if run.state == "complete" else oche.resume(path, quiet=quiet)
+
+
+def search(setting: Setting, order: int) -> oche.Run:
+    """The seed's §4.2: 8 cells, C = 16, 40 epochs, batch 64, logits from zero."""
+    path = setting.out / f"search-order{order}"
+    method = oche.methods.seed(order, **setting.length(setting.search_steps))
+    space = oche.spaces.seed()
+    return _ensure(
+        path, lambda: oche.search(setting.data, space=space, method=method, out=path, **setting.common()), setting.quiet
+    )
+
+
+def evaluation(setting: Setting, order: int) -> oche.Run:
+    """Table 2: the found cells in the searched network's shape, 100 epochs, on the search's own halves."""
+    recipe = seed_network(cells=8, head=(2048, 1024, 256), batch=64, epochs=100, split=0.5)
+    return _train(setting, order, "evaluation", setting.data, recipe)
+
+
+def final(setting: Setting, order: int) -> oche.Run:
+    """Table 3, CIFAR-10: 14 cells, 600 epochs, batch 128."""
+    return _train(setting, order, "final", setting.data, seed_network())
+
+
+def transferred(setting: Setting, order: int) -> oche.Run:
+    """Table 3, CIFAR-100: the same network, 300 epochs, batch 64."""
+    assert setting.transfer is not None
+    return _train(setting, order, "transfer", setting.transfer, seed_network(epochs=300, batch=64))
+
+
+def _train(setting: Setting, order: int, name: str, data: str, recipe: Recipe) -> oche.Run:
+    found = search(setting, order)
+    path = setting.out / f"{name}-order{order}"
+    recipe = replace(recipe, **setting.length(setting.train_steps))
+    return _ensure(path, lambda: oche.train(found, data, recipe=recipe, out=path, **setting.common()), setting.quiet)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def length(run: oche.Run) -> str:
+    """How long a run really was: "100 steps of 64 images, 13.2 min"."""
+    part = run.config.search if run.kind == "search" else run.config.train
+    return f"{run.summary['steps']:,} steps of {part.batch} images, {run.summary['seconds'] / 60:.1f} min"
+
+
+def where(run: oche.Run) -> str:
+    """Hardware, versions and data of a run, for beside its numbers."""
+    e = json.loads((run.path / "environment.json").read_text())
+    device = e.get("gpu") or f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads"
+    note = f" ({run.summary['note']})" if run.summary.get("note") else ""
+    version = f"torch {e['torch']}, oche {e['oche']} at {str(e['commit'] or 'an unknown commit')[:12]}"
+    return f"{Path(run.config.data).name}{note}; {device}; {version}; n = 1"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def publish(setting: Setting, name: str, text: str) -> None:
+    """Prints a result and keeps it beside its runs."""
+    print(text)
+    setting.out.mkdir(parents=True, exist_ok=True)
+    (setting.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
