@@ -24,14 +24,18 @@ from ..errors import OcheError
 from ..registry import component
 from .edges import EdgeBuilder, MixedEdge, flow
 from .final import drop_path
-from .ops import find, operation
+from .ops import Pointwise, find, operation
 from .space import Space
 
 STAGES = 3
 
 
 def _relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, affine: bool = True) -> list[nn.Module]:
-    conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+    conv = (
+        Pointwise(c_in, c_out, stride)
+        if kernel == 1
+        else nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+    )
     return [nn.ReLU(), conv, nn.BatchNorm2d(c_out, affine=affine)]
 
 

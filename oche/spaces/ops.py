@@ -71,17 +71,28 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
-class FactorizedReduce(nn.Module):
-    """Halves the map with two 1×1 convolutions of stride 2, the second one pixel further, so that no pixel is ignored.
+class Pointwise(nn.Conv2d):
+    """A 1×1 convolution without bias that takes its stride by slicing.
 
-    The stride is taken by slicing. It is the same function, and torch 2.13's own 1×1 convolution of stride 2 writes beyond
-    its memory in the backward on CPU (channels_last, 64 × 64 pixels, fewer than 16 channels: the process crashes).
+    It is the same function, and torch 2.13's own 1×1 convolution of stride 2 writes beyond its memory in the backward on CPU
+    (channels_last, 64 × 64 pixels, fewer than 16 channels: the process crashes).
     """
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
+        super().__init__(c_in, c_out, 1, bias=False)
+        self.each = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.each == 1 else x[:, :, :: self.each, :: self.each])
+
+
+class FactorizedReduce(nn.Module):
+    """Halves the map with two 1×1 convolutions of stride 2, the second one pixel further, so that no pixel is ignored."""
 
     def __init__(self, c_in: int, c_out: int, affine: bool = True) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
-        self.conv_2 = nn.Conv2d(c_in, c_out - c_out // 2, 1, bias=False)
+        self.conv_1 = Pointwise(c_in, c_out // 2, 2)
+        self.conv_2 = Pointwise(c_in, c_out - c_out // 2, 2)
         self.bn = nn.BatchNorm2d(c_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +100,7 @@ class FactorizedReduce(nn.Module):
         h, w = x.shape[2:]
         # An odd side has no last odd pixel: zeros stand in. (Deviation 1 from the published code, which fails there.)
         padded = F.pad(x, (0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
-        return self.bn(torch.cat([self.conv_1(x[:, :, ::2, ::2]), self.conv_2(padded[:, :, 1::2, 1::2])], 1))
+        return self.bn(torch.cat([self.conv_1(x), self.conv_2(padded[:, :, 1:, 1:])], 1))
 
 
 def relu_conv_bn(c_in: int, c_out: int, affine: bool = True) -> nn.Sequential:
