@@ -400,11 +400,12 @@ def _percent(x: float | None) -> str:
 
 
 def _say_found(run: Run, log: Log) -> None:
+    name = run.config.space.recipe
+    full, recipe = f"oche train {run.path}{'' if name == 'darts' else f' --recipe {name}'}", RECIPES[name]()
+    small = f"oche train {run.path} --recipe small"
     log.say(f"found: {run.genotype}")
-    log.say(
-        f"report: {run.path / 'report.html'}\nnext: oche train {run.path} --recipe small     a small network, on any machine"
-    )
-    log.say(f"      oche train {run.path}                    the published size: 20 cells, 600 epochs, for a GPU")
+    log.say(f"report: {run.path / 'report.html'}\nnext: {small}     a small network, on any machine")
+    log.say(f"      {full:<{len(small)}}     the published size, {recipe.epochs} epochs, for a GPU")
 
 
 def _say_trained(run: Run, log: Log) -> None:

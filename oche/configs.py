@@ -61,5 +61,5 @@ class TrainConfig(Common):
     genotype: str = ""
     """what to train: a published name or the text of a genotype"""
     recipe: str = "darts"
-    """name of the recipe that `train` started from: darts, seed, small"""
+    """name of the recipe that `train` started from: darts, seed, small, nb201"""
     train: Recipe = field(default_factory=Recipe)

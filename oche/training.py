@@ -23,7 +23,7 @@ from .optim import Sgd
 from .registry import component
 from .run.engine import Engine
 from .seeds import fold, generator
-from .spaces.final import FinalNetwork, build
+from .spaces.networks import FinalNetwork, build
 from .spaces.skeleton import Stem, Widen
 
 
@@ -35,7 +35,7 @@ class Recipe:
     channels: int = 36
     """width of a cell before the first reduction"""
     cells: int = 20
-    """cells in the network"""
+    """cells in the network; of NAS-Bench-201's, in each of its three stages"""
     stem: Stem = "cifar"
     """cifar: one 3x3 convolution; imagenet: three of stride 2; none: the image enters the first cell"""
     reductions: tuple[int, ...] | None = None
@@ -137,7 +137,16 @@ def small(**fields) -> Recipe:
     return replace(Recipe(), **{**size, **fields})
 
 
-RECIPES: dict[str, Callable[..., Recipe]] = {"darts": darts, "seed": seed, "small": small}
+def nb201(**fields) -> Recipe:
+    """The training of NAS-Bench-201 (2001.00326 Table 1): C = 16, 3 stages of 5 cells, 200 epochs, batch 256, rate 0.1 to 0.
+
+    Deviation 2 from it: momentum without Nesterov's correction.
+    """
+    size = dict(channels=16, cells=5, epochs=200, batch=256, w=Sgd(lr=0.1, decay=5e-4, clip=0.0))
+    return replace(Recipe(), **{**size, **dict(drop_path=0.0, auxiliary=0.0, cutout=0), **fields})
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {"darts": darts, "seed": seed, "small": small, "nb201": nb201}
 
 
 class Training:

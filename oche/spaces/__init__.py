@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from .conv import ConvSpace, Supernet, darts, seed
 from .edges import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
-from .final import FinalNetwork, build
+from .final import FinalNetwork
 from .nb201 import NB201Space, nb201
+from .networks import build
 from .ops import OPERATIONS, operation
 from .space import Space
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -166,6 +167,8 @@ class Supernet(Network):
 @dataclass(frozen=True)
 class NB201Space(Space):
     """The NAS-Bench-201 space: one cell of 6 edges with 5 candidates each, whose 15,625 networks are all known."""
+
+    recipe: ClassVar[str] = "nb201"
 
     channels: int = 16
     """width of a cell in the first stage"""

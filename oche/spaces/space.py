@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -28,6 +28,8 @@ class Plan(Protocol):
 @dataclass(frozen=True)
 class Space:
     """A set of architectures. Subclasses are frozen dataclasses whose fields size the supernet."""
+
+    recipe: ClassVar[str] = "darts"  #: name of the training that its networks are published with
 
     if TYPE_CHECKING:  # fields of every space, declared there so that each keeps its own order and defaults
         candidates: tuple[str, ...]
