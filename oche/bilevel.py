@@ -279,21 +279,28 @@ class Search:
             return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
 
     def _watch(self, record: Record) -> Record:
-        """Looks for signs of collapse, and does what the method says when they are there."""
+        """Looks for signs of collapse, and does what the method says when they are there.
+
+        A search that may end is ended by RobustDARTS' rule alone, and goes back to where that says, however few its skips.
+        """
         self.past.append({"epoch": self.epoch + 1} | {k: record[k] for k in _WATCHED if k in record})
         reading = monitor.read(self.past, stop=self.method.stop)
-        if reading is None or reading.level != "collapse" or self.ended or any("collapse" in r for r in self.past):
+        if reading is None or self.ended or any("collapse" in r for r in self.past):
             return {}
+        sharp = None if self.method.on_collapse == "warn" else reading.sharp
+        if reading.level != "collapse" and sharp is None:
+            return {}
+        back = reading.back if sharp is None else sharp
         self.past[-1]["collapse"] = text = f"{reading.reason} {reading.advice}"
         if self.method.on_collapse == "warn":
             return {"collapse": text}
         self.ended = True
-        if self.method.on_collapse == "rollback" and reading.back is not None:
-            before = next(r for r in self.past if r["epoch"] == reading.back)
+        if self.method.on_collapse == "rollback" and back is not None:
+            before = next(r for r in self.past if r["epoch"] == back)
             with torch.no_grad():
                 for name, logits in zip(self.groups, self.logits, strict=True):
                     logits.copy_(torch.tensor(before["logits"][name], dtype=logits.dtype))
-            return {"collapse": f"{text} The search ends with the logits of epoch {reading.back}."}
+            return {"collapse": f"{text} The search ends with the logits of epoch {back}."}
         return {"collapse": f"{text} The search ends here."}
 
     def _decide(self, progress: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, inf
 from typing import Literal
 
 from .arch import Dag, all_alive
@@ -125,7 +125,29 @@ class Method:
         if not self.stages:
             raise OcheError("stages=() leaves nothing to do; use at least one, (Stage(),)")
         _ = self.length  # its own checks
+        self._check_stages()
         self._check_combination()
+
+    def _check_stages(self) -> None:
+        last, count = self.stages[-1], len(self.stages)
+        if last.finish is not None:
+            raise OcheError(
+                f"{type(last.finish).__name__} finishes stage {count} of {count}, after which there is none to narrow; "
+                "use it as select, or in an earlier stage"
+            )
+        if self.steps is None or not (idle := [i for i in range(count) if not self._moves(i, self.steps)]):
+            return
+        enough = next(n for n in range(self.steps, 10**9) if all(self._moves(i, n) for i in range(count)))
+        raise OcheError(
+            f"steps={self.steps} with warmup={self.warmup} leaves stage {idle[0] + 1} of {count} no step that moves the "
+            f"architecture; use steps >= {enough}, a shorter warm-up or fewer stages"
+        )
+
+    def _moves(self, stage: int, steps: int) -> bool:
+        """Whether any of ``steps`` moves the architecture in ``stage``: its last one, then."""
+        start, end = self.bounds(stage)
+        last = ceil(end * steps - 1e-9) - 1
+        return last / steps >= start and self.within(stage, last / steps) >= self.warmup
 
     def _check_combination(self) -> None:
         dag = Dag()
@@ -135,11 +157,22 @@ class Method:
                 f"ExponentiatedGradient moves weights on simplices, and those of {type(self.relax).__name__} lie on none; "
                 "use a=Adam(), or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
             )
-
+        if self.penalty is not None:
+            self.penalty.check(self.relax)
         if self.perturb is not None and self.hypergrad.one_level:
             raise OcheError(
                 f"{type(self.perturb).__name__} perturbs the mixture of the weight step alone, and a one-level search takes one "
                 "step of both; use hypergrad=first_order, or no perturbation"
+            )
+        if self.perturb is not None and not self.relax.mixes:
+            raise OcheError(
+                f"{type(self.perturb).__name__} changes weights between candidates, and {type(self.relax).__name__} evaluates "
+                "one alone; use relax=Softmax(), or no perturbation"
+            )
+        if self.grow and self.decide is None and all(stage.finish is None for stage in self.stages):
+            raise OcheError(
+                f"grow={self.grow} adds images for every edge that is settled, and nothing settles any; "
+                "use decide=GreedyEdge(), or grow=0"
             )
 
     @property
@@ -148,8 +181,16 @@ class Method:
 
     def check(self, space: Space) -> None:
         """Raises `OcheError` where the method cannot search ``space``; builds nothing."""
-        for stage in self.stages:
-            (stage.edge or self.edge).check(stage.of(space))
+        for i, stage in enumerate(self.stages, 1):
+            part = stage.of(space)
+            if lacking := [name for name in space.groups if name not in part.groups]:
+                raise OcheError(
+                    f"stage {i} of {len(self.stages)} is so small (depth={stage.depth:.3g}) that its supernet has no "
+                    f"{lacking[0]!r} cell; use a space of more cells, or a larger depth"
+                )
+            (stage.edge or self.edge).check(part)
+        if self.penalty is not None:
+            self.penalty.check_space(space)
 
     def bounds(self, stage: int) -> tuple[float, float]:
         """Progress of the whole search at which ``stage`` starts and ends."""

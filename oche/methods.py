@@ -1,53 +1,30 @@
-"""Published methods as compositions. A method is a value: take it apart and put it together with `dataclasses.replace`."""
+"""Published methods as compositions. A method is a value: take it apart and put it together with `dataclasses.replace`.
+
+Every function takes fields of `oche.method.Method` that then override its recipe; ``docs/methods.md`` has the formulas, the
+numbered deviations and the published figures.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, Literal, TypeVar
 
+from .decide import GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold
 from .errors import OcheError
 from .hypergrad import FiniteDifference, exact, first_order, joint
 from .hypergrad import Neumann as _Neumann
-from .method import Method
-from .optim import Adam, Sgd
+from .method import Method, Stage
+from .optim import Adam, ExponentiatedGradient, Sgd
+from .penalty import BetaDecay, DirichletKL, ZeroOne
+from .perturb import Adversarial, RandomNoise
+from .relax import EdgeNormalised, NodeSoftmax, Sigmoid
+from .relax_noisy import Concrete, Dirichlet, GumbelHard
+from .spaces.edges import AuxiliarySkip, PartialEdge, SkipDropout
 from .training import Recipe
 
-
-def darts(order: int = 1, **fields) -> Method:
-    """DARTS (1806.09055), bilevel: ``order=1`` takes the weights as they are, ``order=2`` looks one step ahead (eq. 7–8)."""
-    if order not in (1, 2):
-        raise OcheError(f"order={order} is no approximation of DARTS; use order=1 or order=2")
-    return replace(Method(hypergrad=first_order if order == 1 else FiniteDifference()), **fields)
-
-
-def one_level(**fields) -> Method:
-    """Weights and architecture on the same batches of the whole training set (seed §1.1; 1806.09055 §4)."""
-    return replace(Method(hypergrad=joint), **fields)
-
-
-def darts_exact(**fields) -> Method:
-    """DARTS' one-step look-ahead, differentiated exactly by Hessian-vector products instead of finite differences."""
-    return replace(Method(hypergrad=exact), **fields)
-
-
-def implicit(**fields) -> Method:
-    """Implicit gradient at a lower optimum by a Neumann series (1911.02590; iDARTS 2106.10784)."""
-    return replace(Method(hypergrad=_Neumann()), **fields)
-
-
-def seed(order: int = 1, **fields) -> Method:
-    """The seed document's recipe (its §4.2): DARTS with 40 epochs, logits from zero, rate to zero, no clipping."""
-    recipe = dict(epochs=40, w=Sgd(lr=0.025, lr_min=0.0, clip=0.0), a=Adam(init=0.0))
-    return darts(order, **{**recipe, **fields})
-
-
-def closest(value: Method | Recipe, table: Mapping[str, Method | Recipe]) -> str:
-    """The name in ``table`` whose value differs from ``value`` in the fewest fields; the first of equals."""
-
-    def differing(name: str) -> int:
-        return sum(getattr(value, f.name) != getattr(table[name], f.name) for f in fields(value))
-
-    return min(table, key=differing)
+F = TypeVar("F", bound=Callable[..., Method])
 
 
 @dataclass(frozen=True)
@@ -60,16 +37,193 @@ class Entry:
     differs: str
 
 
-METHODS: dict[str, Entry] = {
-    "darts": Entry(
-        darts, "DARTS, 1806.09055", 2018, "bilevel, first order: the weights are taken not to depend on alpha"
-    ),
-    "darts-2nd": Entry(
-        lambda **f: darts(2, **f), "DARTS, 1806.09055", 2018, "bilevel, one look-ahead step by finite differences"
-    ),
-    "one-level": Entry(one_level, "DARTS §4, 1806.09055", 2018, "weights and alpha together on the whole training set"),
-    "exact": Entry(darts_exact, "DARTS eq. 6, 1806.09055", 2018, "the look-ahead step differentiated exactly"),
-    "implicit": Entry(implicit, "iDARTS, 2106.10784", 2021, "implicit gradient, inverse Hessian by a Neumann series"),
-    "seed": Entry(seed, "seed document §4.2", 2022, "DARTS first order, 40 epochs, alpha from zero, no clipping"),
-    "seed-2nd": Entry(lambda **f: seed(2, **f), "seed document §4.2", 2022, "the same with xi = learning rate > 0"),
-}
+METHODS: dict[str, Entry] = {}
+
+
+def _listed(name: str, paper: str, year: int, differs: str, **fixed: Any) -> Callable[[F], F]:
+    """Lists a function in `METHODS`, with arguments ``fixed`` where one function makes several; bottom first."""
+
+    def enter(make: F) -> F:
+        METHODS[name] = Entry(partial(make, **fixed) if fixed else make, paper, year, differs)
+        return make
+
+    return enter
+
+
+# --- DARTS and its gradients ------------------------------------------------------------------------------------------
+
+
+@_listed("darts-2nd", "DARTS, 1806.09055", 2018, "bilevel, one look-ahead step by finite differences", order=2)
+@_listed("darts", "DARTS, 1806.09055", 2018, "bilevel, first order: the weights are taken not to depend on alpha")
+def darts(order: int = 1, **fields) -> Method:
+    """DARTS (1806.09055), bilevel: ``order=1`` takes the weights as they are, ``order=2`` looks one step ahead (eq. 7–8)."""
+    if order not in (1, 2):
+        raise OcheError(f"order={order} is no approximation of DARTS; use order=1 or order=2")
+    return replace(Method(hypergrad=first_order if order == 1 else FiniteDifference()), **fields)
+
+
+@_listed("one-level", "DARTS §4, 1806.09055", 2018, "weights and alpha together on the whole training set")
+def one_level(**fields) -> Method:
+    """Weights and architecture on the same batches of the whole training set (seed §1.1; 1806.09055 §4)."""
+    return replace(Method(hypergrad=joint), **fields)
+
+
+@_listed("exact", "DARTS eq. 6, 1806.09055", 2018, "the look-ahead step differentiated exactly")
+def darts_exact(**fields) -> Method:
+    """DARTS' one-step look-ahead, differentiated exactly by Hessian-vector products instead of finite differences."""
+    return replace(Method(hypergrad=exact), **fields)
+
+
+@_listed("implicit", "iDARTS, 2106.10784", 2021, "implicit gradient, inverse Hessian by a Neumann series")
+def implicit(**fields) -> Method:
+    """Implicit gradient at a lower optimum by a Neumann series (1911.02590; iDARTS 2106.10784)."""
+    return replace(Method(hypergrad=_Neumann()), **fields)
+
+
+@_listed("seed-2nd", "seed document §4.2", 2022, "the same with xi = learning rate > 0", order=2)
+@_listed("seed", "seed document §4.2", 2022, "DARTS first order, 40 epochs, alpha from zero, no clipping")
+def seed(order: int = 1, **fields) -> Method:
+    """The seed document's recipe (its §4.2): DARTS with 40 epochs, logits from zero, rate to zero, no clipping."""
+    recipe = dict(epochs=40, w=Sgd(lr=0.025, lr_min=0.0, clip=0.0), a=Adam(init=0.0))
+    return darts(order, **{**recipe, **fields})
+
+
+# --- other relaxations ------------------------------------------------------------------------------------------------
+
+
+@_listed("i-darts", "I-DARTS, D19-1367", 2019, "one softmax over all candidates of all edges into a node")
+def i_darts(**fields) -> Method:
+    """I-DARTS (Jiang et al., EMNLP 2019): edges into a node compete as their candidates do."""
+    return replace(Method(relax=NodeSoftmax()), **fields)
+
+
+@_listed("snas", "SNAS, 1812.09926", 2018, "concrete samples, temperature 1 to 0.03, weights and alpha on one loss")
+def snas(**fields) -> Method:
+    """SNAS (1812.09926): samples of a concrete distribution, one level; `oche.penalty.Cost` is its price of resources."""
+    return replace(Method(relax=Concrete(), hypergrad=joint, epochs=150), **fields)
+
+
+@_listed("gdas", "GDAS, 1910.04465", 2019, "one sampled candidate an edge, straight-through gradient, 250 epochs")
+def gdas(**fields) -> Method:
+    """GDAS (1910.04465): only the candidate that Gumbel noise makes the largest is evaluated, temperature 10 to 0.1."""
+    return replace(Method(relax=GumbelHard(), epochs=250), **fields)
+
+
+@_listed("drnas", "DrNAS, 2006.10355", 2020, "mixtures drawn from a Dirichlet distribution, KL penalty; no stages")
+def drnas(**fields) -> Method:
+    """DrNAS (2006.10355) as on NAS-Bench-201: pathwise gradients through Dirichlet draws, 100 epochs, whole channels."""
+    recipe = dict(relax=Dirichlet(), penalty=DirichletKL(), a=Adam(decay=0.0), epochs=100)
+    return replace(Method(), **{**recipe, **fields})
+
+
+@_listed("drnas-progressive", "DrNAS, 2006.10355", 2020, "two stages: all candidates on 1/6 of the channels, 4 on 1/4")
+def drnas_progressive(**fields) -> Method:
+    """DrNAS with progressive learning (2006.10355 §3.3), as in the DARTS space: 36 channels and 20 cells where the space has
+    16 and 8."""
+    stage = partial(Stage, width=36 / 16, depth=20 / 8)
+    stages = (stage(edge=PartialEdge(6), finish=KeepOps(4)), stage(edge=PartialEdge(4)))
+    recipe = dict(stages=stages, warmup=0.4, epochs=50, w=Sgd(lr=0.1), a=Adam(lr=6e-4, decay=0.0))
+    return drnas(**{**recipe, **fields})
+
+
+@_listed("fair-darts", "FairDARTS, 1911.12126", 2019, "sigmoids instead of a softmax, zero-one penalty, threshold")
+def fair_darts(**fields) -> Method:
+    """FairDARTS (1911.12126): candidates do not compete; a penalty drives each to 0 or 1, those of 0.85 and more stay."""
+    recipe = dict(relax=Sigmoid(), penalty=ZeroOne(), select=Threshold(), batch=128)
+    rates = dict(w=Sgd(lr=0.005, lr_min=0.001), a=Adam(lr=3e-3, betas=(0.9, 0.999), init=0.0))
+    return replace(Method(), **{**recipe, **rates, **fields})
+
+
+# --- what stands on an edge -------------------------------------------------------------------------------------------
+
+
+@_listed("pc-darts", "PC-DARTS, 1907.05737", 2019, "1/4 of the channels are mixed, edges are weighed, warm-up of 30 %")
+def pc_darts(**fields) -> Method:
+    """PC-DARTS (1907.05737): partial channel connections and edge normalisation; large batches fit into memory."""
+    recipe = dict(relax=EdgeNormalised(), edge=PartialEdge(4), warmup=0.3, batch=256, w=Sgd(lr=0.1), a=Adam(lr=6e-4))
+    return replace(Method(), **{**recipe, **fields})
+
+
+@_listed("darts-minus", "DARTS-, 2009.01027", 2020, "an auxiliary skip beside every edge that fades from 1 to 0")
+def darts_minus(**fields) -> Method:
+    """DARTS- (2009.01027): the auxiliary skip takes over what skip connections do for training."""
+    return replace(Method(edge=AuxiliarySkip()), **fields)
+
+
+# --- stages and decisions ---------------------------------------------------------------------------------------------
+
+
+@_listed("p-darts", "P-DARTS, 1904.12760", 2019, "three ever deeper supernets, 8 to 5 to 3 candidates, at most 2 skips")
+def p_darts(**fields) -> Method:
+    """P-DARTS (1904.12760): 5, 11 and 17 cells where the space has 8, dropout on skip connections, 25 epochs a stage."""
+    stages = (
+        Stage(depth=5 / 8, edge=SkipDropout(0.0), finish=KeepOps(5)),
+        Stage(depth=11 / 8, edge=SkipDropout(0.4), finish=KeepOps(3)),
+        Stage(depth=17 / 8, edge=SkipDropout(0.7)),
+    )
+    recipe = dict(stages=stages, warmup=0.4, epochs=75, batch=96, w=Sgd(), a=Adam(lr=6e-4), select=LimitSkips(2))
+    return replace(Method(), **{**recipe, **fields})
+
+
+@_listed("sgas-2", "SGAS, 1912.00195", 2019, "the same, and edges must have been stable over 4 epochs", criterion=2)
+@_listed("sgas-1", "SGAS, 1912.00195", 2019, "the best edge is settled every 5 epochs, by importance and certainty")
+def sgas(criterion: Literal[1, 2] = 1, **fields) -> Method:
+    """SGAS (1912.00195): edges are settled one after the other; what that saves makes room for larger batches."""
+    return replace(Method(decide=GreedyEdge(criterion), grow=8), **fields)
+
+
+@_listed("darts-pt", "DARTS-PT, 2108.04392", 2021, "DARTS, but candidates are kept by what accuracy loses without them")
+def darts_pt(**fields) -> Method:
+    """DARTS-PT (2108.04392): perturbation-based selection, which any other method may have too."""
+    return replace(Method(select=Perturbation()), **fields)
+
+
+# --- against collapse -------------------------------------------------------------------------------------------------
+
+
+@_listed("sdarts-rs", "SDARTS-RS, 2002.05283", 2020, "weights train under mixtures moved at random, by 0.03 to 0.3")
+def sdarts_rs(**fields) -> Method:
+    """SDARTS with random smoothing (2002.05283)."""
+    return replace(Method(perturb=RandomNoise()), **fields)
+
+
+@_listed("sdarts-adv", "SDARTS-ADV, 2002.05283", 2020, "the same, but moved to where the loss is worst, by 7 steps")
+def sdarts_adv(**fields) -> Method:
+    """SDARTS with adversarial perturbation (2002.05283)."""
+    return replace(Method(perturb=Adversarial()), **fields)
+
+
+@_listed("robust-darts", "RobustDARTS, 1909.09656", 2019, "second order, stopped and rolled back by the eigenvalue")
+def robust_darts(**fields) -> Method:
+    """RobustDARTS' early stopping (1909.09656 §4.3): the dominant eigenvalue of the architecture's Hessian ends the search."""
+    return replace(Method(hypergrad=FiniteDifference(), curvature=1, on_collapse="rollback"), **fields)
+
+
+@_listed("beta-darts", "beta-DARTS, 2203.01665", 2022, "a decay of the weights of the mixture that grows to 25")
+def beta_darts(**fields) -> Method:
+    """β-DARTS (2203.01665)."""
+    return replace(Method(penalty=BetaDecay()), **fields)
+
+
+# --- another optimiser of the architecture ----------------------------------------------------------------------------
+
+
+@_listed("gaea", "GAEA, 2004.07802", 2020, "exponentiated gradient instead of Adam, from uniform weights")
+def gaea(**fields) -> Method:
+    """GAEA (2004.07802): mirror descent on the simplices of the mixture's weights."""
+    return replace(Method(a=ExponentiatedGradient()), **fields)
+
+
+@_listed("gaea-pc-darts", "GAEA, 2004.07802", 2020, "PC-DARTS with exponentiated gradient, without warm-up")
+def gaea_pc_darts(**fields) -> Method:
+    """GAEA on PC-DARTS (2004.07802), the form that its figure is of."""
+    return pc_darts(**{**dict(a=ExponentiatedGradient(), warmup=0.0), **fields})
+
+
+def closest(value: Method | Recipe, table: Mapping[str, Method | Recipe]) -> str:
+    """The name in ``table`` whose value differs from ``value`` in the fewest fields; the first of equals."""
+
+    def differing(name: str) -> int:
+        return sum(getattr(value, f.name) != getattr(table[name], f.name) for f in fields(value))
+
+    return min(table, key=differing)

@@ -38,6 +38,7 @@ class Reading:
     back: int | None = (
         None  # the last epoch, from the first on, without a sign of collapse; None: no such epoch, or no need
     )
+    sharp: int | None = None  # the epoch that RobustDARTS' rule goes back to; None: it lets the search go on
 
 
 def read(records: Sequence[Record], edges: int | None = None, stop: EigenvalueStop | None = None) -> Reading | None:
@@ -63,7 +64,7 @@ def read(records: Sequence[Record], edges: int | None = None, stop: EigenvalueSt
     if level == "ok":
         return Reading(level, last["epoch"], reason)
     back = _last_good(known, sharp)
-    return Reading(level, last["epoch"], reason, _advice(chance and sharp is None, back), back)
+    return Reading(level, last["epoch"], reason, _advice(chance and sharp is None, back), back, sharp)
 
 
 def _worst(record: Record) -> tuple[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,15 +17,35 @@ from torch import Tensor
 from .arch import Mix
 from .errors import OcheError
 from .registry import component
-from .relax_noisy import concentration
+from .relax import Relaxation, Sigmoid
+from .relax_noisy import Dirichlet, concentration
 from .schedules import check_ends, linear
+
+if TYPE_CHECKING:
+    from .spaces.space import Space
 
 Group = tuple[Tensor, Tensor, Mix]  # (a, alive, mix) of one group of edges
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """A differentiable function of logits, mask and mixture. ``p + q`` penalises by both."""
+    """A differentiable function of logits, mask and mixture. ``p + q`` penalises by both.
+
+    ``of``: the relaxation whose weights it is about; None: any.
+    """
+
+    of: ClassVar[type[Relaxation] | None] = None
+
+    def check(self, relax: Relaxation) -> None:
+        """Raises `OcheError` where this says nothing about the weights of ``relax``."""
+        if self.of is not None and not isinstance(relax.by_candidate, self.of):
+            raise OcheError(
+                f"{type(self).__name__} is about the weights of {self.of.__name__}, not of {type(relax.by_candidate).__name__}; "
+                f"use relax={self.of.__name__}(), or another penalty"
+            )
+
+    def check_space(self, space: Space) -> None:
+        """Raises `OcheError` where this does not fit ``space``."""
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
         """() the penalty of one group of edges."""
@@ -53,6 +74,14 @@ class Sum(Penalty):
     def __post_init__(self) -> None:
         if not self.parts:
             raise OcheError("a Sum of no penalties penalises nothing; give at least one, or no penalty at all")
+
+    def check(self, relax: Relaxation) -> None:
+        for part in self.parts:
+            part.check(relax)
+
+    def check_space(self, space: Space) -> None:
+        for part in self.parts:
+            part.check_space(space)
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
         return torch.stack([part(a, alive, mix, progress) for part in self.parts]).sum()
@@ -90,6 +119,8 @@ class ZeroOne(Averaged):
 
     The mean is over the living logits of all groups together, as the released code concatenates them.
     """
+
+    of = Sigmoid
 
     weight: float = 10.0
     """strength; published: 10"""
@@ -139,6 +170,8 @@ class DirichletKL(Penalty):
     Deviation 1: the released code goes on counting the candidates that its progressive stages dropped.
     """
 
+    of = Dirichlet
+
     weight: float = 1e-3
     """strength; published: 1e-3 (then without weight decay of the logits)"""
 
@@ -170,11 +203,17 @@ class Cost(Penalty):
         if not self.costs or not all(-inf < c < inf for c in self.costs):
             raise OcheError(f"costs={self.costs} is no price list; write one finite number for each candidate")
 
-    def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
-        if len(self.costs) != mix.ops.shape[1]:
+    def check_space(self, space: Space) -> None:
+        self._check_count(len(space.candidates))
+
+    def _check_count(self, candidates: int) -> None:
+        if len(self.costs) != candidates:
             raise OcheError(
-                f"costs has {len(self.costs)} numbers, but the space {mix.ops.shape[1]} candidates; write one for each"
+                f"costs has {len(self.costs)} numbers, but the space {candidates} candidates; write one for each"
             )
+
+    def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
+        self._check_count(mix.ops.shape[1])
         return self.weight * (mix.ops @ mix.ops.new_tensor(self.costs)).sum()
 
 

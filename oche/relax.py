@@ -20,6 +20,16 @@ from .registry import component
 class Relaxation:
     """A pure function of logits, mask, noise and progress. Dead candidates get weight exactly 0 and no gradient."""
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a mixture has several candidates of an edge evaluated."""
+        return True
+
+    @property
+    def by_candidate(self) -> Relaxation:
+        """The part that weighs the candidates of an edge."""
+        return self
+
     def init(self, dag: Dag, candidates: int, scale: float, generator: torch.Generator) -> Tensor:
         """Logits (E, O) to start from: ``scale`` · N(0, 1), as the published code (1e-3), or zeros (the seed)."""
         return scale * torch.randn(len(dag), candidates, generator=generator)
@@ -120,6 +130,14 @@ class EdgeNormalised(Relaxation):
                 f"EdgeNormalised(ops={type(self.ops).__name__}()) would weigh edges twice; "
                 "use ops=Softmax() or another that weighs candidates alone"
             )
+
+    @property
+    def mixes(self) -> bool:
+        return self.ops.mixes
+
+    @property
+    def by_candidate(self) -> Relaxation:
+        return self.ops
 
     def init(self, dag: Dag, candidates: int, scale: float, generator: torch.Generator) -> Tensor:
         """Logits (E, O + 1): those of ``ops``, then ``scale`` · N(0, 1) for the edges."""

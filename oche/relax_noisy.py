@@ -76,6 +76,10 @@ class GumbelHard(Gumbel):
     evaluate: Literal["chosen", "all"] = "chosen"
     """which candidates of an edge run: the chosen one (GDAS), or all of them, which costs more and varies less"""
 
+    @property
+    def mixes(self) -> bool:
+        return self.evaluate == "all"
+
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         if noise is None:
             return super().__call__(a, alive, dag, None, progress)
