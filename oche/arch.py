@@ -164,6 +164,11 @@ class Genotype:
         return cls(cells)
 
 
+def titled(group: str) -> str:
+    """How to speak of a cell: "normal" → "normal cell", but "cell" stays."""
+    return group if group == "cell" else f"{group} cell"
+
+
 def _concat_key(cell: str) -> str:
     return "concat" if cell == "recurrent" else f"{cell}_concat"
 

@@ -15,6 +15,7 @@ import yaml
 
 from .api import Run, free, load_plugins, plan_training, read_genotype, run_search, run_train
 from .api import resume as resume_run
+from .arch import titled
 from .configs import SearchConfig, TrainConfig
 from .errors import OcheError, nearest
 from .methods import METHODS
@@ -271,8 +272,8 @@ def show(args: list[str]) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     for kind, cell in genotype.cells.items():
         file = given.out / f"{name}-{kind}.svg"
-        file.write_text(cell_svg(cell, f"{name}: {kind} cell"))
-        cell_png(cell, file.with_suffix(".png"), f"{name}: {kind} cell")
+        file.write_text(cell_svg(cell, f"{name}: {titled(kind)}"))
+        cell_png(cell, file.with_suffix(".png"), f"{name}: {titled(kind)}")
         print(f"drawn: {file} and .png")
     return 0
 

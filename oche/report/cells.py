@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..arch import Cell
 from .draw import Box, Curve, Label, Point, Scene, Shape, clip, subscripted, text_width, to_png, to_svg
+from .ends import PREVIOUS, Ends, ends
 from .layered import Link, arrange
 from .palette import INK, MUTED, PAPER, operation_colour, tint
 
@@ -48,9 +49,8 @@ class Layout:
 
 
 def layout(cell: Cell, inputs: tuple[str, ...] = ()) -> Layout:
-    """Places inputs, nodes, labels and output of ``cell``. The output is the node after the last one."""
-    names = _input_names(cell, inputs)
-    vertices, routes = _vertices(cell, names)
+    """Places inputs, nodes, labels and output of ``cell``. The output is the node after the last one, if it is none of them."""
+    vertices, routes = _vertices(cell, ends(cell, inputs))
     layers: list[list[int]] = [[] for _ in range(1 + max(v.layer for v in vertices))]
     for i, v in enumerate(vertices):
         layers[v.layer].append(i)
@@ -68,12 +68,6 @@ def layout(cell: Cell, inputs: tuple[str, ...] = ()) -> Layout:
     return Layout(placed, tuple(routes), width, bottom - top)
 
 
-def _input_names(cell: Cell, inputs: tuple[str, ...]) -> tuple[str, ...]:
-    if len(inputs) == cell.inputs:
-        return inputs
-    return ("x, h",) if cell.inputs == 1 else tuple(f"in_{i}" for i in range(cell.inputs))
-
-
 def _depths(cell: Cell) -> dict[int, int]:
     depths = dict.fromkeys(range(cell.inputs), 0)
     for node in cell.nodes:
@@ -81,17 +75,18 @@ def _depths(cell: Cell) -> dict[int, int]:
     return depths
 
 
-def _vertices(cell: Cell, names: tuple[str, ...]) -> tuple[list[Vertex], list[tuple[int, tuple[int, ...]]]]:
+def _vertices(cell: Cell, its: Ends) -> tuple[list[Vertex], list[tuple[int, tuple[int, ...]]]]:
     """Vertices without places, and the routes through them. Nodes sit in even layers, labels in odd ones."""
     depths = _depths(cell)
-    output = max(cell.nodes) + 1
-    layer_of = {node: 2 * depth for node, depth in depths.items()} | {output: 2 * max(depths.values()) + 1}
-    leaving = Counter(source for _, source, _ in cell.edges) + Counter(cell.concat)
-    touching = leaving | Counter(target for _, _, target in cell.edges) | Counter({output: len(cell.concat)})
+    output, joined = its.node, cell.concat if its.joins else ()
+    layer_of = {output: 2 * max(depths.values()) + 1} if joined else {}
+    layer_of = {node: 2 * depth for node, depth in depths.items()} | layer_of
+    leaving = Counter(source for _, source, _ in cell.edges) + Counter(joined)
+    touching = leaving | Counter(target for _, _, target in cell.edges) | Counter({output: len(joined)})
     vertices, number = [], {}
     for node, layer in layer_of.items():
         number[node] = len(vertices)
-        name = names[node] if node < cell.inputs else ""
+        name = its.inputs[node] if node < cell.inputs else ""
         width = max(_NODE, min(text_width(name.replace("_", "").strip("{}"), 13.0), 96.0) + 16) if name else _NODE
         vertices.append(Vertex("node", layer, width, max(_NODE, _PORT * touching[node] + 8), node=node))
     routes, busy = [], Counter()
@@ -107,7 +102,7 @@ def _vertices(cell: Cell, names: tuple[str, ...]) -> tuple[list[Vertex], list[tu
             kind, size = ("label", (width, _LABEL_HEIGHT)) if is_label else ("lane", (0.0, _LANE))
             vertices.append(Vertex(kind, layer, *size, edge=e))
         routes.append((e, (*way, number[target])))
-    for node in cell.concat:
+    for node in joined:
         lanes = range(layer_of[node] + 1, layer_of[output])
         way = tuple(range(len(vertices), len(vertices) + len(lanes)))
         vertices += [Vertex("lane", layer, 0.0, _LANE) for layer in lanes]
@@ -136,10 +131,9 @@ def _columns(
     return xs, xs[-1] + widths[-1] / 2 + _MARGIN
 
 
-def scene(cell: Cell, title: str = "", inputs: tuple[str, ...] = ("c_{k-2}", "c_{k-1}")) -> Scene:
+def scene(cell: Cell, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> Scene:
     """The cell as boxes, curves and labels."""
-    places = layout(cell, inputs)
-    names = _input_names(cell, inputs)
+    places, its = layout(cell, inputs), ends(cell, inputs)
     top = 26.0 if title else 0.0
     title = clip(title, 60)
     width = max(places.width, text_width(title, 13) + 2 * _MARGIN)
@@ -151,7 +145,7 @@ def scene(cell: Cell, title: str = "", inputs: tuple[str, ...] = ("c_{k-2}", "c_
         if v.kind == "label":
             shapes += _label(cell, v, x, y)
         elif v.kind == "node":
-            shapes += _node(cell, v, x, y, names)
+            shapes += _node(cell, v, x, y, its)
     summary = "; ".join(f"node {t} takes {op} of {s}" for op, s, t in cell.edges)
     return Scene(width, places.height + top, tuple(shapes), f"{title or 'cell'}: {summary}")
 
@@ -195,23 +189,24 @@ def _label(cell: Cell, v: Vertex, x: float, y: float) -> list[Shape]:
     return [box, Label(x, y, clip(operation, 24), _FONT)]
 
 
-def _node(cell: Cell, v: Vertex, x: float, y: float, names: tuple[str, ...]) -> list[Shape]:
-    output = v.node > max(cell.nodes)
+def _node(cell: Cell, v: Vertex, x: float, y: float, its: Ends) -> list[Shape]:
+    output = v.node == its.node
     is_input = v.node < cell.inputs
     colour = "#c0504d" if is_input else "#3f72b5" if output else "#4f8a4c"  # red, green, blue as the seed's Figure 3
     tip = "output" if output else f"input {v.node}" if is_input else f"node {v.node}"
     box = Box(x - v.width / 2, y - v.height / 2, v.width, v.height, tint(colour, 0.22), colour, 7, tip)
-    if output:
-        return [box, *subscripted("h_t" if cell.inputs == 1 else "c_k", x, y)]
-    if is_input:
-        return [box, *subscripted(names[v.node], x, y - 5), Label(x, y + 10, str(v.node), 8.5, "#5a616b")]
+    if output and its.joins:
+        return [box, *subscripted(its.output, x, y)]
+    if is_input or output:
+        name = its.output if output else its.inputs[v.node]
+        return [box, *subscripted(name, x, y - 5), Label(x, y + 10, str(v.node), 8.5, "#5a616b")]
     return [box, Label(x, y, str(v.node), 13)]
 
 
 def cell_svg(
     cell: Cell,
     title: str = "",
-    inputs: tuple[str, ...] = ("c_{k-2}", "c_{k-1}"),
+    inputs: tuple[str, ...] = PREVIOUS,
     background: str | None = PAPER,
 ) -> str:
     """The cell as SVG text; ``background=None`` makes it transparent, for a page of any colour.
@@ -222,6 +217,6 @@ def cell_svg(
     return to_svg(scene(cell, title, inputs), background)
 
 
-def cell_png(cell: Cell, path: Path | str, title: str = "", inputs: tuple[str, ...] = ("c_{k-2}", "c_{k-1}")) -> None:
+def cell_png(cell: Cell, path: Path | str, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> None:
     """The same picture as a PNG file at two pixels per unit."""
     to_png(scene(cell, title, inputs), Path(path))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..arch import Genotype
+from ..arch import Genotype, titled
 from . import plots, words
 from .album import Album, Picture, inline_cell, write
 from .groups import Group, parse
@@ -48,6 +48,7 @@ def write_report(run_dir: Path | str) -> Path:
         "search": _search(album, run),
         "training": _trainings(album, trainings),
         "networks": _networks(album, run, trainings),
+        "single": run.genotype is not None and all(cell.inputs == 1 for cell in run.genotype.cells.values()),
         "toy": _toy(album, run),
         "table": _table(run, trainings, random),
         "notes": _notes([run, *trainings, *random]),
@@ -106,7 +107,7 @@ def _cells(album: Album, run: Run) -> list[Picture]:
         return []
     so_far = " so far" if run.kind != "train" and run.state not in ("complete", "unknown") else ""
     return [
-        album.cell(f"cell-{_safe(name)}", cell, f"{name} cell", f"{name} cell{so_far}")
+        album.cell(f"cell-{_safe(name)}", cell, titled(name), f"{titled(name)}{so_far}")
         for name, cell in run.genotype.cells.items()
     ]
 
@@ -129,7 +130,7 @@ def _bought(album: Album, run: Run, trainings: list[Run], random: list[Run]) -> 
         result["picture"] = album.plot("comparison", figure, "The found cell beside random cells, trained the same way")
     for r in random:
         for name, cell in r.genotype.cells.items() if r.genotype else ():
-            result["random"].append(inline_cell(cell, f"{r.name}, {name} cell: {words.percent(_acc(r))}"))
+            result["random"].append(inline_cell(cell, f"{r.name}, {titled(name)}: {words.percent(_acc(r))}"))
     return result
 
 
@@ -169,12 +170,12 @@ def _group(album: Album, run: Run, group: Group) -> list[Picture]:
     epoch, weights = group.history[-1]
     safe, what = _safe(group.name), "weight × edge weight" if group.scaled else "softmax(α)"
     edges, candidates = group.edges, group.candidates
-    title = f"{group.name} cell: {what} at epoch {epoch}"
+    title = f"{titled(group.name)}: {what} at epoch {epoch}"
     chosen = _chosen(group, run.genotype)
     album.plot(f"heatmap-{safe}", plots.alpha_heatmap(weights, edges, candidates, title, group.inputs, chosen), title)
     if len(group.history) == 1:
         return []
-    title = f"{group.name} cell: {what} over epochs"
+    title = f"{titled(group.name)}: {what} over epochs"
     album.plot(f"snapshots-{safe}", plots.alpha_snapshots(group.history, edges, candidates, title), title)
     figure = plots.alpha_evolution(group.history, edges, candidates, title)
     return [album.plot(f"evolution-{safe}", figure, f"{title}, edge by edge: rows are target nodes, columns sources")]
@@ -206,7 +207,7 @@ def _heat(run: Run) -> dict[str, Any] | None:
         values = [v for weights in history.values() for row in weights for v in row]
         groups.append(
             {
-                "name": group.name,
+                "name": titled(group.name),
                 "edges": [f"{i}→{j}" for i, j in group.edges],
                 "candidates": group.candidates,
                 "low": round(min(values), 5),

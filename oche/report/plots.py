@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..arch import titled
 from .canvas import new_figure, styled
 from .draw import clip
 from .palette import INK, MUTED, PAPER, SERIES, VERMILION, line_styles
@@ -171,7 +172,7 @@ def operation_shares(groups: Mapping[str, tuple[Sequence[str], History]]) -> Fig
     panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     for axes, (name, (candidates, history)) in zip(panels, groups.items(), strict=True):
         lines = _series(axes, history, candidates, lambda w, o: sum(row[o] for row in w) / len(w))
-        axes.set(title=clip(f"{name} cell", 32), ylabel="mean weight")
+        axes.set(title=clip(titled(name), 32), ylabel="mean weight")
         axes.set_ylim(bottom=0)
         names = [clip(c, 18) for c in candidates]
         axes.legend(lines, names, loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=8)

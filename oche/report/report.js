@@ -26,10 +26,10 @@
     const holder = document.createElement("div");
     holder.className = "map";
     const heading = document.createElement("h3");
-    heading.textContent = group.name + " cell";
+    heading.textContent = group.name;
     const scroll = document.createElement("div");
     scroll.className = "scroll";
-    const svg = add(scroll, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `weights of the ${group.name} cell` });
+    const svg = add(scroll, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `weights of the ${group.name}` });
     svg.style.maxWidth = 1.35 * width + "px";
     svg.style.minWidth = (dense ? 0.8 : 0.72) * width + "px";
     group.candidates.forEach((name, o) => {
@@ -45,7 +45,7 @@
       const rect = add(svg, "rect", { x: LEFT + e * column + 0.5, y: TOP + o * ROW + 0.5, width: column - 1, height: ROW - 1 });
       const text = dense ? null : add(svg, "text", {
         x: LEFT + (e + 0.5) * column, y: TOP + (o + 0.5) * ROW + 4, "text-anchor": "middle", "font-size": 11, "pointer-events": "none" });
-      const show = () => { readout.textContent = `${group.name} cell, ${group.edges[e]}, ${group.candidates[o]}: ${rect.dataset.value || "not recorded"}`; };
+      const show = () => { readout.textContent = `${group.name}, ${group.edges[e]}, ${group.candidates[o]}: ${rect.dataset.value || "not recorded"}`; };
       rect.addEventListener("pointerenter", show);
       rect.addEventListener("click", show);
       return { rect, text };

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ..arch import Cell, Genotype
+from ..arch import Cell, Genotype, titled
 from .draw import clip, columns
+from .ends import PREVIOUS, ends
 
 
-def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = ("c_{k-2}", "c_{k-1}")) -> str:
+def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = PREVIOUS) -> str:
     """A cell as one small tree a node, side by side as far as ``width`` columns allow.
 
         c_{k-2} ── sep_conv_3x3 ─┐
@@ -14,11 +15,11 @@ def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = ("c_{k-2}",
 
     Where not even one tree fits, each node is one equation, "2 = sep_conv_3x3(0) + …", wrapped.
     """
-    names = _names(cell, inputs)
+    its = ends(cell, inputs)
+    names = _names(cell, its.inputs)
     trees = [_tree(cell, node, names) for node in cell.nodes]
     room = max(columns(line) for tree in trees for line in tree)
-    mean = cell.inputs == 1
-    output = f"{'mean' if mean else 'concat'}({', '.join(str(n) for n in cell.concat)})"
+    output = f"{its.joins}({', '.join(str(n) for n in cell.concat)})" if its.joins else f"node {its.node}"
     if room > width:
         return "\n".join(_equations(cell, width) + _wrap("output = ", output.split(" "), width))
     across = max(1, min(2 if len(trees) < 5 else 3, (width + 4) // (room + 4)))
@@ -29,12 +30,10 @@ def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = ("c_{k-2}",
         padded = [[" " * room] * (height - len(tree)) + [_pad(line, room) for line in tree] for tree in row]
         lines += ["    ".join(parts).rstrip() for parts in zip(*padded, strict=True)]
         lines += [""] * (height > 1 or first + across >= len(trees))
-    return "\n".join(lines + _wrap("", [*output.split(" "), "─▶", "h_t" if mean else "c_k"], width))
+    return "\n".join(lines + _wrap("", [*output.split(" "), "─▶", its.output], width))
 
 
 def _names(cell: Cell, inputs: tuple[str, ...]) -> list[str]:
-    if len(inputs) != cell.inputs:
-        inputs = ("x, h",) if cell.inputs == 1 else tuple(f"in_{i}" for i in range(cell.inputs))
     last = max(max(cell.nodes), cell.inputs)
     return [clip(inputs[i], 12) if i < cell.inputs else str(i) for i in range(last + 1)]
 
@@ -83,5 +82,6 @@ def genotype_text(genotype: Genotype, width: int = 80) -> str:
     """All cells of a genotype, each under its name."""
     parts = []
     for name, cell in genotype.cells.items():
-        parts.append(f"{name} cell\n{'─' * min(width, columns(name) + 5)}\n{cell_text(cell, width)}")
+        head = titled(name)
+        parts.append(f"{head}\n{'─' * min(width, columns(head))}\n{cell_text(cell, width)}")
     return "\n\n".join(parts)

@@ -13,6 +13,7 @@ from report_runs import AMOEBA_LIKE, DARTS_V2, RECURRENT, chain, random_cell
 
 from oche import genotypes
 from oche.arch import Cell, Genotype
+from oche.bench201 import EXAMPLE, parse
 from oche.report.cells import cell_png, cell_svg, layout, scene
 from oche.report.draw import Box, Curve, Label, _segments, text_width
 
@@ -156,3 +157,27 @@ def test_png_has_two_pixels_a_unit_and_the_colours_of_the_scene(tmp_path):
         found = pixels.getpixel((round(2 * (box.x + 7)), round(2 * (box.y + 4))))
         wanted = tuple(int(box.fill[i : i + 2], 16) for i in (1, 3, 5))
         assert found == pytest.approx(wanted, abs=3), box.tip
+
+
+def test_a_cell_of_nas_bench_201_ends_in_its_last_node():
+    for text in (EXAMPLE, "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"):
+        cell = parse(text).cells["cell"]
+        routes = [(edge, way) for edge, way in layout(cell).routes]
+        assert [edge for edge, _ in routes] == list(range(6))  # no lines to an output of its own
+        picture = scene(cell, "a title")
+        assert_apart(picture)
+        assert_clear_of_boxes(picture)
+        words = [s.text for s in picture.shapes if isinstance(s, Label)]
+        assert words.count("in") == words.count("out") == 1 and not {"x, h", "h", "c"} & {*words}
+        out, x = (
+            next(s for s in picture.shapes if isinstance(s, Label) and s.text == "out"),
+            max(b.x for b in boxes(picture)),
+        )
+        assert next(b for b in boxes(picture) if b.x == x).tip == "output" and x < out.x
+        numbers = sorted(word for word in words if word.isdigit())
+        assert numbers == ["0", "1", "2", "3"]
+
+
+def test_a_recurrent_cell_still_ends_in_a_mean_of_its_nodes():
+    words = [s.text for s in scene(NAMED["recurrent-recurrent"]).shapes if isinstance(s, Label)]
+    assert "x, h" in words and "h" in words and "t" in words and "out" not in words

@@ -72,3 +72,19 @@ def test_names_that_fit_nowhere_are_not_lost():
     cell = Cell((("x" * 90, 0, 2), ("y" * 90, 1, 2)), (2,))
     text = cell_text(cell, 80)
     assert "x" * 90 in text and "y" * 90 in text
+
+
+def test_a_cell_of_nas_bench_201_ends_in_its_last_node():
+    text = genotype_text(resolve("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"))
+    assert text.splitlines() == [
+        "cell",
+        "────",
+        "                            in ── none ─────────┐",
+        "in ── nor_conv_3x3 ──▶ 1     1 ── skip_connect ─┴▶ 2",
+        "",
+        "in ── none ─────────┐",
+        " 1 ── nor_conv_1x1 ─┤",
+        " 2 ── avg_pool_3x3 ─┴▶ 3",
+        "",
+        "node 3 ─▶ out",
+    ]
