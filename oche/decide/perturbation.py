@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class Perturbation(Decide):
     Deviation 2: one group of cells is settled after the other; there, an edge of each in turn.
     Deviation 3: "none" wins no edge where `Dag.none` forbids it; there it may, and the cell has the edge's first operation then.
     """
+
+    asks: ClassVar[bool] = True
 
     def __call__(self, view: View) -> Tensor:
         evaluate, tune, generator = _means(view)

@@ -145,6 +145,11 @@ class PartialEdge(EdgeBuilder):
         for i, plan in enumerate(space.plans):
             if plan.channels % self.k:
                 raise OcheError(self._refusal(plan.channels, f"cell {i} ({plan.kind})"))
+            if plan.stride > 1 and plan.channels // self.k < 2:
+                raise OcheError(
+                    f"partial channels: k={self.k} leaves cell {i} ({plan.kind}) one channel of {plan.channels}, and halving a "
+                    f"map takes two; use at least {2 * self.k} channels there, or a smaller k"
+                )
         self.of.check(space)
 
     def _refusal(self, channels: int, where: str) -> str:
