@@ -41,7 +41,7 @@ def method() -> Method:
 
 def recipe() -> Recipe:
     """The final networks: the same for the found cell and the random ones."""
-    return small(channels=12, cells=3, epochs=15)
+    return small(cells=3, epochs=20)
 
 
 def start(out: Path, seed: int, overwrite: bool, log: Log) -> None:
