@@ -1,0 +1,261 @@
+"""Every method on every kind of space: it runs, resumes to the same bits, follows its seed and gives a cell that can be built.
+
+What only one method does is in test_family_loop.py.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from tiny import Kept, dataset, plain
+
+import oche
+from oche.decide import GreedyEdge, KeepOps, TopK
+from oche.errors import OcheError
+from oche.hypergrad import joint
+from oche.loop import Interrupted, drive
+from oche.method import Method, Stage
+from oche.methods import METHODS
+from oche.optim import ExponentiatedGradient
+from oche.penalty import BetaDecay, Cost, DirichletKL, ZeroOne
+from oche.perturb import Adversarial, RandomNoise
+from oche.relax import EdgeNormalised, Sigmoid
+from oche.relax_noisy import Dirichlet, GumbelHard
+from oche.run.engine import Engine
+from oche.spaces import NB201Space, PartialEdge
+
+SIZE = dict(classes=3, in_channels=1, image=(8, 8))
+CONV = dict(
+    channels=4, cells=2, nodes=2, reductions=(1,), candidates=("none", "max_pool_3x3", "skip_connect", "nor_conv_3x3")
+)
+SPACES = {
+    "darts": oche.spaces.darts(**CONV, **SIZE),
+    "seed": oche.spaces.seed(**CONV, **SIZE, head=(6,)),
+    "nb201": oche.spaces.nb201(
+        channels=4, cells=1, candidates=("none", "skip_connect", "nor_conv_3x3", "avg_pool_3x3"), **SIZE
+    ),
+}
+STEPS = 6  # three epochs of two steps: stages end and edges are settled on the way
+
+
+def shrunk(method: Method) -> Method:
+    """``method`` with stages of two to four cells, few enough partial channels for 4, and the eigenvalue once."""
+
+    def half(edge):
+        return PartialEdge(2) if isinstance(edge, PartialEdge) else edge
+
+    stages = tuple(replace(s, depth=1 + i / 2, width=1.0, edge=half(s.edge)) for i, s in enumerate(method.stages))
+    return replace(method, stages=stages, edge=half(method.edge), curvature=2 * method.curvature)
+
+
+def tiny(name: str) -> Method:
+    return shrunk(METHODS[name].make(steps=STEPS, batch=6))
+
+
+@cache
+def data():
+    return dataset(24)
+
+
+def search(method: Method, space, seed: int = 0):
+    from oche.bilevel import Search
+
+    return Search(space, method, data(), seed=seed, engine=Engine("cpu"))
+
+
+def run(task, session):
+    drive(task, task.method.length, session)
+    return task.conclude()
+
+
+def interrupted(method: Method, space, steps: int):
+    """The state of a search that was stopped after ``steps`` steps, as a checkpoint would give it back."""
+    session = Kept()
+    session.stopping = lambda: len(session.states) >= steps  # each step is saved
+    with pytest.raises(Interrupted):
+        drive(search(method, space), method.length, session)
+    return session.states[-1]
+
+
+def bits(task) -> list[torch.Tensor]:
+    return [*task.net.state_dict().values(), *(a.detach() for a in task.logits), *task.alive.values()]
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(bits(one), bits(other), strict=True))
+
+
+@pytest.mark.parametrize("kind", SPACES)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_on_every_space(name, kind):
+    method, space = tiny(name), SPACES[kind]
+    whole, session = search(method, space), Kept()
+    session.due = lambda: False
+    genotype = run(whole, session)
+
+    # The same seed, stopped half-way through an epoch and gone on with in a search made anew.
+    again, resumed = search(method, space), Kept(interrupted(method, space, 3))
+    resumed.due = lambda: False
+    assert run(again, resumed) == genotype
+    assert same(whole, again) and plain(resumed.history) == plain(session.history)
+
+    # A cell of the space, from which a network can be built that maps images to logits.
+    assert list(genotype.cells) == list(space.groups) and oche.Genotype.parse(str(genotype)) == genotype
+    for cell, dag in zip(genotype.cells.values(), space.groups.values(), strict=True):
+        assert all(op in space.candidates for op, *_ in cell.edges)
+        assert len(cell.edges) <= dag.keep * dag.nodes and {target for *_, target in cell.edges}
+    sizes = dict(cells=1) if isinstance(space, NB201Space) else dict(cells=2, reductions=(1,))
+    net = oche.build(genotype, classes=3, channels=4, in_channels=1, image=8, **sizes)
+    assert net(torch.randn(2, 1, 8, 8)).shape == (2, 3)
+
+
+# --- what is refused, and why
+
+
+REFUSED = {
+    "pc-darts-channels": (METHODS["pc-darts"].make(), dict(channels=2), "k=4 does not divide; use channels that are a"),
+    "pc-darts-one-channel": (
+        METHODS["pc-darts"].make(), dict(channels=4, widen="after"), "k=4 leaves cell 1 .reduce. one channel of 4"
+    ),
+    "drnas-progressive-channels": (METHODS["drnas-progressive"].make(), dict(channels=4), "k=6 does not divide"),
+    "darts-minus-without-skip": (
+        METHODS["darts-minus"].make(), dict(candidates=("none", "conv_7x1_1x7")), "'skip_connect', which is not among"
+    ),
+    "p-darts-without-skip": (
+        METHODS["p-darts"].make(), dict(candidates=("none", "conv_7x1_1x7"), cells=8, reductions=None), "add it"
+    ),
+    "p-darts-too-shallow": (
+        METHODS["p-darts"].make(), dict(cells=3, reductions=None), "stage 1 of 3 .* has no 'normal' cell; use a space of more"
+    ),
+    "cost-of-other-candidates": (
+        METHODS["snas"].make(penalty=Cost((1.0, 2.0))), {}, "costs has 2 numbers, but the space 4 candidates"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_methods_that_a_space_has_no_room_for_are_refused_before_anything_is_built(case):
+    method, fields, words = REFUSED[case]
+    with pytest.raises(OcheError, match=words):
+        method.check(replace(SPACES["darts"], **fields))
+
+
+IMPOSSIBLE = {
+    "sigmoid-eg": (dict(relax=Sigmoid(), a=ExponentiatedGradient()), "those of Sigmoid lie on none; use a=Adam"),
+    "dirichlet-eg": (dict(relax=Dirichlet(), a=ExponentiatedGradient()), "those of Dirichlet lie on none"),
+    "zero-one-softmax": (dict(penalty=ZeroOne()), "ZeroOne is about the weights of Sigmoid, not of Softmax; use relax"),
+    "kl-softmax": (dict(penalty=BetaDecay() + DirichletKL()), "DirichletKL is about the weights of Dirichlet"),
+    "kl-inside": (dict(relax=EdgeNormalised(Sigmoid()), penalty=DirichletKL()), "not of Sigmoid"),
+    "perturbed-one-level": (dict(hypergrad=joint, perturb=RandomNoise()), "one-level search takes one step of both"),
+    "perturbed-choice": (dict(relax=GumbelHard(), perturb=Adversarial()), "GumbelHard evaluates one alone"),
+    "curvature-one-level": (dict(hypergrad=joint, curvature=1), "no validation half; use curvature=0"),
+    "grow-alone": (dict(grow=8), "nothing settles any; use decide=GreedyEdge"),
+    "last-finish": (dict(stages=(Stage(finish=KeepOps(3)),)), "KeepOps finishes stage 1 of 1, after which there is none"),
+    "no-stages": (dict(stages=()), "leaves nothing to do"),
+    "short-stages": (
+        dict(stages=(Stage(), Stage()), warmup=0.4, steps=3), "leaves stage 2 of 2 no step .* use steps >= 4, a shorter"
+    ),
+    "short-warm-up": (dict(warmup=0.9, steps=5), "leaves stage 1 of 1 no step .* use steps >= 10"),
+    "empty-stage": (dict(stages=(Stage(share=0.1), Stage(), Stage()), steps=2), "leaves stage"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_parts_that_do_not_go_together_are_refused_at_construction(case):
+    fields, words = IMPOSSIBLE[case]
+    with pytest.raises(OcheError, match=words):
+        Method(**fields)
+
+
+def test_parts_that_do_go_together():
+    """The neighbours of what is refused above."""
+    Method(relax=EdgeNormalised(Sigmoid()), penalty=ZeroOne() + BetaDecay())
+    Method(relax=EdgeNormalised(Dirichlet()), penalty=DirichletKL())
+    Method(relax=GumbelHard(evaluate="all"), perturb=Adversarial())
+    Method(relax=GumbelHard(), a=ExponentiatedGradient(), curvature=1)
+    Method(stages=(Stage(finish=KeepOps(1)), Stage()), grow=8)
+    Method(grow=8, decide=GreedyEdge())
+    Method(stages=(Stage(), Stage()), warmup=0.4, steps=4)
+    Method(warmup=0.9, steps=10)
+    METHODS["pc-darts"].make().check(replace(SPACES["darts"], channels=4))
+
+
+@pytest.mark.parametrize("steps", range(1, 40))
+def test_the_number_of_steps_that_is_asked_for_is_the_least_that_moves_every_stage(steps):
+    """Against a walk through all steps, in stages of unequal length."""
+    stages, warmup = (Stage(share=1.0), Stage(share=2.5), Stage(share=0.7)), 0.45
+    method = Method(stages=stages, warmup=warmup)
+    moved = set()
+    for step in range(steps):
+        progress = step / steps
+        stage = max(i for i in range(3) if progress >= method.bounds(i)[0])
+        if method.within(stage, progress) >= warmup:
+            moved.add(stage)
+    if moved == {0, 1, 2}:
+        assert replace(method, steps=steps).steps == steps
+    else:
+        with pytest.raises(OcheError, match=f"steps={steps} with warmup=0.45 leaves stage"):
+            replace(method, steps=steps)
+
+
+def test_methods_are_taken_apart_and_put_together():
+    method = replace(
+        tiny("pc-darts"), hypergrad=oche.methods.darts(2).hypergrad, select=METHODS["darts-pt"].make().select
+    )
+    assert run(search(method, SPACES["darts"]), Kept()).cells.keys() == {"normal", "reduce"}
+    assert METHODS["sgas-2"].make(select=TopK()).decide == GreedyEdge(2)
+
+
+# --- the command line and config.yaml
+
+
+CHANGED = {
+    "gdas": ("--search.relax.tau 5 0.5 --search.relax.evaluate all", lambda m: m.relax == GumbelHard((5.0, 0.5), "all")),
+    "p-darts": (
+        "--search.stages.0.share 2 --search.stages.1.edge.start 0.3 --search.stages.1.finish.n 4 --search.select.most 3",
+        lambda m: (m.stages[0].share, m.stages[1].edge.start, m.stages[1].finish.n, m.select.most) == (2.0, 0.3, 4, 3)
+        and m.stages[2] == METHODS["p-darts"].make().stages[2],
+    ),
+    "fair-darts": ("--search.select.at 0.7 --search.penalty.weight 5", lambda m: (m.select.at, m.penalty.weight) == (0.7, 5.0)),
+    "darts": (
+        "--search.relax Sigmoid --search.penalty ZeroOne --search.edge PartialEdge --search.edge.k 2 "
+        "--search.edge.of AuxiliarySkip --search.edge.of.beta 0.5 0 --search.curvature 2 --search.stop.k 3",
+        lambda m: m.penalty == ZeroOne() and m.edge.k == 2 and m.edge.of.beta == (0.5, 0.0) and m.stop.k == 3,
+    ),
+    "sgas-2": (
+        "--search.decide.every 0.05 --search.grow 4",
+        lambda m: (m.decide.every, m.decide.criterion, m.grow) == (0.05, 2, 4),
+    ),
+    "sdarts-adv": ("--search.perturb.eps 0 0.1 --search.perturb.steps 3", lambda m: m.perturb == Adversarial((0.0, 0.1), 3)),
+    "pc-darts": ("--search.relax.ops Sigmoid --search.edge.k 8", lambda m: m.relax == EdgeNormalised(Sigmoid())),
+    "gaea": ("--search.a.lr 0.05 --search.select Perturbation --search.tune 0.2", lambda m: (m.a.lr, m.tune) == (0.05, 0.2)),
+    "drnas-progressive": (
+        "--search.stages.1.width 1 --search.penalty None", lambda m: m.stages[1].width == 1 and m.penalty is None
+    ),
+    "beta-darts": ("--search.penalty.weight 0 50 --search.on_collapse stop", lambda m: m.penalty == BetaDecay((0.0, 50.0))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_recipe_value_is_changed_from_the_command_line_and_goes_through_its_file(name, tmp_path, monkeypatch):
+    from oche import cli
+    from oche.configs import SearchConfig
+    from oche.run.config import dump_yaml, load_yaml
+
+    found = []
+
+    def caught(config, **kwargs):
+        found.append(config)
+        raise OcheError("stopped before its work")
+
+    monkeypatch.setattr("oche.commands.run_search", caught)
+    options, holds = CHANGED.get(name, ("--search.batch 7", lambda m: m.batch == 7))
+    assert cli.main(["search", "--method", name]) == cli.main(["search", "--method", name, *options.split()]) == 2
+    plain_, changed = found
+    assert plain_.search == METHODS[name].make() and plain_.method == name
+    assert holds(changed.search) and changed.search != plain_.search
+    for config in tuple(found):
+        (tmp_path / "config.yaml").write_text(dump_yaml(config))
+        assert load_yaml(tmp_path / "config.yaml", SearchConfig) == config
+        assert cli.main(["search", "--config", str(tmp_path / "config.yaml")]) == 2 and found.pop() == config
