@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import monitor
-from .arch import Dag, Genotype, Mix, all_alive, mask_of
+from .arch import Dag, Genotype, Mix, all_alive
 from .data import Dataset
 from .decide import TopK, View
+from .decide.sampling import draw
 from .evaluation import evaluate
 from .feed import Feed
 from .hessian import dominant_eigenvalue
@@ -31,6 +32,7 @@ from .spaces.edges import set_step
 from .spaces.space import Space
 
 _WATCHED = ("skip_share", "arch", "logits", "eigenvalue")  # of a record, what the monitor and a rollback need
+Truth = Callable[[Genotype], Record]
 RECENT = 16  # epochs whose mixtures decisions may look back on
 
 
@@ -40,16 +42,19 @@ class Search:
     net: nn.Module
     logits: Tensors
 
-    def __init__(self, space: Space, method: Method, data: Dataset, *, seed: int, engine: Engine) -> None:
+    def __init__(
+        self, space: Space, method: Method, data: Dataset, *, seed: int, engine: Engine, truth: Truth = lambda cells: {}
+    ) -> None:
         method.check(space)
+        self.truth = truth
         self.space, self.method, self.data, self.seed, self.engine = space, method, data, seed, engine
         self.title = "search"
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
         self.recent: dict[str, list[Tensor]] = {name: [] for name in self.groups}
         self.feed = Feed(data, method, seed, engine)
-        one_level = method.hypergrad.one_level
-        self.meters = {name: Meter(engine.device) for name in (("train",) if one_level else ("train", "val"))}
+        validates = method.hypergrad.moves and not method.hypergrad.one_level
+        self.meters = {name: Meter(engine.device) for name in (("train", "val") if validates else ("train",))}
         self.epoch, self.ended, self.past = 0, False, []  # the epoch under way; whether to stop; what the monitor saw
         self.done, self.tuned = 0, 0  # steps of the search; rounds of training that its selection asked for
         self._build(0)
@@ -119,11 +124,12 @@ class Search:
             if moves:
                 self._step_logits(noise, q)
             return
-        # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
-        outer = self._objective("val", step, noise, q)
-        if moves:
-            self._ascend(inner, outer, rate)
-            self._step_logits(noise, q)
+        if self.method.hypergrad.moves:
+            # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
+            outer = self._objective("val", step, noise, q)
+            if moves:
+                self._ascend(inner, outer, rate)
+                self._step_logits(noise, q)
         self._descend(inner, self.weights, rate, self._perturbed(inner, step, q))
 
     def _ascend(self, inner: Objective, outer: Objective, rate: float) -> None:
@@ -240,14 +246,13 @@ class Search:
         self._narrow({**self.alive, group: alive})
 
     def random(self, generator: torch.Generator) -> dict[str, Tensor]:
-        drawn = self.space.random(generator)
-        return {name: mask_of(drawn.cells[name], dag, self.space.candidates) for name, dag in self.groups.items()}
+        return {name: draw(self._view(name, 1.0).usable, dag, generator) for name, dag in self.groups.items()}
 
-    def accuracy(self, alive: dict[str, Tensor]) -> float:
+    def accuracy(self, alive: dict[str, Tensor], images: int | None = None) -> float:
         kept, self.alive = self.alive, alive
         mixes, self.alive = self.settled(), kept
         forward = partial(self.net, mixes=mixes)
-        meter = evaluate(self.net, self.feed.val, self.data, self.engine, forward=forward, by_batch=True)
+        meter = evaluate(self.net, self.feed.held(images), self.data, self.engine, forward=forward, by_batch=True)
         return meter.means()[1] or 0.0
 
     def _tune(self, group: str, alive: Tensor) -> None:
@@ -311,7 +316,7 @@ class Search:
             self._narrow({name: decide(view) for name, view in self._views(progress).items()})
 
     def _record(self, progress: float) -> Record:
-        genotype, mixes = self.genotype(progress), self.settled(progress)
+        mixes = self.settled(progress)
         arch = {
             name: {"weights": mix.ops.tolist(), "edges": None if mix.edges is None else mix.edges.tolist()}
             for name, mix in mixes.items()
@@ -323,9 +328,16 @@ class Search:
             "arch": arch,
             "logits": {name: a.tolist() for name, a in zip(self.groups, self.logits, strict=True)},
             "entropy": {name: _entropy(mix.ops) for name, mix in mixes.items()},
-            "skip_share": {name: cell.share("skip_connect") for name, cell in genotype.cells.items()},
-            "genotype": str(genotype),
+            **self._preview(progress),
         }
+
+    def _preview(self, progress: float) -> Record:
+        """The cells that would be chosen now; of an architecture that does not move there is nothing to see before the end."""
+        if not self.method.hypergrad.moves:
+            return {}
+        genotype = self.genotype(progress)
+        skips = {name: cell.share("skip_connect") for name, cell in genotype.cells.items()}
+        return {"skip_share": skips, "genotype": str(genotype), **self.truth(genotype)}
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -374,12 +386,14 @@ def search(
     engine: Engine,
     session: Session,
     before: Callable[[Search], None] = lambda task: None,
+    truth: Truth = lambda cells: {},
 ) -> tuple[Search, Clock]:
     """Runs ``method`` on ``space`` and ``data`` from wherever ``session`` left it; returns the search and its clock.
 
-    ``before`` is shown the search as it stands ready, before its first step.
+    ``before`` is shown the search as it stands ready, before its first step. What ``truth`` knows of the cells that would be
+    chosen is recorded with them.
     """
-    task = Search(space, method, data, seed=seed, engine=engine)
+    task = Search(space, method, data, seed=seed, engine=engine, truth=truth)
     before(task)
     with engine.running():
         return task, drive(task, method.length, session)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
@@ -59,6 +60,13 @@ class Feed:
         """A validation batch to measure on, as the images are; the stream of the search stays where it is."""
         drawn = next(self._batches("probe", self.val, batch, epoch, 0))
         return self._prepared("probe", epoch, *drawn, augment=False)
+
+    def held(self, images: int | None) -> Split:
+        """The validation half, or so many of its images, always the same ones."""
+        if images is None or images >= len(self.val):
+            return self.val
+        order = torch.randperm(len(self.val), generator=generator(self.seed, "held"))
+        return self.val.subset(order[:images].sort().values)
 
     def _prepared(
         self, name: str, step: int, images: Tensor, labels: Tensor, *stream: int | str, augment: bool = True

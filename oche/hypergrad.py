@@ -46,9 +46,11 @@ class SgdStep:
 
 @dataclass(frozen=True)
 class HyperGradient:
-    """Base of the functions of this file. ``one_level`` ones share the lower problem's loss and batch."""
+    """Base of the functions of this file. ``one_level`` ones share the lower problem's loss and batch; those for which the
+    architecture never ``moves`` are not even asked."""
 
     one_level = False
+    moves = True
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         raise NotImplementedError
@@ -94,6 +96,17 @@ class FirstOrder(HyperGradient):
         del inner, step
         a = _fresh(a)
         return _grad(outer(_constant(w), a), a)
+
+
+@dataclass(frozen=True)
+class Fixed(HyperGradient):
+    """Zero: logits stay where they start, and a selection that asks the trained supernet makes the choice."""
+
+    moves = False
+
+    def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
+        del inner, outer, w, step
+        return tuple(torch.zeros_like(t) for t in a)
 
 
 @component
@@ -193,3 +206,4 @@ class Neumann(HyperGradient):
 joint = singleton("joint", Joint())
 first_order = singleton("first_order", FirstOrder())
 exact = singleton("exact", Exact())
+fixed = singleton("fixed", Fixed())

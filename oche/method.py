@@ -59,7 +59,7 @@ class Method:
     relax: Relaxation = Softmax()
     """from logits to a mixture"""
     hypergrad: HyperGradient = first_order
-    """gradient of the upper problem: joint, first_order, FiniteDifference, exact, Neumann"""
+    """gradient of the upper problem: joint, first_order, FiniteDifference, exact, Neumann, fixed"""
     edge: EdgeBuilder = MixedEdge()
     """what stands on an edge of the supernet"""
     stages: tuple[Stage, ...] = (Stage(),)
@@ -156,6 +156,15 @@ class Method:
             raise OcheError(
                 f"ExponentiatedGradient moves weights on simplices, and those of {type(self.relax).__name__} lie on none; "
                 "use a=Adam(), or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
+            )
+        if not self.hypergrad.moves and not self.select.asks:
+            raise OcheError(
+                f"{type(self.select).__name__} reads off logits that {type(self.hypergrad).__name__} leaves where they start; "
+                "use a selection that asks the supernet (SampleBest(), Evolution(), Perturbation()), or hypergrad=first_order"
+            )
+        if eager := [d for d in (self.decide, *(s.finish for s in self.stages)) if d is not None and d.asks]:
+            raise OcheError(
+                f"{type(eager[0]).__name__} asks the trained supernet, once and at the end; use it as select="
             )
         if self.penalty is not None:
             self.penalty.check(self.relax)

@@ -11,17 +11,17 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from .decide import GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold
+from .decide import Evolution, GreedyEdge, KeepOps, LimitSkips, Perturbation, SampleBest, Threshold
 from .errors import OcheError
-from .hypergrad import FiniteDifference, exact, first_order, joint
+from .hypergrad import FiniteDifference, exact, first_order, fixed, joint
 from .hypergrad import Neumann as _Neumann
 from .method import Method, Stage
 from .optim import Adam, ExponentiatedGradient, Sgd
 from .penalty import BetaDecay, DirichletKL, ZeroOne
 from .perturb import Adversarial, RandomNoise
 from .relax import EdgeNormalised, NodeSoftmax, Sigmoid
-from .relax_noisy import Concrete, Dirichlet, GumbelHard
-from .spaces.edges import AuxiliarySkip, PartialEdge, SkipDropout
+from .relax_noisy import Concrete, Dirichlet, GumbelHard, UniformPath
+from .spaces.edges import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
 from .training import Recipe
 
 F = TypeVar("F", bound=Callable[..., Method])
@@ -218,6 +218,28 @@ def gaea(**fields) -> Method:
 def gaea_pc_darts(**fields) -> Method:
     """GAEA on PC-DARTS (2004.07802), the form that its figure is of."""
     return pc_darts(**{**dict(a=ExponentiatedGradient(), warmup=0.0), **fields})
+
+
+# --- baselines that share the supernet --------------------------------------------------------------------------------
+
+
+@_listed("random-ws", "Li & Talwalkar, 1902.07638", 2019, "random paths train the weights, the best of 1,000 is chosen")
+def random_ws(**fields) -> Method:
+    """Random search with weight sharing (1902.07638): no architecture is learnt, the supernet ranks random ones."""
+    return replace(Method(relax=UniformPath(), hypergrad=fixed, select=SampleBest()), **fields)
+
+
+@_listed("one-shot", "Bender et al., ICML 2018", 2018, "uniform mixture with path dropout, the best of 1,000 is chosen")
+def one_shot(**fields) -> Method:
+    """One-shot search (Bender et al., ICML 2018): the supernet learns to do without any part, then ranks random cells."""
+    recipe = dict(hypergrad=fixed, a=Adam(init=0.0), edge=PathDropout(), select=SampleBest())
+    return replace(Method(), **{**recipe, **fields})
+
+
+@_listed("evolution-ws", "Real et al., 1802.01548", 2018, "random paths train the weights, evolution searches on them")
+def evolution_ws(**fields) -> Method:
+    """Regularised evolution (1802.01548) whose fitness is the accuracy in a supernet trained as in `random_ws`."""
+    return replace(Method(relax=UniformPath(), hypergrad=fixed, select=Evolution()), **fields)
 
 
 def closest(value: Method | Recipe, table: Mapping[str, Method | Recipe]) -> str:

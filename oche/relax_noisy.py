@@ -93,6 +93,37 @@ class GumbelHard(Gumbel):
         return Mix(weights, None, tuple((o,) if any(on) else () for o, on in zip(chosen, alive.tolist(), strict=True)))
 
 
+@component
+@dataclass(frozen=True)
+class UniformPath(Relaxation):
+    """Random search with weight sharing (1902.07638 §3.2): each step trains one architecture drawn uniformly, logits or not.
+
+    Each node gets `Dag.keep` of its incoming edges, each of these one living candidate, all with weight 1. Without noise it
+    is the uniform mixture. As in the released code "none" is drawn as often as any other candidate.
+    """
+
+    @property
+    def mixes(self) -> bool:
+        return False
+
+    def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor:
+        """(E, O + 1) uniform numbers: of an edge's candidates, and of a node's edges (last column), the largest are drawn."""
+        return torch.rand(len(dag), candidates + 1, generator=generator)
+
+    def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        if noise is None:
+            return Mix(masked_softmax(torch.zeros_like(a), alive), None, active(alive))
+        draws = noise.cpu()  # the only transfer to the host
+        choice = draws[:, :-1].masked_fill(~alive, -1).argmax(1)
+        order = draws[:, -1].masked_fill(~alive.any(1), -1)
+        drawn = torch.zeros_like(alive)
+        for incoming in map(list, dag.incoming):
+            for i in order[incoming].topk(min(dag.keep, len(incoming))).indices.tolist():
+                drawn[incoming[i], choice[incoming[i]]] = True
+        drawn &= alive
+        return Mix(drawn.to(a.device, a.dtype), None, active(drawn))
+
+
 def concentration(a: Tensor) -> Tensor:
     """elu(a) + 1, the Dirichlet's parameter (2006.10355), without the cancellation: exp(a) below 0, a + 1 above."""
     return torch.where(a > 0, a + 1, a.clamp_max(0).exp())

@@ -11,7 +11,7 @@ import torch
 from tiny import Kept, dataset, plain
 
 import oche
-from oche.decide import GreedyEdge, KeepOps, TopK
+from oche.decide import Evolution, GreedyEdge, KeepOps, SampleBest, TopK
 from oche.errors import OcheError
 from oche.hypergrad import joint
 from oche.loop import Interrupted, drive
@@ -40,13 +40,15 @@ STEPS = 6  # three epochs of two steps: stages end and edges are settled on the 
 
 
 def shrunk(method: Method) -> Method:
-    """``method`` with stages of two to four cells, few enough partial channels for 4, and the eigenvalue once."""
+    """``method`` with stages of two to four cells, few enough partial channels for 4, the eigenvalue once, few cells tried."""
 
     def half(edge):
         return PartialEdge(2) if isinstance(edge, PartialEdge) else edge
 
     stages = tuple(replace(s, depth=1 + i / 2, width=1.0, edge=half(s.edge)) for i, s in enumerate(method.stages))
-    return replace(method, stages=stages, edge=half(method.edge), curvature=2 * method.curvature)
+    few = {SampleBest: SampleBest(4, 2, 5), Evolution: Evolution(4, 2, 3, 2, 5)}
+    select = few.get(type(method.select), method.select)
+    return replace(method, stages=stages, edge=half(method.edge), curvature=2 * method.curvature, select=select)
 
 
 def tiny(name: str) -> Method:

@@ -68,12 +68,12 @@ class Court(Protocol):
         """Settles a group; the others see it so from now on."""
         ...
 
-    def accuracy(self, alive: dict[str, Tensor]) -> float:
-        """Validation accuracy of the supernet under masks (E, O) of all groups."""
+    def accuracy(self, alive: dict[str, Tensor], images: int | None = None) -> float:
+        """Validation accuracy of the supernet under masks (E, O) of all groups, on so many images, always the same ones."""
         ...
 
     def random(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Masks (E, O) of an architecture drawn uniformly."""
+        """Masks (E, O) of an architecture drawn uniformly from what is alive."""
         ...
 
 
