@@ -439,21 +439,30 @@ def test_the_auxiliary_skip_fades_out_in_the_search_and_is_no_part_of_the_cell()
 # --- RobustDARTS
 
 
-@pytest.mark.parametrize("action", ["rollback", "stop", "warn"])
-def test_robust_darts_ends_when_the_eigenvalue_grows_and_takes_the_logits_of_before(action, monkeypatch):
+class Skipping(Search):
+    """A search whose cells are reported to hold many skip connections."""
+
+    def _record(self, progress):
+        return super()._record(progress) | {"skip_share": {"normal": 0.4, "reduce": 0.4}}
+
+
+@pytest.mark.parametrize(
+    ("action", "cls"), [("rollback", Search), ("rollback", Skipping), ("stop", Search), ("warn", Search)]
+)
+def test_robust_darts_ends_when_the_eigenvalue_grows_and_takes_the_logits_of_before(action, cls, monkeypatch):
     values = iter([0.3, 0.3, 0.3, 0.9, 0.9, 0.9])
     monkeypatch.setattr("oche.bilevel.dominant_eigenvalue", lambda *args: next(values))
     where = small(candidates=("none", "max_pool_3x3", "nor_conv_3x3"))  # no skip connection: by the eigenvalue alone
     method = METHODS["robust-darts"].make(
         batch=12, epochs=6, a=FAST, on_collapse=action, stop=EigenvalueStop(start=0, k=2, window=1)
     )
-    task = start(method, where)
+    task = start(method, where, cls=cls)
     history = finished(task)
     last = {name: a.tolist() for name, a in zip(task.groups, task.logits, strict=True)}
     if action == "warn":  # few skips: the reading is to watch, which is no collapse
         assert len(history) == 7 and not any("collapse" in r for r in history)
         return
-    # 0.3 < 0.75 · 0.9 at the fourth epoch, two after the second
+    # 0.3 < 0.75 · 0.9 at the fourth epoch, two after the second, whatever the skips of the second
     assert len(history) == 5 and task.ended and "eigenvalue" in history[-1]["collapse"]
     assert [r["eigenvalue"] for r in history[1:]] == [0.3, 0.3, 0.3, 0.9]
     assert last == history[2 if action == "rollback" else 4]["logits"] and history[2]["logits"] != history[4]["logits"]

@@ -76,7 +76,7 @@ def test_a_growing_eigenvalue_makes_it_one_level_worse(share, level):
     steep = read(curve([0.125] * 29 + [share], [0.3] * 20 + [0.9] * 10))
     assert steep and steep.level == level and "eigenvalue" in steep.reason
     # m rises at index 18 (epoch 19) beyond 0.3 / 0.75: five epochs before it is index 13, epoch 14
-    assert steep.back == 14 and "Since epoch 14" in steep.reason
+    assert steep.back == steep.sharp == 14 and "Since epoch 14" in steep.reason and flat.sharp is None
 
 
 def test_eigenvalues_of_some_epochs_only():
