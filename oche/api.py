@@ -223,10 +223,17 @@ def run_search(
 
     ``before`` is called once the directory exists.
     """
+    from .truth import table_for
+    from .truth import truth as find_truth
+
     load_plugins(config.plugins)
     config = _anchored(config)
     _check_device(config)
     config.search.check(config.space)
+    config = replace(config, table=table_for(config.table, config.data, config.space))
+    truth = find_truth(config.table, config.data)
+    if truth is not None:
+        log.say(f"true accuracies: {truth.column} of {config.table}")
     data = load_data(config, log)
     if not config.search.hypergrad.one_level:
         _check_split(config.search.split, data)
@@ -256,8 +263,10 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
 
 def _anchored(config: Any) -> Any:
     """``config`` with paths from the root, so that the run can be resumed and repeated from any other directory."""
+    table = getattr(config, "table", None)  # of a search
     return replace(
         config,
+        **({} if table is None else {"table": _absolute(table)}),
         data=_place(config.data),
         data_dir=config.data_dir and _absolute(config.data_dir),
         plugins=tuple(map(_absolute, config.plugins)),
@@ -386,6 +395,9 @@ def _search_in(run, config, data, engine, session) -> dict[str, Any]:
     from .bilevel import search as loop
     from .cost import flops, parameters
     from .run.checkpoint import save_weights
+    from .truth import truth as find_truth
+
+    truth = find_truth(config.table, config.data)
 
     def describe(task: Search) -> None:
         image = engine.images(_blank(config.space.in_channels, config.space.image))
@@ -397,12 +409,13 @@ def _search_in(run, config, data, engine, session) -> dict[str, Any]:
         run.write_json("space.json", {
             "space": config.method, "parameters": parameters(task.net), "flops": flops(task.net, lambda: task.net(image, mixes)),
             "image": config.space.image, "in_channels": config.space.in_channels, "classes": data.classes,
-            "groups": groups, "network": config.space.describe(),
+            "groups": groups, "network": config.space.describe(), **({} if truth is None else {"truth": truth.describe()}),
         })  # fmt: skip
 
     task, clock = loop(
-        config.space, config.search, data, seed=config.seed, engine=engine, session=session, before=describe
-    )
+        config.space, config.search, data, seed=config.seed, engine=engine, session=session, before=describe,
+        truth=truth or (lambda cells: {}),
+    )  # fmt: skip
     genotype = task.conclude()
     run.write_text("genotype.txt", str(genotype) + "\n")
     logits = {f"logits.{name}": a.detach() for name, a in zip(task.groups, task.logits, strict=True)}
@@ -411,6 +424,7 @@ def _search_in(run, config, data, engine, session) -> dict[str, Any]:
     return {
         "genotype": str(genotype), "val_acc": last.get("val_acc"), "train_acc": last.get("train_acc"),
         "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+        **({} if truth is None else truth(genotype)),
     }  # fmt: skip
 
 

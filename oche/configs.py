@@ -52,6 +52,9 @@ class SearchConfig(Common):
     """name of the method that `search` started from (see `oche list methods`)"""
     space: Space = field(default_factory=ConvSpace)
     search: Method = field(default_factory=Method)
+    table: Path | None = None
+    """NAS-Bench-201's accuracies (see oche.bench201.Table): what the cells of each epoch would really reach; by default that
+    of the environment variable OCHE_NB201, for CIFAR-10, CIFAR-100 and ImageNet16-120"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,8 @@ def _cards(run: Run, trainings: list[Run], random: list[Run]) -> list[tuple[str,
         known = [acc for r in random if (acc := _acc(r)) is not None]
         cards.append((f"random cells, mean ± sd (n = {len(known)})", words.mean_sd(known)))
         cards.append(("validation accuracy in search", words.percent(run.figure("val_acc"))))
+        if (true := run.figure("true_acc")) is not None:
+            cards.append(("true test accuracy of the cell, by the table", words.percent(true)))
     cards.append(("parameters of the network", words.count(found.figure("parameters") if found else None)))
     cards.append(("search time" if run.kind != "train" else "training time", words.duration(run.figure("seconds"))))
     return cards
@@ -137,7 +139,7 @@ def _bought(album: Album, run: Run, trainings: list[Run], random: list[Run]) -> 
 def _search(album: Album, run: Run) -> dict[str, Any] | None:
     if run.kind in ("train", "toy"):
         return None
-    figures: list[Picture] = []
+    figures: list[Picture] = _truth(album, run)
     epochs = [r for r in run.records if r["epoch"] > 0]
     if epochs:
         figures.append(
@@ -159,10 +161,24 @@ def _search(album: Album, run: Run) -> dict[str, Any] | None:
         "level": level,
         "collapse": reading,
         "decided": words.decided(run.records, sizes),
+        "truth": words.truth(run.records, run.figure("true_acc"), run.figure("regret")),
         "evolution": [picture for group in run.groups for picture in _group(album, run, group)],
         "heat": _heat(run),
         "scaled": any(group.scaled for group in run.groups),
     }
+
+
+def _truth(album: Album, run: Run) -> list[Picture]:
+    """The curve that shows collapse, where a table of NAS-Bench-201 was at hand."""
+    if not any(r["true_acc"] is not None for r in run.records):
+        return []
+    figure = plots.truth(run.records, _best(run), "True test accuracy, by the table")
+    return [album.plot("truth", figure, "True test accuracy of the cell that the search would choose at each epoch")]
+
+
+def _best(run: Run) -> float | None:
+    known = run.space.get("truth")
+    return number(known.get("best")) if isinstance(known, dict) else None
 
 
 def _group(album: Album, run: Run, group: Group) -> list[Picture]:

@@ -228,6 +228,20 @@ def skip_share(records: Sequence[Mapping[str, Any]]) -> Figure:
     return _per_group(records, "skip_share", "share of the cell's edges", "Skip connections", None)
 
 
+@styled
+def truth(records: Sequence[Mapping[str, Any]], best: float | None = None, title: str = "") -> Figure:
+    """What the cells that would be chosen at each epoch really reach (shares of 1), below what the ``best`` cell does."""
+    figure = new_figure(5.2, 2.9)
+    axes = figure.add_subplot()
+    _curve(axes, records, lambda r: r.get("true_acc"), "cell chosen at that epoch", VERMILION, scale=100.0)
+    if best is not None:
+        axes.axhline(100 * best, color=MUTED, ls=(0, (5, 3)), lw=1.1, label=f"best cell of the space: {100 * best:.2f}")
+    axes.set(title=clip(title or "True test accuracy", _TITLE), xlabel="epoch", ylabel="true test accuracy (%)")
+    axes.margins(y=0.12)
+    axes.legend()
+    return figure
+
+
 def _per_group(records: Sequence[Mapping[str, Any]], key: str, unit: str, title: str, candidates: int | None) -> Figure:
     figure = new_figure(5.2, 2.9)
     axes = figure.add_subplot()

@@ -18,6 +18,7 @@ from .groups import Group, number, parse, read_groups
 
 KNOWN = ("config.yaml", "status.json", "space.json", "metrics.jsonl", "summary.json", "genotype.txt", "toy.json")
 _NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc", "eigenvalue")
+_NUMBERS += ("true_acc", "regret")  # by a table of NAS-Bench-201
 
 
 @dataclass(frozen=True)

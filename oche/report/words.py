@@ -123,6 +123,22 @@ def collapse(records: Sequence[Mapping[str, Any]], edges: int | None) -> tuple[s
     return level, f"{reading.reason} {after}".strip().replace(" %", _PERCENT)
 
 
+def truth(records: Sequence[Mapping[str, Any]], accuracy: float | None, regret: float | None) -> str:
+    """What a table of NAS-Bench-201 says of the cell, and of the best one that the search passed by; empty without one."""
+    if accuracy is None or regret is None:
+        return ""
+    text = (
+        f"By the table of NAS-Bench-201 the cell has a test accuracy of {percent(accuracy)}, {100 * regret:.2f} points below "
+        "the best cell of the space."
+    )
+    known = [(r["true_acc"], r["epoch"]) for r in records if r.get("true_acc") is not None]
+    best, epoch = max(known, key=lambda pair: (pair[0], -pair[1]), default=(accuracy, 0))
+    if best - accuracy < 0.005:
+        return text
+    lost = f"{100 * (best - accuracy):.2f} points were lost since"
+    return f"{text} At epoch {epoch} the search would have chosen one of {percent(best)}: {lost}."
+
+
 def decided(records: Sequence[Mapping[str, Any]], candidates: Mapping[str, int]) -> str:
     """How far the mixture has moved from uniform, by its entropy."""
     known = [(r["epoch"], r["entropy"]) for r in records if r.get("entropy")]

@@ -128,3 +128,19 @@ def test_decidedness_is_told_beside_the_most_it_can_be():
     text = words.decided([{"epoch": 2, "entropy": {"normal": 1.0397, "other": 0.5}}], {"normal": 8})
     assert text == "At epoch 2: normal 1.040 of at most 2.079 (50\u00a0%), other 0.500 nats."
     assert words.decided([{"epoch": 1}], {}) == "No entropy has been recorded."
+
+
+def test_the_truth_says_what_was_lost():
+    records = [
+        {"epoch": 0, "true_acc": 0.9},
+        {"epoch": 1, "true_acc": 0.94},
+        {"epoch": 2, "true_acc": None},
+        {"epoch": 3, "true_acc": 0.543},
+    ]
+    text = words.truth(records, 0.543, 0.4007).replace("\u00a0", " ")
+    assert text.startswith(
+        "By the table of NAS-Bench-201 the cell has a test accuracy of 54.30 %, 40.07 points below the best"
+    )
+    assert text.endswith("At epoch 1 the search would have chosen one of 94.00 %: 39.70 points were lost since.")
+    assert "epoch" not in words.truth(records, 0.94, 0.0037) and "epoch" not in words.truth([], 0.94, 0.0037)
+    assert words.truth(records, None, None) == ""
