@@ -31,7 +31,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "substitution", "deflist"]
 myst_heading_anchors = 3
 # The pages below are written when the experiments are run; until then the text says so instead of linking.
 myst_substitutions = {
-    name: f"[`examples/seed/{file}`](../examples/seed/{file})"
+    name: f"[`examples/seed/{file}`](path:../examples/seed/{file})"
     if (HERE / "../examples/seed" / file).exists()
     else f"`examples/seed/{file}` (not written yet)"
     for name, file in (("seed_readme", "README.md"), ("seed_results", "RESULTS.md"))

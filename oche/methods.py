@@ -40,7 +40,7 @@ class Entry:
 METHODS: dict[str, Entry] = {}
 
 
-def _listed(name: str, paper: str, year: int, differs: str, **fixed: Any) -> Callable[[F], F]:
+def listed(name: str, paper: str, year: int, differs: str, **fixed: Any) -> Callable[[F], F]:
     """Lists a function in `METHODS`, with arguments ``fixed`` where one function makes several; bottom first."""
 
     def enter(make: F) -> F:
@@ -53,8 +53,8 @@ def _listed(name: str, paper: str, year: int, differs: str, **fixed: Any) -> Cal
 # --- DARTS and its gradients ------------------------------------------------------------------------------------------
 
 
-@_listed("darts-2nd", "DARTS, 1806.09055", 2018, "bilevel, one look-ahead step by finite differences", order=2)
-@_listed("darts", "DARTS, 1806.09055", 2018, "bilevel, first order: the weights are taken not to depend on alpha")
+@listed("darts-2nd", "DARTS, 1806.09055", 2018, "bilevel, one look-ahead step by finite differences", order=2)
+@listed("darts", "DARTS, 1806.09055", 2018, "bilevel, first order: the weights are taken not to depend on alpha")
 def darts(order: int = 1, **fields) -> Method:
     """DARTS (1806.09055), bilevel: ``order=1`` takes the weights as they are, ``order=2`` looks one step ahead (eq. 7–8)."""
     if order not in (1, 2):
@@ -62,26 +62,26 @@ def darts(order: int = 1, **fields) -> Method:
     return replace(Method(hypergrad=first_order if order == 1 else FiniteDifference()), **fields)
 
 
-@_listed("one-level", "DARTS §4, 1806.09055", 2018, "weights and alpha together on the whole training set")
+@listed("one-level", "DARTS §4, 1806.09055", 2018, "weights and alpha together on the whole training set")
 def one_level(**fields) -> Method:
     """Weights and architecture on the same batches of the whole training set (seed §1.1; 1806.09055 §4)."""
     return replace(Method(hypergrad=joint), **fields)
 
 
-@_listed("exact", "DARTS eq. 6, 1806.09055", 2018, "the look-ahead step differentiated exactly")
+@listed("exact", "DARTS eq. 6, 1806.09055", 2018, "the look-ahead step differentiated exactly")
 def darts_exact(**fields) -> Method:
     """DARTS' one-step look-ahead, differentiated exactly by Hessian-vector products instead of finite differences."""
     return replace(Method(hypergrad=exact), **fields)
 
 
-@_listed("implicit", "iDARTS, 2106.10784", 2021, "implicit gradient, inverse Hessian by a Neumann series")
+@listed("implicit", "iDARTS, 2106.10784", 2021, "implicit gradient, inverse Hessian by a Neumann series")
 def implicit(**fields) -> Method:
     """Implicit gradient at a lower optimum by a Neumann series (1911.02590; iDARTS 2106.10784)."""
     return replace(Method(hypergrad=_Neumann()), **fields)
 
 
-@_listed("seed-2nd", "seed document §4.2", 2022, "the same with xi = learning rate > 0", order=2)
-@_listed("seed", "seed document §4.2", 2022, "DARTS first order, 40 epochs, alpha from zero, no clipping")
+@listed("seed-2nd", "seed document §4.2", 2022, "the same with xi = learning rate > 0", order=2)
+@listed("seed", "seed document §4.2", 2022, "DARTS first order, 40 epochs, alpha from zero, no clipping")
 def seed(order: int = 1, **fields) -> Method:
     """The seed document's recipe (its §4.2): DARTS with 40 epochs, logits from zero, rate to zero, no clipping."""
     recipe = dict(epochs=40, w=Sgd(lr=0.025, lr_min=0.0, clip=0.0), a=Adam(init=0.0))
@@ -91,32 +91,32 @@ def seed(order: int = 1, **fields) -> Method:
 # --- other relaxations ------------------------------------------------------------------------------------------------
 
 
-@_listed("i-darts", "I-DARTS, D19-1367", 2019, "one softmax over all candidates of all edges into a node")
+@listed("i-darts", "I-DARTS, D19-1367", 2019, "one softmax over all candidates of all edges into a node")
 def i_darts(**fields) -> Method:
     """I-DARTS (Jiang et al., EMNLP 2019): edges into a node compete as their candidates do."""
     return replace(Method(relax=NodeSoftmax()), **fields)
 
 
-@_listed("snas", "SNAS, 1812.09926", 2018, "concrete samples, temperature 1 to 0.03, weights and alpha on one loss")
+@listed("snas", "SNAS, 1812.09926", 2018, "concrete samples, temperature 1 to 0.03, weights and alpha on one loss")
 def snas(**fields) -> Method:
     """SNAS (1812.09926): samples of a concrete distribution, one level; `oche.penalty.Cost` is its price of resources."""
     return replace(Method(relax=Concrete(), hypergrad=joint, epochs=150), **fields)
 
 
-@_listed("gdas", "GDAS, 1910.04465", 2019, "one sampled candidate an edge, straight-through gradient, 250 epochs")
+@listed("gdas", "GDAS, 1910.04465", 2019, "one sampled candidate an edge, straight-through gradient, 250 epochs")
 def gdas(**fields) -> Method:
     """GDAS (1910.04465): only the candidate that Gumbel noise makes the largest is evaluated, temperature 10 to 0.1."""
     return replace(Method(relax=GumbelHard(), epochs=250), **fields)
 
 
-@_listed("drnas", "DrNAS, 2006.10355", 2020, "mixtures drawn from a Dirichlet distribution, KL penalty; no stages")
+@listed("drnas", "DrNAS, 2006.10355", 2020, "mixtures drawn from a Dirichlet distribution, KL penalty; no stages")
 def drnas(**fields) -> Method:
     """DrNAS (2006.10355) as on NAS-Bench-201: pathwise gradients through Dirichlet draws, 100 epochs, whole channels."""
     recipe = dict(relax=Dirichlet(), penalty=DirichletKL(), a=Adam(decay=0.0), epochs=100)
     return replace(Method(), **{**recipe, **fields})
 
 
-@_listed("drnas-progressive", "DrNAS, 2006.10355", 2020, "two stages: all candidates on 1/6 of the channels, 4 on 1/4")
+@listed("drnas-progressive", "DrNAS, 2006.10355", 2020, "two stages: all candidates on 1/6 of the channels, 4 on 1/4")
 def drnas_progressive(**fields) -> Method:
     """DrNAS with progressive learning (2006.10355 §3.3), as in the DARTS space: 36 channels and 20 cells where the space has
     16 and 8."""
@@ -126,7 +126,7 @@ def drnas_progressive(**fields) -> Method:
     return drnas(**{**recipe, **fields})
 
 
-@_listed("fair-darts", "FairDARTS, 1911.12126", 2019, "sigmoids instead of a softmax, zero-one penalty, threshold")
+@listed("fair-darts", "FairDARTS, 1911.12126", 2019, "sigmoids instead of a softmax, zero-one penalty, threshold")
 def fair_darts(**fields) -> Method:
     """FairDARTS (1911.12126): candidates do not compete; a penalty drives each to 0 or 1, those of 0.85 and more stay."""
     recipe = dict(relax=Sigmoid(), penalty=ZeroOne(), select=Threshold(), batch=128)
@@ -137,14 +137,14 @@ def fair_darts(**fields) -> Method:
 # --- what stands on an edge -------------------------------------------------------------------------------------------
 
 
-@_listed("pc-darts", "PC-DARTS, 1907.05737", 2019, "1/4 of the channels are mixed, edges are weighed, warm-up of 30 %")
+@listed("pc-darts", "PC-DARTS, 1907.05737", 2019, "1/4 of the channels are mixed, edges are weighed, warm-up of 30 %")
 def pc_darts(**fields) -> Method:
     """PC-DARTS (1907.05737): partial channel connections and edge normalisation; large batches fit into memory."""
     recipe = dict(relax=EdgeNormalised(), edge=PartialEdge(4), warmup=0.3, batch=256, w=Sgd(lr=0.1), a=Adam(lr=6e-4))
     return replace(Method(), **{**recipe, **fields})
 
 
-@_listed("darts-minus", "DARTS-, 2009.01027", 2020, "an auxiliary skip beside every edge that fades from 1 to 0")
+@listed("darts-minus", "DARTS-, 2009.01027", 2020, "an auxiliary skip beside every edge that fades from 1 to 0")
 def darts_minus(**fields) -> Method:
     """DARTS- (2009.01027): the auxiliary skip takes over what skip connections do for training."""
     return replace(Method(edge=AuxiliarySkip()), **fields)
@@ -153,7 +153,7 @@ def darts_minus(**fields) -> Method:
 # --- stages and decisions ---------------------------------------------------------------------------------------------
 
 
-@_listed("p-darts", "P-DARTS, 1904.12760", 2019, "three ever deeper supernets, 8 to 5 to 3 candidates, at most 2 skips")
+@listed("p-darts", "P-DARTS, 1904.12760", 2019, "three ever deeper supernets, 8 to 5 to 3 candidates, at most 2 skips")
 def p_darts(**fields) -> Method:
     """P-DARTS (1904.12760): 5, 11 and 17 cells where the space has 8, dropout on skip connections, 25 epochs a stage."""
     stages = (
@@ -165,14 +165,14 @@ def p_darts(**fields) -> Method:
     return replace(Method(), **{**recipe, **fields})
 
 
-@_listed("sgas-2", "SGAS, 1912.00195", 2019, "the same, and edges must have been stable over 4 epochs", criterion=2)
-@_listed("sgas-1", "SGAS, 1912.00195", 2019, "the best edge is settled every 5 epochs, by importance and certainty")
+@listed("sgas-2", "SGAS, 1912.00195", 2019, "the same, and edges must have been stable over 4 epochs", criterion=2)
+@listed("sgas-1", "SGAS, 1912.00195", 2019, "the best edge is settled every 5 epochs, by importance and certainty")
 def sgas(criterion: Literal[1, 2] = 1, **fields) -> Method:
     """SGAS (1912.00195): edges are settled one after the other; what that saves makes room for larger batches."""
     return replace(Method(decide=GreedyEdge(criterion), grow=8), **fields)
 
 
-@_listed("darts-pt", "DARTS-PT, 2108.04392", 2021, "DARTS, but candidates are kept by what accuracy loses without them")
+@listed("darts-pt", "DARTS-PT, 2108.04392", 2021, "DARTS, but candidates are kept by what accuracy loses without them")
 def darts_pt(**fields) -> Method:
     """DARTS-PT (2108.04392): perturbation-based selection, which any other method may have too."""
     return replace(Method(select=Perturbation()), **fields)
@@ -181,25 +181,25 @@ def darts_pt(**fields) -> Method:
 # --- against collapse -------------------------------------------------------------------------------------------------
 
 
-@_listed("sdarts-rs", "SDARTS-RS, 2002.05283", 2020, "weights train under mixtures moved at random, by 0.03 to 0.3")
+@listed("sdarts-rs", "SDARTS-RS, 2002.05283", 2020, "weights train under mixtures moved at random, by 0.03 to 0.3")
 def sdarts_rs(**fields) -> Method:
     """SDARTS with random smoothing (2002.05283)."""
     return replace(Method(perturb=RandomNoise()), **fields)
 
 
-@_listed("sdarts-adv", "SDARTS-ADV, 2002.05283", 2020, "the same, but moved to where the loss is worst, by 7 steps")
+@listed("sdarts-adv", "SDARTS-ADV, 2002.05283", 2020, "the same, but moved to where the loss is worst, by 7 steps")
 def sdarts_adv(**fields) -> Method:
     """SDARTS with adversarial perturbation (2002.05283)."""
     return replace(Method(perturb=Adversarial()), **fields)
 
 
-@_listed("robust-darts", "RobustDARTS, 1909.09656", 2019, "second order, stopped and rolled back by the eigenvalue")
+@listed("robust-darts", "RobustDARTS, 1909.09656", 2019, "second order, stopped and rolled back by the eigenvalue")
 def robust_darts(**fields) -> Method:
     """RobustDARTS' early stopping (1909.09656 §4.3): the dominant eigenvalue of the architecture's Hessian ends the search."""
     return replace(Method(hypergrad=FiniteDifference(), curvature=1, on_collapse="rollback"), **fields)
 
 
-@_listed("beta-darts", "beta-DARTS, 2203.01665", 2022, "a decay of the weights of the mixture that grows to 25")
+@listed("beta-darts", "beta-DARTS, 2203.01665", 2022, "a decay of the weights of the mixture that grows to 25")
 def beta_darts(**fields) -> Method:
     """β-DARTS (2203.01665)."""
     return replace(Method(penalty=BetaDecay()), **fields)
@@ -208,13 +208,13 @@ def beta_darts(**fields) -> Method:
 # --- another optimiser of the architecture ----------------------------------------------------------------------------
 
 
-@_listed("gaea", "GAEA, 2004.07802", 2020, "exponentiated gradient instead of Adam, from uniform weights")
+@listed("gaea", "GAEA, 2004.07802", 2020, "exponentiated gradient instead of Adam, from uniform weights")
 def gaea(**fields) -> Method:
     """GAEA (2004.07802): mirror descent on the simplices of the mixture's weights."""
     return replace(Method(a=ExponentiatedGradient()), **fields)
 
 
-@_listed("gaea-pc-darts", "GAEA, 2004.07802", 2020, "PC-DARTS with exponentiated gradient, without warm-up")
+@listed("gaea-pc-darts", "GAEA, 2004.07802", 2020, "PC-DARTS with exponentiated gradient, without warm-up")
 def gaea_pc_darts(**fields) -> Method:
     """GAEA on PC-DARTS (2004.07802), the form that its figure is of."""
     return pc_darts(**{**dict(a=ExponentiatedGradient(), warmup=0.0), **fields})
@@ -223,20 +223,20 @@ def gaea_pc_darts(**fields) -> Method:
 # --- baselines that share the supernet --------------------------------------------------------------------------------
 
 
-@_listed("random-ws", "Li & Talwalkar, 1902.07638", 2019, "random paths train the weights, the best of 1,000 is chosen")
+@listed("random-ws", "Li & Talwalkar, 1902.07638", 2019, "random paths train the weights, the best of 1,000 is chosen")
 def random_ws(**fields) -> Method:
     """Random search with weight sharing (1902.07638): no architecture is learnt, the supernet ranks random ones."""
     return replace(Method(relax=UniformPath(), hypergrad=fixed, select=SampleBest()), **fields)
 
 
-@_listed("one-shot", "Bender et al., ICML 2018", 2018, "uniform mixture with path dropout, the best of 1,000 is chosen")
+@listed("one-shot", "Bender et al., ICML 2018", 2018, "uniform mixture with path dropout, the best of 1,000 is chosen")
 def one_shot(**fields) -> Method:
     """One-shot search (Bender et al., ICML 2018): the supernet learns to do without any part, then ranks random cells."""
     recipe = dict(hypergrad=fixed, a=Adam(init=0.0), edge=PathDropout(), select=SampleBest())
     return replace(Method(), **{**recipe, **fields})
 
 
-@_listed("evolution-ws", "Real et al., 1802.01548", 2018, "random paths train the weights, evolution searches on them")
+@listed("evolution-ws", "Real et al., 1802.01548", 2018, "random paths train the weights, evolution searches on them")
 def evolution_ws(**fields) -> Method:
     """Regularised evolution (1802.01548) whose fitness is the accuracy in a supernet trained as in `random_ws`."""
     return replace(Method(relax=UniformPath(), hypergrad=fixed, select=Evolution()), **fields)

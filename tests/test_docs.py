@@ -144,20 +144,24 @@ LONG = ("oche.search(", 'open("runs/')
 
 @pytest.fixture
 def operations() -> Iterator[None]:
-    """Forgets the operations that a test registered."""
+    """Forgets the operations, components and methods that a test registered."""
     from oche import api
+    from oche.methods import METHODS
+    from oche.registry import COMPONENTS
     from oche.spaces.ops import OPERATIONS
 
-    before, loaded = dict(OPERATIONS), set(api._LOADED)
+    tables: tuple[dict, ...] = (OPERATIONS, COMPONENTS, METHODS)
+    before, loaded = [dict(table) for table in tables], set(api._LOADED)
     yield
-    OPERATIONS.clear()
-    OPERATIONS.update(before)
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
     api._LOADED.intersection_update(loaded)
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda b: f"{b.page}: {b.text.splitlines()[-1][:40]}")
 def test_python_runs(block: Block, operations: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = compile(block.text, block.page, "exec")
+    code = compile(block.text, block.page, "exec", dont_inherit=True)
     if not any(sign in block.text for sign in LONG):
         monkeypatch.chdir(tmp_path)
         exec(code, {"__name__": "snippet"})
@@ -234,6 +238,17 @@ def test_methods_and_spaces_of_the_readme() -> None:
 
     row = next(line for line in TEXTS["README.md"].splitlines() if line.startswith("| methods |"))
     assert {*re.findall(r"`([\w-]+)`", row.split("|")[2])} == set(METHODS)
+
+
+def test_every_method_has_its_section() -> None:
+    from oche.methods import METHODS
+
+    sections = re.split(r"^### ", TEXTS["docs/methods.md"], flags=re.MULTILINE)[1:]
+    named = [re.findall(r"`([\w-]+)`", section.splitlines()[0]) for section in sections]
+    assert sorted(name for names in named for name in names) == sorted(METHODS)
+    for section in sections:
+        assert re.search(r"^Composed as|^The seed document's recipe: `", section, re.MULTILINE)
+        assert re.search(r"^1\. ", section, re.MULTILINE) and re.search(r"[Oo]urs: |\bours: ", section)
 
 
 def test_deviations_are_collected() -> None:

@@ -201,6 +201,19 @@ def test_the_number_of_steps_that_is_asked_for_is_the_least_that_moves_every_sta
             replace(method, steps=steps)
 
 
+@pytest.mark.parametrize("name", ["pc-darts", "sgas-2"])
+def test_batches_of_published_size_on_a_handful_of_images(name):
+    """A batch larger than a half is all of it, and goes on being that as it grows."""
+    method = replace(
+        shrunk(METHODS[name].make(epochs=5)), decide=METHODS[name].make().decide and GreedyEdge(2, 0.2, 0.2)
+    )
+    task, session = search(method, SPACES["darts"]), Kept()
+    assert method.batch > 12 and task.per_epoch() == 1
+    run(task, session)
+    assert [r["step"] for r in session.history] == list(range(6)) and task.meters["val"].sums[2] in (0, 12)
+    assert (task.batch > method.batch) == (name == "sgas-2")
+
+
 def test_methods_are_taken_apart_and_put_together():
     method = replace(
         tiny("pc-darts"), hypergrad=oche.methods.darts(2).hypergrad, select=METHODS["darts-pt"].make().select

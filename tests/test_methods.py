@@ -7,13 +7,19 @@ import pytest
 import oche
 from oche import methods
 from oche.configs import SearchConfig
-from oche.decide import TopK
+from oche.decide import GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold, TopK
 from oche.errors import OcheError
+from oche.hessian import EigenvalueStop
 from oche.hypergrad import FiniteDifference, Neumann, exact, first_order, joint
+from oche.method import Stage
 from oche.methods import METHODS, closest
-from oche.optim import Adam, Sgd
-from oche.relax import Softmax
+from oche.optim import Adam, ExponentiatedGradient, Sgd
+from oche.penalty import BetaDecay, DirichletKL, ZeroOne
+from oche.perturb import Adversarial, RandomNoise
+from oche.relax import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+from oche.relax_noisy import Concrete, Dirichlet, GumbelHard
 from oche.run.config import from_dict, to_dict
+from oche.spaces import AuxiliarySkip, PartialEdge, SkipDropout
 from oche.training import RECIPES, small
 
 
@@ -48,6 +54,52 @@ def test_the_seeds_own_space():
 )
 def test_the_others_differ_from_darts_by_their_gradient_alone(make, hypergrad):
     assert make() == replace(methods.darts(), hypergrad=hypergrad)
+
+
+# What differs from recipe B, as the papers and the released codes have it (checked by hand; sources in docs/methods.md).
+PUBLISHED = {
+    "i-darts": dict(relax=NodeSoftmax()),
+    "snas": dict(relax=Concrete((1.0, 0.03)), hypergrad=joint, epochs=150),
+    "gdas": dict(relax=GumbelHard((10.0, 0.1), "chosen"), epochs=250),
+    "drnas": dict(relax=Dirichlet(), penalty=DirichletKL(1e-3), a=Adam(3e-4, decay=0.0), epochs=100),
+    "drnas-progressive": dict(
+        relax=Dirichlet(), penalty=DirichletKL(1e-3), a=Adam(6e-4, decay=0.0), w=Sgd(0.1, 0.0), warmup=0.4,
+        stages=(Stage(1, 2.5, 2.25, PartialEdge(6), KeepOps(4)), Stage(1, 2.5, 2.25, PartialEdge(4))),
+    ),
+    "fair-darts": dict(
+        relax=Sigmoid(), penalty=ZeroOne(10.0), select=Threshold(0.85), batch=128, w=Sgd(0.005, 0.001),
+        a=Adam(3e-3, (0.9, 0.999), 1e-3, 0.0),
+    ),
+    "pc-darts": dict(
+        relax=EdgeNormalised(Softmax()), edge=PartialEdge(4), warmup=0.3, batch=256, w=Sgd(0.1, 0.0), a=Adam(6e-4)
+    ),
+    "darts-minus": dict(edge=AuxiliarySkip((1.0, 0.0))),
+    "p-darts": dict(
+        stages=(
+            Stage(1, 5 / 8, 1, SkipDropout(0.0, 0.4), KeepOps(5)), Stage(1, 11 / 8, 1, SkipDropout(0.4, 0.4), KeepOps(3)),
+            Stage(1, 17 / 8, 1, SkipDropout(0.7, 0.4)),
+        ),
+        warmup=0.4, epochs=75, batch=96, w=Sgd(0.025, 0.0), a=Adam(6e-4), select=LimitSkips(2, "normal"),
+    ),
+    "sgas-1": dict(decide=GreedyEdge(1, 9 / 50, 5 / 50, 4), grow=8),
+    "sgas-2": dict(decide=GreedyEdge(2, 9 / 50, 5 / 50, 4), grow=8),
+    "darts-pt": dict(select=Perturbation(), tune=0.1),
+    "sdarts-rs": dict(perturb=RandomNoise((0.03, 0.3))),
+    "sdarts-adv": dict(perturb=Adversarial((0.03, 0.3), 7)),
+    "robust-darts": dict(
+        hypergrad=FiniteDifference(0.01), curvature=1, stop=EigenvalueStop(0.75, 5, 5), on_collapse="rollback"
+    ),
+    "beta-darts": dict(penalty=BetaDecay((0.0, 25.0))),
+    "gaea": dict(a=ExponentiatedGradient(0.1, 0.0, 1e-5, 0.0)),
+    "gaea-pc-darts": dict(
+        relax=EdgeNormalised(Softmax()), edge=PartialEdge(4), batch=256, w=Sgd(0.1, 0.0), a=ExponentiatedGradient(0.1)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes(name):
+    assert METHODS[name].make() == replace(methods.darts(), **PUBLISHED[name])
 
 
 @pytest.mark.parametrize("name", METHODS)

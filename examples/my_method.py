@@ -1,0 +1,29 @@
+"""A search method of one's own: a relaxation, and a recipe that uses it. Nothing inside oche is edited.
+
+oche search --plugins examples/my_method.py --method sharpened --search.relax.tau 4 0.25
+"""
+
+from dataclasses import dataclass
+
+import oche
+from oche.arch import Mix, active
+from oche.registry import component
+from oche.relax import Relaxation, masked_softmax
+from oche.schedules import Ends, linear
+
+
+@component
+@dataclass(frozen=True)
+class Sharpened(Relaxation):
+    """A softmax whose temperature falls, so that it ends near the cell that is read off."""
+
+    tau: Ends = (2.0, 0.5)
+    """temperature at the start and at the end"""
+
+    def __call__(self, a, alive, dag, noise, progress):
+        return Mix(masked_softmax(a / linear(self.tau, progress), alive), None, active(alive))
+
+
+@oche.methods.listed("sharpened", "this file", 2026, "DARTS, but the softmax sharpens from tau 2 to 0.5")
+def sharpened(**fields):
+    return oche.methods.darts(**{"relax": Sharpened(), **fields})

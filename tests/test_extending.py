@@ -1,0 +1,66 @@
+"""The method of docs/extending.md, run as a reader would run it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+
+import oche
+from oche import api, cli
+from oche.methods import METHODS
+from oche.registry import COMPONENTS
+
+FILE = Path(__file__).resolve().parents[1] / "examples" / "my_method.py"
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """What a plugin registers is forgotten after the test."""
+    methods, components, loaded = dict(METHODS), dict(COMPONENTS), set(api._LOADED)
+    yield
+    for table, before in ((METHODS, methods), (COMPONENTS, components)):
+        table.clear()
+        table.update(before)
+    api._LOADED.intersection_update(loaded)
+
+
+def words(out: Path, *more: str) -> list[str]:
+    return ["search", "--plugins", str(FILE), *more, *runs.TINY, "--quiet", "--out", str(out)]
+
+
+def test_it_is_twenty_lines() -> None:
+    code = FILE.read_text().partition('"""\n\n')[2]
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
+    page = (FILE.parents[1] / "docs" / "extending.md").read_text()
+    assert "```{literalinclude} ../examples/my_method.py" in page
+
+
+def test_a_method_of_ones_own_by_name(tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "methods", "--plugins", str(FILE)]) == 0
+    assert "sharpened" in capsys.readouterr().out
+    assert cli.main(words(tmp_path / "a", "--method", "sharpened", "--search.relax.tau", "4", "0.25")) == 0
+    assert cli.main(words(tmp_path / "b", "--method", "sharpened", "--search.relax.tau", "4", "0.25")) == 0
+    assert cli.main(words(tmp_path / "c", "--method", "sharpened", "--search.relax.tau", "4", "4")) == 0
+    one, other = (oche.Run.open(tmp_path / name) for name in "ac")
+    assert one.config.method == "sharpened" and one.config.search == METHODS["sharpened"].make(
+        steps=3, batch=16, relax=COMPONENTS["Sharpened"]((4.0, 0.25))
+    )
+    assert runs.metrics(tmp_path / "a") == runs.metrics(tmp_path / "b") and set(one.genotype.cells) == {
+        "normal",
+        "reduce",
+    }
+    # The same logits at first; what decisions look at is sharper at the end.
+    first, *_, last = runs.metrics(tmp_path / "a")
+    for record, tau in ((first, 4.0), (last, 0.25)):
+        logits = torch.tensor(record["logits"]["normal"], dtype=torch.float64)
+        weights = torch.tensor(record["arch"]["normal"]["weights"], dtype=torch.float64)
+        torch.testing.assert_close(weights, (logits / tau).softmax(1), rtol=1e-5, atol=1e-7)
+    assert other.config.search.relax.tau == (4.0, 4.0)
+
+
+def test_its_part_in_another_method(tmp_path: Path, quick: None) -> None:
+    more = ("--method", "pc-darts", "--search.relax.ops", "Sharpened", "--search.edge.k", "2", "--search.warmup", "0")
+    assert cli.main(words(tmp_path / "x", *more)) == 0
+    assert type(oche.Run.open(tmp_path / "x").config.search.relax.ops).__name__ == "Sharpened"
