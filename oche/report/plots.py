@@ -238,7 +238,7 @@ def truth(records: Sequence[Mapping[str, Any]], best: float | None = None, title
         axes.axhline(100 * best, color=MUTED, ls=(0, (5, 3)), lw=1.1, label=f"best cell of the space: {100 * best:.2f}")
     axes.set(title=clip(title or "True test accuracy", _TITLE), xlabel="epoch", ylabel="true test accuracy (%)")
     axes.margins(y=0.12)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)  # the curve may go anywhere
     return figure
 
 
