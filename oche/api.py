@@ -237,6 +237,7 @@ def run_search(
     data = load_data(config, log)
     if not config.search.hypergrad.one_level:
         _check_split(config.search.split, data)
+    config.search.check_length(len(data.train))
     space = replace(config.space, classes=len(data.classes), in_channels=data.channels, image=data.image)
     config = replace(config, space=space)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}")

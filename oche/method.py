@@ -135,12 +135,30 @@ class Method:
                 f"{type(last.finish).__name__} finishes stage {count} of {count}, after which there is none to narrow; "
                 "use it as select, or in an earlier stage"
             )
-        if self.steps is None or not (idle := [i for i in range(count) if not self._moves(i, self.steps)]):
+        if self.steps is not None:
+            self._check_steps(self.steps, f"steps={self.steps}", "steps")
+
+    def check_length(self, images: int) -> None:
+        """Raises `OcheError` where the epochs over ``images``, the training set, are too few for the warm-up of some stage."""
+        if self.steps is None and self.budget is None:
+            trained = images if self.hypergrad.one_level else round(self.split * images)
+            each = max(1, trained // self.batch)
+            said = f"epochs={self.epochs} of {each} step{'s' * (each > 1)} (batch={self.batch})"
+            self._check_steps(self.epochs * each, said, "epochs", each)
+
+    def _check_steps(self, steps: int, said: str, unit: str, each: int = 1) -> None:
+        count = len(self.stages)
+        if not (idle := [i for i in range(count) if not self._moves(i, steps)]):
             return
-        enough = next(n for n in range(self.steps, 10**9) if all(self._moves(i, n) for i in range(count)))
+        shares = [end - start for start, end in map(self.bounds, range(count))]
+        surely = (
+            ceil(1 / (min(shares) * (1 - self.warmup)) / each) + 1
+        )  # the last step of a stage is that late, or later
+        tried = range(steps // each, surely) if surely < 10_000 else ()
+        enough = next((n for n in tried if all(self._moves(i, n * each) for i in range(count))), surely)
         raise OcheError(
-            f"steps={self.steps} with warmup={self.warmup} leaves stage {idle[0] + 1} of {count} no step that moves the "
-            f"architecture; use steps >= {enough}, a shorter warm-up or fewer stages"
+            f"{said} with warmup={self.warmup} leaves stage {idle[0] + 1} of {count} no step that moves the architecture; "
+            f"use {unit} >= {enough}, a shorter warm-up or fewer stages"
         )
 
     def _moves(self, stage: int, steps: int) -> bool:

@@ -170,6 +170,21 @@ def test_parts_that_do_not_go_together_are_refused_at_construction(case):
         Method(**fields)
 
 
+def test_epochs_that_are_too_short_on_the_data_are_refused_before_the_run_has_a_directory(tmp_path):
+    method = METHODS["p-darts"].make(epochs=3, batch=64)
+    method.check_length(1000)  # 7 steps an epoch, of which 4 move the architecture
+    replace(method, batch=8).check_length(60)
+    words = (
+        r"epochs=3 of 1 step .batch=64. with warmup=0.4 leaves stage 1 of 3 no step that .* use epochs >= 5, a shorter"
+    )
+    with pytest.raises(OcheError, match=words):
+        oche.search("digits", method=method, limit=60, out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    METHODS["pc-darts"].make(epochs=1, budget="1m").check_length(60)  # how many steps that is, nobody knows
+    with pytest.raises(OcheError, match="use epochs >= 10000002"):
+        Method(warmup=1 - 1e-7, epochs=1).check_length(60)
+
+
 def test_parts_that_do_go_together():
     """The neighbours of what is refused above."""
     Method(relax=EdgeNormalised(Sigmoid()), penalty=ZeroOne() + BetaDecay())
