@@ -1,6 +1,7 @@
 """One thread a worker, and none that spins: two busy processes on two cores otherwise slow each other down many times."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +13,8 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("oche", deadline=None, derandomize=True)  # a busy machine is slow, not wrong
 settings.load_profile("oche")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell; the tests of Ctrl-C send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
