@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .arch import Genotype
 from .data import DATASETS
 from .errors import OcheError
+from .plugins import load_plugins, load_plugins_of
 
 if TYPE_CHECKING:
     from .configs import Common, SearchConfig, TrainConfig
@@ -151,6 +150,7 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     Raises `OcheError` where there is no run, or another process is at work in it.
     """
     from .run.log import Log
+    from .work import go_on
 
     run, log = Run.open(path), Log(quiet=quiet)
     if run.state == "complete":
@@ -161,7 +161,8 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
             write_report(run.path)
         return run
     config = run.config  # refuses what is neither
-    return _work(Path(path), config, log, {"search": _search_in, "train": _train_in}[run.kind])
+    go_on(run.path, config, log)
+    return run
 
 
 def plan_training(
@@ -225,6 +226,7 @@ def run_search(
     """
     from .truth import table_for
     from .truth import truth as find_truth
+    from .work import load_data, start
 
     load_plugins(config.plugins)
     config = _anchored(config)
@@ -241,12 +243,14 @@ def run_search(
     space = replace(config.space, classes=len(data.classes), in_channels=data.channels, image=data.image)
     config = replace(config, space=space)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}")
-    return _start(path, config, "search", overwrite, log, _search_in, data, before)
+    start(path, config, data, overwrite=overwrite, log=log, before=before)
+    return Run(path)
 
 
 def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
     from .genotypes import resolve
+    from .work import load_data, start
 
     load_plugins(config.plugins)
     config = _anchored(config)
@@ -259,7 +263,8 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     config.train.augmentation(data)
     config.train.network(genotype, data)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
-    return _start(path, config, "train", overwrite, log, _train_in, data)
+    start(path, config, data, overwrite=overwrite, log=log)
+    return Run(path)
 
 
 def _anchored(config: Any) -> Any:
@@ -298,185 +303,3 @@ def _check_split(split: float, data: Dataset) -> None:
         raise OcheError(
             f"split={split} of {images} training images leaves one part empty; use a share nearer to 0.5, or more images"
         )
-
-
-def load_data(config: Common, log: Log) -> Dataset:
-    """The data set that ``config`` names."""
-    from .data import load
-
-    return load(
-        config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
-        seed=config.seed, progress=not log.quiet,
-    )  # fmt: skip
-
-
-def load_plugins(plugins: tuple[Path, ...]) -> None:
-    """Runs each file once a process; what they register stays."""
-    for plugin in plugins:
-        file = Path(plugin).resolve()
-        if file in _LOADED:
-            continue
-        if not file.is_file():
-            raise OcheError(f"plugin {plugin} does not exist; give the path of a Python file")
-        try:
-            runpy.run_path(str(file))
-        except Exception as error:
-            raise OcheError(f"plugin {plugin}{_line(error, file)}: {type(error).__name__}: {error}") from error
-        _LOADED.add(file)
-
-
-_LOADED: set[Path] = set()
-
-
-def _line(error: Exception, file: Path) -> str:
-    """Where in ``file`` an error arose."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    return f" line {line}" if line else ""
-
-
-def load_plugins_of(config_file: Path) -> None:
-    """Runs the plugins that a config.yaml names, which its other values may need."""
-    import yaml
-
-    tree = yaml.safe_load(config_file.read_text()) or {}
-    load_plugins(tuple(Path(p) for p in tree.get("plugins") or ()))
-
-
-def _start(
-    path: Path,
-    config,
-    kind: Kind,
-    overwrite: bool,
-    log,
-    work: Callable,
-    data,
-    before: Callable[[], None] = lambda: None,
-) -> Run:
-    from .run.config import dump_yaml
-    from .run.environment import environment
-    from .run.rundir import RunDir
-
-    with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
-        run.write_json("environment.json", environment(config.device))
-    before()
-    return _work(path, config, log, work, data)
-
-
-def _work(path: Path, config, log, work: Callable, data=None) -> Run:
-    """Does ``work`` in the run directory, whatever happens leaving a state that says so."""
-    from .loop import Interrupted
-    from .report import write_report
-    from .run.engine import Engine
-    from .run.log import Interrupt
-    from .run.rundir import RunDir
-    from .run.session import DirectorySession
-
-    with RunDir.open(path) as run, Interrupt() as interrupt:
-        run.set_state("running")
-        try:
-            data = data or load_data(config, log)
-            engine = Engine(config.device, config.threads)
-            summary = work(run, config, data, engine, DirectorySession(run, log, interrupt, config.checkpoint))
-        except Interrupted:
-            run.set_state("interrupted")
-            log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
-            raise
-        except BaseException as error:
-            run.set_state("failed", error=f"{type(error).__name__}: {error}")
-            raise
-        run.write_json("summary.json", {**summary, "note": data.note, "data": config.data})
-        run.set_state("complete")
-    write_report(path)
-    return Run(path)
-
-
-def _search_in(run, config, data, engine, session) -> dict[str, Any]:
-    from .bilevel import Search
-    from .bilevel import search as loop
-    from .cost import flops, parameters
-    from .run.checkpoint import save_weights
-    from .truth import truth as find_truth
-
-    truth = find_truth(config.table, config.data)
-
-    def describe(task: Search) -> None:
-        image = engine.images(_blank(config.space.in_channels, config.space.image))
-        mixes = task.settled(0.0)
-        groups = {
-            name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": config.space.candidates}
-            for name, dag in task.groups.items()
-        }
-        run.write_json("space.json", {
-            "space": config.method, "parameters": parameters(task.net), "flops": flops(task.net, lambda: task.net(image, mixes)),
-            "image": config.space.image, "in_channels": config.space.in_channels, "classes": data.classes,
-            "groups": groups, "network": config.space.describe(), **({} if truth is None else {"truth": truth.describe()}),
-        })  # fmt: skip
-
-    task, clock = loop(
-        config.space, config.search, data, seed=config.seed, engine=engine, session=session, before=describe,
-        truth=truth or (lambda cells: {}),
-    )  # fmt: skip
-    genotype = task.conclude()
-    run.write_text("genotype.txt", str(genotype) + "\n")
-    logits = {f"logits.{name}": a.detach() for name, a in zip(task.groups, task.logits, strict=True)}
-    save_weights(run.path / "weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})
-    last = session.history[-1]
-    return {
-        "genotype": str(genotype), "val_acc": last.get("val_acc"), "train_acc": last.get("train_acc"),
-        "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
-        **({} if truth is None else truth(genotype)),
-    }  # fmt: skip
-
-
-def _train_in(run, config, data, engine, session) -> dict[str, Any]:
-    from .cost import flops, parameters
-    from .run.checkpoint import save_weights
-    from .training import Training
-    from .training import train as loop
-
-    genotype = Genotype.parse(config.genotype)
-    run.write_text("genotype.txt", str(genotype) + "\n")
-    costs: dict[str, int] = {}
-
-    def describe(task: Training) -> None:
-        image = engine.images(_blank(data.channels, data.image))
-        costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
-        run.write_json("space.json", {
-            "space": config.recipe, **costs, "image": data.image, "in_channels": data.channels, "classes": data.classes,
-            "groups": {}, "network": task.net.describe(),
-        })  # fmt: skip
-
-    task, clock = loop(
-        genotype,
-        config.train,
-        data,
-        seed=config.seed,
-        engine=engine,
-        session=session,
-        title=run.path.name,
-        before=describe,
-    )
-    save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
-    last = session.history[-1]
-    return {
-        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **costs,
-        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
-    }  # fmt: skip
-
-
-_RESULTS = ("test_acc", "test_loss", "val_acc", "val_loss", "train_acc")
-
-
-def _blank(channels: int, image: tuple[int, int]):
-    import torch
-
-    return torch.zeros(1, channels, *image)
-
-
-def _step_ms(session) -> float | None:
-    """Median over epochs of the mean time of a step: one slow epoch does not count."""
-    from statistics import median
-
-    times = [ms for r in session.history if (ms := r.get("timings", {}).get("step_ms")) is not None]
-    return median(times) if times else None

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import monitor
 from .arch import Dag, Genotype, Mix, all_alive
 from .data import Dataset
 from .decide import TopK, View
@@ -30,8 +29,8 @@ from .run.engine import Engine
 from .seeds import fold, generator
 from .spaces.edges import set_step
 from .spaces.space import Space
+from .watch import Watch
 
-_WATCHED = ("skip_share", "arch", "logits", "eigenvalue")  # of a record, what the monitor and a rollback need
 Truth = Callable[[Genotype], Record]
 RECENT = 16  # epochs whose mixtures decisions may look back on
 
@@ -55,9 +54,14 @@ class Search:
         self.feed = Feed(data, method, seed, engine)
         validates = method.hypergrad.moves and not method.hypergrad.one_level
         self.meters = {name: Meter(engine.device) for name in (("train", "val") if validates else ("train",))}
-        self.epoch, self.ended, self.past = 0, False, []  # the epoch under way; whether to stop; what the monitor saw
-        self.done, self.tuned = 0, 0  # steps of the search; rounds of training that its selection asked for
+        self.watch = Watch(method.on_collapse, method.stop)
+        self.epoch, self.done, self.tuned = 0, 0, 0  # the one under way; steps; rounds of training for its selection
         self._build(0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether signs of collapse have ended it early."""
+        return self.watch.ended
 
     # --- stages -----------------------------------------------------------------------------------------------------
 
@@ -87,7 +91,7 @@ class Search:
             if (finish := self.method.stages[self.stage].finish) is not None:
                 self._narrow({name: finish(view) for name, view in self._views(1.0).items()})
             self.recent = {name: [] for name in self.groups}
-            self.past = []  # its logits belonged to another network
+            self.watch.forget()
             self._build(self.stage + 1)
 
     def _narrow(self, alive: dict[str, Tensor]) -> None:
@@ -273,7 +277,10 @@ class Search:
         record, every = self._record(q), self.method.curvature
         if every and (self.epoch + 1) % every == 0:
             record["eigenvalue"] = self._eigenvalue(q)
-        return record | self._watch(record)
+        said, before = self.watch.see(self.epoch + 1, record)
+        if before is not None:
+            self._set_logits({name: torch.tensor(values) for name, values in before["logits"].items()})
+        return record | ({"collapse": said} if said else {})
 
     def _eigenvalue(self, progress: float) -> float:
         """The dominant eigenvalue of the Hessian of L_val by the logits, on one batch, without noise (RobustDARTS)."""
@@ -282,31 +289,6 @@ class Search:
         loss = self._loss(*self.feed.probe(self.epoch, self.batch), noise, progress)
         with frozen_statistics(self.net):
             return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
-
-    def _watch(self, record: Record) -> Record:
-        """Looks for signs of collapse, and does what the method says when they are there.
-
-        A search that may end is ended by RobustDARTS' rule alone, and goes back to where that says, however few its skips.
-        """
-        self.past.append({"epoch": self.epoch + 1} | {k: record[k] for k in _WATCHED if k in record})
-        reading = monitor.read(self.past, stop=self.method.stop)
-        if reading is None or self.ended or any("collapse" in r for r in self.past):
-            return {}
-        sharp = None if self.method.on_collapse == "warn" else reading.sharp
-        if reading.level != "collapse" and sharp is None:
-            return {}
-        back = reading.back if sharp is None else sharp
-        self.past[-1]["collapse"] = text = f"{reading.reason} {reading.advice}"
-        if self.method.on_collapse == "warn":
-            return {"collapse": text}
-        self.ended = True
-        if self.method.on_collapse == "rollback" and back is not None:
-            before = next(r for r in self.past if r["epoch"] == back)
-            with torch.no_grad():
-                for name, logits in zip(self.groups, self.logits, strict=True):
-                    logits.copy_(torch.tensor(before["logits"][name], dtype=logits.dtype))
-            return {"collapse": f"{text} The search ends with the logits of epoch {back}."}
-        return {"collapse": f"{text} The search ends here."}
 
     def _decide(self, progress: float) -> None:
         """What is settled at the end of an epoch."""
@@ -352,23 +334,25 @@ class Search:
             "recent": self.recent,
             "feed": self.feed.state(),
             "done": self.done,
-            "ended": self.ended,
-            "past": self.past,
+            "watch": self.watch.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self._narrow(dict(state["alive"]))
         self.recent, self.done = dict(state["recent"]), state["done"]
-        self.ended, self.past = state["ended"], list(state["past"])
+        self.watch.load(state["watch"])
         self.feed.load(state["feed"])
         if state["stage"] != self.stage:
             self._build(state["stage"])
         self.net.load_state_dict(state["net"])
         self.w_opt.load_state_dict(state["w_opt"])
         self.a_opt.load_state_dict(state["a_opt"])
+        self._set_logits(state["logits"])
+
+    def _set_logits(self, values: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, logits in zip(self.groups, self.logits, strict=True):
-                logits.copy_(state["logits"][name])
+                logits.copy_(values[name])
 
 
 def _entropy(weights: Tensor) -> float:

@@ -13,7 +13,9 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("oche", deadline=None, derandomize=True)  # a busy machine is slow, not wrong
 settings.load_profile("oche")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell; the tests of Ctrl-C send it
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background of a shell; the tests of Ctrl-C send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -10,12 +10,13 @@ import torch
 
 import oche
 from oche import cli
-from oche.api import _LOADED, plan_training, run_search
+from oche.api import plan_training, run_search
 from oche.configs import SearchConfig
 from oche.data import load
 from oche.errors import OcheError
 from oche.loop import Diverged, Interrupted
 from oche.optim import Sgd
+from oche.plugins import _LOADED
 from oche.run.checkpoint import load_weights
 from oche.run.log import Log
 from oche.run.session import DirectorySession

@@ -145,18 +145,18 @@ LONG = ("oche.search(", 'open("runs/')
 @pytest.fixture
 def operations() -> Iterator[None]:
     """Forgets the operations, components and methods that a test registered."""
-    from oche import api
+    from oche import plugins
     from oche.methods import METHODS
     from oche.registry import COMPONENTS
     from oche.spaces.ops import OPERATIONS
 
     tables: tuple[dict, ...] = (OPERATIONS, COMPONENTS, METHODS)
-    before, loaded = [dict(table) for table in tables], set(api._LOADED)
+    before, loaded = [dict(table) for table in tables], set(plugins._LOADED)
     yield
     for table, old in zip(tables, before, strict=True):
         table.clear()
         table.update(old)
-    api._LOADED.intersection_update(loaded)
+    plugins._LOADED.intersection_update(loaded)
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda b: f"{b.page}: {b.text.splitlines()[-1][:40]}")

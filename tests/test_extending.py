@@ -8,7 +8,7 @@ import runs
 import torch
 
 import oche
-from oche import api, cli
+from oche import cli, plugins
 from oche.methods import METHODS
 from oche.registry import COMPONENTS
 
@@ -18,12 +18,12 @@ FILE = Path(__file__).resolve().parents[1] / "examples" / "my_method.py"
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """What a plugin registers is forgotten after the test."""
-    methods, components, loaded = dict(METHODS), dict(COMPONENTS), set(api._LOADED)
+    methods, components, loaded = dict(METHODS), dict(COMPONENTS), set(plugins._LOADED)
     yield
     for table, before in ((METHODS, methods), (COMPONENTS, components)):
         table.clear()
         table.update(before)
-    api._LOADED.intersection_update(loaded)
+    plugins._LOADED.intersection_update(loaded)
 
 
 def words(out: Path, *more: str) -> list[str]:

@@ -1,0 +1,144 @@
+"""The work of a run in its directory: from a configuration and data to everything that the run leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from .arch import Genotype
+from .bilevel import Search
+from .bilevel import search as search_loop
+from .configs import Common, SearchConfig, TrainConfig
+from .cost import flops, parameters
+from .data import Dataset, load
+from .loop import Interrupted, Session
+from .run.checkpoint import save_weights
+from .run.config import dump_yaml
+from .run.engine import Engine
+from .run.environment import environment
+from .run.log import Interrupt, Log
+from .run.rundir import RunDir
+from .run.session import DirectorySession
+from .training import Training
+from .training import train as training_loop
+from .truth import truth as find_truth
+
+
+def load_data(config: Common, log: Log) -> Dataset:
+    """The data set that ``config`` names."""
+    return load(
+        config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
+        seed=config.seed, progress=not log.quiet,
+    )  # fmt: skip
+
+
+def start(
+    path: Path,
+    config: SearchConfig | TrainConfig,
+    data: Dataset,
+    *,
+    overwrite: bool,
+    log: Log,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Makes the run directory and does the work. ``before`` is called once the directory exists."""
+    kind = "search" if isinstance(config, SearchConfig) else "train"
+    with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
+        run.write_json("environment.json", environment(config.device))
+    before()
+    go_on(path, config, log, data)
+
+
+def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Dataset | None = None) -> None:
+    """Does what is left of a run's work, whatever happens leaving a state that says so."""
+    from .report import write_report
+
+    with RunDir.open(path) as run, Interrupt() as interrupt:
+        run.set_state("running")
+        try:
+            data = data or load_data(config, log)
+            engine = Engine(config.device, config.threads)
+            session = DirectorySession(run, log, interrupt, config.checkpoint)
+            if isinstance(config, SearchConfig):
+                summary = _search(run, config, data, engine, session)
+            else:
+                summary = _train(run, config, data, engine, session)
+        except Interrupted:
+            run.set_state("interrupted")
+            log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
+            raise
+        except BaseException as error:
+            run.set_state("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        run.write_json("summary.json", {**summary, "note": data.note, "data": config.data})
+        run.set_state("complete")
+    write_report(path)
+
+
+def _search(run: RunDir, config: SearchConfig, data: Dataset, engine: Engine, session: Session) -> dict[str, Any]:
+    truth = find_truth(config.table, config.data)
+
+    def describe(task: Search) -> None:
+        space, mixes = config.space, task.settled(0.0)
+        image = engine.images(torch.zeros(1, space.in_channels, *space.image))
+        groups = {
+            name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": space.candidates}
+            for name, dag in task.groups.items()
+        }
+        run.write_json("space.json", {
+            "space": config.method, "parameters": parameters(task.net), "flops": flops(task.net, lambda: task.net(image, mixes)),
+            "image": space.image, "in_channels": space.in_channels, "classes": data.classes, "groups": groups,
+            "network": space.describe(), **({} if truth is None else {"truth": truth.describe()}),
+        })  # fmt: skip
+
+    task, clock = search_loop(
+        config.space, config.search, data, seed=config.seed, engine=engine, session=session, before=describe,
+        truth=truth or (lambda cells: {}),
+    )  # fmt: skip
+    genotype = task.conclude()
+    run.write_text("genotype.txt", str(genotype) + "\n")
+    logits = {f"logits.{name}": a.detach() for name, a in zip(task.groups, task.logits, strict=True)}
+    save_weights(run.path / "weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})
+    last = session.history[-1]
+    return {
+        "genotype": str(genotype), "val_acc": last.get("val_acc"), "train_acc": last.get("train_acc"),
+        "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+        **({} if truth is None else truth(genotype)),
+    }  # fmt: skip
+
+
+def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: Session) -> dict[str, Any]:
+    genotype = Genotype.parse(config.genotype)
+    run.write_text("genotype.txt", str(genotype) + "\n")
+    costs: dict[str, int] = {}
+
+    def describe(task: Training) -> None:
+        image = engine.images(torch.zeros(1, data.channels, *data.image))
+        costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
+        run.write_json("space.json", {
+            "space": config.recipe, **costs, "image": data.image, "in_channels": data.channels, "classes": data.classes,
+            "groups": {}, "network": task.net.describe(),
+        })  # fmt: skip
+
+    task, clock = training_loop(
+        genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe
+    )  # fmt: skip
+    save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
+    last = session.history[-1]
+    return {
+        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **costs,
+        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+    }  # fmt: skip
+
+
+_RESULTS = ("test_acc", "test_loss", "val_acc", "val_loss", "train_acc")
+
+
+def _step_ms(session: Session) -> float | None:
+    """Median over epochs of the mean time of a step: one slow epoch does not count."""
+    times = [ms for r in session.history if (ms := r.get("timings", {}).get("step_ms")) is not None]
+    return median(times) if times else None
