@@ -92,10 +92,11 @@ def _frame(axes: Axes, chosen: Sequence[tuple[int, int]]) -> None:
 
 def _annotate(axes: Axes, weights: Weights, mesh) -> None:
     middle = (mesh.norm.vmin + mesh.norm.vmax) / 2
+    digits = 2 if mesh.norm.vmax - mesh.norm.vmin >= 0.05 else 3  # a young mixture differs further behind the point
     for e, row in enumerate(weights):
         for o, value in enumerate(row):
             colour = "#101418" if value > middle else "#f6f8fa"
-            axes.text(e + 0.5, o + 0.5, f"{value:.2f}", ha="center", va="center", size=7.5, color=colour)
+            axes.text(e + 0.5, o + 0.5, f"{value:.{digits}f}", ha="center", va="center", size=7.5, color=colour)
 
 
 @styled

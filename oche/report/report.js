@@ -72,7 +72,7 @@
       rect.setAttribute("fill", known ? colour(group.high > group.low ? t : 0.5) : "none");
       rect.dataset.value = known ? value.toFixed(4) : "";
       if (text) {
-        text.textContent = known ? value.toFixed(2) : "";
+        text.textContent = known ? value.toFixed(span >= 0.05 ? 2 : 3) : "";
         text.setAttribute("fill", t > 0.5 ? "#101418" : "#f6f8fa");
       }
     }));
