@@ -26,7 +26,6 @@ class View:
     mix: Mix  #: of the noise-free relaxation
     progress: float
     recent: tuple[Tensor, ...] = ()  #: mix.ops (E, O) at the ends of the last epochs, oldest first, this one's last
-    epochs: int = 0  #: done so far
     evaluate: Callable[[Tensor], float] | None = None  #: (E, O) mask -> validation accuracy with it in place of ours
     tune: Callable[[Tensor], None] | None = None  #: trains the weights for a while under a mask (E, O)
     generator: torch.Generator | None = None  #: for what a decision draws
