@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import tyro
-from runs import ORDERS, Setting, search
+from runs import ORDERS, Setting, command, search
 
 import oche
 from oche.arch import Cell
@@ -70,4 +69,4 @@ def _network(path: Path, blocks: list[dict], title: str) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Setting, description=__doc__))
+    command(main, __doc__)

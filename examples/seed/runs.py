@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import tyro
+
 import oche
+from oche.loop import Interrupted
 from oche.training import Recipe
 from oche.training import seed as seed_network
 
@@ -89,6 +93,17 @@ def _train(setting: Setting, order: int, name: str, data: str, recipe: Recipe) -
     return _ensure(path, lambda: oche.train(found, data, recipe=recipe, out=path, **setting.common()), setting.quiet)
 
 
+def command(main: Callable[[Setting], None], about: str | None) -> None:
+    """Runs a script of this folder; a mistake in what was asked is one line, and exit code 2."""
+    try:
+        main(tyro.cli(Setting, description=about))
+    except oche.OcheError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except Interrupted:  # it has said how to go on
+        sys.exit(130)
+
+
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +122,7 @@ def where(run: oche.Run) -> str:
     e = json.loads((run.path / "environment.json").read_text())
     device = e.get("gpu") or f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads"
     note = f" ({run.summary['note']})" if run.summary.get("note") else ""
-    version = f"torch {e['torch']}, oche {e['oche']} at {str(e['commit'] or 'an unknown commit')[:12]}"
+    version = f"torch {e['torch']}, oche {e['oche']}" + (f" at {e['commit'][:12]}" if e["commit"] else "")
     return f"{Path(run.config.data).name}{note}; {device}; {version}; n = 1"
 
 

@@ -5,8 +5,7 @@ python examples/seed/table1.py
 
 from __future__ import annotations
 
-import tyro
-from runs import Setting, publish, table
+from runs import Setting, command, publish, table
 
 from oche.toy import PUBLISHED, experiment
 
@@ -27,4 +26,4 @@ def main(setting: Setting) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Setting, description=__doc__))
+    command(main, __doc__)

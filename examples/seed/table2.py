@@ -6,8 +6,7 @@ python examples/seed/table2.py --data my.parquet --budget 10m    each run shorte
 
 from __future__ import annotations
 
-import tyro
-from runs import ORDERS, Setting, evaluation, length, percent, publish, search, table, where
+from runs import ORDERS, Setting, command, evaluation, length, percent, publish, search, table, where
 
 PUBLISHED = {1: ("99.96", "71.42", "1.07"), 2: ("99.97", "74.64", "2.30")}
 
@@ -30,4 +29,4 @@ def main(setting: Setting) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Setting, description=__doc__))
+    command(main, __doc__)

@@ -6,8 +6,7 @@ python examples/seed/table3.py --data my.parquet --transfer my/folder --budget 1
 
 from __future__ import annotations
 
-import tyro
-from runs import ORDERS, Setting, final, length, percent, publish, table, transferred, where
+from runs import ORDERS, Setting, command, final, length, percent, publish, table, transferred, where
 
 PUBLISHED = {1: ("99.96", "78.28", "99.94", "38.45"), 2: ("99.95", "79.67", "99.94", "46.41")}
 
@@ -29,4 +28,4 @@ def main(setting: Setting) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Setting, description=__doc__))
+    command(main, __doc__)
