@@ -34,10 +34,9 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """Raises `OcheError` where there is no run."""
-        if not (Path(path) / "status.json").is_file():
-            raise OcheError(
-                f"{path} is no run directory: it has no status.json; give one that oche search or train made"
-            )
+        from .run.claim import check_run
+
+        check_run(Path(path))
         return cls(Path(path))
 
     def _json(self, name: str) -> dict[str, Any]:

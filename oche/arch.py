@@ -290,17 +290,6 @@ def top_k(strength: Tensor, alive: Tensor, dag: Dag, candidates: tuple[str, ...]
     return kept
 
 
-def mask_of(cell: Cell, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
-    """(E, O) the narrowed mask that stands for ``cell``: what `read_cell` reads."""
-    import torch
-
-    edges = {edge: e for e, edge in enumerate(dag.edges)}
-    kept = torch.zeros(len(dag), len(candidates), dtype=torch.bool)
-    for op, source, target in cell.edges:
-        kept[edges[source, target], candidates.index(op)] = True
-    return kept
-
-
 def read_cell(kept: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Cell:
     """The discrete cell that a narrowed mask (E, O) stands for; its output is every intermediate node."""
     rows = active(eligible(kept, dag, candidates))

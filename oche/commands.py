@@ -13,12 +13,13 @@ from typing import Annotated, Any, TypeVar
 import tyro
 import yaml
 
-from .api import Run, free, load_plugins, plan_training, read_genotype, run_search, run_train
+from .api import Run, free, plan_training, read_genotype, run_search, run_train
 from .api import resume as resume_run
 from .arch import titled
 from .configs import SearchConfig, TrainConfig
 from .errors import OcheError, nearest
 from .methods import METHODS
+from .plugins import load_plugins
 from .run.config import parse
 from .run.log import Log
 from .spaces import SPACES

@@ -9,7 +9,7 @@ import torch
 from tiny import dataset, space
 
 from oche import methods
-from oche.arch import Dag, all_alive, mask_of
+from oche.arch import Dag, all_alive
 from oche.bilevel import Search
 from oche.decide import Evolution, KeepOps, Perturbation, SampleBest, TopK, View
 from oche.decide.sampling import draw, key, mutate
@@ -346,6 +346,15 @@ def test_a_search_answers_on_the_images_asked_for():
 
 def _rows(mask):
     return tuple(tuple(row.nonzero().flatten().tolist()) for row in mask)
+
+
+def mask_of(cell, dag, candidates):
+    """(E, O) the narrowed mask that stands for ``cell``."""
+    edges = {edge: e for e, edge in enumerate(dag.edges)}
+    kept = torch.zeros(len(dag), len(candidates), dtype=torch.bool)
+    for op, source, target in cell.edges:
+        kept[edges[source, target], candidates.index(op)] = True
+    return kept
 
 
 def test_drawn_architectures_keep_to_the_mask():

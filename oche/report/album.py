@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arch import Cell
+from ..run import atomic
 from . import canvas
 from .cells import cell_png, cell_svg, scene
 from .network import network_png, network_scene, network_svg
@@ -36,20 +35,20 @@ class Album:
 
     def plot(self, name: str, figure: Figure, caption: str) -> Picture:
         text = canvas.svg(figure)
-        write(self.folder / f"{name}.svg", text.encode())
+        atomic.write_bytes(self.folder / f"{name}.svg", text.encode())
         if figure.get_layout_engine():  # it has done its work, which takes longer than the drawing
             figure.set_layout_engine("none")
-        write(self.folder / f"{name}.png", canvas.png(figure))
+        atomic.write_bytes(self.folder / f"{name}.png", canvas.png(figure))
         width = round(96 * figure.get_size_inches()[0])
         return Picture(canvas.inline(text, f"{name}-", caption), caption, width)
 
     def cell(self, name: str, cell: Cell, title: str, caption: str) -> Picture:
-        write(self.folder / f"{name}.svg", cell_svg(cell, title).encode())
+        atomic.write_bytes(self.folder / f"{name}.svg", cell_svg(cell, title).encode())
         cell_png(cell, self.folder / f"{name}.png", title)
         return inline_cell(cell, caption)
 
     def network(self, name: str, network: Sequence[Mapping[str, Any]], caption: str) -> Picture:
-        write(self.folder / f"{name}.svg", network_svg(network, caption).encode())
+        atomic.write_bytes(self.folder / f"{name}.svg", network_svg(network, caption).encode())
         network_png(network, self.folder / f"{name}.png", caption)
         return Picture(network_svg(network, background=None), caption, round(network_scene(network).width))
 
@@ -57,16 +56,3 @@ class Album:
 def inline_cell(cell: Cell, caption: str) -> Picture:
     """A cell for the page alone, without files."""
     return Picture(cell_svg(cell, background=None), caption, round(scene(cell).width))
-
-
-def write(path: Path, data: bytes) -> None:
-    """Replaces ``path`` in one step, so that a reader never sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -11,8 +11,9 @@ from typing import Any
 
 from .. import __version__
 from ..arch import Genotype, titled
+from ..run import atomic
 from . import plots, words
-from .album import Album, Picture, inline_cell, write
+from .album import Album, Picture, inline_cell
 from .groups import Group, parse
 from .records import Run, nested, number, read_run
 
@@ -56,7 +57,7 @@ def write_report(run_dir: Path | str) -> Path:
         "facts": {key: _plain(value) for key, value in run.environment.items()},
     }
     target = run.path / "report.html"
-    write(target, _render(page).encode())
+    atomic.write_bytes(target, _render(page).encode())
     return target
 
 

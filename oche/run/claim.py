@@ -18,6 +18,12 @@ def is_run(path: Path) -> bool:
     return (path / "status.json").is_file()
 
 
+def check_run(path: Path) -> None:
+    """Raises `OcheError` unless ``path`` is a run directory."""
+    if not is_run(path):
+        raise OcheError(f"{path} is no run directory: it has no status.json; give one that oche search or train made")
+
+
 def check_free(path: Path) -> None:
     """Raises `OcheError` unless ``path`` is absent, empty, or a run that never came to be."""
     if is_run(path):

@@ -21,7 +21,7 @@ from typing import Any, Literal, Self, get_args
 
 from ..errors import OcheError
 from . import atomic
-from .claim import check_free, is_run, make_way
+from .claim import check_free, check_run, is_run, make_way
 from .lock import Lock
 
 State = Literal["running", "interrupted", "complete", "failed"]
@@ -86,10 +86,7 @@ class RunDir:
     def open(cls, path: str | Path) -> Self:
         """The run at ``path``, to go on with. Raises `OcheError` where there is none, or it is in use."""
         path = Path(path)
-        if not is_run(path):
-            raise OcheError(
-                f"{path} is no run directory: it has no status.json; give one that oche search or train made"
-            )
+        check_run(path)
         run = cls(path, Lock(path))
         try:
             for directory in (path, path / "checkpoints", path / "pictures"):

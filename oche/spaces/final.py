@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..arch import Genotype
 from ..errors import OcheError
 from .ops import FactorizedReduce, find, relu_conv_bn
-from .skeleton import CellPlan, Skeleton, Stem, Widen, describe
+from .skeleton import CellPlan, Skeleton, describe
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
@@ -142,31 +142,3 @@ def _cell(genotype: Genotype, kind: str):
             "give one that has both, or set reductions"
         )
     return genotype.cells[kind]
-
-
-def build(
-    genotype: Genotype | str,
-    *,
-    classes: int,
-    channels: int = 36,
-    cells: int = 20,
-    auxiliary: bool = False,
-    drop_path: float = 0.0,
-    stem: Stem = "cifar",
-    in_channels: int = 3,
-    image: int | tuple[int, int] = 32,
-    reductions: tuple[int, ...] | None = None,
-    widen: Widen = "at",
-    head: tuple[int, ...] = (),
-) -> FinalNetwork:
-    """The final network of a genotype (a `Genotype`, its text, or a published name).
-
-    The defaults are DARTS' for CIFAR-10; its ImageNet form is ``channels=48, cells=14, classes=1000, stem="imagenet",
-    image=224``. ``image`` matters only to an auxiliary or an MLP head. Raises `OcheError` for an unknown operation or
-    impossible sizes.
-    """
-    from ..genotypes import resolve
-
-    size = (image, image) if isinstance(image, int) else image
-    skeleton = Skeleton(channels, cells, classes, in_channels, size, stem, reductions, widen, head)
-    return FinalNetwork(resolve(genotype), skeleton, auxiliary, drop_path)

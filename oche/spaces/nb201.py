@@ -26,6 +26,7 @@ from ..registry import component
 from .edges import EdgeBuilder, MixedEdge, flow
 from .final import drop_path
 from .ops import Pointwise, find, operation
+from .skeleton import check_sizes
 from .space import Space
 
 STAGES = 3
@@ -85,11 +86,7 @@ class Macro:
     image: tuple[int, int]
 
     def __post_init__(self) -> None:
-        for name in ("channels", "cells", "classes", "in_channels"):
-            if getattr(self, name) < 1:
-                raise OcheError(f"{name}={getattr(self, name)} leaves nothing to build; use {name} >= 1")
-        if min(self.image) < 8:
-            raise OcheError(f"image={self.image} is smaller than this space handles; use images of at least 8 x 8")
+        check_sizes(self)
 
     @property
     def stages(self) -> list[Place]:

@@ -9,7 +9,7 @@ from ..genotypes import resolve
 from . import final
 from .nb201 import FinalNetwork as BenchmarkNetwork
 from .nb201 import build as build_benchmark
-from .skeleton import Stem, Widen
+from .skeleton import Skeleton, Stem, Widen
 
 FinalNetwork = final.FinalNetwork | BenchmarkNetwork
 
@@ -39,11 +39,11 @@ def build(
     """
     genotype = resolve(genotype)
     if [*genotype.cells] != [CELL]:
-        return final.build(
-            genotype, classes=classes, channels=36 if channels is None else channels, cells=20 if cells is None else cells,
-            auxiliary=auxiliary, drop_path=drop_path, stem=stem, in_channels=in_channels, image=image,
-            reductions=reductions, widen=widen, head=head,
+        skeleton = Skeleton(
+            36 if channels is None else channels, 20 if cells is None else cells, classes, in_channels,
+            (image, image) if isinstance(image, int) else image, stem, reductions, widen, head,
         )  # fmt: skip
+        return final.FinalNetwork(genotype, skeleton, auxiliary, drop_path)
     asked = {"auxiliary": auxiliary, "stem": stem, "reductions": reductions, "widen": widen, "head": head}
     lacking = {name: value for name, value in asked.items() if value != _PLAIN[name]}
     if lacking:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -34,6 +34,22 @@ class CellPlan:
         return 2 if self.kind == "reduce" else 1
 
 
+class Sized(Protocol):
+    """What every network around cells is told."""
+
+    @property
+    def image(self) -> tuple[int, int]: ...
+
+
+def check_sizes(network: Sized) -> None:
+    """Raises `OcheError` where a network's numbers leave nothing to build, or its images are too small."""
+    for name in ("channels", "cells", "classes", "in_channels"):
+        if getattr(network, name) < 1:
+            raise OcheError(f"{name}={getattr(network, name)} leaves nothing to build; use {name} >= 1")
+    if min(network.image) < 8:
+        raise OcheError(f"image={network.image} is smaller than this space handles; use images of at least 8 x 8")
+
+
 @dataclass(frozen=True)
 class Skeleton:
     """Macro-architecture of DARTS (1806.09055 §3.1) and its variants; see the fields."""
@@ -49,11 +65,7 @@ class Skeleton:
     head: tuple[int, ...] = ()  # () pools globally and classifies; (2048, 1024, 256) is an MLP on the flattened map
 
     def __post_init__(self) -> None:
-        for name in ("channels", "cells", "classes", "in_channels"):
-            if getattr(self, name) < 1:
-                raise OcheError(f"{name}={getattr(self, name)} leaves nothing to build; use {name} >= 1")
-        if min(self.image) < 8:
-            raise OcheError(f"image={self.image} is smaller than this space handles; use images of at least 8 x 8")
+        check_sizes(self)
         if self.stem not in ("cifar", "imagenet", "none"):
             raise OcheError(f"stem={self.stem!r} is unknown; use 'cifar', 'imagenet' or 'none'")
         if self.widen not in ("at", "after"):
