@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,19 @@ from .run.engine import Engine
 from .seeds import fold, generator
 from .spaces.networks import FinalNetwork, build
 from .spaces.skeleton import Stem, Widen
+
+
+class Seen(Protocol):
+    """What a network must know of the images it is to see; a `Dataset` does."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def image(self) -> tuple[int, int]: ...
 
 
 @component
@@ -99,7 +112,7 @@ class Recipe:
     def length(self) -> Budget:
         return Budget.of(self.epochs, self.steps, self.budget)
 
-    def network(self, genotype: Genotype, data: Dataset) -> FinalNetwork:
+    def network(self, genotype: Genotype, data: Seen) -> FinalNetwork:
         """The network for ``data``; drop path starts at 0."""
         return build(
             genotype, classes=len(data.classes), channels=self.channels, cells=self.cells,

@@ -121,7 +121,7 @@ def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, sess
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
         run.write_json("space.json", {
             "space": config.recipe, **costs, "image": data.image, "in_channels": data.channels, "classes": data.classes,
-            "groups": {}, "network": task.net.describe(),
+            "mean": data.mean, "std": data.std, "groups": {}, "network": task.net.describe(),
         })  # fmt: skip
 
     task, clock = training_loop(
