@@ -120,6 +120,20 @@ SDARTS_ADV = Genotype.parse("""Genotype(
             ('skip_connect', 3), ('skip_connect', 2), ('skip_connect', 2), ('sep_conv_5x5', 4)],
     reduce_concat=range(2, 6))""")
 
+ENAS_RNN = Genotype.parse("""Genotype(
+    recurrent=[('tanh', 0), ('tanh', 1), ('relu', 1), ('tanh', 3), ('tanh', 3), ('relu', 3),
+               ('relu', 4), ('relu', 7), ('relu', 8), ('relu', 8), ('relu', 8)],
+    concat=[2, 5, 6, 9, 10, 11])""")
+
+DARTS_RNN_V1 = Genotype.parse("""Genotype(
+    recurrent=[('relu', 0), ('relu', 1), ('tanh', 2), ('relu', 3), ('relu', 4), ('identity', 1), ('relu', 5), ('relu', 1)],
+    concat=range(1, 9))""")
+
+DARTS_RNN_V2 = Genotype.parse("""Genotype(
+    recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), ('sigmoid', 5), ('tanh', 3),
+               ('relu', 5)],
+    concat=range(1, 9))""")
+
 
 _DARTS = "DARTS: Differentiable Architecture Search", 2018
 _PC_DARTS = "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search", 2019
@@ -196,6 +210,25 @@ GENOTYPES: dict[str, Published] = {
         *_SDARTS,
         "arXiv 2002.05283; xiangning-chen/SmoothDARTS sota/cnn/genotypes.py: c10_s5_pgd",
         "adversarial perturbation, on CIFAR-10 in the space of DARTS (S5 there; S1 to S4 are reduced spaces)",
+    ),
+    "ENAS_RNN": Published(
+        ENAS_RNN,
+        "Efficient Neural Architecture Search via Parameter Sharing",
+        2018,
+        "arXiv 1802.03268; quark0/darts rnn/genotypes.py: ENAS",
+        "recurrent cell of 11 nodes, on Penn Treebank, as the DARTS code writes it",
+    ),
+    "DARTS_RNN_V1": Published(
+        DARTS_RNN_V1,
+        *_DARTS,
+        "arXiv 1806.09055; quark0/darts rnn/genotypes.py: DARTS_V1",
+        "recurrent cell, first order, on Penn Treebank",
+    ),
+    "DARTS_RNN_V2": Published(
+        DARTS_RNN_V2,
+        *_DARTS,
+        "arXiv 1806.09055; quark0/darts rnn/genotypes.py: DARTS_V2",
+        "recurrent cell, second order, on Penn Treebank",
     ),
 }
 

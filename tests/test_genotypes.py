@@ -11,6 +11,8 @@ from oche.arch import Genotype
 from oche.errors import OcheError
 from oche.genotypes import GENOTYPES, get, resolve
 
+RECURRENT = [name for name, entry in GENOTYPES.items() if "recurrent" in entry.genotype.cells]
+CONVOLUTIONAL = [name for name in GENOTYPES if name not in RECURRENT]
 PUBLISHED_OPERATIONS = {
     *("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
     *("sep_conv_7x7", "conv_7x1_1x7"),
@@ -21,14 +23,14 @@ PUBLISHED_OPERATIONS = {
 def test_every_entry_is_complete(name):
     entry = GENOTYPES[name]
     assert getattr(genotypes, name) is entry.genotype is get(name)
-    assert set(entry.genotype.cells) == {"normal", "reduce"}
+    assert set(entry.genotype.cells) in ({"normal", "reduce"}, {"recurrent"})
     assert entry.paper and entry.note and 2017 <= entry.year <= 2020
     assert re.match(r"arXiv \d{4}\.\d{5}; [\w-]+/[\w.-]+ [\w./]*genotypes\.py: \w+", entry.source)
     assert entry.source.split()[1].startswith(str(entry.year % 100))  # arXiv ids begin with the year
     assert Genotype.parse(str(entry.genotype)) == entry.genotype
 
 
-@pytest.mark.parametrize("name", GENOTYPES)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 @pytest.mark.parametrize("kind", ["normal", "reduce"])
 def test_every_node_has_two_edges(name, kind):
     cell = get(name).cells[kind]
@@ -39,6 +41,20 @@ def test_every_node_has_two_edges(name, kind):
         sources = [source for _, source, _ in cell.edges]
         assert all(a != b for a, b in zip(sources[::2], sources[1::2], strict=True))
         assert cell.concat == (2, 3, 4, 5)
+
+
+def test_recurrent_cells_are_the_printed_ones():
+    assert RECURRENT == ["ENAS_RNN", "DARTS_RNN_V1", "DARTS_RNN_V2"]
+    assert str(genotypes.DARTS_RNN_V2) == (
+        "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), ('sigmoid', 5), "
+        "('tanh', 3), ('relu', 5)], concat=range(1, 9))"
+    )
+    for name in RECURRENT:
+        cell = get(name).recurrent
+        assert {op for op, _, _ in cell.edges} <= {"tanh", "relu", "sigmoid", "identity"}
+        assert [target for _, _, target in cell.edges] == list(cell.nodes) and cell.inputs == 1
+    leaves = set(genotypes.ENAS_RNN.recurrent.nodes) - {s for _, s, _ in genotypes.ENAS_RNN.recurrent.edges}
+    assert set(genotypes.ENAS_RNN.recurrent.concat) == leaves  # ENAS averages the nodes that nothing else reads
 
 
 def test_evolved_and_nasnet_cells_return_the_nodes_that_nothing_else_uses():
