@@ -5,8 +5,8 @@
 
 Every run is a process of its own (`oche search`), whose peak memory is its own too. Runs that are finished are left as they
 are, and ones that were stopped go on, so the same line can be given again. The table is written after every run, to
-OUT/table.md; what a run says is in OUT/METHOD-SEED.log. A budget holds for the training of the supernet; a selection that
-asks it comes on top and is part of the wall time.
+OUT/table.md; what a run says is in OUT/METHOD-SEED.log. The length, --steps or --budget, holds for the training of the
+supernet; a selection that asks it comes on top and is part of the CPU time. Steps give the same cells whatever else runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from oche.truth import truth
 
 MANY = (
     "darts", "darts-2nd", "i-darts", "gdas", "snas", "drnas", "pc-darts", "darts-minus", "fair-darts", "sgas-1", "sdarts-rs",
-    "beta-darts", "gaea", "random-ws", "one-shot", "evolution-ws",
+    "beta-darts", "gaea", "darts-pt", "random-ws", "one-shot", "evolution-ws",
 )  # fmt: skip
 # True test accuracy on CIFAR-10 at published size and length, in per cent.
 PUBLISHED = {
@@ -59,8 +59,10 @@ class Setting:
     """names as in oche list methods"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of each method"""
-    budget: str = "3m"
-    """time of each search"""
+    steps: int | None = None
+    """steps of each search"""
+    budget: str | None = None
+    """time of each search, instead of steps; by default 3m"""
     channels: int = 4
     """width of the supernet's first stage; published: 16"""
     cells: int = 1
@@ -77,6 +79,15 @@ class Setting:
     """CPU threads of each run"""
     device: str = "auto"
     """auto, cpu, cuda"""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.budget is not None:
+            raise OcheError(f"steps={self.steps} and budget={self.budget!r} contradict each other; give one of them")
+
+    @property
+    def length(self) -> tuple[str, str]:
+        """The option of `oche search` that sets it, and its value."""
+        return ("budget", self.budget or "3m") if self.steps is None else ("steps", str(self.steps))
 
     @property
     def kept(self) -> dict[str, object]:
@@ -97,7 +108,7 @@ class Setting:
         }.get(type(select), [])  # fmt: skip
         options = {
             "--method": method, "--space": "nb201", "--space.channels": self.channels, "--space.cells": self.cells,
-            "--data": self.data, "--limit": self.limit, "--seed": seed, "--search.budget": self.budget,
+            "--data": self.data, "--limit": self.limit, "--seed": seed, f"--search.{self.length[0]}": self.length[1],
             "--search.batch": self.batch, "--table": self.table, "--device": self.device, "--threads": self.threads,
             "--out": self.out / f"{method}-{seed}",
         }  # fmt: skip
@@ -129,11 +140,11 @@ def work(setting: Setting, method: str, seed: int) -> None:
         )
         _, status, spent = os.wait4(child.pid, 0)  # of this child alone, whatever else runs
         child.returncode = os.waitstatus_to_exitcode(status)
-    before = json.loads(usage.read_text()) if usage.exists() else {"peak_mb": 0, "wall_s": 0}
+    before = json.loads(usage.read_text()) if usage.exists() else {"peak_mb": 0, "wall_s": 0, "cpu_s": 0}
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in kilobytes here
     usage.write_text(json.dumps({
         "peak_mb": max(before["peak_mb"], spent.ru_maxrss / unit), "wall_s": before["wall_s"] + time.monotonic() - began,
-        "exit": child.returncode,
+        "cpu_s": before["cpu_s"] + spent.ru_utime + spent.ru_stime, "exit": child.returncode,
     }))  # fmt: skip
 
 
@@ -154,7 +165,7 @@ def row(setting: Setting, method: str) -> tuple[float, str] | None:
     cells = [
         spread(accuracy), spread([100 * s["regret"] for s in each]), f"{min(accuracy):.2f}", str(len(found)),
         spread([s["step_ms"] for s in each], 0), f"{statistics.median(s['steps'] for s in each):.0f}",
-        f"{max(u['peak_mb'] for _, u in found):.0f}", f"{statistics.fmean(u['wall_s'] for _, u in found):.0f}",
+        f"{max(u['peak_mb'] for _, u in found):.0f}", f"{statistics.fmean(u['cpu_s'] for _, u in found):.0f}",
         f"{statistics.fmean(run.genotype.cells['cell'].share('skip_connect') for run, _ in found):.2f}",
         PUBLISHED.get(method, "–"),
     ]  # fmt: skip
@@ -174,7 +185,7 @@ def table(setting: Setting) -> str:
     size = f"C = {setting.channels}, {setting.cells} cells a stage (published: 16, 5)"
     batch = f"batch {setting.batch}" if setting.batch else "each method's own batch"
     lines = [
-        f"# NAS-Bench-201, {setting.budget} for each search",
+        f"# NAS-Bench-201, {' '.join(reversed(setting.length))} for each search",
         "",
         f"{time.strftime('%Y-%m-%d')}, commit {str(e['commit'])[:12]}, torch {e['torch']}, {e.get('gpu') or e['cpu']}, "
         f"{setting.threads} threads a run, {setting.jobs} at a time. "
@@ -187,7 +198,7 @@ def table(setting: Setting) -> str:
         "searches of published length.",
         "",
         "| method | true test accuracy (%) | regret (points) | worst (%) | n | ms per step | steps | peak memory (MB) | "
-        "wall time (s) | share of skips | published (%) |",
+        "CPU time (s) | share of skips | published (%) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     rows = [found for method in setting.methods if (found := row(setting, method))]
