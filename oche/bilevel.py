@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from math import nextafter
 from typing import Any
 
 import torch
@@ -121,20 +122,29 @@ class Search:
         set_step(self.net, q, fold(self.seed, "edges", step))
         noise = self._noise(step)
         inner = self._objective("train", step, noise, q)
-        rate = self.method.w.rate(q)
-        moves = q >= self.method.warmup
+        # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
+        outer = self._objective("val", step, noise, q) if "val" in self.meters else None
+        self.update(inner, outer, noise, q, self.method.w.rate(q), q >= self.method.warmup)
+
+    def update(
+        self,
+        inner: Objective,
+        outer: Objective | None,
+        noise: Mapping[str, Tensor | None],
+        progress: float,
+        rate: float,
+        moves: bool,
+    ) -> None:
+        """What a step does once its batches and noise are drawn; whether the architecture ``moves`` in it too."""
         if self.method.hypergrad.one_level:
             self._descend(inner, self.weights + self.logits if moves else self.weights, rate)
             if moves:
-                self._step_logits(noise, q)
+                self._step_logits(noise, progress)
             return
-        if self.method.hypergrad.moves:
-            # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
-            outer = self._objective("val", step, noise, q)
-            if moves:
-                self._ascend(inner, outer, rate)
-                self._step_logits(noise, q)
-        self._descend(inner, self.weights, rate, self._perturbed(inner, step, q))
+        if outer is not None and moves:
+            self._ascend(inner, outer, rate)
+            self._step_logits(noise, progress)
+        self._descend(inner, self.weights, rate, self._perturbed(inner, self.done - 1, progress))
 
     def _ascend(self, inner: Objective, outer: Objective, rate: float) -> None:
         """The hypergradient, as the gradient of the logits."""
@@ -199,6 +209,15 @@ class Search:
     def begin(self, epoch: int, position: int) -> None:
         self.epoch = epoch
         self.feed.begin(epoch, position, self.batch)
+
+    def rate(self, progress: float) -> float:
+        """Learning rate of the weights in a step at ``progress`` of the whole search."""
+        return self.method.w.rate(self.method.within(self.stage, progress))
+
+    def attempt(self, batch: int) -> None:
+        """One step of weights and architecture on ``batch`` images, to see whether that fits; nothing is to follow it."""
+        self.feed.begin(0, 0, batch)
+        self.step(self.done, nextafter(self.method.bounds(self.stage)[1], 0.0))
 
     def _objective(self, name: str, step: int, noise: dict[str, Tensor | None], progress: float) -> Objective:
         return self._loss(*self.feed.draw(name, step), noise, progress)

@@ -131,9 +131,8 @@ class FiniteDifference(HyperGradient):
         ahead = _fresh(step(w, _grad(inner(w, _constant(a)), w)))
         direct, v = _split(_grad(outer(ahead, a), a + ahead), len(a))
         norm = _norm(v)
-        if not norm > 0:  # the weights do not matter to the outer loss: nothing flows through them
-            return direct
-        eps = self.epsilon / norm
+        # Where the weights do not matter to the outer loss, v is 0 and so is the difference. (The host is not asked.)
+        eps = self.epsilon / norm.where(norm > 0, 1)
         up, down = (
             _grad(inner(tuple(x.detach() + sign * eps * d for x, d in zip(w, v, strict=True)), a), a)
             for sign in (1, -1)

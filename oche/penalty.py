@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
@@ -214,7 +215,13 @@ class Cost(Penalty):
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
         self._check_count(mix.ops.shape[1])
-        return self.weight * (mix.ops @ mix.ops.new_tensor(self.costs)).sum()
+        return self.weight * (mix.ops @ _prices(self.costs, mix.ops.dtype, mix.ops.device)).sum()
+
+
+@lru_cache(maxsize=64)
+def _prices(costs: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(O,) on the device: sent there once, not every step."""
+    return torch.tensor(costs, dtype=dtype, device=device)
 
 
 def _check_weight(name: str, weight: float) -> None:

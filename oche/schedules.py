@@ -15,7 +15,9 @@ def linear(ends: Ends, progress: float) -> float:
     Deviation 1 from the published codes, whose schedules move once an epoch: it moves every step.
     """
     start, end = ends
-    return start + (end - start) * min(max(progress, 0.0), 1.0)
+    if isinstance(progress, float | int):
+        return start + (end - start) * min(max(progress, 0.0), 1.0)
+    return start + (end - start) * progress.clamp(0.0, 1.0)  # a tensor, in a step that a graph replays
 
 
 def check_ends(name: str, ends: Ends, *, positive: bool) -> None:
