@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from .errors import OcheError
+from .memory import fitting, out_of_memory, release
 
 Record = dict[str, Any]
+LOOK = 50  # steps between two looks at the losses on a GPU, which has to be waited for
 
 
 def seconds(text: str) -> float:
@@ -102,11 +104,46 @@ class Meter:
         loss, right, n = self.sums.tolist()
         return (loss / n, right / n) if n else (None, None)
 
+    def numbers(self, name: str) -> dict[str, float | None]:
+        """`means` as a record has them, for the part of the data called ``name``."""
+        loss, accuracy = self.means()
+        return {f"{name}_loss": loss, f"{name}_acc": accuracy}
+
+
+class WordMeter(Meter):
+    """Sums of the loss of a language model alone, over words: accuracies mean little there, and take a pass over logits."""
+
+    def add_words(self, loss: Tensor, words: int) -> None:
+        """loss: mean over ``words``."""
+        total = loss.detach().double() * words
+        self.sums += torch.stack([total, torch.zeros_like(total), torch.full_like(total, words)])
+
+    def numbers(self, name: str) -> dict[str, float | None]:
+        loss, _ = self.means()
+        return {f"{name}_loss": loss, f"{name}_ppl": None if loss is None else perplexity(loss)}
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), the loss in nats a word; infinite where that is beyond all numbers."""
+    return math.exp(loss) if loss < 709 else math.inf
+
 
 class Diverged(OcheError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number. ``step``: how many steps went well."""
 
     exit_code = 1
+    settings = ("w.lr", "w.clip")  # what to change
+
+    def __init__(self, text: str, step: int = 0) -> None:
+        super().__init__(text)
+        self.step = step
+
+
+class OutOfMemory(OcheError):
+    """A step did not fit into memory."""
+
+    exit_code = 1
+    settings = ("batch",)
 
 
 class Interrupted(Exception):
@@ -147,6 +184,9 @@ class Session:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Keeps ``state`` so that `restore` finds it."""
 
+    def distrust(self, step: int) -> None:
+        """Forgets a state saved after exactly ``step`` steps: going on from it, the very next loss is no number."""
+
     def stopping(self) -> bool:
         """Whether the user asked to stop."""
         return False
@@ -160,6 +200,8 @@ class Task(Protocol):
 
     ``begin`` opens the data of an epoch, ``step`` does one step, ``report`` adds to the record of an epoch that ended,
     ``initial`` makes a record of the state before the first step, if that is worth one. ``ended``: whether to stop early.
+    ``rate`` is the learning rate that the last step had. ``attempt`` does a step on ``batch`` images, as large as they come,
+    to see whether that fits; it spoils the task.
     """
 
     title: str
@@ -167,9 +209,13 @@ class Task(Protocol):
 
     @property
     def ended(self) -> bool: ...
+    @property
+    def batch(self) -> int: ...
     def per_epoch(self) -> int: ...
     def begin(self, epoch: int, position: int) -> None: ...
     def step(self, step: int, progress: float) -> None: ...
+    def rate(self, progress: float) -> float: ...
+    def attempt(self, batch: int) -> None: ...
     def initial(self) -> Record | None: ...
     def report(self, progress: float) -> Record: ...
     def state(self) -> dict[str, Any]: ...
@@ -179,15 +225,20 @@ class Task(Protocol):
 def drive(task: Task, budget: Budget, session: Session) -> Clock:
     """Runs ``task`` to the end of its budget, from wherever ``session`` left it.
 
-    Raises `Interrupted` after the step under way when the user asks to stop, `Diverged` when a loss is not finite.
+    Raises `Interrupted` after the step under way when the user asks to stop, `Diverged` when a loss is not finite,
+    `OutOfMemory` with a batch that would fit.
     """
     clock = _restore(task, budget, session)
     if clock.step == 0 and (before := task.initial()) is not None:
         session.record({"epoch": 0, "step": 0, "progress": 0.0, **before})
     with session.progress(task.title) as bar:
         # A run that stopped after the very last step has no progress to make, but an epoch to close.
-        while (clock.progress(task.per_epoch()) < 1 and not task.ended) or clock.position:
-            _epoch(task, clock, session, bar)
+        try:
+            while (clock.progress(task.per_epoch()) < 1 and not task.ended) or clock.position:
+                _epoch(task, clock, session, bar)
+        except Diverged as error:
+            session.distrust(error.step)
+            raise
     _save(task, clock, session)
     return clock
 
@@ -205,20 +256,22 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
     """One epoch, or what is left of it."""
     per_epoch = task.per_epoch()
     began, worked = time.perf_counter(), clock.elapsed
-    first = clock.step
+    pulse = Pulse(task, clock)
     task.begin(clock.epoch, clock.position)
     while clock.position < per_epoch and (progress := clock.progress(per_epoch)) < 1:
-        task.step(clock.step, progress)
+        _step(task, clock.step, progress)
         clock.step += 1
         clock.position += 1
         clock.elapsed = worked + time.perf_counter() - began
-        bar.update(clock.progress(per_epoch), lambda: _fields(task, clock))
+        pulse.beat(progress)
+        bar.update(clock.progress(per_epoch), lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)})
         if session.due() or session.stopping():
+            pulse.check()  # a state that has diverged is not worth keeping
             _save(task, clock, session)
             if session.stopping():
                 raise Interrupted
-    numbers = _read(task, clock)  # waits for the device, whose work is part of the steps
-    steps = clock.step - first
+    numbers = _read(task, pulse)  # waits for the device, whose work is part of the steps
+    steps = len(pulse.rates)
     if steps:
         clock.elapsed = worked + time.perf_counter() - began
     _close_epoch(task, clock, session, numbers, 1000 * (clock.elapsed - worked) / steps if steps else None)
@@ -237,26 +290,67 @@ def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, pe
     clock.spend(time.perf_counter() - began)
 
 
-def _fields(task: Task, clock: Clock) -> dict[str, Any]:
-    return {"epoch": clock.epoch + 1, **_read(task, clock)}
+def _step(task: Task, step: int, progress: float) -> None:
+    """One step. Raises `OutOfMemory` where it does not fit, once it is tried which batch does."""
+    try:
+        return task.step(step, progress)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    # Out here nothing holds what the failed step had made.
+    release()
+    batch = task.batch
+    fits = fitting(batch, task.attempt)
+    use = (
+        f"a batch of {fits} fits (tried)" if fits else "smaller batches do not fit either: use fewer channels or cells"
+    )
+    raise OutOfMemory(f"out of memory at step {step + 1}, with batches of {batch}; {use}")
 
 
-def _read(task: Task, clock: Clock) -> dict[str, float | None]:
+class Pulse:
+    """Counts, on the device, the steps of an epoch after which all losses were finite; `check` waits for it and looks.
+
+    Sums stay what is no number until the epoch closes, so it is enough to look at them now and then.
+    """
+
+    def __init__(self, task: Task, clock: Clock) -> None:
+        self.task, self.first, self.epoch = task, clock.step, clock.epoch + 1
+        device = next(iter(task.meters.values())).sums.device
+        self.sound = torch.zeros((), dtype=torch.int64, device=device)
+        self.every = 1 if device.type == "cpu" else LOOK
+        self.rates: list[float] = []  # learning rate of each step
+
+    def beat(self, progress: float) -> None:
+        """To be called after every step, with the progress that it had."""
+        self.rates.append(self.task.rate(progress))
+        self.sound += torch.stack([meter.sums[0] for meter in self.task.meters.values()]).isfinite().all()
+        if len(self.rates) % self.every == 0:
+            self.check()
+
+    def check(self) -> None:
+        """Raises `Diverged` if any loss was no number."""
+        sound = int(self.sound)
+        if sound == len(self.rates):
+            return
+        losses = {name: float(meter.sums[0]) for name, meter in self.task.meters.items()}
+        name, loss = next((name, loss) for name, loss in losses.items() if not math.isfinite(loss))
+        raise Diverged(
+            f"the {name} loss became {loss} at step {self.first + sound + 1} (epoch {self.epoch}), with a learning rate of "
+            f"{self.rates[sound]:.3g}; try a smaller learning rate or gradient clipping",
+            self.first + sound,
+        )
+
+
+def _read(task: Task, pulse: Pulse) -> dict[str, float | None]:
     """Means of all meters. Raises `Diverged` for a loss that is no number."""
+    pulse.check()
     numbers: dict[str, float | None] = {}
     for name, meter in task.meters.items():
-        loss, accuracy = meter.means()
-        if loss is not None and not math.isfinite(loss):
-            raise Diverged(
-                f"the {name} loss became {loss} at or before step {clock.step} (epoch {clock.epoch + 1}); the last checkpoint "
-                "is kept; try a smaller learning rate or gradient clipping (--search.w.lr, --train.w.lr, .w.clip)"
-            )
-        numbers |= {f"{name}_loss": loss, f"{name}_acc": accuracy}
+        numbers |= meter.numbers(name)
     return numbers
 
 
 def _save(task: Task, clock: Clock, session: Session) -> None:
-    _read(task, clock)  # a state that has diverged is not worth keeping
     position = {k: getattr(clock, k) for k in ("step", "epoch", "position", "elapsed")}
     meters = {name: meter.sums for name, meter in task.meters.items()}
     session.save(clock.step, {"task": task.state(), "clock": position, "meters": meters})

@@ -185,6 +185,20 @@ class Training:
         self.epoch = 0
         self._stream: Iterator[tuple[Tensor, Tensor]] = iter(())
 
+    @property
+    def batch(self) -> int:
+        return self.recipe.batch
+
+    def rate(self, progress: float) -> float:
+        """Learning rate of a step at ``progress``."""
+        return self.recipe.w.rate(progress)
+
+    def attempt(self, batch: int) -> None:
+        """One step on ``batch`` images, to see whether that fits; nothing is to follow it."""
+        self.recipe = replace(self.recipe, batch=batch)
+        self.begin(0, 0)
+        self.step(0, 1.0)
+
     def per_epoch(self) -> int:
         return steps_per_epoch(len(self.train_split), self.recipe.batch)
 

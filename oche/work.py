@@ -15,8 +15,8 @@ from .bilevel import search as search_loop
 from .configs import Common, SearchConfig, TrainConfig
 from .cost import flops, parameters
 from .data import Dataset, load
-from .loop import Interrupted, Session
-from .run.checkpoint import save_weights
+from .loop import Diverged, Interrupted, OutOfMemory, Session
+from .run.checkpoint import latest_step, save_weights
 from .run.config import dump_yaml
 from .run.engine import Engine
 from .run.environment import environment
@@ -71,12 +71,24 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Datase
             run.set_state("interrupted")
             log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
             raise
+        except (Diverged, OutOfMemory) as error:
+            told = type(error)(f"{error}; {_way_on(path, config, error.settings)}")
+            run.set_state("failed", error=f"{type(error).__name__}: {told}")
+            raise told from None
         except BaseException as error:
             run.set_state("failed", error=f"{type(error).__name__}: {error}")
             raise
         run.write_json("summary.json", {**summary, "note": data.note, "data": config.data})
         run.set_state("complete")
     write_report(path)
+
+
+def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str, ...]) -> str:
+    """How a run that failed by its ``settings`` can go on."""
+    part, step = "search" if isinstance(config, SearchConfig) else "train", latest_step(path / "checkpoints")
+    kept = "no checkpoint is there, so it begins anew" if step is None else f"the checkpoint of step {step} is kept"
+    change = " or ".join(f"{part}.{name}" for name in settings)
+    return f"{kept}: change {change} in {path / 'config.yaml'} and write: oche resume {path}"
 
 
 def _search(run: RunDir, config: SearchConfig, data: Dataset, engine: Engine, session: Session) -> dict[str, Any]:

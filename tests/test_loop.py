@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oche.errors import OcheError
-from oche.loop import Budget, Clock, Diverged, Interrupted, Meter, Session, cosine, drive, seconds
+from oche.loop import Budget, Clock, Diverged, Interrupted, Meter, OutOfMemory, Session, cosine, drive, seconds
+from oche.memory import fitting, out_of_memory
 
 # --- lengths
 
@@ -101,6 +102,9 @@ class Counting:
     def per_epoch(self):
         return self.length
 
+    def rate(self, progress):
+        return 1.0 - progress
+
     def begin(self, epoch, position):
         self.opened.append((epoch, position))
         self._items = iter([(epoch, p) for p in range(position, self.length)])
@@ -130,7 +134,7 @@ class Memory(Session):
 
     def __init__(self, saved=None, due=lambda n: False, stop_after=None):
         super().__init__()
-        self.saves, self._due, self._stop_after, self.steps = [], due, stop_after, 0
+        self.saves, self.distrusted, self._due, self._stop_after, self.steps = [], [], due, stop_after, 0
         self._saved = copy.deepcopy(saved)
         if saved is not None:
             self.history = list(self._saved["history"])
@@ -144,6 +148,9 @@ class Memory(Session):
 
     def save(self, step, state):
         self.saves.append((step, copy.deepcopy({**state, "history": self.history})))
+
+    def distrust(self, step):
+        self.distrusted.append(step)
 
     def stopping(self):
         return self._stop_after is not None and self.steps >= self._stop_after
@@ -235,9 +242,12 @@ def test_time_worked_adds_up_over_resumptions():
 @pytest.mark.parametrize("at", [0, 4, 5])
 def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(at):
     session = Memory(due=lambda n: True)
-    with pytest.raises(Diverged, match=r"train loss became nan at or before step \d+ .*; try a smaller learning rate"):
+    rate = f"{1 - at / 6:.3g}"
+    said = rf"train loss became nan at step {at + 1} \(epoch {at // 3 + 1}\), with a learning rate of {rate}; try a smaller"
+    with pytest.raises(Diverged, match=said) as caught:
         run(Budget(2), session, break_at=at)
     assert [step for step, _ in session.saves] == list(range(1, at + 1))
+    assert caught.value.step == at and session.distrusted == [at]
     assert Diverged.exit_code == 1 and OcheError.exit_code == 2
 
 
@@ -259,3 +269,121 @@ def test_progress_is_shown_after_every_step_with_numbers_on_demand():
     assert [done for done, _ in shown] == pytest.approx([i / 6 for i in range(1, 7)])
     assert [fields["epoch"] for _, fields in shown] == [1, 1, 1, 2, 2, 2]
     assert shown[0][1]["train_acc"] == 0.5 and shown[1][1]["train_acc"] == 0.75
+
+
+# --- bad luck
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_loss_that_is_no_number_is_found_within_the_epoch(value):
+    class Breaking(Counting):
+        def step(self, step, progress):
+            super().step(step, progress)
+            if step == 7:
+                self.meters["train"].add(torch.eye(2), torch.zeros(2, dtype=torch.int64), torch.tensor(value))
+
+    task = Breaking(per_epoch=1000)
+    with pytest.raises(Diverged, match=rf"train loss became {value} at step 8 \(epoch 1\)"):
+        drive(task, Budget(1), Memory())
+    assert len(task.seen) == 8
+
+
+def test_losses_of_a_gpu_are_looked_at_now_and_then(monkeypatch):
+    """A tensor on the meta device stands for one whose values have to be waited for: reading it is an error."""
+    from oche.loop import LOOK, Pulse
+
+    task, looks = Counting(), []
+    task.meters = {"train": Meter("meta")}
+    pulse = Pulse(task, Clock(Budget(1), step=40, epoch=2))
+    assert pulse.every == LOOK
+    monkeypatch.setattr(pulse, "check", lambda: looks.append(len(pulse.rates)))
+    for i in range(3 * LOOK - 1):
+        pulse.beat(i / 1000)
+    assert looks == [LOOK, 2 * LOOK]
+
+
+def test_the_step_at_fault_is_named_however_late_one_looks():
+    from oche.loop import Pulse
+
+    task = Counting()
+    pulse = Pulse(task, Clock(Budget(1), step=40, epoch=2))
+    pulse.every = 10
+    with pytest.raises(Diverged, match=r"train loss became nan at step 44 \(epoch 3\), with a learning rate of 0.7"):
+        for i in range(10):
+            task.meters["train"].sums[0] += math.nan if i == 3 else 1.0
+            pulse.beat(i / 10)
+    assert len(pulse.rates) == 10
+
+
+class Large(Counting):
+    """A task of which so many images fit, and that tells what was tried."""
+
+    batch = 100
+
+    def __init__(self, room, break_at=2):
+        super().__init__()
+        self.room, self.break_step, self.tried = room, break_at, []
+
+    def step(self, step, progress):
+        if step == self.break_step:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        super().step(step, progress)
+
+    def attempt(self, batch):
+        self.tried.append(batch)
+        if batch > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("room", "tried", "fits"),
+    [
+        (99, [50, 75], 75),
+        (60, [50, 75], 50),
+        (30, [50, 25, 37], 25),
+        (12, [50, 25, 12, 18], 12),
+        (2, [50, 25, 12, 6, 3], None),  # half of 3 is one image, which a BatchNorm may not take
+    ],
+)
+def test_too_little_memory_names_a_batch_that_was_tried(room, tried, fits):
+    task, session = Large(room), Memory(due=lambda n: True)
+    with pytest.raises(OutOfMemory) as caught:
+        drive(task, Budget(2), session)
+    assert task.tried == tried and [step for step, _ in session.saves] == [1, 2]
+    said = str(caught.value)
+    assert said.startswith("out of memory at step 3, with batches of 100; ")
+    assert ("smaller batches do not fit either" if fits is None else f"a batch of {fits} fits (tried)") in said
+    assert OutOfMemory.exit_code == 1
+
+
+def test_other_errors_of_a_step_are_not_taken_for_too_little_memory():
+    class Broken(Large):
+        def step(self, step, progress):
+            raise RuntimeError("a bug")
+
+    task = Broken(50)
+    with pytest.raises(RuntimeError, match="a bug"):
+        drive(task, Budget(1), Memory())
+    assert task.tried == []
+    with pytest.raises(RuntimeError, match="another"):
+        fitting(8, lambda n: (_ for _ in ()).throw(RuntimeError("another")))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), True),
+        (RuntimeError("MPS backend out of memory"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (MemoryError(), True),
+        (RuntimeError("a bug"), False),
+        (OcheError("out of memory"), False),
+        (KeyError("out of memory"), False),
+    ],
+)
+def test_errors_that_mean_too_little_memory(error, is_one):
+    assert out_of_memory(error) == is_one

@@ -132,6 +132,18 @@ def load_latest(directory: str | Path, say: Callable[[str], object] = print) -> 
     return None
 
 
+def latest_step(directory: str | Path) -> int | None:
+    """Steps that the newest checkpoint in ``directory`` was written after; None where there is none."""
+    return next(map(_step, _newest_first(Path(directory))), None)
+
+
+def drop(directory: str | Path, step: int) -> None:
+    """Removes the checkpoints written after exactly ``step`` steps."""
+    for path in _newest_first(Path(directory)):
+        if _step(path) == step:
+            path.unlink(missing_ok=True)
+
+
 def _newest_first(directory: Path) -> list[Path]:
     found = [p for p in directory.glob("step-*.safetensors") if _NAME.fullmatch(p.name)]
     return sorted(found, key=lambda p: (_step(p), p.stat().st_mtime_ns), reverse=True)

@@ -52,6 +52,9 @@ class DirectorySession(Session):
         checkpoint.save(self.run.path / "checkpoints", step, {**state, "metrics_size": self.run.metrics_size()})
         self._saved = time.monotonic()
 
+    def distrust(self, step: int) -> None:
+        checkpoint.drop(self.run.path / "checkpoints", step)
+
     def stopping(self) -> bool:
         return self.interrupt.asked
 
