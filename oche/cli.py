@@ -74,7 +74,9 @@ def _run(command: str, args: list[str]) -> int:
     except Exception as error:
         if type(error).__name__ == "Interrupted":
             return 130
-        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's, GPU and CPU
+        from .memory import out_of_memory
+
+        if out_of_memory(error):  # not in a step, where it is tried which batch would fit
             print(f"oche: {_SMALLER}", file=sys.stderr)
             return 1
         raise
