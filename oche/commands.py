@@ -16,6 +16,7 @@ import yaml
 from .api import Run, free, plan_training, read_genotype, run_search, run_train
 from .api import resume as resume_run
 from .arch import titled
+from .compare import Setting
 from .configs import SearchConfig, TrainConfig
 from .errors import OcheError, nearest
 from .methods import METHODS
@@ -217,6 +218,29 @@ def demo(args: list[str]) -> int:
     )  # fmt: skip
     start(given.out or free(Path("runs/demo")), given.seed, given.overwrite, Log(quiet=given.quiet))
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareArgs(Setting):
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+def compare(args: list[str]) -> int:
+    from .compare import run
+
+    given = _simple(
+        CompareArgs,
+        args,
+        "compare",
+        "Runs methods with several seeds on NAS-Bench-201, each search a process of its own, and writes what their cells really "
+        "reach: OUT/table.md, table.csv and compare.svg. Finished runs are kept and unfinished ones go on, so the same line can "
+        "be given again. The defaults suit a small machine; the published size is in the last example.",
+        "oche compare --table nasbench201.parquet --methods darts gdas --seeds 0 1 2 --steps 400\n"
+        "  oche compare --data cifar10.parquet --table nasbench201.parquet --budget 5m --jobs 2 --out runs/five-minutes\n"
+        "  oche compare --table nasbench201.parquet --channels 16 --cells 5 --limit None --steps 19500 --device cuda",
+    )
+    return run(given, Log(quiet=given.quiet))
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,24 @@ class Truth:
         return {"table": str(self.table.path), "column": self.column, "best": self.best}
 
 
+@dataclass(frozen=True)
+class Published:
+    """What a paper states for a method on NAS-Bench-201: test accuracies in percent after 200 epochs, by data set.
+
+    Each is a mean, followed by the standard deviation where it is known. ``source``: the paper, by its arXiv id.
+    """
+
+    source: str
+    cifar10: tuple[float, ...]
+    cifar100: tuple[float, ...] = ()
+    imagenet16: tuple[float, ...] = ()
+
+    def on(self, column: str) -> tuple[float, ...]:
+        """The values to stand beside those of a column of the table; () for none."""
+        data, _, rest = column.partition("_")
+        return getattr(self, data, ()) if rest == "test_200ep" else ()
+
+
 def column_of(data: str) -> str | None:
     """The column for a data set's name or path; None for data that the benchmark does not know."""
     name = "".join(c for c in Path(data).stem.lower() if c.isalnum())

@@ -123,7 +123,7 @@ def parse(base: T | type[T], argv: list[str], *, prog: str, description: str, ep
             raise
         given = base  # what was asked comes first: the help shows the defaults then
     if asks_help:
-        _help(given, prog, description, epilog)
+        _help(given, prog, description, epilog, takes_files=not isinstance(base, type))
     return cast(T, given)
 
 
@@ -143,7 +143,10 @@ def _with_files(base: Any, args: list[str]) -> tuple[Any, list[str]]:
     return base, rest
 
 
-def _help(base: Any, prog: str, description: str, epilog: str) -> None:
+_FILES = "--config FILE sets every option from a YAML file, such as a run's config.yaml; other options come on top."
+
+
+def _help(base: Any, prog: str, description: str, epilog: str, takes_files: bool) -> None:
     """Prints the help and exits."""
     import tyro
 
@@ -152,15 +155,10 @@ def _help(base: Any, prog: str, description: str, epilog: str) -> None:
     try:
         tyro.cli(cls, args=["--help"], prog=prog, description=description, config=settings, **default)
     except SystemExit:  # it has printed
-        for part in (_files(base), _choices(base), epilog.rstrip()):
+        for part in (_FILES * takes_files, _choices(base), epilog.rstrip()):
             if part:
                 print(f"\n{part}")
         sys.exit(0)
-
-
-def _files(base: Any) -> str:
-    text = "--config FILE sets every option from a YAML file, such as a run's config.yaml; other options come on top."
-    return "" if isinstance(base, type) else text
 
 
 def _choices(base: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TextIO
@@ -15,7 +15,9 @@ from .tensorboard import tensorboard_writer
 __all__ = ["Interrupt", "Log", "Progress", "tensorboard_writer"]
 
 Fields = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+Row = tuple[str, float, Mapping[str, Any]]  # title, share of 1, numbers by name
 _LIVE = 0.2  # seconds between two drawings on a terminal
+_LIVE_LINES = 1.0  # the same for several lines, which files are read for
 _BAR = 16  # characters
 
 
@@ -57,7 +59,7 @@ class Log:
         """Within, `Progress.update` shows how far ``title`` is: in [0, 1], or of ``total``."""
         if self.quiet:
             yield Progress(total, float("inf"), None)
-        elif self.file.isatty() and os.environ.get("TERM") != "dumb":
+        elif self._is_live:
             with self._live(title) as draw:
                 yield from _closed(Progress(total, _LIVE, draw))
         else:
@@ -66,7 +68,40 @@ class Log:
             )
 
     @contextmanager
+    def lines(self) -> Iterator[Callable[[Callable[[], Sequence[Row]]], None]]:
+        """Within, a live line for each of several things under way: what is yielded draws the rows that it is given a
+        function of, at most every second, on a terminal; elsewhere it does nothing, and does not call it."""
+        if self.quiet or not self._is_live:
+            yield lambda rows: None
+            return
+        drawn = float("-inf")
+
+        def draw(rows: Callable[[], Sequence[Row]]) -> None:
+            nonlocal drawn
+            if monotonic() - drawn < _LIVE_LINES:
+                return
+            drawn, found = monotonic(), rows()
+            width = max(len(title) for title, *_ in found)
+            show([
+                (f"{title:<{width}}", share, [word for pair in numbers.items() if (word := _word(*pair))])
+                for title, share, numbers in found
+            ])  # fmt: skip
+
+        with self._screen() as show:
+            yield draw
+
+    @property
+    def _is_live(self) -> bool:
+        return self.file.isatty() and os.environ.get("TERM") != "dumb"
+
+    @contextmanager
     def _live(self, title: str) -> Iterator[Draw]:
+        with self._screen() as show:
+            yield lambda share, words: show([(title, share, words)])
+
+    @contextmanager
+    def _screen(self) -> Iterator[Callable[[Sequence[tuple[str, float, list[str]]]], None]]:
+        """Yields what draws lines of (title, share, words) over those drawn before."""
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
@@ -74,16 +109,19 @@ class Log:
         console = Console(file=self.file)
         line = "━" if console.encoding.startswith("utf") else "="
 
-        def draw(share: float, words: list[str]) -> None:
+        def text(title: str, share: float, words: list[str]) -> Text:
             full = round(_BAR * min(1.0, share))
             head = len(title) + 1 + _BAR
             bar = (title, " ", (line * full, "green"), (line * (_BAR - full), "bright_black"))
-            live.update(Text.assemble(*bar, _packed([_percent(share), *words], head, console.width - 1)), refresh=True)
+            return Text.assemble(*bar, _packed([_percent(share), *words], head, console.width - 1))
+
+        def show(rows: Sequence[tuple[str, float, list[str]]]) -> None:
+            live.update(Text("\n").join(text(*row) for row in rows), refresh=True)
 
         with Live(console=console, auto_refresh=False, redirect_stderr=False) as live:
             self._console = console
             try:
-                yield draw
+                yield show
             finally:
                 self._console = None
 

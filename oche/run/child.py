@@ -1,0 +1,65 @@
+"""An oche command as a process of its own, whose memory and time are its own too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import atomic
+
+_OCHE = (sys.executable, "-m", "oche")
+
+
+class Child:
+    """The process of ``oche WORDS``. What it says is added to the file ``log``.
+
+    What it used is kept in the file ``usage`` when it has ended, on top of what is there from before: ``peak_mb`` (of the
+    largest), ``wall_s`` and ``cpu_s`` (of all together), ``exit`` (code of the last). Linux and macOS only.
+    """
+
+    def __init__(self, words: Sequence[str], log: Path, usage: Path, threads: int = 1) -> None:
+        self._usage, self._began, self._asked = usage, time.monotonic(), False
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"oche {' '.join(words)}\n")
+            file.flush()
+            self._process = subprocess.Popen(
+                [*_OCHE, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment
+            )
+
+    def ask(self) -> None:
+        """Has it save and stop. By SIGTERM, of which a process that Ctrl-C has reached already takes no further notice."""
+        if not self._asked:
+            self._asked = True
+            os.kill(self._process.pid, signal.SIGTERM)  # Popen's own way may reap the process, and its use be lost
+
+    def kill(self) -> None:
+        """Ends it at once; the files of a run are whole all the same, see `oche.run.rundir`."""
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._reap(0)
+
+    def ended(self) -> bool:
+        """Whether it has; to be asked until it has, and not again."""
+        return self._reap(os.WNOHANG)
+
+    def _reap(self, options: int) -> bool:
+        pid, status, spent = os.wait4(self._process.pid, options)  # of this process alone, whatever else runs
+        if pid == 0:
+            return False
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        before = atomic.read_json(self._usage)
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in kilobytes here
+        now = {
+            "peak_mb": max(before.get("peak_mb", 0), spent.ru_maxrss / unit),
+            "wall_s": before.get("wall_s", 0) + time.monotonic() - self._began,
+            "cpu_s": before.get("cpu_s", 0) + spent.ru_utime + spent.ru_stime,
+            "exit": self._process.returncode,
+        }
+        atomic.write_bytes(self._usage, json.dumps(now).encode())
+        return True
