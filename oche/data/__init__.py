@@ -1,11 +1,13 @@
-"""Images by one word or path: digits, CIFAR, your own folder. `load` reads them, `batches` and `prepare` feed them.
+"""Images and text by one word or path: digits, CIFAR, your own folder, the Penn Treebank.
+
+`load` reads images, `batches` and `prepare` feed them; `load_text` reads text, `oche.data.windows` feeds it.
 
 Importing this package, `DATASETS` and `Augment` needs no torch; the rest is imported when first used.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from .catalog import DATASETS, FORMS, Augment
+from .catalog import DATASETS, FORMS, TEXT_FORMS, TEXTS, Augment
 
 if TYPE_CHECKING:
     from .augment import prepare
@@ -13,18 +15,25 @@ if TYPE_CHECKING:
     from .loader import batches, halves, steps_per_epoch
     from .reading import load
     from .stream import Streamed
+    from .text import Corpus, load_text
+    from .text_files import is_text
 
 __all__ = [
     "DATASETS",
     "FORMS",
+    "TEXTS",
+    "TEXT_FORMS",
     "Augment",
+    "Corpus",
     "Dataset",
     "Resident",
     "Split",
     "Streamed",
     "batches",
     "halves",
+    "is_text",
     "load",
+    "load_text",
     "prepare",
     "steps_per_epoch",
 ]
@@ -39,6 +48,9 @@ _HOME = {
     "batches": "loader",
     "halves": "loader",
     "steps_per_epoch": "loader",
+    "Corpus": "text",
+    "load_text": "text",
+    "is_text": "text_files",
 }
 
 

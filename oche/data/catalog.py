@@ -17,11 +17,21 @@ DATASETS: dict[str, str] = {
     "svhn": "99,289 house numbers, 32x32 colour, 10 digits (246 MB download)",
 }
 
+TEXTS: dict[str, str] = {
+    "ptb": "Penn Treebank, 929,589 words for training, 10,000 different ones (5 MB download)",
+    "wikitext2": "WikiText-2, 2,088,628 words for training, 33,278 different ones (4 MB download)",
+}
+
 FORMS: dict[str, str] = {
     "a folder": "class folders of images, or train/ and test/ (or val/) that hold them",
     "a .parquet file": "columns image (encoded bytes), label, and split where there is one",
     "an .npz file": "arrays x, y, or x_train, y_train, x_test, y_test",
     "hf:owner/name[:config]": "an image set on the Hugging Face hub (pip install 'oche[hub]')",
+}
+
+TEXT_FORMS: dict[str, str] = {
+    "a .txt file": "text in UTF-8, packed by gzip or not (.txt.gz), for language models",
+    "a folder of texts": "train.txt, valid.txt and test.txt, whatever stands before these words and packed or not",
 }
 
 
