@@ -16,7 +16,6 @@ from .plugins import load_plugins, load_plugins_of
 
 if TYPE_CHECKING:
     from .configs import Common, SearchConfig, TrainConfig
-    from .data import Dataset
     from .method import Method
     from .run.log import Log
     from .spaces import Space
@@ -102,15 +101,18 @@ def search(
     """Searches for cells on ``data`` and returns the run.
 
     ``space``: a search space (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
-    ``method``: a `Method` (default `oche.methods.darts()`). ``options``: further fields of `SearchConfig`, such as
+    ``method``: a `Method` (default `oche.methods.darts()`, as suits the space; in a space of language models take others as
+    ``space.suited(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as
     ``seed=1`` or ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
     from .configs import SearchConfig
     from .methods import METHODS, closest
+    from .method import Method as DARTS
     from .run.log import Log
     from .spaces import darts
 
-    parts: dict[str, Any] = {"space": space or darts()}
+    space = space or darts()
+    parts: dict[str, Any] = {"space": space, "search": space.suited(DARTS())}
     if method is not None:
         parts |= {"search": method, "method": closest(method, {name: m.make() for name, m in METHODS.items()})}
     return run_search(
@@ -236,11 +238,9 @@ def run_search(
     if truth is not None:
         log.say(f"true accuracies: {truth.column} of {config.table}")
     data = load_data(config, log)
-    if not config.search.hypergrad.one_level:
-        _check_split(config.search.split, data)
-    config.search.check_length(len(data.train))
-    space = replace(config.space, classes=len(data.classes), in_channels=data.channels, image=data.image)
-    config = replace(config, space=space)
+    from .feeds import check
+    check(data, config.space, config.search)
+    config = replace(config, space=config.space.fit(data))
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}")
     start(path, config, data, overwrite=overwrite, log=log, before=before)
     return Run(path)
@@ -258,9 +258,10 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     _check_device(config)
     data = load_data(config, log)
     if config.train.split < 1:
-        _check_split(config.train.split, data)
+        check_split(config.train.split, len(data.train))
     config.train.augmentation(data)
     config.train.network(genotype, data)
+    from .feed import check_split
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
     start(path, config, data, overwrite=overwrite, log=log)
     return Run(path)
@@ -293,12 +294,3 @@ def _check_device(config: Common) -> None:
     from .run.engine import Engine
 
     _ = Engine(config.device).device
-
-
-def _check_split(split: float, data: Dataset) -> None:
-    """Raises `OcheError` where ``split`` leaves one part of the training images empty."""
-    images = len(data.train)
-    if not 0 < round(split * images) < images:
-        raise OcheError(
-            f"split={split} of {images} training images leaves one part empty; use a share nearer to 0.5, or more images"
-        )

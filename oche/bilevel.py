@@ -12,18 +12,15 @@ from math import nextafter
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .arch import Dag, Genotype, Mix, all_alive
-from .data import Dataset
 from .decide import TopK, View
 from .decide.sampling import draw
-from .evaluation import evaluate
-from .feed import Feed
+from .feeds import feed
 from .hessian import dominant_eigenvalue
 from .hypergrad import SgdStep, Tensors
-from .loop import Clock, Meter, Record, Session, drive
+from .loop import Clock, Record, Session, drive
 from .method import Method
 from .objective import Objective, frozen_statistics
 from .run.engine import Engine
@@ -43,7 +40,7 @@ class Search:
     logits: Tensors
 
     def __init__(
-        self, space: Space, method: Method, data: Dataset, *, seed: int, engine: Engine, truth: Truth = lambda cells: {}
+        self, space: Space, method: Method, data: Any, *, seed: int, engine: Engine, truth: Truth = lambda cells: {}
     ) -> None:
         method.check(space)
         self.truth = truth
@@ -52,9 +49,9 @@ class Search:
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
         self.recent: dict[str, list[Tensor]] = {name: [] for name in self.groups}
-        self.feed = Feed(data, method, seed, engine)
+        self.feed = feed(data, space, method, seed, engine)
         validates = method.hypergrad.moves and not method.hypergrad.one_level
-        self.meters = {name: Meter(engine.device) for name in (("train", "val") if validates else ("train",))}
+        self.meters = {name: self.feed.meter(engine.device) for name in (("train", "val") if validates else ("train",))}
         self.watch = Watch(method.on_collapse, method.stop)
         self.epoch, self.done, self.tuned = 0, 0, 0  # the one under way; steps; rounds of training for its selection
         self._build(0)
@@ -152,7 +149,8 @@ class Search:
             gradients = self.method.hypergrad(inner, outer, self.weights, self.logits, self._look_ahead(rate))
         for logits, gradient in zip(self.logits, gradients, strict=True):
             logits.grad = gradient
-        self.meters["val"].add(outer.logits, outer.labels, F.cross_entropy(outer.logits, outer.labels))
+        outer.count(self.meters["val"])
+        self.feed.keep(outer)
 
     def _step_logits(self, noise: Mapping[str, Tensor | None], progress: float) -> None:
         """One step of the architecture on its gradient and that of its penalty, in which the weights play no part."""
@@ -179,12 +177,14 @@ class Search:
         loss = inner(self.weights, self.logits) if mixes is None else inner.under(self.weights, mixes)
         loss.backward(inputs=list(of))
         self.method.w.update(self.w_opt, list(self.weights), rate)
-        self.meters["train"].add(inner.logits, inner.labels, loss)
+        inner.count(self.meters["train"])
+        self.feed.keep(inner)
 
     def _look_ahead(self, rate: float) -> SgdStep:
-        """The step that the weights would take from here, clipping apart (as in the published code)."""
+        """The step that the weights would take from here; of images clipping apart (as in the published code)."""
         buffers = [self.w_opt.state[w].get("momentum_buffer") for w in self.weights]
-        return SgdStep(rate, self.method.w.momentum, self.method.w.decay, buffers)
+        sgd = self.method.w
+        return SgdStep(rate, sgd.momentum, sgd.decay, buffers, sgd.clip if sgd.clip_ahead else 0.0)
 
     def _noise(self, step: int) -> dict[str, Tensor | None]:
         """One draw a step, shared by all evaluations of it, so that differences between them are differences in (w, a)."""
@@ -220,11 +220,13 @@ class Search:
         self.step(self.done, nextafter(self.method.bounds(self.stage)[1], 0.0))
 
     def _objective(self, name: str, step: int, noise: dict[str, Tensor | None], progress: float) -> Objective:
-        return self._loss(*self.feed.draw(name, step), noise, progress)
+        x, y = self.feed.draw(name, step)
+        return self._loss(x, y, noise, progress)
 
-    def _loss(self, images: Tensor, labels: Tensor, noise: dict[str, Tensor | None], progress: float) -> Objective:
+    def _loss(self, x: Any, y: Tensor, noise: dict[str, Tensor | None], progress: float) -> Any:
+        """The `Objective` of a batch (x, y) of the feed."""
         mix = partial(self.mixes, noise=noise, progress=progress)
-        return Objective(self.net, self.names, self.weights, mix, images, labels)
+        return self.feed.objective(self.net, self.names, self.weights, mix, x, y)
 
     # --- what it found ----------------------------------------------------------------------------------------------
 
@@ -274,9 +276,7 @@ class Search:
     def accuracy(self, alive: dict[str, Tensor], images: int | None = None) -> float:
         kept, self.alive = self.alive, alive
         mixes, self.alive = self.settled(), kept
-        forward = partial(self.net, mixes=mixes)
-        meter = evaluate(self.net, self.feed.held(images), self.data, self.engine, forward=forward, by_batch=True)
-        return meter.means()[1] or 0.0
+        return self.feed.score(self.net, mixes, images)
 
     def _tune(self, group: str, alive: Tensor) -> None:
         """Trains the weights under mask ``alive`` (E, O) of ``group``, at a tenth of their first learning rate."""
@@ -284,8 +284,8 @@ class Search:
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
         self.tuned += 1
         steps = max(1, round(self.method.tune * self.done))
-        for images, labels in self.feed.extra(steps, self.batch, "tune", self.tuned):
-            self._descend(self._loss(images, labels, noise, 1.0), self.weights, self.method.w.lr / 10)
+        for x, y in self.feed.extra(steps, self.batch, "tune", self.tuned):
+            self._descend(self._loss(x, y, noise, 1.0), self.weights, self.method.w.lr / 10)
 
     def initial(self) -> Record | None:
         return self._record(0.0)
@@ -305,7 +305,8 @@ class Search:
         """The dominant eigenvalue of the Hessian of L_val by the logits, on one batch, without noise (RobustDARTS)."""
         set_step(self.net, progress, None)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
-        loss = self._loss(*self.feed.probe(self.epoch, self.batch), noise, progress)
+        x, y = self.feed.probe(self.epoch, self.batch)
+        loss = self._loss(x, y, noise, progress)
         with frozen_statistics(self.net):
             return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
 
@@ -383,7 +384,7 @@ def _entropy(weights: Tensor) -> float:
 def search(
     space: Space,
     method: Method,
-    data: Dataset,
+    data: Any,
     *,
     seed: int,
     engine: Engine,
@@ -391,7 +392,8 @@ def search(
     before: Callable[[Search], None] = lambda task: None,
     truth: Truth = lambda cells: {},
 ) -> tuple[Search, Clock]:
-    """Runs ``method`` on ``space`` and ``data`` from wherever ``session`` left it; returns the search and its clock.
+    """Runs ``method`` on ``space`` and ``data`` (a `Dataset`, for text a `Corpus`) from wherever ``session`` left it; returns
+    the search and its clock.
 
     ``before`` is shown the search as it stands ready, before its first step. What ``truth`` knows of the cells that would be
     chosen is recorded with them.

@@ -55,10 +55,11 @@ class TrainArgs(Flags, TrainConfig):
 
 def search(args: list[str]) -> int:
     named, rest = _named(args, "method", "space")
-    method, space = named.get("method", "darts"), named.get("space", "darts")
+    method, space = named.get("method", "darts"), _choose("space", named.get("space", "darts"), SPACES)()
     default = SearchArgs(
-        method=method, search=_choose("method", method, METHODS).make(), space=_choose("space", space, SPACES)()
-    )
+        method=method, search=space.suited(_choose("method", method, METHODS).make()), space=space,
+        data={"text": "ptb"}.get(space.domain, SearchConfig.data),
+    )  # fmt: skip
     given = parse(
         default, rest, prog="oche search",
         description="Finds cells by gradient descent. Options follow the method: choose it with --method NAME (see oche list "
@@ -426,9 +427,12 @@ def _percent(x: float | None) -> str:
 
 
 def _say_found(run: Run, log: Log) -> None:
-    name = run.config.space.recipe
-    full, recipe = f"oche train {run.path}{'' if name == 'darts' else f' --recipe {name}'}", RECIPES[name]()
-    small = f"oche train {run.path} --recipe small"
+    from .language_recipe import RECIPES as LANGUAGE
+
+    space = run.config.space
+    name = space.recipe
+    full = f"oche train {run.path}{'' if name == 'darts' else f' --recipe {name}'}"
+    small, recipe = f"oche train {run.path} --recipe {space.small}", (RECIPES | LANGUAGE)[name]()
     log.say(f"found: {run.genotype}")
     log.say(f"report: {run.path / 'report.html'}\nnext: {small}     a small network, on any machine")
     log.say(f"      {full:<{len(small)}}     the published size, {recipe.epochs} epochs, for a GPU")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from .errors import OcheError
 from .method import Method
@@ -17,15 +18,18 @@ class Common:
     """What searching and training have in common."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, svhn; a folder of class folders; a .parquet or .npz file; hf:owner/name"""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, svhn; a folder of class folders; a .parquet or .npz file; hf:owner/name;
+    text: ptb, wikitext2, a text file or a folder with one for each part"""
     data_dir: Path | None = None
     """folder with archives downloaded by hand, used instead of the network"""
     holdout: float = 0.2
     """share of the images that becomes the test part of data that come without one"""
     limit: int | None = None
-    """use only this many training images, drawn evenly over the classes"""
+    """use only this many training images, drawn evenly over the classes; of a text so many tokens, its first"""
     size: int | None = None
     """side to which images of a folder are brought"""
+    tokens: Literal["words", "characters"] = "words"
+    """what a text is cut into"""
     seed: int = 0
     """every random number of the run follows from it"""
     device: str = "auto"

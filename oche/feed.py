@@ -5,14 +5,19 @@ Shapes: B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
+from .errors import OcheError
+from .evaluation import evaluate
+from .hypergrad import Tensors
+from .loop import Meter
 from .method import Method
+from .objective import Mixes, Objective
 from .run.engine import Engine
 from .seeds import fold, generator
 
@@ -20,7 +25,9 @@ Batch = tuple[Tensor, Tensor]  # prepared images (B, C, H, W), labels (B,)
 
 
 class Feed:
-    """Training and validation batches. One-level search draws everything from the whole training set."""
+    """Training and validation batches of images. One-level search draws everything from the whole training set."""
+
+    meter: type[Meter] = Meter
 
     def __init__(self, data: Dataset, method: Method, seed: int, engine: Engine) -> None:
         self.data, self.seed, self.engine = data, seed, engine
@@ -31,6 +38,14 @@ class Feed:
         self.train, self.val = (part.to(engine.device) for part in parts)
         self._at = {"epoch": 0, "position": 0, "batch": 0}  # of the validation half, which has epochs of its own length
         self._streams: dict[str, Iterator[Batch]] = {}
+
+    @staticmethod
+    def check(data: Dataset, method: Method) -> None:
+        """Raises `OcheError` where the images are too few for ``method``."""
+        images = len(data.train)
+        if not method.hypergrad.one_level:
+            check_split(method.split, images)
+        method.check_length(images)
 
     def per_epoch(self, batch: int) -> int:
         """Steps that ``batch`` images each make of the training half."""
@@ -93,6 +108,20 @@ class Feed:
                 yield drawn
             at |= {"epoch": at["epoch"] + 1, "position": 0}
 
+    def objective(
+        self, net: nn.Module, names: Sequence[str], own: Tensors, mix: Callable[[Tensors], Mixes], images: Tensor, labels: Tensor
+    ) -> Objective:
+        """The loss of one batch."""
+        return Objective(net, names, own, mix, images, labels)
+
+    def keep(self, objective: Objective) -> None:
+        """Takes what a batch leaves to the next one of its stream: images leave nothing."""
+
+    def score(self, net: nn.Module, mixes: Mixes, images: int | None) -> float:
+        """Accuracy of the supernet under ``mixes`` on the validation half, or on so many images of it."""
+        split, forward = self.held(images), lambda x: net(x, mixes)
+        return evaluate(net, split, self.data, self.engine, forward=forward, by_batch=True).means()[1] or 0.0
+
     def state(self) -> dict[str, Any]:
         """Where the validation half was left; the training half follows from the clock."""
         return dict(self._at)
@@ -100,6 +129,14 @@ class Feed:
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from a `state`."""
         self._at = dict(state)
+
+
+def check_split(split: float, images: int) -> None:
+    """Raises `OcheError` where ``split`` leaves one part of the training images empty."""
+    if not 0 < round(split * images) < images:
+        raise OcheError(
+            f"split={split} of {images} training images leaves one part empty; use a share nearer to 0.5, or more images"
+        )
 
 
 def _augment(default: Augment, pad: int | None, flip: bool | None) -> Augment:

@@ -28,20 +28,43 @@ Loss = Callable[[Tensors, Tensors], Tensor]
 
 @dataclass(frozen=True)
 class SgdStep:
-    """One step of SGD with momentum and weight decay, as `torch.optim.SGD` takes it (without Nesterov or dampening)."""
+    """One step of SGD with momentum and weight decay, as `torch.optim.SGD` takes it (without Nesterov or dampening).
+
+    With ``clip`` gradients g are first scaled to c(g) = g · min(1, clip / (‖g‖ + 1e-6)), as `clip_grad_norm_` does.
+    """
 
     lr: float  #: xi of the papers
     momentum: float = 0.0
     decay: float = 0.0
     buffers: Sequence[Tensor | None] | None = None  #: momentum buffers before the step, in the order of w
+    clip: float = 0.0  #: largest norm of the whole gradient; 0: no clipping
 
     def __call__(self, w: Tensors, gradients: Tensors) -> Tensors:
-        """w' = w − lr (momentum · buffer + gradient + decay · w); differentiable in w and gradients."""
+        """w' = w − lr (momentum · buffer + c(gradient) + decay · w); differentiable in w and gradients."""
+        gradients = self.clipped(gradients)
         buffers = self.buffers or [None] * len(w)
         return tuple(
             x - self.lr * (g + self.decay * x + (0 if b is None else self.momentum * b))
             for x, g, b in zip(w, gradients, buffers, strict=True)
         )
+
+    def clipped(self, gradients: Tensors) -> Tensors:
+        """c(gradients)."""
+        if not self.clip:
+            return gradients
+        scale = (self.clip / (_norm(gradients) + 1e-6)).clamp(max=1)
+        return tuple(scale * g for g in gradients)
+
+    def pulled(self, gradients: Tensors, v: Tensors) -> Tensors:
+        """vᵀ · ∂c/∂gradients: v where nothing is clipped, else scaled as they are and without its part along them.
+
+        Deviation 1 from DARTS' released code for language, which takes the scale of the clipping as a constant, clips v itself
+        and adds weight decay to it.
+        """
+        if not self.clip or not (norm := _norm(gradients)) + 1e-6 > self.clip:
+            return v
+        along = torch.stack([(g * d).sum() for g, d in zip(gradients, v, strict=True)]).sum() / (norm * (norm + 1e-6))
+        return tuple(self.clip / (norm + 1e-6) * (d - along * g) for g, d in zip(gradients, v, strict=True))
 
 
 @dataclass(frozen=True)
@@ -117,6 +140,8 @@ class FiniteDifference(HyperGradient):
     With w' = step(w) and v = ∇_{w'} outer(w', a)::
 
         ∇_a outer(w', a) − lr · [∇_a inner(w + ε v, a) − ∇_a inner(w − ε v, a)] / 2ε,   ε = epsilon / ‖v‖.
+
+    Where the step clips, v is first pulled back through the clipping (`SgdStep.pulled`).
     """
 
     epsilon: float = 0.01
@@ -128,8 +153,10 @@ class FiniteDifference(HyperGradient):
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         w, a = _fresh(w), _fresh(a)
-        ahead = _fresh(step(w, _grad(inner(w, _constant(a)), w)))
+        slope = _grad(inner(w, _constant(a)), w)
+        ahead = _fresh(step(w, slope))
         direct, v = _split(_grad(outer(ahead, a), a + ahead), len(a))
+        v = step.pulled(slope, v)
         norm = _norm(v)
         # Where the weights do not matter to the outer loss, v is 0 and so is the difference. (The host is not asked.)
         eps = self.epsilon / norm.where(norm > 0, 1)
@@ -153,7 +180,7 @@ class Exact(HyperGradient):
         slope = _grad(inner(w, a), w, create_graph=True)
         ahead = _fresh(step(w, slope))
         direct, v = _split(_grad(outer(ahead, a), a + ahead), len(a))
-        mixed = _vjp(slope, a, v)
+        mixed = _vjp(slope, a, step.pulled(_constant(slope), v))
         return tuple(g - step.lr * m for g, m in zip(direct, mixed, strict=True))
 
 

@@ -104,14 +104,18 @@ class Meter:
         loss, right, n = self.sums.tolist()
         return (loss / n, right / n) if n else (None, None)
 
+    measure = "acc"  #: what records have beside the loss
+
     def numbers(self, name: str) -> dict[str, float | None]:
         """`means` as a record has them, for the part of the data called ``name``."""
         loss, accuracy = self.means()
-        return {f"{name}_loss": loss, f"{name}_acc": accuracy}
+        return {f"{name}_loss": loss, f"{name}_{self.measure}": accuracy}
 
 
 class WordMeter(Meter):
     """Sums of the loss of a language model alone, over words: accuracies mean little there, and take a pass over logits."""
+
+    measure = "ppl"
 
     def add_words(self, loss: Tensor, words: int) -> None:
         """loss: mean over ``words``."""
@@ -120,7 +124,7 @@ class WordMeter(Meter):
 
     def numbers(self, name: str) -> dict[str, float | None]:
         loss, _ = self.means()
-        return {f"{name}_loss": loss, f"{name}_ppl": None if loss is None else perplexity(loss)}
+        return {f"{name}_loss": loss, f"{name}_{self.measure}": None if loss is None else perplexity(loss)}
 
 
 def perplexity(loss: float) -> float:

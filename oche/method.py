@@ -47,6 +47,11 @@ class Stage:
     def of(self, space: Space) -> Space:
         """``space`` as large as this stage has it."""
         changed = {"cells": self.depth, "channels": self.width}
+        if lacking := [name for name, by in changed.items() if by != 1 and not hasattr(space, name)]:
+            raise OcheError(
+                f"a stage of depth={self.depth:.3g}, width={self.width:.3g} changes the {' and '.join(lacking)} of the supernet, "
+                f"and that of {type(space).__name__} has none; use stages of depth=1 and width=1, or another method"
+            )
         sizes = {name: max(1, round(by * getattr(space, name))) for name, by in changed.items() if by != 1}
         return replace(space, **sizes) if sizes else space
 
@@ -142,7 +147,11 @@ class Method:
         """Raises `OcheError` where the epochs over ``images``, the training set, are too few for the warm-up of some stage."""
         if self.steps is None and self.budget is None:
             trained = images if self.hypergrad.one_level else round(self.split * images)
-            each = max(1, trained // self.batch)
+            self.check_epochs(max(1, trained // self.batch))
+
+    def check_epochs(self, each: int) -> None:
+        """Raises `OcheError` where epochs of ``each`` steps are too few for the warm-up of some stage."""
+        if self.steps is None and self.budget is None:
             said = f"epochs={self.epochs} of {each} step{'s' * (each > 1)} (batch={self.batch})"
             self._check_steps(self.epochs * each, said, "epochs", each)
 
@@ -215,7 +224,7 @@ class Method:
                     f"stage {i} of {len(self.stages)} is so small (depth={stage.depth:.3g}) that its supernet has no "
                     f"{lacking[0]!r} cell; use a space of more cells, or a larger depth"
                 )
-            (stage.edge or self.edge).check(part)
+            part.check_edge(stage.edge or self.edge)
         if self.penalty is not None:
             self.penalty.check_space(space)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.func import functional_call
 
 from .arch import Mix
 from .hypergrad import Tensors
+from .loop import Meter
 
 Mixes = dict[str, Mix]
 
@@ -38,7 +40,7 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
 
 @dataclass
 class Objective:
-    """(w, a) → cross-entropy of one batch. ``logits`` are those last computed.
+    """(w, a) → cross-entropy of one batch of images. ``logits`` and ``loss`` are those last computed.
 
     ``net`` with its own weights ``own``, which are called ``names``; ``mix`` makes mixtures of logits a, their noise and
     progress fixed.
@@ -51,15 +53,33 @@ class Objective:
     images: Tensor
     labels: Tensor
     logits: Tensor = field(init=False, repr=False)
+    loss: Tensor = field(init=False, repr=False)
 
     def __call__(self, w: Tensors, a: Tensors) -> Tensor:
         return self.under(w, self.mix(a))
 
     def under(self, w: Tensors, mixes: Mapping[str, Mix]) -> Tensor:
         """The same as a function of the mixtures themselves."""
-        if w is self.own:
-            logits = self.net(self.images, mixes)
-        else:
-            logits = functional_call(self.net, dict(zip(self.names, w, strict=True)), (self.images, mixes))
-        self.logits = logits.detach()
-        return F.cross_entropy(logits, self.labels)
+        logits = forward(self, w, self.images, mixes)
+        loss = F.cross_entropy(logits, self.labels)
+        self.logits, self.loss = logits.detach(), loss.detach()
+        return loss
+
+    def count(self, meter: Meter) -> None:
+        """Adds what was last computed to ``meter``."""
+        meter.add(self.logits, self.labels, self.loss)
+
+
+class Weighed(Protocol):
+    """A network, its own weights and what they are called."""
+
+    net: nn.Module
+    names: Sequence[str]
+    own: Tensors
+
+
+def forward(of: Weighed, w: Tensors, *inputs: Any) -> Any:
+    """The network of ``of`` at ``inputs``, with weights ``w``."""
+    if w is of.own:
+        return of.net(*inputs)
+    return functional_call(of.net, dict(zip(of.names, w, strict=True)), inputs)

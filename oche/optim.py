@@ -27,6 +27,8 @@ class Sgd:
     """weight decay"""
     clip: float = 5.0
     """largest norm of the whole gradient; 0: no clipping"""
+    clip_ahead: bool = False
+    """whether the look-ahead step of a second-order search is clipped, too; published: for language, not for images"""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < inf or not 0 <= self.lr_min <= self.lr:

@@ -15,6 +15,8 @@ from .bilevel import search as search_loop
 from .configs import Common, SearchConfig, TrainConfig
 from .cost import flops, parameters
 from .data import Dataset, load
+from .data.text import load_text
+from .data.text_files import is_text
 from .loop import Diverged, Interrupted, OutOfMemory, Session
 from .run.checkpoint import latest_step, save_weights
 from .run.config import dump_yaml
@@ -28,8 +30,13 @@ from .training import train as training_loop
 from .truth import truth as find_truth
 
 
-def load_data(config: Common, log: Log) -> Dataset:
-    """The data set that ``config`` names."""
+def load_data(config: Common, log: Log) -> Any:
+    """The data set that ``config`` names; of text a `Corpus`."""
+    if is_text(config.data):
+        return load_text(
+            config.data, tokens=config.tokens, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit,
+            progress=not log.quiet,
+        )  # fmt: skip
     return load(
         config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
         seed=config.seed, progress=not log.quiet,
@@ -39,7 +46,7 @@ def load_data(config: Common, log: Log) -> Dataset:
 def start(
     path: Path,
     config: SearchConfig | TrainConfig,
-    data: Dataset,
+    data: Any,
     *,
     overwrite: bool,
     log: Log,
@@ -53,7 +60,7 @@ def start(
     go_on(path, config, log, data)
 
 
-def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Dataset | None = None) -> None:
+def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = None) -> None:
     """Does what is left of a run's work, whatever happens leaving a state that says so."""
     from .report import write_report
 
@@ -91,19 +98,19 @@ def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str,
     return f"{kept}: change {change} in {path / 'config.yaml'} and write: oche resume {path}"
 
 
-def _search(run: RunDir, config: SearchConfig, data: Dataset, engine: Engine, session: Session) -> dict[str, Any]:
+def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, session: Session) -> dict[str, Any]:
     truth = find_truth(config.table, config.data)
 
     def describe(task: Search) -> None:
         space, mixes = config.space, task.settled(0.0)
-        image = engine.images(torch.zeros(1, space.in_channels, *space.image))
+        example = space.example(engine)
         groups = {
             name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": space.candidates}
             for name, dag in task.groups.items()
         }
         run.write_json("space.json", {
-            "space": config.method, "parameters": parameters(task.net), "flops": flops(task.net, lambda: task.net(image, mixes)),
-            "image": space.image, "in_channels": space.in_channels, "classes": data.classes, "groups": groups,
+            "space": config.method, "parameters": parameters(task.net),
+            "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.about(data), "groups": groups,
             "network": space.describe(), **({} if truth is None else {"truth": truth.describe()}),
         })  # fmt: skip
 
@@ -115,9 +122,9 @@ def _search(run: RunDir, config: SearchConfig, data: Dataset, engine: Engine, se
     run.write_text("genotype.txt", str(genotype) + "\n")
     logits = {f"logits.{name}": a.detach() for name, a in zip(task.groups, task.logits, strict=True)}
     save_weights(run.path / "weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})
-    last = session.history[-1]
+    last, measures = session.history[-1], [f"{part}_{task.feed.meter.measure}" for part in ("val", "train")]
     return {
-        "genotype": str(genotype), "val_acc": last.get("val_acc"), "train_acc": last.get("train_acc"),
+        "genotype": str(genotype), **{name: last.get(name) for name in measures},
         "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
         **({} if truth is None else truth(genotype)),
     }  # fmt: skip

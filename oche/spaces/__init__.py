@@ -8,9 +8,10 @@ from .final import FinalNetwork
 from .nb201 import NB201Space, nb201
 from .networks import build
 from .ops import OPERATIONS, operation
+from .recurrent import RecurrentNetwork, RecurrentSpace, recurrent
 from .space import Space
 
-SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed, "nb201": nb201}
+SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed, "nb201": nb201, "recurrent": recurrent}
 
 __all__ = [
     "OPERATIONS",
@@ -23,6 +24,8 @@ __all__ = [
     "NB201Space",
     "PartialEdge",
     "PathDropout",
+    "RecurrentNetwork",
+    "RecurrentSpace",
     "SkipDropout",
     "Space",
     "Supernet",
@@ -30,5 +33,6 @@ __all__ = [
     "darts",
     "nb201",
     "operation",
+    "recurrent",
     "seed",
 ]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from ..errors import OcheError
+
 if TYPE_CHECKING:
-    import torch
+    from typing import Self
 
     from ..arch import Dag, Genotype
+    from ..method import Method
 
 
 class Plan(Protocol):
@@ -30,9 +34,12 @@ class Space:
     """A set of architectures. Subclasses are frozen dataclasses whose fields size the supernet."""
 
     recipe: ClassVar[str] = "darts"  #: name of the training that its networks are published with
+    small: ClassVar[str] = "small"  #: name of a training of them that two CPU cores can do
+    domain: ClassVar[str] = "images"  #: what its networks take: images or text
 
     if TYPE_CHECKING:  # fields of every space, declared there so that each keeps its own order and defaults
         candidates: tuple[str, ...]
+        # of every space of images
         classes: int
         in_channels: int
         image: tuple[int, int]
@@ -42,6 +49,39 @@ class Space:
     def groups(self) -> dict[str, Dag]:
         """The cells to be found, by name; logits and masks (E, O) have one row an edge, one column a candidate."""
         raise NotImplementedError
+
+    # What follows is as spaces of images have it.
+
+    def fit(self, data: Any) -> Self:
+        """This space for networks that take ``data``. Raises `OcheError` for data of another kind."""
+        self.check_domain(data)
+        return replace(self, classes=len(data.classes), in_channels=data.channels, image=data.image)
+
+    def check_domain(self, data: Any) -> None:
+        """Raises `OcheError` where its networks do not take ``data``."""
+        found = "text" if hasattr(data, "vocabulary") else "images"
+        if found != self.domain:
+            use = {"text": "--data ptb or a text file", "images": "--data cifar10, say"}[self.domain]
+            other = {"text": "--space recurrent", "images": "--space darts"}[found]
+            raise OcheError(
+                f"this space is one of networks for {self.domain}, and {data.name} is {found}; use {use}, or {other}"
+            )
+
+    def suited(self, method: Method) -> Method:
+        """``method`` with what the published searches in this space do otherwise than on images."""
+        return method
+
+    def about(self, data: Any) -> dict[str, Any]:
+        """What a report says of the networks' inputs and outputs."""
+        return {"image": self.image, "in_channels": self.in_channels, "classes": data.classes}
+
+    def example(self, engine: Any) -> tuple[Any, ...]:
+        """An input of a supernet, of one image (or word)."""
+        return (engine.images(torch.zeros(1, self.in_channels, *self.image)),)
+
+    def check_edge(self, edge: Any) -> None:
+        """Raises `OcheError` where ``edge`` cannot stand on the edges of its supernet; builds nothing."""
+        edge.check(self)
 
     @property
     def plans(self) -> Sequence[Plan]:
