@@ -164,10 +164,9 @@ def _checked(setting: Setting) -> tuple[Setting, Truth]:
     if unknown := [name for name in setting.methods if name not in METHODS]:
         raise OcheError(f"unknown method {unknown[0]!r}{nearest(unknown[0], [*METHODS])}; known: {', '.join(METHODS)}")
     space = nb201(channels=setting.channels, cells=setting.cells)
-    given = {
-        setting.length[0]: setting.steps or setting.length[1],
-        **({"batch": setting.batch} if setting.batch else {}),
-    }
+    budget = None if setting.steps is not None else setting.length[1]
+    given: dict[str, Any] = {"steps": setting.steps, "budget": budget}
+    given |= {"batch": setting.batch} if setting.batch is not None else {}
     for name in setting.methods:
         try:
             replace(METHODS[name].make(), **given).check(space)

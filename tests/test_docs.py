@@ -57,7 +57,13 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     for name in ("run_search", "run_train", "resume_run"):
         monkeypatch.setattr(f"oche.commands.{name}", reached)
-    for name in ("oche.demo.start", "oche.demo.toy_in", "oche.report.write_report", "oche.bench201.Table"):
+    for name in (
+        "oche.compare.run",
+        "oche.demo.start",
+        "oche.demo.toy_in",
+        "oche.report.write_report",
+        "oche.bench201.Table",
+    ):
         monkeypatch.setattr(name, reached)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")

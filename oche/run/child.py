@@ -30,11 +30,11 @@ class Child:
             file.write(f"oche {' '.join(words)}\n")
             file.flush()
             self._process = subprocess.Popen(
-                [*_OCHE, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment
-            )
+                [*_OCHE, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, process_group=0
+            )  # a group of its own: Ctrl-C reaches whoever waits for it alone, and `ask` is the one way to stop it
 
     def ask(self) -> None:
-        """Has it save and stop. By SIGTERM, of which a process that Ctrl-C has reached already takes no further notice."""
+        """Has it save and stop, see `oche.run.interrupt`."""
         if not self._asked:
             self._asked = True
             os.kill(self._process.pid, signal.SIGTERM)  # Popen's own way may reap the process, and its use be lost

@@ -175,6 +175,36 @@ def test_live_line(terminal, clock):
     assert terminal.read() == "after\r\n"
 
 
+def test_live_lines_of_several_things(terminal, clock):
+    log = Log(file=terminal.file)
+    asked = []
+
+    def rows():
+        asked.append(clock.now)
+        return [("1 of 3 runs", 0.5, {}), ("darts-0", 0.25, {"val_acc": 0.5, "true_acc": None})]
+
+    with log.lines() as show:
+        for _ in range(17):
+            show(rows)
+            clock.now += 0.125
+        assert len(asked) == 3  # at most every second
+        shown = plain(terminal.read())
+        assert "1 of 3 runs ━━━━━━━━━━━━━━━━   50 %" in shown
+        assert "darts-0     ━━━━━━━━━━━━━━━━   25 %  val acc 50.0 %" in shown and "true" not in shown
+        log.say("darts-0: 93.27 %")
+        above = plain(terminal.read())
+        assert above.rindex("25 %") > above.index("darts-0: 93.27 %")
+    assert plain(terminal.read()).endswith("\n")
+
+
+def test_no_live_lines_elsewhere(clock):
+    file = io.StringIO()
+    for log in (Log(file=file), Log(quiet=True, file=file)):
+        with log.lines() as show:
+            show(lambda: pytest.fail("nobody looks"))
+    assert file.getvalue() == ""
+
+
 def test_live_line_folds_between_numbers(terminal, clock):
     with Log(file=terminal.file).progress("search") as bar:
         bar.update(0.5, {f"number_{i}": i for i in range(8)})
