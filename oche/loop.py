@@ -304,11 +304,17 @@ def _step(task: Task, step: int, progress: float) -> None:
     # Out here nothing holds what the failed step had made.
     release()
     batch = task.batch
-    fits = fitting(batch, task.attempt)
-    use = (
-        f"a batch of {fits} fits (tried)" if fits else "smaller batches do not fit either: use fewer channels or cells"
-    )
+    if fits := fitting(batch, task.attempt):
+        use = f"a batch of {fits} fits (tried)"
+    elif _device(task).type == "cpu" and batch > 1:  # what is freed there need not be of use to this process again
+        use = f"half of that, {batch // 2}, may fit; this process has too little left to try"
+    else:
+        use = "smaller batches do not fit either; use fewer channels or cells"
     raise OutOfMemory(f"out of memory at step {step + 1}, with batches of {batch}; {use}")
+
+
+def _device(task: Task) -> torch.device:
+    return next(iter(task.meters.values())).sums.device
 
 
 class Pulse:
@@ -319,7 +325,7 @@ class Pulse:
 
     def __init__(self, task: Task, clock: Clock) -> None:
         self.task, self.first, self.epoch = task, clock.step, clock.epoch + 1
-        device = next(iter(task.meters.values())).sums.device
+        device = _device(task)
         self.sound = torch.zeros((), dtype=torch.int64, device=device)
         self.every = 1 if device.type == "cpu" else LOOK
         self.rates: list[float] = []  # learning rate of each step

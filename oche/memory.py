@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
+_SIGNS = (
+    "can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED",
+    "could not create a primitive", "could not create a memory",  # oneDNN's, which says no more
+)  # fmt: skip
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -354,8 +354,15 @@ def test_too_little_memory_names_a_batch_that_was_tried(room, tried, fits):
     assert task.tried == tried and [step for step, _ in session.saves] == [1, 2]
     said = str(caught.value)
     assert said.startswith("out of memory at step 3, with batches of 100; ")
-    assert ("smaller batches do not fit either" if fits is None else f"a batch of {fits} fits (tried)") in said
+    assert ("half of that, 50, may fit; this process" if fits is None else f"a batch of {fits} fits (tried)") in said
     assert OutOfMemory.exit_code == 1
+
+
+def test_on_a_gpu_what_was_tried_is_the_answer():
+    task = Large(2, break_at=0)
+    task.meters = {"train": Meter("meta")}
+    with pytest.raises(OutOfMemory, match="100; smaller batches do not fit either; use fewer channels or cells"):
+        drive(task, Budget(2), Memory())
 
 
 def test_other_errors_of_a_step_are_not_taken_for_too_little_memory():

@@ -1,0 +1,147 @@
+"""Bad luck in a run: a loss that is no number, and too little memory. What is said, what is kept, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import oche
+import runs
+from oche import cli
+from oche.bilevel import Search
+from oche.loop import Diverged
+from oche.optim import Sgd
+from oche.run.checkpoint import latest_step, load_latest
+from oche.training import Training
+
+
+class Killed(BaseException):
+    pass
+
+
+def die_at(patch: pytest.MonkeyPatch, cls: type, step: int) -> None:
+    """Has tasks of ``cls`` end where ``step`` begins, as a kill would."""
+    done = cls.step
+
+    def dying(self, at, progress):
+        if at == step:
+            raise Killed
+        done(self, at, progress)
+
+    patch.setattr(cls, "step", dying)
+
+
+def change(path: Path, **values: float) -> None:
+    """Edits the config.yaml of a run, the part about weights, as its user would."""
+    text = (path / "config.yaml").read_text()
+    for name, value in values.items():
+        text, times = re.subn(rf"(?m)^(  w:\n    {name}: )[\d.e+-]+$", rf"\g<1>{value}", text)
+        assert times == 1, name
+    (path / "config.yaml").write_text(text)
+
+
+def sound(state: Any) -> bool:
+    if isinstance(state, dict):
+        return all(map(sound, state.values()))
+    if isinstance(state, list | tuple):
+        return all(map(sound, state))
+    return not isinstance(state, torch.Tensor) or bool(state.isfinite().all())
+
+
+def search(path: Path) -> None:
+    method = oche.methods.darts(batch=8, steps=8, w=Sgd(clip=0.0))
+    space = oche.spaces.darts(channels=2, cells=3, nodes=1, candidates=("none", "skip_connect", "sep_conv_3x3"))
+    runs.search(path, space=space, method=method, checkpoint=0.0, limit=80)
+
+
+def train(path: Path) -> None:
+    recipe = runs.recipe(steps=8, batch=16, w=Sgd(clip=0.0))
+    oche.train("DARTS_V2", "digits", recipe=recipe, limit=80, checkpoint=0.0, out=path)
+
+
+@pytest.mark.parametrize(("begin", "task", "part"), [(search, Search, "search"), (train, Training, "train")])
+def test_a_run_that_diverged_goes_on_from_before_as_if_nothing_had_happened(begin, task, part, tmp_path, quick, capsys):
+    begin(tmp_path / "whole")
+    path = tmp_path / "x"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        die_at(patch, task, 4)
+        begin(path)
+    change(path, lr=1e25)
+    # Step 5 leaves weights that are numbers still, and step 6 finds that they give none: what was saved between is dropped.
+    assert cli.main(["resume", str(path), "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and len(error) < 500
+    rate = re.escape(f"{task_rate(path, 5 / 8):.3g}")
+    assert re.match(rf"oche: the train loss became nan at step 6 \(epoch 2\), with a learning rate of {rate}; ", error)
+    assert error.endswith(
+        f"try a smaller learning rate or gradient clipping; the checkpoint of step 4 is kept: change {part}.w.lr or "
+        f"{part}.w.clip in {path}/config.yaml and write: oche resume {path}\n"
+    )
+    status = json.loads((path / "status.json").read_text())
+    assert status["state"] == "failed" and "became nan at step 6" in status["error"]
+    _, state = load_latest(path / "checkpoints") or pytest.fail("no checkpoint")
+    assert latest_step(path / "checkpoints") == 4 and sound(state)
+    change(path, lr=Sgd().lr)
+    assert cli.main(["resume", str(path), "--quiet"]) == 0
+    assert runs.metrics(path) == runs.metrics(tmp_path / "whole")
+    assert runs.same_weights(path, tmp_path / "whole")
+
+
+def task_rate(path: Path, progress: float) -> float:
+    config = oche.Run.open(path).config
+    return getattr(config, oche.Run.open(path).kind).w.rate(progress)
+
+
+def test_without_a_checkpoint_it_begins_anew(tmp_path, quick):
+    method = oche.methods.darts(batch=16, steps=6, w=Sgd(lr=1e30, clip=0.0))
+    with pytest.raises(
+        Diverged, match=r"no checkpoint is there, so it begins anew: change search\.w\.lr or search\.w\.clip in"
+    ):
+        runs.search(tmp_path / "x", method=method)
+    change(tmp_path / "x", lr=0.025)
+    assert oche.resume(tmp_path / "x").state == "complete"
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import oche.report
+from oche import cli
+
+def search(*words):
+    fixed = "search --limit 800 --space.cells 3 --space.nodes 2 --quiet --checkpoint 0 --search.steps 1 --device cpu --threads 1"
+    return cli.main([*fixed.split(), *words])
+
+oche.report.write_report = lambda path: path
+search("--space.channels", "2", "--search.batch", "2", "--out", "warm" + sys.argv[1])  # imports, data
+used = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (1024 * int(used.split()[1]) + 200 * 2**20, resource.RLIM_INFINITY))
+sys.exit(search("--search.batch", sys.argv[1], "--out", "x" + sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit of its memory")
+def test_the_batch_that_is_named_does_fit(tmp_path):
+    def search(batch: str) -> tuple[int, str]:
+        # Tensors lie outside the heap this way, so that what they free is free.
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+        line = [sys.executable, "-c", SHORT_OF_MEMORY, batch]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+        return done.returncode, done.stderr
+
+    code, said = search("400")
+    found = re.fullmatch(
+        r"oche: out of memory at step 1, with batches of 400; a batch of (\d+) fits \(tried\); no checkpoint is there, so it "
+        r"begins anew: change search\.batch in x400/config\.yaml and write: oche resume x400\n",
+        said,
+    )
+    assert code == 1 and found, said
+    assert search(found[1]) == (0, "")
