@@ -87,7 +87,7 @@ class Log:
                 for title, share, numbers in found
             ])  # fmt: skip
 
-        with self._screen() as show:
+        with self._screen(transient=True) as show:
             yield draw
 
     @property
@@ -100,8 +100,8 @@ class Log:
             yield lambda share, words: show([(title, share, words)])
 
     @contextmanager
-    def _screen(self) -> Iterator[Callable[[Sequence[tuple[str, float, list[str]]]], None]]:
-        """Yields what draws lines of (title, share, words) over those drawn before."""
+    def _screen(self, transient: bool = False) -> Iterator[Callable[[Sequence[tuple[str, float, list[str]]]], None]]:
+        """Yields what draws lines of (title, share, words) over those drawn before; ``transient``: they go at the end."""
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
@@ -118,7 +118,7 @@ class Log:
         def show(rows: Sequence[tuple[str, float, list[str]]]) -> None:
             live.update(Text("\n").join(text(*row) for row in rows), refresh=True)
 
-        with Live(console=console, auto_refresh=False, redirect_stderr=False) as live:
+        with Live(console=console, auto_refresh=False, redirect_stderr=False, transient=transient) as live:
             self._console = console
             try:
                 yield show
