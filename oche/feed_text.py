@@ -151,7 +151,9 @@ class TextFeed:
         if method.batch < 2:
             raise OcheError(f"batch={method.batch} gives the cell's BatchNorm nothing to normalise; use batch >= 2")
         for text in (corpus.train,) if method.hypergrad.one_level else (corpus.train, corpus.valid):
-            stream(text, method.batch, space.bptt)  # its own check
+            stream(
+                text, method.batch + method.grow * space.nodes, space.bptt
+            )  # its own check, of the most there will be
         method.check_epochs(windows(len(corpus.train) // method.batch, space.bptt))
 
     def _stream(self, name: str, batch: int, *stream: int | str) -> Stream:

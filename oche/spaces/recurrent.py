@@ -183,7 +183,7 @@ class Supernet(LanguageModel):
 
     def __init__(self, space: RecurrentSpace) -> None:
         super().__init__(
-            SearchCell(space.dag, space.candidates, space.width), space.vocabulary, space.width, space.drop
+            SearchCell(space.dag, space.candidates, space.width), space.vocabulary, space.width, space.dropouts
         )
 
     def forward(
