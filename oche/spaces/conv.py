@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from ..arch import NONE, Cell, Dag, Genotype, Mix, all_alive, read_cell, top_k
 from ..errors import OcheError
 from ..registry import component
-from .edges import EdgeBuilder, MixedEdge, flow
+from .edges import EdgeBuilder, Formed, MixedEdge
 from .ops import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
 from .skeleton import CellPlan, Skeleton, Stem, Widen, describe
 from .space import Space
 
 
-class SearchCell(nn.Module):
+class SearchCell(Formed):
     """A cell with a mixed operation on every edge; its output concatenates all intermediate nodes."""
 
     kind: str
@@ -36,8 +36,8 @@ class SearchCell(nn.Module):
         )
 
     def forward(self, s0: Tensor, s1: Tensor, mix: Mix) -> Tensor:
-        inputs = [self.preprocess0(s0), self.preprocess1(s1)]
-        return torch.cat(flow(self.dag, self.edges, inputs, mix, self.stride)[self.dag.inputs :], 1)
+        inputs = [self.form.apply(self.preprocess0, s0), self.form.apply(self.preprocess1, s1)]
+        return torch.cat(self.form.flow(self.dag, self.edges, inputs, mix, self.stride)[self.dag.inputs :], 1)
 
 
 def _preprocess(c_in: int, plan: CellPlan, halve: bool, affine: bool) -> nn.Module:

@@ -11,7 +11,7 @@ Shapes: O candidates, B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, inf
 
@@ -75,12 +75,16 @@ class MixedOperation(Edge):
     def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
         parts = weights.unbind()
         total = None
-        for o in active:
+        for o in self.paths(active):
             if isinstance(self.candidates[o], Zero):
                 continue
             term = parts[o] * self.evaluate(o, x)
             total = term if total is None else total + term
         return total
+
+    def paths(self, active: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the ``active`` candidates that this step evaluates."""
+        return active
 
     def evaluate(self, o: int, x: Tensor) -> Tensor:
         """Candidate ``o`` of x."""
@@ -273,13 +277,13 @@ class PathDropoutOperation(MixedOperation):
         super().__init__(space, channels, stride)
         self.rate = builder.rate
 
-    def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
-        if self.seed is not None and self.training:
-            paths = [o for o in active if not isinstance(self.candidates[o], Zero)]
-            rate = self.rate(self.progress, len(paths))
-            draws = self.uniform([len(self.candidates)], "cpu").tolist()
-            active = tuple(o for o in paths if draws[o] >= rate)
-        return super().forward(x, weights, active)
+    def paths(self, active: tuple[int, ...]) -> tuple[int, ...]:
+        if self.seed is None or not self.training:
+            return active
+        paths = [o for o in active if not isinstance(self.candidates[o], Zero)]
+        rate = self.rate(self.progress, len(paths))
+        draws = self.uniform([len(self.candidates)], "cpu").tolist()
+        return tuple(o for o in paths if draws[o] >= rate)
 
 
 @component
@@ -326,3 +330,24 @@ def flow(
                 total = out if total is None else total + out
         states.append(torch.zeros_like(inputs[0][:, :, ::stride, ::stride]) if total is None else total)
     return states
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the cells of a supernet compute: the states of their nodes, and modules in front of those. Every form gives the
+    same numbers from the same parameters; the others are in `oche.fused`."""
+
+    name: str
+    flow: Callable[..., list[Tensor]]
+    """as `flow`"""
+    apply: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x)
+    """module, x → module(x)"""
+
+
+PLAIN = Form("plain", flow)
+
+
+class Formed(nn.Module):
+    """A module that computes in some `Form`; see `oche.fused.use`."""
+
+    form: Form = PLAIN

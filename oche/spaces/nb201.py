@@ -23,7 +23,7 @@ from ..bench201 import CELL as GROUP
 from ..bench201 import OPERATIONS, parse
 from ..errors import OcheError
 from ..registry import component
-from .edges import EdgeBuilder, MixedEdge, flow
+from .edges import EdgeBuilder, Formed, MixedEdge
 from .final import drop_path
 from .ops import Pointwise, find, operation
 from .skeleton import check_sizes
@@ -53,7 +53,7 @@ def nor_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Sequential(*_relu_conv_bn(channels, channels, 3, stride, affine))
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Formed):
     """Halves the map between two stages: two 3×3 convolutions beside an average pooling with a 1×1 convolution."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
@@ -62,7 +62,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(c_in, c_out, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.convs(x)
+        return self.shortcut(x) + self.form.apply(self.convs, x)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Network(nn.Module):
 # --- the supernet -----------------------------------------------------------------------------------------------------
 
 
-class SearchCell(nn.Module):
+class SearchCell(Formed):
     """A cell with a mixed operation on every edge; its output is its last node."""
 
     kind = GROUP
@@ -147,7 +147,7 @@ class SearchCell(nn.Module):
         self.edges = nn.ModuleList(edge(space, place.channels, 1) for _ in self.dag.edges)
 
     def forward(self, x: Tensor, mix: Mix) -> Tensor:
-        return flow(self.dag, self.edges, [x], mix, 1)[-1]
+        return self.form.flow(self.dag, self.edges, [x], mix, 1)[-1]
 
 
 class Supernet(Network):

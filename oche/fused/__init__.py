@@ -1,0 +1,107 @@
+"""The fast path of a space: the numbers of the plain modules by fewer and better passes over memory.
+
+A `Form` is how the cells of a supernet compute; parameters, buffers and state dicts are the plain modules' in all of them, so
+checkpoints move between forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ..errors import OcheError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ..spaces.edges import Form
+
+Engine = Literal["auto", "fused", "plain"]
+FORMS = ("plain", "shared", "native")
+
+
+def form(name: str) -> Form:
+    """The form called ``name``; "native" compiles its kernels if that has not been done (`oche.fused.native.Unavailable`)."""
+    if name == "native":
+        from . import native
+
+        native.load()
+        from . import flow
+
+        return flow.NATIVE
+    if name == "shared":
+        from . import shared
+
+        return shared.SHARED
+    if name == "plain":
+        from ..spaces.edges import PLAIN
+
+        return PLAIN
+    raise OcheError(f"unknown form {name!r}; known: {', '.join(FORMS)}")
+
+
+def use(net: nn.Module, form: Form) -> None:
+    """Has every cell of ``net`` compute in ``form``."""
+    from ..spaces.edges import Formed
+
+    for module in net.modules():
+        if isinstance(module, Formed):
+            module.form = form
+
+
+@contextmanager
+def plainly(net: nn.Module) -> Iterator[None]:
+    """Within, ``net`` computes in the plain form, the only one with second derivatives."""
+    from ..spaces.edges import PLAIN, Formed
+
+    before = {module: module.form for module in net.modules() if isinstance(module, Formed)}
+    use(net, PLAIN)
+    try:
+        yield
+    finally:
+        for module, form in before.items():
+            module.form = form
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A form and why it was chosen."""
+
+    form: Form
+    why: str
+
+
+def choose(engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False) -> Choice:
+    """The fastest form that device and installed tools allow; ``twice`` says that second derivatives are needed.
+
+    ``engine="plain"`` takes the plain modules, ``"fused"`` refuses to (`OcheError` says what is in the way), ``"auto"`` takes
+    them where it must, and says why.
+    """
+    import torch
+
+    if engine not in get_args(Engine):
+        raise OcheError(f"engine={engine!r} is unknown; use {', '.join(get_args(Engine))}")
+    if engine == "plain":
+        return Choice(form("plain"), "plain modules, as asked")
+    obstacle = None
+    if twice:
+        obstacle = "this method takes second derivatives, which only the plain modules have"
+    elif device.type != "cpu":
+        obstacle = f"no fused form has been measured on {device.type}"
+    elif dtype not in (torch.float32, torch.float64):
+        obstacle = f"fused forms compute in float32 or float64, not in {dtype}"
+    if obstacle and engine == "fused":
+        raise OcheError(f"engine='fused': {obstacle}; use engine='plain', or 'auto'")
+    return Choice(form("plain"), f"plain modules: {obstacle}") if obstacle else _on_cpu()
+
+
+def _on_cpu() -> Choice:
+    from .native import Unavailable
+
+    try:
+        return Choice(form("native"), "fused, compiled kernels")
+    except Unavailable as error:
+        return Choice(form("shared"), f"fused, in pure torch: {error}")
