@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import data, genotypes, methods, spaces, training
-    from .api import Run, resume, search, train
+    from . import data, export, genotypes, methods, spaces, training
+    from .api import Run, load, resume, search, train
     from .arch import Genotype
     from .errors import OcheError
     from .spaces import build, operation
@@ -25,12 +25,14 @@ _WHERE = {
     "search": "api",
     "train": "api",
     "resume": "api",
+    "load": "api",
     "Run": "api",
     "Genotype": "arch",
     "OcheError": "errors",
     "build": "spaces",
     "operation": "spaces",
     "data": None,
+    "export": None,
     "genotypes": None,
     "methods": None,
     "spaces": None,
@@ -43,7 +45,9 @@ __all__ = [
     "Run",
     "build",
     "data",
+    "export",
     "genotypes",
+    "load",
     "methods",
     "operation",
     "resume",

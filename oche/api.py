@@ -15,6 +15,7 @@ from .errors import OcheError
 from .plugins import load_plugins, load_plugins_of
 
 if TYPE_CHECKING:
+    from .classifier import Classifier
     from .configs import Common, SearchConfig, TrainConfig
     from .method import Method
     from .run.log import Log
@@ -164,6 +165,18 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     config = run.config  # refuses what is neither
     go_on(run.path, config, log)
     return run
+
+
+def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
+    """The trained network of a finished training, ready for use: an ``nn.Module`` in evaluation mode.
+
+    ``what``: a training run or its directory, or a file that ``oche export --to safetensors`` wrote. It maps normalised images
+    (B, C, H, W) to logits (B, K) and knows its ``classes``, ``mean``, ``std`` and ``image`` (H, W). Raises `OcheError` where
+    there is no finished training, or its weights, genotype and configuration do not belong together.
+    """
+    from .classifier import load
+
+    return load(what, device)
 
 
 def plan_training(

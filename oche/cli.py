@@ -14,6 +14,8 @@ COMMANDS = {
     "search": "find cells by gradient descent:  oche search --data cifar10 --method darts-2nd",
     "train": "train a found or published network from scratch:  oche train runs/x",
     "resume": "go on with an interrupted run:  oche resume runs/x",
+    "export": "write a trained network for others to run: ONNX, torch.export, weights:  oche export runs/x/train",
+    "predict": "classify a folder of images with a trained network:  oche predict runs/x/train FOLDER",
     "compare": "methods and seeds on NAS-Bench-201 at one length:  oche compare --table FILE --methods darts gdas",
     "query": "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE",
     "show": "draw a cell in the terminal and to a file:  oche show DARTS_V2",

@@ -59,6 +59,8 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(f"oche.commands.{name}", reached)
     for name in (
         "oche.compare.run",
+        "oche.export.export",
+        "oche.predict.predict",
         "oche.demo.start",
         "oche.demo.toy_in",
         "oche.report.write_report",
@@ -145,7 +147,7 @@ def test_every_command_has_its_section() -> None:
 # --- Python -------------------------------------------------------------------------------------------------------------
 
 # Snippets that train for minutes, or need a run that does, are compiled only.
-LONG = ("oche.search(", 'open("runs/')
+LONG = ("oche.search(", 'open("runs/', 'load("runs/', 'Session("runs/')
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[Path],
             raise OcheError(
                 f"{folder} is a class that training has not{nearest(folder.name, classes)}; remove or rename it"
             )
-        images = _images(folder)
+        images = images_below(folder)
         if not images:
             raise OcheError(f"{folder} has no images ({', '.join(SUFFIXES)}); add some or remove the folder")
         files += images
@@ -69,7 +69,8 @@ def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[Path],
     return files, labels
 
 
-def _images(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """Files that may be images, at any depth, in the order of their names; hidden ones left out."""
     found: list[Path] = []
     for base, below, names in os.walk(folder):
         below[:] = sorted(d for d in below if not d.startswith("."))

@@ -1,0 +1,259 @@
+"""From a finished training to a file that others run: ONNX, a torch.export program, or weights.
+
+What is written was read back first, and agrees with the trained network on real images of the run's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..api import Run
+from ..classifier import Classifier, check_size, load
+from ..data import Dataset, Split, batches, halves
+from ..errors import OcheError, nearest
+from ..run.atomic import write_bytes
+from ..run.log import Log
+from ..seeds import fold as fold_seed
+from .graph import Graph, Input, Opened
+from .int8 import quantise
+from .targets import TARGETS, Target
+
+__all__ = ["TARGETS", "Disagreement", "Export", "Exported", "export"]
+
+CHECKED, CALIBRATION, BATCH = 256, 512, 64  # images
+
+
+class Disagreement(OcheError):
+    """The exported model gives other numbers than the trained network."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Export:
+    """How a network is exported."""
+
+    to: str = "onnx"
+    """onnx, torch-export or safetensors"""
+    input: Input = "normalised"
+    """normalised floats in and logits out, or uint8 images in and probabilities out"""
+    size: int | None = None
+    """side of the images that it takes; by default as trained"""
+    fold: bool = True
+    """whether BatchNorms become part of the convolutions before them"""
+    int8: bool = False
+    """quantise weights and activations to 8 bits (onnx)"""
+    tolerance: float = 1e-4
+    """largest difference to the trained network's output that is let through, before any quantisation"""
+
+    def check(self) -> Target:
+        """The target. Raises `OcheError` for what cannot work together, or a package that is missing."""
+        if self.to not in TARGETS:
+            raise OcheError(f"no export to {self.to!r}{nearest(self.to, [*TARGETS])}; write --to {', '.join(TARGETS)}")
+        if self.int8 and self.to != "onnx":
+            raise OcheError(f"--int8 goes through onnxruntime, and the target is {self.to}; write --to onnx")
+        if self.to == "safetensors" and (self.input != "normalised" or self.size is not None):
+            raise OcheError(
+                "a safetensors file holds weights and no graph that --input or --size could change; "
+                "leave them out, or write --to onnx"
+            )
+        if not self.tolerance >= 0:
+            raise OcheError(f"tolerance={self.tolerance} lets nothing through; use 0 or more, usually 1e-4")
+        target = TARGETS[self.to]
+        target.check(self.to)
+        return target
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what was measured of it."""
+
+    path: Path
+    bytes: int
+    difference: float
+    """largest to the trained network's output, before any quantisation"""
+    images: int
+    """on which that was measured"""
+    latency: dict[int, float]
+    """batch size → milliseconds"""
+    accuracy: tuple[float, float] | None
+    """with int8: before and after"""
+
+
+def export(
+    what: Run | str | Path,
+    how: Export = Export(),
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    log: Log | None = None,
+) -> Exported:
+    """Writes the network of the finished training ``what`` to ``out``, by default export/model.SUFFIX in its directory.
+
+    Raises `OcheError` before any work for what cannot be done, a file that is there already without ``overwrite``, and
+    `Disagreement` where the file read back differs from the trained network by more than the tolerance; nothing is left or
+    overwritten then.
+    """
+    log = log or Log(quiet=True)
+    target = how.check()
+    run = what if isinstance(what, Run) else Run.open(what)
+    path = Path(out) if out else run.path / "export" / f"model{'.int8' if how.int8 else ''}{target.suffix}"
+    check_out(path, overwrite)
+    classifier = load(run)
+    size = classifier.image if how.size is None else (how.size, how.size)
+    check_size(classifier.about, size)
+    data = _data(run, how, log)
+    _say_size(classifier, size, log)
+    graph = Graph.of(classifier, how.input, size, how.fold)
+    with TemporaryDirectory(prefix="oche-export-") as folder:
+        done = _export(graph, how, target, data, _parts(data, run), Path(folder) / f"model{target.suffix}", log)
+        content = done.path.read_bytes()
+    write_bytes(path, content)
+    done = replace(done, path=path, bytes=len(content))
+    _say(done, graph, target.reader, log)
+    return done
+
+
+def check_out(path: Path, overwrite: bool) -> None:
+    """Raises `OcheError` where no file can go to ``path``."""
+    if path.is_dir():
+        raise OcheError(f"{path} is a folder; give the name of a file with --out")
+    if path.exists() and not overwrite:
+        raise OcheError(f"{path} exists already; write --overwrite to replace it, or choose another --out")
+
+
+# --- the run's images ---------------------------------------------------------------------------------------------------
+
+
+def _data(run: Run, how: Export, log: Log) -> Dataset:
+    """The images that ``run`` was trained on, at the wanted size."""
+    from ..work import load_data
+
+    config = run.config if how.size is None else replace(run.config, size=how.size)
+    return load_data(config, log)
+
+
+def _parts(data: Dataset, run: Run) -> tuple[Split, Split]:
+    """Images that trained, and images that did not: the training's own part held out, or the test images.
+
+    Where there are no others, the training images are both.
+    """
+    recipe = run.config.train
+    if recipe.split < 1:
+        return halves(data.train, recipe.split, fold_seed(run.config.seed, "halves"))
+    return data.train, data.train if data.test is None else data.test
+
+
+def _say_size(classifier: Classifier, size: tuple[int, int], log: Log) -> None:
+    if size != classifier.image:
+        trained, asked = (f"{h}x{w}" for h, w in (classifier.image, size))
+        log.say(
+            f"trained on {trained}, exported for {asked}: the network pools, so it works; its accuracy at that size is not known"
+        )
+
+
+# --- writing, reading back, measuring -----------------------------------------------------------------------------------
+
+
+def _export(
+    graph: Graph, how: Export, target: Target, data: Dataset, parts: tuple[Split, Split], path: Path, log: Log
+) -> Exported:
+    """Writes to ``path``, or beside it; what the result says of the file holds for the one that it names."""
+    train, held = parts
+    _check_channels(graph, data)
+    images, _ = next(batches(held, CHECKED, seed=0, epoch=0))  # in any order: folders list one class after another
+    example = graph.feed(images[:1].repeat(2, 1, 1, 1))  # of one image the batch would pass for a constant
+    target.write(graph, replace(graph.classifier.about, fold=how.fold), example, path)
+    opened, accuracy = target.open(path), None
+    difference = _difference(graph, opened, images)
+    if not difference <= how.tolerance:  # nan too
+        raise Disagreement(
+            f"the exported model differs from the trained network by {difference:.3g} on {len(images)} images, and "
+            f"{how.tolerance:g} is let through; nothing was written; try --no-fold, or a larger --tolerance"
+        )
+    log.say(f"checked on {len(images)} images: largest difference {difference:.2g} (let through: {how.tolerance:g})")
+    if how.int8:
+        float_path, path = path, path.with_suffix(".int8.onnx")
+        calibration = next(batches(train, CALIBRATION, seed=0, epoch=0))[0].split(BATCH)
+        quantise(float_path, path, map(graph.feed, calibration))
+        before, opened = opened, target.open(path)
+        accuracy = _accuracy(graph, before, held), _accuracy(graph, opened, held)
+        log.say(
+            f"in floats: accuracy {100 * accuracy[0]:.2f} %, {_kilobytes(float_path.stat().st_size)}, "
+            f"{_times(_latency(before, graph, images))}\n"
+            f"in 8 bits: accuracy {100 * accuracy[1]:.2f} % ({len(held)} images; ranges from "
+            f"{sum(map(len, calibration))} training images)"
+        )
+    return Exported(path, 0, difference, len(images), _latency(opened, graph, images), accuracy)
+
+
+def _check_channels(graph: Graph, data: Dataset) -> None:
+    if data.channels != graph.classifier.about.channels:
+        raise OcheError(
+            f"{data.name} has images of {data.channels} channels now, and the network takes {graph.classifier.about.channels}; "
+            "give the run the data that it was trained on"
+        )
+
+
+@torch.no_grad()
+def _difference(graph: Graph, opened: Opened, images: Tensor) -> float:
+    """Largest difference of any output on ``images`` (B, C, H, W), in batches of several sizes."""
+    pieces = [images[:1], *images[1:].split(BATCH)] if len(images) > 1 else [images]
+    apart = [(opened(graph.feed(piece)) - graph.expected(piece)).abs().max() for piece in pieces]
+    return torch.stack(apart).max().item()
+
+
+@torch.no_grad()
+def _accuracy(graph: Graph, opened: Opened, split: Split) -> float:
+    right = 0
+    for images, labels in batches(split, BATCH, seed=0, epoch=0, shuffle=False, drop_last=False):
+        right += int((opened(graph.feed(images)).argmax(1) == labels).sum())
+    return right / len(split)
+
+
+@torch.no_grad()
+def _latency(opened: Opened, graph: Graph, images: Tensor) -> dict[int, float]:
+    """Batch size → milliseconds of ``opened``."""
+    times = {}
+    for batch in (1, 32):
+        x = graph.feed(images.repeat(-(-batch // len(images)), 1, 1, 1)[:batch])
+        times[batch] = _milliseconds(lambda x=x: opened(x))
+    return times
+
+
+def _milliseconds(work: Callable[[], Any], seconds: float = 0.2) -> float:
+    """Median time of ``work``, after three runs that do not count; at least five that do."""
+    for _ in range(3):
+        work()
+    times: list[float] = []
+    while len(times) < 5 or sum(times) < seconds:
+        began = perf_counter()
+        work()
+        times.append(perf_counter() - began)
+    return 1000 * median(times)
+
+
+def _say(done: Exported, graph: Graph, reader: str, log: Log) -> None:
+    kind, shape = graph.layout
+    log.say(
+        f"{done.path}: {_kilobytes(done.bytes)}; images {kind} (batch, {', '.join(map(str, shape))}) to {graph.output} "
+        f"(batch, {len(graph.classifier.classes)})\n"
+        f"time in {reader}, {torch.get_num_threads()} thread(s) of this CPU: {_times(done.latency)}"
+    )
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1000:,.1f} kB"
+
+
+def _times(latency: dict[int, float]) -> str:
+    return ", ".join(f"{ms:.3g} ms for {n} image{'s' * (n > 1)}" for n, ms in latency.items())
