@@ -1,0 +1,258 @@
+"""Replayed steps against eager ones, bit for bit, by a stand-in for CUDA graphs (tape.py)."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from tape import Recorder, Tape
+from tiny import dataset, space
+
+from oche.bilevel import Method, Search
+from oche.fused.graphs import WARM, Placed, capturable, refusal, replay
+from oche.hypergrad import FiniteDifference, Neumann, exact, joint
+from oche.optim import Adam, ExponentiatedGradient, Sgd
+from oche.penalty import BetaDecay, Cost, ZeroOne
+from oche.perturb import RandomNoise
+from oche.relax import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+from oche.relax_noisy import Concrete, Dirichlet, GumbelHard, UniformPath
+from oche.run.engine import Engine
+from oche.spaces.edges import AuxiliarySkip, PartialEdge, SkipDropout
+
+DOUBLE = Engine("cpu", dtype=torch.float64)
+W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5), Adam(lr=0.02, decay=0.05, init=0.1)
+STEPS = 6
+
+METHODS = {
+    "first order": Method(),
+    "second order": Method(hypergrad=FiniteDifference()),
+    "exact": Method(hypergrad=exact),
+    "neumann": Method(hypergrad=Neumann(2)),
+    "one level, node softmax": Method(hypergrad=joint, relax=NodeSoftmax()),
+    "noise, temperature": Method(relax=Concrete((1.0, 0.1)), hypergrad=FiniteDifference()),
+    "all candidates of a hard choice": Method(relax=GumbelHard((5.0, 0.1), "all")),
+    "partial channels": Method(relax=EdgeNormalised(), edge=PartialEdge(2), hypergrad=FiniteDifference()),
+    "penalty that grows": Method(penalty=BetaDecay() + Cost((0.0, 1.0, 2.0, 3.0), 0.1)),
+    "sigmoid, zero-one": Method(relax=Sigmoid(), penalty=ZeroOne()),
+    "no clipping, no momentum": Method(w=replace(W, clip=0, momentum=0.0)),
+}
+
+
+def make(method, engine=DOUBLE):
+    method = replace(method, a=A, batch=6, steps=STEPS, w=method.w if method.w.clip == 0 else W)
+    return Search(space(nodes=1), method, dataset(), seed=0, engine=engine)
+
+
+class Plain:
+    """A backend that repeats by running: the eager loop with the optimisers and buffers of a replayed one."""
+
+    def warm(self, run):
+        run()
+
+    def record(self, run):
+        return run
+
+
+def run(task, steps=range(STEPS), narrow=None):
+    per_epoch = task.per_epoch()
+    for step in steps:
+        if step % per_epoch == 0:
+            task.begin(step // per_epoch, 0)
+        if narrow and step in narrow:
+            narrow[step](task)
+        task.step(step, step / STEPS)
+    return task
+
+
+def state(task):
+    """Everything that steps change, as flat float64 by name."""
+    s = task.state()
+    w = {f"net.{k}": v for k, v in s["net"].items()} | {f"logits.{k}": v for k, v in s["logits"].items()}
+    for opt in ("w_opt", "a_opt"):
+        for i, values in s[opt]["state"].items():
+            w |= {f"{opt}.{i}.{k}": v for k, v in values.items() if v is not None}
+    w |= {f"meter.{k}": m.sums for k, m in task.meters.items()}
+    return {k: v.detach().double().clone() for k, v in w.items()}
+
+
+def differing(one, other, rtol=0.0):
+    assert one.keys() == other.keys()
+    return [k for k in one if not torch.allclose(one[k], other[k], rtol=rtol, atol=rtol)]
+
+
+def silent(message):
+    raise AssertionError(message)
+
+
+SINGLE = "noise, temperature"  # in float32
+
+
+@pytest.mark.parametrize("name, dtype", [*((name, torch.float64) for name in METHODS), (SINGLE, torch.float32)])
+def test_replayed_steps_are_the_eager_ones(name, dtype):
+    engine = Engine("cpu", dtype=dtype)
+    stock, plain, taped = (make(METHODS[name], engine) for _ in range(3))
+    tape = Tape()
+    assert replay(plain, silent, Plain()) and replay(taped, silent, tape)
+    for task in (stock, plain, taped):
+        run(task)
+    assert (tape.recorded, tape.warmed, tape.replayed) == (1, WARM, STEPS - WARM)
+    assert not differing(state(plain), state(taped))
+    # Torch's fused optimisers round in another order than its plain ones.
+    assert not differing(state(stock), state(taped), 1e-10 if dtype is torch.float64 else 2e-3)
+
+
+def test_a_number_of_the_host_would_be_stale():
+    """What makes the test above one: the tape repeats Python's numbers as they were when it was recorded."""
+    out, scale = torch.zeros(2), [1.0]
+    repeat = Tape().record(lambda: out.add_(scale[0]))
+    assert out.tolist() == [0, 0]
+    scale[0] = 5.0
+    repeat()
+    assert out.tolist() == [1, 1]
+
+
+def _settle_one(task):
+    alive = {name: mask.clone() for name, mask in task.alive.items()}
+    alive["normal"][0, 1] = False
+    task._narrow(alive)
+
+
+def _grow(task):
+    object.__setattr__(task.method, "batch", 4)
+    task.begin(3, 0)
+
+
+def _reload(task):
+    task.load(copy.deepcopy(task.state()))
+
+
+def _move(task):
+    object.__setattr__(task.method, "warmup", 0.0)
+
+
+CHANGES = {_settle_one: {}, _grow: {}, _reload: {}, _move: dict(warmup=0.7)}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_the_kernels_makes_a_new_graph(change):
+    plain, taped = (make(replace(METHODS[SINGLE], **CHANGES[change])) for _ in range(2))
+    tape = Tape()
+    assert replay(plain, silent, Plain()) and replay(taped, silent, tape)
+    for task in (plain, taped):
+        run(task, range(8), narrow={4: change})
+    assert (tape.recorded, tape.warmed) == (2, 2 * WARM)
+    assert not differing(state(plain), state(taped))
+
+
+def test_masks_made_anew_with_the_same_values_keep_the_graph():
+    taped, tape = make(Method()), Tape()
+    replay(taped, silent, tape)
+    run(taped, narrow={4: lambda task: task._narrow({n: m.clone() for n, m in task.alive.items()})})
+    assert tape.recorded == 1
+
+
+def test_checkpoints_do_not_tell_the_difference():
+    """A run goes on eagerly from a replayed one's state; settings of the optimisers are numbers and as they were."""
+    stock, taped = make(Method()), make(Method())
+    replay(taped, silent, Tape())
+    run(taped, range(4))
+    for opt in ("w_opt", "a_opt"):
+        ours, theirs = (task.state()[opt]["param_groups"] for task in (taped, stock))
+        for one, other in zip(ours, theirs, strict=True):
+            assert all(one[k] == other[k] for k in one.keys() - {"lr", "simplices"}) and one.keys() == other.keys()
+        assert all(isinstance(g["lr"], float) for g in ours)
+    stock.load(copy.deepcopy(taped.state()))
+    for name, meter in taped.meters.items():
+        stock.meters[name].sums.copy_(meter.sums)
+    for task in (stock, taped):
+        run(task, range(4, STEPS))
+    assert not differing(state(taped), state(stock), 1e-10)
+
+
+def test_state_is_laid_out_as_the_weights_are():
+    weight = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last).requires_grad_()
+    twin = weight.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    steps, momentum = [torch.optim.SGD([w], lr=0.1, momentum=0.9) for w in (weight, twin)], torch.randn(4, 3, 2, 2)
+    for opt, w in zip(steps, (weight, twin), strict=True):
+        opt.state[w]["momentum_buffer"] = momentum.clone()  # contiguous, as a file gives it back
+        w.grad = torch.ones_like(w)
+    steps[0].step()
+    with capturable(steps[1]):
+        steps[1].step()
+    assert torch.allclose(weight, twin, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "fields, word",
+    [
+        (dict(relax=Dirichlet()), "Dirichlet"),
+        (dict(relax=EdgeNormalised(GumbelHard())), "GumbelHard"),
+        (dict(relax=UniformPath()), "UniformPath"),
+        (dict(perturb=RandomNoise()), "RandomNoise"),
+        (dict(edge=AuxiliarySkip()), "AuxiliaryOperation"),
+        (dict(edge=PartialEdge(2, SkipDropout(0.3))), "SkipDropoutOperation"),
+    ],
+)
+def test_what_cannot_be_replayed_stays_eager_and_says_why(fields, word):
+    task, said = make(Method(**fields)), []
+    assert word in refusal(task)
+    assert not replay(task, said.append, Tape())
+    assert len(said) == 1 and word in said[0] and "\n" not in said[0]
+    assert "update" not in vars(task)
+
+
+def test_an_optimiser_of_the_host_is_refused():
+    task = Search(space(), Method(a=ExponentiatedGradient(), batch=6, steps=3), dataset(), seed=0, engine=DOUBLE)
+    assert "MirrorDescent" in refusal(task)
+
+
+def test_without_a_device_the_steps_stay_eager():
+    said = []
+    assert not replay(make(Method()), said.append)
+    assert said == ["no CUDA graphs: they need a CUDA device, this is cpu"]
+
+
+class Asking(Softmax):
+    """A user's relaxation that asks for a number."""
+
+    def __call__(self, a, alive, dag, noise, progress):
+        mix = super().__call__(a, alive, dag, noise, progress)
+        return mix._replace(ops=mix.ops * (1.0 if float(a.detach().sum()) > -1e9 else 0.0))
+
+
+def test_a_failed_recording_goes_on_eagerly_without_losing_a_step():
+    stock, taped, said = make(Method(relax=Asking())), make(Method(relax=Asking())), []
+    assert replay(taped, said.append, Tape())
+    run(stock)
+    run(taped)
+    assert len(said) == 1 and "recording a step failed (operation not permitted" in said[0] and "\n" not in said[0]
+    assert not differing(state(stock), state(taped), 1e-10)
+
+
+class Crossing(Recorder):
+    """Refuses what moves data between the host and the device, which the device "meta" stands for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ("_to_copy", "copy_"):
+            tensors = [t for t in (*args, out) if isinstance(t, torch.Tensor)]
+            assert len({t.device.type for t in tensors}) == 1, f"{func} between {[t.device for t in tensors]}"
+        return out
+
+
+@pytest.mark.parametrize(
+    "relax", [Softmax(), NodeSoftmax(), Sigmoid(), EdgeNormalised(), Concrete(), GumbelHard(evaluate="all")]
+)
+def test_mixtures_of_placed_masks_stay_on_the_device(relax):
+    task = make(Method(relax=relax))
+    dag, meta = task.groups["normal"], torch.device("meta")
+    mask = task.alive["normal"].clone()
+    mask[1, 2] = False
+    placed = Placed.of(mask, meta)
+    a, progress = torch.empty_like(task.logits[0], device=meta), torch.empty((), dtype=torch.float64, device=meta)
+    noise = relax.noise(dag, 4, torch.Generator())
+    noise = None if noise is None else noise.to(meta)
+    with Crossing():
+        mix = relax(a, placed, dag, noise, progress)
+    assert mix.ops.device == meta and type(mix.ops) is torch.Tensor
+    assert mix.active[1] == (0, 1, 3) and mix.active[0] == (0, 1, 2, 3)
