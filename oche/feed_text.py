@@ -139,7 +139,12 @@ class TextFeed:
     meter: type[WordMeter] = WordMeter
 
     def __init__(self, corpus: Corpus, space: RecurrentSpace, method: Method, seed: int, engine: Engine) -> None:
-        self.space, self.seed, self.engine = space, seed, engine
+        if len(corpus.vocabulary) != space.vocabulary:
+            raise OcheError(
+                f"the space is one of {space.vocabulary:,} words, and {corpus.name} has {len(corpus.vocabulary):,}: "
+                "use space.fit(corpus), or the text that the run began with"
+            )
+        self.corpus, self.space, self.seed, self.engine = corpus, space, seed, engine
         valid = corpus.train if method.hypergrad.one_level else corpus.valid
         self.texts = {"train": corpus.train.to(engine.device), "val": valid.to(engine.device)}
         self._streams: dict[str, Stream] = {}
@@ -166,7 +171,7 @@ class TextFeed:
 
     def begin(self, epoch: int, position: int, batch: int) -> None:
         """Opens a pass over the training text at its window ``position``, and the validation text where it was left."""
-        saved = self.state()
+        saved = self._position()
         self._streams = {name: self._stream(name, batch) for name in ("train", "val")}
         self._streams["train"].open(epoch, position, self._placed(saved["hidden"]["train"]))
         if saved["batch"] in (0, batch):
@@ -211,7 +216,7 @@ class TextFeed:
     def score(self, net: Any, mixes: Mixes, images: int | None) -> float:
         """1 / perplexity of the supernet under ``mixes`` on the validation text, or on so many rows of a window of it: the
         mean probability of the right word. BatchNorm normalises by the batch; nothing is dropped."""
-        text = self._stream("val", self.state()["batch"])
+        text = self._stream("val", self._position()["batch"])
         count = len(text) if images is None else min(len(text), -(-images // text.steps.shape[1]))
         meter, before = WordMeter(self.engine.device), net.training
         net.train()
@@ -229,6 +234,9 @@ class TextFeed:
 
     def state(self) -> dict[str, Any]:
         """Where the validation text was left, and the state of both; the training text follows from the clock."""
+        return {**self._position(), "vocabulary": self.corpus.vocabulary}
+
+    def _position(self) -> dict[str, Any]:
         if not self._streams:
             return dict(self._saved)
         val = self._streams["val"]
@@ -236,5 +244,9 @@ class TextFeed:
         return {"epoch": val.epoch, "at": val.at, "batch": val.steps.shape[1], "hidden": hidden}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`."""
+        """Goes on from a `state`. Raises `OcheError` for that of another vocabulary."""
+        from .language import check_vocabulary  # which takes losses from here
+
+        state = dict(state)
+        check_vocabulary(self.corpus, state.pop("vocabulary"))
         self._saved, self._streams = dict(state), {}

@@ -466,6 +466,16 @@ def test_texts_that_are_too_short_are_refused(data, fields, made, words):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_another_vocabulary_is_refused_before_anything_changes():
+    data, whole = corpus(), Kept()
+    search(space(), small("darts"), data, seed=0, engine=Engine("cpu"), session=whole)
+    other = replace(data, vocabulary=[*WORDS[:-1], "e"])
+    with pytest.raises(OcheError, match="lacks 1 of walk, such as 'e'"):
+        search(space(), small("darts"), other, seed=0, engine=Engine("cpu"), session=Kept(whole.states[0]))
+    with pytest.raises(OcheError, match="one of 7 words, and walk has 6"):
+        make(method(), vocabulary=7)
+
+
 def test_images_are_no_text_and_text_is_no_image():
     import tiny
 

@@ -82,14 +82,14 @@ def _cards(run: Run, trainings: list[Run], random: list[Run]) -> list[tuple[str,
     """(what, value) of the figures at the top; what is not known yet is a dash."""
     if run.kind == "toy":
         return []
-    found = _found(trainings)
+    found, measure = _found(trainings), run.measure
     cards = [
-        ("test accuracy of the found network" if run.kind != "train" else "test accuracy", words.percent(_acc(found)))
+        (f"test {measure.name}{' of the found network' if run.kind != 'train' else ''}", measure.text(_tested(found)))
     ]
     if run.kind != "train":
-        known = [acc for r in random if (acc := _acc(r)) is not None]
-        cards.append((f"random cells, mean ± sd (n = {len(known)})", words.mean_sd(known)))
-        cards.append(("validation accuracy in search", words.percent(run.figure("val_acc"))))
+        known = [value for r in random if (value := _tested(r)) is not None]
+        cards.append((f"random cells, mean ± sd (n = {len(known)})", measure.mean_sd(known)))
+        cards.append((f"validation {measure.name} in search", measure.text(run.figure(f"val_{measure.key}"))))
         if (true := run.figure("true_acc")) is not None:
             cards.append(("true test accuracy of the cell, by the table", words.percent(true)))
     cards.append(("parameters of the network", words.count(found.figure("parameters") if found else None)))
@@ -101,8 +101,9 @@ def _found(trainings: list[Run]) -> Run | None:
     return next((r for r in trainings if r.name == "train"), trainings[0] if trainings else None)
 
 
-def _acc(run: Run | None) -> float | None:
-    return run.figure("test_acc") if run else None
+def _tested(run: Run | None) -> float | None:
+    """What a trained network reached in the test."""
+    return run.figure(f"test_{run.measure.key}") if run else None
 
 
 def _cells(album: Album, run: Run) -> list[Picture]:
@@ -124,16 +125,16 @@ def _bought(album: Album, run: Run, trainings: list[Run], random: list[Run]) -> 
     """The found network beside the random ones, whichever way it comes out."""
     if run.kind in ("train", "toy"):
         return None
-    found, others = _found(trainings), [acc for r in random if (acc := _acc(r)) is not None]
-    result: dict[str, Any] = {"text": words.bought(_acc(found), others), "picture": None, "random": []}
+    found, others, measure = _found(trainings), [v for r in random if (v := _tested(r)) is not None], run.measure
+    result: dict[str, Any] = {"text": words.bought(_tested(found), others, measure), "picture": None, "random": []}
     if len(others) < len(random):
         result["text"] += f" {len(random) - len(others)} of {len(random)} random cells have no result yet."
-    if (acc := _acc(found)) is not None and others:
-        figure = plots.comparison(acc, others)
+    if (own := _tested(found)) is not None and others:
+        figure = plots.comparison(own, others, measure=measure)
         result["picture"] = album.plot("comparison", figure, "The found cell beside random cells, trained the same way")
     for r in random:
         for name, cell in r.genotype.cells.items() if r.genotype else ():
-            result["random"].append(inline_cell(cell, f"{r.name}, {titled(name)}: {words.percent(_acc(r))}"))
+            result["random"].append(inline_cell(cell, f"{r.name}, {titled(name)}: {measure.text(_tested(r))}"))
     return result
 
 
@@ -143,9 +144,8 @@ def _search(album: Album, run: Run) -> dict[str, Any] | None:
     figures: list[Picture] = _truth(album, run)
     epochs = [r for r in run.records if r["epoch"] > 0]
     if epochs:
-        figures.append(
-            album.plot("search-curves", plots.learning_curves(epochs, "Search"), "Learning curves of the search")
-        )
+        figure = plots.learning_curves(epochs, "Search", run.measure)
+        figures.append(album.plot("search-curves", figure, "Learning curves of the search"))
     if run.groups:
         history = {group.name: (group.candidates, group.history) for group in run.groups}
         figures.append(album.plot("operations", plots.operation_shares(history), "Mean weight of each operation"))
@@ -153,12 +153,14 @@ def _search(album: Album, run: Run) -> dict[str, Any] | None:
     if any(r["entropy"] for r in run.records):
         uniform = sizes[run.groups[0].name] if len(set(sizes.values())) == 1 else None
         figures.append(album.plot("entropy", plots.entropy(run.records, uniform), "Entropy of the operation weights"))
-    if any(r["skip_share"] for r in run.records):
+    skips = not run.groups or any("skip_connect" in group.candidates for group in run.groups)
+    if skips and any(r["skip_share"] for r in run.records):
         figures.append(album.plot("skip-share", plots.skip_share(run.records), "Share of skip connections in the cell"))
     cell = next(iter(run.genotype.cells.values())) if run.genotype else None
     level, reading = words.collapse(run.records, len(cell.edges) if cell else None)
     return {
         "figures": figures,
+        "skips": skips,
         "level": level,
         "collapse": reading,
         "decided": words.decided(run.records, sizes),
@@ -233,7 +235,9 @@ def _heat(run: Run) -> dict[str, Any] | None:
                 "chosen": [_chosen(group, genotypes[epoch]) for epoch in kept],
             }
         )
-    return {"epochs": kept, "accuracy": [records[epoch]["val_acc"] for epoch in kept], "groups": groups}
+    known = [records[epoch][f"val_{run.measure.key}"] for epoch in kept]
+    reached = ["" if value is None else run.measure.text(value, 1).replace("\u00a0", " ") for value in known]
+    return {"epochs": kept, "reached": reached, "groups": groups}
 
 
 def _trainings(album: Album, trainings: list[Run]) -> list[dict[str, Any]]:
@@ -242,9 +246,9 @@ def _trainings(album: Album, trainings: list[Run]) -> list[dict[str, Any]]:
         epochs = [record for record in r.records if record["epoch"] > 0]
         picture = None
         if epochs:
-            figure = plots.learning_curves(epochs, f"Training: {r.name}")
+            figure = plots.learning_curves(epochs, f"Training: {r.name}", r.measure)
             picture = album.plot(f"{_safe(r.name)}-curves", figure, f"Learning curves of {r.name}")
-        shown.append({"run": r, "picture": picture, "accuracy": words.percent(_acc(r))})
+        shown.append({"run": r, "picture": picture, "what": r.measure.name, "reached": r.measure.text(_tested(r))})
     return shown
 
 
@@ -284,15 +288,15 @@ def _tiny(seconds: float | None) -> str:
 
 
 def _table(run: Run, trainings: list[Run], random: list[Run]) -> list[tuple[str, ...]]:
-    """Rows (run, accuracy, parameters, FLOPs, steps, time per step, total time)."""
+    """Rows (run, accuracy or perplexity, parameters, FLOPs, steps, time per step, total time)."""
     rows = []
-    own = [("search", run, "val_acc", "validation")] if run.kind not in ("train", "toy") else []
-    for label, r, key, part in own + [(r.name, r, "test_acc", "test") for r in (*trainings, *random)]:
-        accuracy = words.percent(r.figure(key))
+    own = [("search", run, "val", "validation")] if run.kind not in ("train", "toy") else []
+    for label, r, part, what in own + [(r.name, r, "test", "test") for r in (*trainings, *random)]:
+        reached = r.measure.text(r.figure(f"{part}_{r.measure.key}"))
         rows.append(
             (
                 label,
-                accuracy if accuracy == words.UNKNOWN else f"{accuracy} {part}",
+                reached if reached == words.UNKNOWN else f"{reached} {what}",
                 words.count(r.figure("parameters")),
                 words.scaled(r.figure("flops")),
                 words.count(r.figure("steps") or r.figure("step")),
@@ -316,6 +320,8 @@ def _space(run: Run) -> str:
     if isinstance(classes, list) and classes:
         shown = ", ".join(str(c) for c in classes[:_CLASSES]) + (", …" if len(classes) > _CLASSES else "")
         parts.append(f"{len(classes)} classes: {shown}")
+    if size := number(space.get("vocabulary")):
+        parts.append(f"text of {size:,.0f} different tokens")
     return " · ".join(parts)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..arch import titled
 from .canvas import new_figure, styled
 from .draw import clip
+from .measure import ACCURACY, Measure
 from .palette import INK, MUTED, PAPER, SERIES, VERMILION, line_styles
 
 if TYPE_CHECKING:
@@ -182,11 +183,14 @@ def operation_shares(groups: Mapping[str, tuple[Sequence[str], History]]) -> Fig
 
 
 @styled
-def learning_curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
-    """Loss and accuracy of training and of validation or test over epochs; missing values are bridged."""
+def learning_curves(records: Sequence[Mapping[str, Any]], title: str = "", measure: Measure = ACCURACY) -> Figure:
+    """Loss and ``measure`` of training and of validation or test over epochs; missing values are bridged.
+
+    Perplexities, which fall by orders of magnitude, are on a logarithmic axis.
+    """
     figure = new_figure(5.2, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    for axes, what, scale in ((upper, "loss", 1.0), (lower, "acc", 100.0)):
+    for axes, what, scale in ((upper, "loss", 1.0), (lower, measure.key, measure.scale)):
         for colour, dash, part in ((SERIES[0], "-", "train"), (VERMILION, "-", "val"), (VERMILION, "--", "test")):
             _curve(axes, records, lambda r, key=f"{part}_{what}": r.get(key), part, colour, dash, scale)
         if axes.lines:
@@ -194,10 +198,22 @@ def learning_curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Fi
         else:
             axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes, color=MUTED)
     upper.set_ylabel("loss")
-    lower.set_ylabel("accuracy (%)")
+    lower.set_ylabel(measure.axis)
+    if not measure.higher and lower.lines:
+        _logarithmic(lower)
     lower.set_xlabel("epoch")
     upper.set_title(clip(title, _TITLE))
     return figure
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis whose ticks are plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=8))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _curve(
@@ -320,21 +336,21 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 
 @styled
-def comparison(found: float, random: Sequence[float], name: str = "found cell") -> Figure:
-    """Test accuracies (fractions): the found cell beside random cells of the same space, with their mean ± sd."""
+def comparison(found: float, random: Sequence[float], name: str = "found cell", measure: Measure = ACCURACY) -> Figure:
+    """Test results by ``measure``: the found cell beside random cells of the same space, with their mean ± sd."""
     figure = new_figure(5.2, 1.9)
     axes = figure.add_subplot()
-    xs = [100 * value for value in random]
+    xs = [measure.scale * value for value in random]
     mean = statistics.fmean(xs)
     if len(xs) > 1:
         spread = statistics.stdev(xs)
         axes.axvspan(mean - spread, mean + spread, color=SERIES[0], alpha=0.15, lw=0)
     axes.axvline(mean, color=SERIES[0], lw=1.4, ls=(0, (5, 3)))
     axes.plot(xs, [0] * len(xs), "o", color=SERIES[0], ms=8, alpha=0.8)
-    axes.plot([100 * found], [1], "D", color=VERMILION, ms=9)
+    axes.plot([measure.scale * found], [1], "D", color=VERMILION, ms=9)
     axes.set_yticks([0, 1], [f"random cells (n={len(xs)})", clip(name, 24)])
     axes.set_ylim(-0.6, 1.6)
     axes.margins(x=0.12)
-    axes.set_xlabel("test accuracy (%)" + ("; band: mean ± sd of random cells" if len(xs) > 1 else ""))
+    axes.set_xlabel(f"test {measure.axis}" + ("; band: mean ± sd of random cells" if len(xs) > 1 else ""))
     axes.grid(axis="y", visible=False)
     return figure

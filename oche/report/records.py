@@ -15,10 +15,12 @@ from typing import Any
 from ..arch import Genotype
 from ..errors import OcheError
 from .groups import Group, number, parse, read_groups
+from .measure import ACCURACY, PERPLEXITY, Measure
 
 KNOWN = ("config.yaml", "status.json", "space.json", "metrics.jsonl", "summary.json", "genotype.txt", "toy.json")
 _NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc", "eigenvalue")
 _NUMBERS += ("true_acc", "regret")  # by a table of NAS-Bench-201
+_NUMBERS += ("train_ppl", "val_ppl", "test_ppl")  # of language models
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Run:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def measure(self) -> Measure:
+        """What its networks are measured by."""
+        text = "vocabulary" in self.space or any(r["val_ppl"] or r["train_ppl"] for r in self.records)
+        return PERPLEXITY if text else ACCURACY
 
     def figure(self, key: str) -> float | None:
         """A number of the summary, or of space.json, or of the last record that has it (time per step, losses …)."""
@@ -202,7 +210,7 @@ def _toy(path: Path, problems: list[str]) -> dict[str, Any] | None:
 def _kind(status: dict, summary: dict, records: tuple[dict[str, Any], ...], toy: dict | None) -> str:
     if status.get("kind") in ("search", "train", "toy", "demo"):
         return status["kind"]
-    if "test_acc" in summary or any(r["test_acc"] is not None for r in records):
+    if {"test_acc", "test_ppl"} & {*summary} or any(r["test_acc"] is not None for r in records):
         return "train"
     return "toy" if toy and not records and not summary else "search"
 

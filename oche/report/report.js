@@ -87,9 +87,9 @@
     const maps = data.groups.map((group) => map(group, document.getElementById("readout")));
     document.getElementById("maps").append(...maps.map((m) => m.holder));
     const show = () => {
-      const k = Number(slider.value), accuracy = data.accuracy[k];
+      const k = Number(slider.value), reached = data.reached[k];
       maps.forEach((m) => m.paint(k));
-      output.textContent = `epoch ${data.epochs[k]} of ${data.epochs[last]}` + (accuracy === null ? "" : ` · ${(100 * accuracy).toFixed(1)} %`);
+      output.textContent = `epoch ${data.epochs[k]} of ${data.epochs[last]}` + (reached ? ` · ${reached}` : "");
     };
     let timer = 0;
     const stop = () => { clearInterval(timer); timer = 0; play.textContent = "▶"; };

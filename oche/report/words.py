@@ -9,14 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from ..monitor import read
+from .measure import ACCURACY, UNKNOWN, Measure
 
-UNKNOWN = "–"
-_PERCENT = "\u00a0%"  # a number and its unit stay on one line
-
-
-def percent(value: float | None) -> str:
-    """0.9812 → "98.12 %"."""
-    return UNKNOWN if value is None else f"{100 * value:.2f}{_PERCENT}"
+_PERCENT = ACCURACY.unit
+percent = ACCURACY.text
 
 
 def count(value: float | None) -> str:
@@ -64,40 +60,35 @@ def moment(text: object) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}{zone}"
 
 
-def mean_sd(values: Sequence[float]) -> str:
-    """Mean ± sample standard deviation in per cent; the mean alone for one value."""
-    if not values:
-        return UNKNOWN
-    mean = 100 * statistics.fmean(values)
-    spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{mean:.2f}{spread}{_PERCENT}"
+mean_sd = ACCURACY.mean_sd
 
 
-def bought(found: float | None, random: Sequence[float]) -> str:
-    """What the search bought: the found cell's test accuracy beside that of random cells trained the same way."""
+def bought(found: float | None, random: Sequence[float], measure: Measure = ACCURACY) -> str:
+    """What the search bought: what the found cell reaches in the test beside random cells trained the same way."""
     if found is None:
-        return "The found network has no test accuracy yet, so what the search bought is not known."
+        return f"The found network has no test {measure.name} yet, so what the search bought is not known."
+    what = f"{'' if measure.unit else f'a {measure.name} of '}{measure.text(found)}"
     if not random:
         return (
-            f"The found network reaches {percent(found)} on the test images. No random cell was trained the same way, "
+            f"The found network reaches {what} on the test {measure.on}. No random cell was trained the same way, "
             "so what the search bought is not known."
         )
-    points = 100 * (found - statistics.fmean(random))
+    points = measure.scale * (found - statistics.fmean(random))
     head = (
-        f"The found network reaches {percent(found)} on the test images; {len(random)} random "
+        f"The found network reaches {what} on the test {measure.on}; {len(random)} random "
         f"cell{'s' if len(random) > 1 else ''} of the same space, trained the same way, "
-        f"reach{'' if len(random) > 1 else 'es'} {mean_sd(random)}. "
+        f"reach{'' if len(random) > 1 else 'es'} {measure.mean_sd(random)}. "
     )
     if len(random) == 1:
         return head + f"The difference is {points:+.2f} points; one random cell cannot tell that from chance."
-    reach = 100 * _reach(random)
-    head += f"It is better than {sum(found > other for other in random)} of the {len(random)}. "
+    reach = measure.scale * _reach(random)
+    head += f"It is better than {sum(measure.better(found, other) for other in random)} of the {len(random)}. "
     if abs(points) <= reach:
         return head + (
             f"One more random cell might well differ from their mean by {reach:.2f} points (95{_PERCENT} prediction interval), "
             f"so the difference of {points:+.2f} points cannot be told from chance."
         )
-    verdict = "The search bought" if points > 0 else "The search cost"
+    verdict = "The search bought" if measure.better(points, 0) else "The search cost"
     return (
         head
         + f"{verdict} {abs(points):.2f} points, more than one more random cell would (95{_PERCENT}: ±{reach:.2f} points)."

@@ -98,6 +98,10 @@ class LanguageModel(nn.Module):
 
         return Masks(*map(draw, Masks._fields))
 
+    def describe(self) -> list[dict]:
+        """One row a part, for reports: {"name", "channels"}."""
+        return describe(self.width, self.vocabulary)
+
     def run(self, tokens: Tensor, hidden: Tensor | None, masks: Masks, *context) -> Output:
         """``context`` is handed on to the cell."""
         state = self.start(tokens.shape[1]) if hidden is None else hidden
@@ -111,6 +115,12 @@ class LanguageModel(nn.Module):
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
+
+
+def describe(width: int, vocabulary: int) -> list[dict]:
+    """One row a part of a language model, for reports: {"name", "channels"}."""
+    parts = (("embedding", width), ("recurrent", width), ("decoder", vocabulary))
+    return [{"name": name, "channels": channels} for name, channels in parts]
 
 
 def check_sizes(vocabulary: int, width: int) -> None:

@@ -22,7 +22,7 @@ from ..arch import NONE, Cell, Dag, Genotype, Mix, read_cell
 from ..errors import OcheError, nearest
 from ..registry import component
 from .edges import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
-from .language import SPREAD, Dropouts, LanguageModel, Masks, Output, check_sizes
+from .language import SPREAD, Dropouts, LanguageModel, Masks, Output, check_sizes, describe
 from .space import Space
 
 if TYPE_CHECKING:
@@ -296,9 +296,8 @@ class RecurrentSpace(Space):
         return Genotype({GROUP: Cell(tuple(edges), tuple(range(1, self.nodes + 1)))})
 
     def describe(self) -> list[dict]:
-        """One row a part of the supernet, for reports: {"name", "channels", "size"}; a size is [1, 1], a word's."""
-        names = (("embedding", self.width), (GROUP, self.width), ("decoder", self.vocabulary))
-        return [{"name": name, "channels": channels, "size": [1, 1]} for name, channels in names]
+        """One row a part of the supernet, for reports: {"name", "channels"}."""
+        return describe(self.width, self.vocabulary)
 
     def about(self, data: Any) -> dict[str, Any]:
         return {"vocabulary": self.vocabulary}
