@@ -107,8 +107,8 @@ def search(
     ``seed=1`` or ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
     from .configs import SearchConfig
-    from .methods import METHODS, closest
     from .method import Method as DARTS
+    from .methods import METHODS, closest
     from .run.log import Log
     from .spaces import darts
 
@@ -238,20 +238,20 @@ def run_search(
 
     ``before`` is called once the directory exists.
     """
+    from .feeds import check
     from .truth import table_for
     from .truth import truth as find_truth
     from .work import load_data, start
 
     load_plugins(config.plugins)
     config = _anchored(config)
-    _check_device(config)
+    _check_device(config, log, config.search.hypergrad.twice)
     config.search.check(config.space)
     config = replace(config, table=table_for(config.table, config.data, config.space))
     truth = find_truth(config.table, config.data)
     if truth is not None:
         log.say(f"true accuracies: {truth.column} of {config.table}")
     data = load_data(config, log)
-    from .feeds import check
     check(data, config.space, config.search)
     config = replace(config, space=config.space.fit(data))
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}")
@@ -261,6 +261,7 @@ def run_search(
 
 def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
+    from .feed import check_split
     from .genotypes import resolve
     from .work import load_data, start
 
@@ -268,13 +269,12 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     config = _anchored(config)
     genotype = resolve(config.genotype)
     config = replace(config, genotype=str(genotype))
-    _check_device(config)
+    _check_device(config, log)
     data = load_data(config, log)
     if config.train.split < 1:
         check_split(config.train.split, len(data.train))
     config.train.augmentation(data)
     config.train.network(genotype, data)
-    from .feed import check_split
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
     start(path, config, data, overwrite=overwrite, log=log)
     return Run(path)
@@ -302,8 +302,13 @@ def _place(data: str) -> str:
     return str(_absolute(data)) if is_path else data
 
 
-def _check_device(config: Common) -> None:
-    """Raises `OcheError` where the device of ``config`` is not there."""
+def _check_device(config: Common, log: Log, twice: bool = False) -> None:
+    """Raises `OcheError` where the device of ``config`` is not there, or cells cannot compute there as asked."""
+    from .fused import choose, native
     from .run.engine import Engine
 
-    _ = Engine(config.device).device
+    engine = Engine(config.device)
+    if config.engine != "plain" and engine.device.type == "cpu" and native.pending():
+        log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain does without)")
+    if config.engine == "fused":
+        choose(config.engine, engine.device, engine.dtype, twice=twice)

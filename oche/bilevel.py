@@ -18,6 +18,7 @@ from .arch import Dag, Genotype, Mix, all_alive
 from .decide import TopK, View
 from .decide.sampling import draw
 from .feeds import feed
+from .fused import plainly
 from .hessian import dominant_eigenvalue
 from .hypergrad import SgdStep, Tensors
 from .loop import Clock, Record, Session, drive
@@ -38,6 +39,8 @@ class Search:
 
     net: nn.Module
     logits: Tensors
+    computes: str
+    """in which form the supernet computes, and why"""
 
     def __init__(
         self, space: Space, method: Method, data: Any, *, seed: int, engine: Engine, truth: Truth = lambda cells: {}
@@ -69,6 +72,7 @@ class Search:
         seed = fold(self.seed, "stage", stage) if stage else self.seed
         with self.engine.seeded(fold(seed, "weights")):
             self.net = self.engine.place(part.of(self.space).supernet(part.edge or self.method.edge))
+        self.computes = self.engine.equip(self.net, twice=self.method.hypergrad.twice)
         self.names = [name for name, _ in self.net.named_parameters()]
         self.weights: Tensors = tuple(self.net.parameters())
         self.logits = tuple(self._init(name, dag, seed) for name, dag in self.groups.items())
@@ -307,7 +311,7 @@ class Search:
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
         x, y = self.feed.probe(self.epoch, self.batch)
         loss = self._loss(x, y, noise, progress)
-        with frozen_statistics(self.net):
+        with frozen_statistics(self.net), plainly(self.net):
             return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
 
     def _decide(self, progress: float) -> None:

@@ -36,6 +36,9 @@ class Common:
     """auto, cpu, cuda, cuda:1, mps"""
     threads: int = 0
     """CPU threads; 0: torch's own choice"""
+    engine: Literal["auto", "fused", "plain"] = "auto"
+    """how cells compute: auto takes the fastest form that the device and installed tools allow, fused refuses to do without
+    one, plain takes the plain modules; all give the same numbers up to rounding"""
     checkpoint: float = 60.0
     """seconds between checkpoints"""
     plugins: tuple[Path, ...] = ()

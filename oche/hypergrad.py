@@ -70,10 +70,11 @@ class SgdStep:
 @dataclass(frozen=True)
 class HyperGradient:
     """Base of the functions of this file. ``one_level`` ones share the lower problem's loss and batch; those for which the
-    architecture never ``moves`` are not even asked."""
+    architecture never ``moves`` are not even asked; those that differentiate ``twice`` need losses that can be."""
 
     one_level = False
     moves = True
+    twice = False
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         raise NotImplementedError
@@ -175,6 +176,8 @@ def _split(tensors: Tensors, n: int) -> tuple[Tensors, Tensors]:
 class Exact(HyperGradient):
     """The same look-ahead differentiated exactly: ∇_a outer(w'(w, a), a), its mixed derivative as a product with v."""
 
+    twice = True
+
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         w, a = _fresh(w), _fresh(a)
         slope = _grad(inner(w, a), w, create_graph=True)
@@ -205,6 +208,8 @@ class Neumann(HyperGradient):
     The series converges for 0 < scale < 2 / ‖H‖ with H positive definite. ``scale=None`` takes the step's lr. Weight decay
     belongs to the lower problem: step.decay is added to H. Momentum plays no part at an optimum.
     """
+
+    twice = True
 
     terms: int = 5
     """products with the Hessian"""

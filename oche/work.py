@@ -68,7 +68,7 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
         run.set_state("running")
         try:
             data = data or load_data(config, log)
-            engine = Engine(config.device, config.threads)
+            engine = Engine(config.device, config.threads, fused=config.engine)
             session = DirectorySession(run, log, interrupt, config.checkpoint)
             if isinstance(config, SearchConfig):
                 summary = _search(run, config, data, engine, session)
@@ -98,7 +98,7 @@ def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str,
     return f"{kept}: change {change} in {path / 'config.yaml'} and write: oche resume {path}"
 
 
-def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, session: Session) -> dict[str, Any]:
+def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, session: DirectorySession) -> dict[str, Any]:
     truth = find_truth(config.table, config.data)
 
     def describe(task: Search) -> None:
@@ -108,8 +108,9 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
             name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": space.candidates}
             for name, dag in task.groups.items()
         }
+        _say_form(session, task.computes)
         run.write_json("space.json", {
-            "space": config.method, "parameters": parameters(task.net),
+            "space": config.method, "computes": task.computes, "parameters": parameters(task.net),
             "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.about(data), "groups": groups,
             "network": space.describe(), **({} if truth is None else {"truth": truth.describe()}),
         })  # fmt: skip
@@ -130,7 +131,12 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
     }  # fmt: skip
 
 
-def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: Session) -> dict[str, Any]:
+def _say_form(session: DirectorySession, computes: str) -> None:
+    if computes:
+        session.log.say(f"cells compute {computes}")
+
+
+def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: DirectorySession) -> dict[str, Any]:
     genotype = Genotype.parse(config.genotype)
     run.write_text("genotype.txt", str(genotype) + "\n")
     costs: dict[str, int] = {}
@@ -138,8 +144,9 @@ def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, sess
     def describe(task: Training) -> None:
         image = engine.images(torch.zeros(1, data.channels, *data.image))
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
+        _say_form(session, task.computes)
         run.write_json("space.json", {
-            "space": config.recipe, **costs, "image": data.image, "in_channels": data.channels, "classes": data.classes,
+            "space": config.recipe, "computes": task.computes, **costs, "image": data.image, "in_channels": data.channels, "classes": data.classes,
             "mean": data.mean, "std": data.std, "groups": {}, "network": task.net.describe(),
         })  # fmt: skip
 

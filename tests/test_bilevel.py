@@ -18,6 +18,7 @@ from oche.arch import Mix, active, all_alive
 from oche.bilevel import Method, Search, frozen_statistics, search
 from oche.data import Augment
 from oche.errors import OcheError
+from oche.fused import plainly
 from oche.hypergrad import FiniteDifference, Neumann, SgdStep, exact, first_order, joint
 from oche.loop import Session, drive
 from oche.optim import Adam, Sgd
@@ -238,7 +239,7 @@ def difference_errors(task, epsilons):
     """Errors of finite differences relative to the exact gradient, and of first order."""
     inner, outer = losses(task)
     step = SgdStep(0.1, 0.9, 0.01, [torch.full_like(w, 0.01) for w in task.weights])
-    with frozen_statistics(task.net):
+    with frozen_statistics(task.net), plainly(task.net):  # the exact gradient differentiates twice
         first, want, *others = [
             flat(f(inner, outer, task.weights, task.logits, step))
             for f in (first_order, exact, *map(FiniteDifference, epsilons))

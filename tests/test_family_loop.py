@@ -13,6 +13,7 @@ import oche
 from oche.bilevel import Search
 from oche.decide import GreedyEdge, KeepOps, LimitSkips, Perturbation, TopK
 from oche.hessian import EigenvalueStop
+from oche.fused import plainly
 from oche.hypergrad import FiniteDifference, SgdStep, exact
 from oche.loop import Session, drive
 from oche.method import Method, Stage
@@ -27,6 +28,7 @@ from oche.run.engine import Engine
 from oche.spaces.edges import AuxiliaryOperation, MixedOperation, SkipDropout, set_step
 
 DOUBLE, SINGLE = Engine("cpu", dtype=torch.float64), Engine("cpu")
+PLAIN = Engine("cpu", fused="plain")  # whose modules can be watched
 FAST = Adam(lr=0.1, init=0.1)  # logits that tell candidates apart after a few steps
 LIGHT = ("none", "max_pool_3x3", "skip_connect", "nor_conv_3x3")
 
@@ -132,14 +134,14 @@ def test_gdas_evaluates_one_candidate_an_edge():
     edges = 2 * len(where.dag)  # of the two cells
     found = []
     for number in range(4):
-        task = start(METHODS["gdas"].make(batch=6), where)
+        task = start(METHODS["gdas"].make(batch=6), where, engine=PLAIN)
         calls = candidate_calls(task)
         step(task, number)
         assert len({e for e, _ in calls}) == len(calls) == edges  # one candidate of each edge, and no other
         assert set(calls.values()) == {2}  # the validation loss and the training loss, under the same noise
         found.append(frozenset(calls))
     assert len(set(found)) == 4  # each step has noise of its own
-    task = start(METHODS["darts"].make(batch=6), where)
+    task = start(METHODS["darts"].make(batch=6), where, engine=PLAIN)
     calls = candidate_calls(task)
     step(task)
     assert len(calls) == 3 * edges and set(calls.values()) == {2}
@@ -167,7 +169,7 @@ def test_finite_differences_agree_with_the_exact_gradient_under_shared_noise(rel
         noise = task._noise(0)
         inner, outer = (task._objective(name, 0, noise, 0.0) for name in ("train", "val"))
         ahead = SgdStep(0.1, 0.9, 0.01, [torch.full_like(w, 0.01) for w in task.weights])
-        with frozen_statistics(task.net):
+        with frozen_statistics(task.net), plainly(task.net):  # the exact gradient differentiates twice
             got, want = (
                 flat(f(inner, outer, task.weights, task.logits, ahead)) for f in (FiniteDifference(1e-3), exact)
             )
@@ -285,7 +287,7 @@ class Weighed(Search):
 def test_sgas_settles_edges_in_the_order_of_their_scores_as_batches_grow_and_memory_falls():
     SEEN.clear()
     method = METHODS["sgas-1"].make(batch=2, grow=1, epochs=10, a=FAST, decide=Watched(start=0.2, every=0.2))
-    task = start(method, small(), cls=Weighed)
+    task = start(method, small(), cls=Weighed, engine=PLAIN)
     finished(task)
     settled = []
     for view, alive in SEEN:

@@ -33,9 +33,10 @@ def form(name: str) -> Form:
 
         return flow.NATIVE
     if name == "shared":
+        from ..spaces.edges import Form
         from . import shared
 
-        return shared.SHARED
+        return Form("shared", shared.flow)
     if name == "plain":
         from ..spaces.edges import PLAIN
 
@@ -74,6 +75,17 @@ class Choice:
     why: str
 
 
+def equip(net: nn.Module, engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False) -> str:
+    """Has the cells of ``net`` compute in the form that `choose` gives, and returns why; "" for a network without cells."""
+    from ..spaces.edges import Formed
+
+    if not any(isinstance(module, Formed) for module in net.modules()):
+        return ""
+    choice = choose(engine, device, dtype, twice=twice)
+    use(net, choice.form)
+    return choice.why
+
+
 def choose(engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False) -> Choice:
     """The fastest form that device and installed tools allow; ``twice`` says that second derivatives are needed.
 
@@ -85,7 +97,7 @@ def choose(engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: b
     if engine not in get_args(Engine):
         raise OcheError(f"engine={engine!r} is unknown; use {', '.join(get_args(Engine))}")
     if engine == "plain":
-        return Choice(form("plain"), "plain modules, as asked")
+        return Choice(form("plain"), "as plain modules, as asked")
     obstacle = None
     if twice:
         obstacle = "this method takes second derivatives, which only the plain modules have"
@@ -95,13 +107,13 @@ def choose(engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: b
         obstacle = f"fused forms compute in float32 or float64, not in {dtype}"
     if obstacle and engine == "fused":
         raise OcheError(f"engine='fused': {obstacle}; use engine='plain', or 'auto'")
-    return Choice(form("plain"), f"plain modules: {obstacle}") if obstacle else _on_cpu()
+    return Choice(form("plain"), f"as plain modules: {obstacle}") if obstacle else _on_cpu()
 
 
 def _on_cpu() -> Choice:
     from .native import Unavailable
 
     try:
-        return Choice(form("native"), "fused, compiled kernels")
+        return Choice(form("native"), "fused, on compiled kernels")
     except Unavailable as error:
-        return Choice(form("shared"), f"fused, in pure torch: {error}")
+        return Choice(form("shared"), f"fused, in pure torch ({error})")

@@ -113,7 +113,9 @@ class Gather:
         self.terms.append(term)
         self.weights.append(weight)
 
-    def give(self, y: Tensor, weight: Tensor | float, norm: nn.BatchNorm2d | None = None, stats: Tensor = NOTHING) -> None:
+    def give(
+        self, y: Tensor, weight: Tensor | float, norm: nn.BatchNorm2d | None = None, stats: Tensor = NOTHING
+    ) -> None:
         """Adds a tensor that is there already."""
         self.add(Given(len(self.given), norm), weight)
         self.given.append(y)
@@ -138,7 +140,9 @@ def flow(
     states, shared, rows = [_last(x) for x in inputs], Shared(), mix.ops.unbind()
     scales = [None] * len(dag) if mix.edges is None else mix.edges.unbind()
     for incoming in dag.incoming:
-        live = [(edges[e], states[dag.edges[e][0]], rows[e], mix.active[e], scales[e]) for e in incoming if mix.active[e]]
+        live = [
+            (edges[e], states[dag.edges[e][0]], rows[e], mix.active[e], scales[e]) for e in incoming if mix.active[e]
+        ]
         node = _partial(live, shared) if _all_partial(live) else _whole(live, shared, states[0])
         states.append(torch.zeros_like(states[0][:, :, ::stride, ::stride]) if node is None else node)
     return states

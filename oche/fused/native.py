@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -23,17 +25,27 @@ class Unavailable(OcheError):
     """The kernels cannot be had here; the message says why."""
 
 
+def pending() -> bool:
+    """Whether `load` would compile first, which takes about 20 seconds."""
+    try:
+        return not _target(_compiler()).exists()
+    except Unavailable:
+        return False
+
+
 @cache
 def load() -> None:
     """Makes ``torch.ops.oche_native`` available; compiles it where that has not been done. Raises `Unavailable`."""
     compiler = _compiler()
-    target = _cache() / f"native-{_key(compiler)}.so"
+    target = _target(compiler)
     if not target.exists():
         _compile(compiler, target)
     try:
         torch.ops.load_library(str(target))
     except OSError as error:
-        raise Unavailable(f"compiled kernels {target} do not load ({error}); delete the file to have them made anew") from error
+        raise Unavailable(
+            f"compiled kernels {target} do not load ({error}); delete the file to have them made anew"
+        ) from error
 
 
 def _compiler() -> str:
@@ -47,9 +59,9 @@ def _compiler() -> str:
     return found
 
 
-def _cache() -> Path:
+def _target(compiler: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "oche" / "native"
+    return Path(base) / "oche" / "native" / f"native-{_key(compiler)}.so"
 
 
 def _key(compiler: str) -> str:
@@ -82,8 +94,11 @@ def _compile(compiler: str, target: Path) -> None:
     words += ["-ltorch", "-ltorch_cpu", "-lc10"]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target and then moved there, so that nobody ever loads half a file.
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        # Beside the target and then moved there, so that nobody ever loads half a file; processes that start together wait
+        # for the first one's.
+        with _alone(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            if target.exists():
+                return
             made = Path(folder) / target.name
             done = subprocess.run([*words, "-o", str(made)], capture_output=True, text=True, timeout=LIMIT)
             if done.returncode:
@@ -91,6 +106,16 @@ def _compile(compiler: str, target: Path) -> None:
             made.replace(target)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"the kernels cannot be compiled: {error}") from error
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Within, no other process is here; the system releases it when a process ends, however it ends."""
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _first_error(said: str) -> str:

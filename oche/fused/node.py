@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from ..errors import OcheError
 from .terms import Stage
 
 ops: Any = torch.ops.oche_native
@@ -102,6 +102,13 @@ def _parameters(term: Term) -> list[Tensor]:
     return [p for norm in term.norms if norm.affine for p in (norm.weight, norm.bias)]
 
 
+def _once() -> None:
+    """Raises `OcheError` in a backward that is to be differentiated again. (torch's own ``once_differentiable`` says nothing
+    where the wanted derivative also has a way around the function: then a part of it would be missing.)"""
+    if torch.is_grad_enabled():
+        raise OcheError("the compiled form has no second derivatives; use engine='plain' for this network")
+
+
 class Node(torch.autograd.Function):
     """``apply(program, sources, given, w, *tensors)`` → (B, C, Ho, Wo).
 
@@ -119,8 +126,8 @@ class Node(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
+        _once()
         program, a, b = ctx.program, ctx.sources, ctx.sources + ctx.given
         w, *rest = ctx.saved_tensors
         count = b + len(program.params)
@@ -147,8 +154,8 @@ class Pools(torch.autograd.Function):
         return largest, mean, stats
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g_max: Tensor | None, g_mean: Tensor | None, _: Any) -> Any:  # type: ignore[override]
+        _once()
         of_max, of_mean = (g if want else None for g, want in zip((g_max, g_mean), ctx.want, strict=True))
         if of_max is None and of_mean is None:
             return None, None, None, None

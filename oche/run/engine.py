@@ -12,17 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import OcheError
+from ..fused import Engine as Fused
+from ..fused import equip
 
 N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One device. ``name``: auto (a GPU if there is one), cpu, cuda, cuda:1, mps; ``threads`` 0 leaves torch's own number."""
+    """One device. ``name``: auto (a GPU if there is one), cpu, cuda, cuda:1, mps; ``threads`` 0 leaves torch's own number;
+    ``fused``: how cells compute (see `oche.fused.choose`)."""
 
     name: str = "auto"
     threads: int = 0
     dtype: torch.dtype = torch.float32
+    fused: Fused = "auto"
 
     @cached_property
     def device(self) -> torch.device:
@@ -40,6 +44,10 @@ class Engine:
         """Moves a network to the device in channels_last: depthwise convolutions on CPU are several times faster so."""
         net = net.to(device=self.device, dtype=self.dtype)
         return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def equip(self, net: nn.Module, *, twice: bool = False) -> str:
+        """Has the cells of ``net`` compute in the fastest form for this device; says which and why."""
+        return equip(net, self.fused, self.device, self.dtype, twice=twice)
 
     def images(self, x: Tensor) -> Tensor:
         """A prepared batch (B, C, H, W) as the network wants it."""

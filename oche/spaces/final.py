@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..arch import Genotype
 from ..errors import OcheError
+from .edges import Formed
 from .ops import FactorizedReduce, find, relu_conv_bn
 from .skeleton import CellPlan, Skeleton, describe
 
@@ -23,7 +24,7 @@ def drop_path(x: Tensor, probability: float) -> Tensor:
     return x * (mask / keep)
 
 
-class FinalCell(nn.Module):
+class FinalCell(Formed):
     """A discrete cell. Edges that carry an identity are exempt from drop path, as in the published code."""
 
     def __init__(self, genotype: Genotype, plan: CellPlan) -> None:
@@ -39,13 +40,14 @@ class FinalCell(nn.Module):
         )
 
     def forward(self, s0: Tensor, s1: Tensor, drop: float) -> Tensor:
-        states = {0: self.preprocess0(s0), 1: self.preprocess1(s1)}
+        apply = self.form.apply
+        states = {0: apply(self.preprocess0, s0), 1: apply(self.preprocess1, s1)}
         for node in self.cell.nodes:
             total = None
             for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
                 if target != node:
                     continue
-                out = op(states[source])
+                out = apply(op, states[source])
                 if drop > 0 and self.training and not isinstance(op, nn.Identity):
                     out = drop_path(out, drop)
                 total = out if total is None else total + out

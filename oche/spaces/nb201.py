@@ -251,7 +251,7 @@ def nb201(**fields) -> NB201Space:
 # --- the network of one cell ------------------------------------------------------------------------------------------
 
 
-class FinalCell(nn.Module):
+class FinalCell(Formed):
     """A discrete cell. Edges that carry an identity are exempt from drop path."""
 
     def __init__(self, cell: Cell, channels: int) -> None:
@@ -262,7 +262,7 @@ class FinalCell(nn.Module):
     def forward(self, x: Tensor, drop: float) -> Tensor:
         states = {0: x}
         for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
-            out = op(states[source])
+            out = self.form.apply(op, states[source])
             if drop > 0 and self.training and not isinstance(op, nn.Identity):
                 out = drop_path(out, drop)
             states[target] = out if target not in states else states[target] + out

@@ -1,0 +1,363 @@
+"""The compiled form of a cell against the plain modules, in float64: outputs, all gradients, running statistics."""
+
+import copy
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import Kept, dataset, space
+from torch import nn
+
+import oche
+from oche import fused, methods
+from oche.arch import Mix
+from oche.bilevel import Search
+from oche.errors import OcheError
+from oche.fused import native, plainly, use
+from oche.hypergrad import FiniteDifference, first_order
+from oche.loop import drive
+from oche.method import Method
+from oche.objective import frozen_statistics
+from oche.optim import Adam
+from oche.run.engine import Engine
+from oche.spaces import operation
+from oche.spaces.edges import (
+    PLAIN,
+    AuxiliarySkip,
+    EdgeBuilder,
+    Formed,
+    MixedEdge,
+    PartialEdge,
+    PathDropout,
+    SkipDropout,
+    set_step,
+)
+from oche.spaces.networks import build
+from oche.spaces.ops import OPERATIONS
+
+try:
+    native.load()
+except native.Unavailable as reason:
+    pytest.skip(f"no compiled kernels here: {reason}", allow_module_level=True)
+
+from oche.fused.flow import NATIVE
+from oche.fused.node import Node, Program
+
+TOLERANCE = 1e-9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_operation():
+    """A candidate that no fused form knows."""
+
+    @operation("swish")
+    def swish(channels, stride, affine):
+        return nn.Sequential(nn.SiLU(), nn.Conv2d(channels, channels, 3, stride, 1, groups=channels))
+
+    yield
+    del OPERATIONS["swish"]
+
+
+def conv(**fields):
+    return oche.spaces.darts(**{**dict(channels=4, cells=3, nodes=2, classes=3, image=(8, 8)), **fields})
+
+
+def mixes(space, seed, edges, dead, dtype=torch.float64):
+    """Logits, edge weights and a function from them to mixtures, some candidates of which are dead."""
+    g = torch.Generator().manual_seed(seed)
+    count = len(space.candidates)
+    a = {k: torch.randn(len(d), count, generator=g, dtype=dtype) for k, d in space.groups.items()}
+    b = {k: torch.rand(len(d), generator=g, dtype=dtype) for k, d in space.groups.items()}
+
+    def mix(a, b):
+        live = [tuple(o for o in range(count) if not dead or (o + e) % 3) for e in range(99)]
+        return {k: Mix(a[k].softmax(1), b[k] if edges else None, tuple(live[: len(a[k])])) for k in a}
+
+    return a, b, mix
+
+
+def outcome(net, form, x, a, b, mix):
+    """Logits, gradients of input, architecture and weights, and buffers, after one forward and backward in ``form``."""
+    net = copy.deepcopy(net).train()
+    use(net, form)
+    set_step(net, 0.3, 7)
+    x, a, b = x.clone().requires_grad_(), *({k: v.clone().requires_grad_() for k, v in t.items()} for t in (a, b))
+    out = net(x, mix(a, b))
+    loss = F.cross_entropy(out, torch.arange(len(x)) % 3)
+    of = [x, *a.values(), *b.values(), *net.parameters()]
+    gradients = torch.autograd.grad(loss, of, allow_unused=True, materialize_grads=True)
+    return [out, *gradients, *net.buffers()]
+
+
+def assert_same(got, want, tolerance=TOLERANCE):
+    assert len(got) == len(want)
+    for g, w in zip(got, want, strict=True):
+        assert not g.isnan().any()
+        assert (g.double() - w.double()).abs().max() <= tolerance * max(1.0, w.double().abs().max())
+
+
+def compare(space, edge=MixedEdge(), side=(8, 8), batch=3, edges=False, dead=False, seed=0):
+    torch.manual_seed(seed)
+    net = space.supernet(edge).double().to(memory_format=torch.channels_last)
+    for m in net.modules():  # scale and shift that would show if they were left out
+        if isinstance(m, nn.BatchNorm2d) and m.affine:
+            nn.init.uniform_(m.weight, 0.5, 1.5)
+            nn.init.uniform_(m.bias, -0.5, 0.5)
+    x = torch.randn(batch, space.in_channels, *side, dtype=torch.float64)
+    arguments = x, *mixes(space, seed, edges, dead)
+    assert_same(outcome(net, NATIVE, *arguments), outcome(net, PLAIN, *arguments))
+
+
+CHANNELS = {"packed": 4, "one vector of doubles": 8, "padded": 6, "three and six vectors": 24}
+
+
+@pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
+def test_all_candidates_at_every_width(channels):
+    compare(conv(channels=channels))
+
+
+@pytest.mark.parametrize("side", [(9, 11), (8, 9), (10, 8)], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_odd_sizes_dead_candidates_and_edge_weights(side, seed):
+    compare(conv(channels=(2, 4, 6)[seed]), side=side, edges=seed != 1, dead=seed != 0, seed=seed)
+
+
+def test_a_single_image():
+    compare(conv(image=(12, 12)), side=(12, 12), batch=1)
+
+
+EDGES = {
+    "partial": PartialEdge(2), "auxiliary": AuxiliarySkip(), "skip dropout": SkipDropout(0.5), "path dropout": PathDropout(0.5),
+    "partial with an auxiliary skip": PartialEdge(2, AuxiliarySkip()), "auxiliary beside partial": AuxiliarySkip(of=PartialEdge(2)),
+    "k = 1": PartialEdge(1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
+def test_every_kind_of_edge(edge: EdgeBuilder):
+    compare(conv(), edge, edges=True)
+    compare(conv(channels=8), edge, side=(9, 8), dead=True)
+
+
+def test_the_other_spaces():
+    compare(oche.spaces.seed(channels=4, cells=3, classes=3, image=(8, 8), head=(6,)))
+    compare(oche.spaces.nb201(channels=4, cells=1, classes=3), edges=True)
+    compare(oche.spaces.nb201(channels=8, cells=1, classes=3), side=(9, 7), dead=True)
+
+
+def test_rarer_operations_and_those_of_users():
+    compare(conv(candidates=("swish", "sep_conv_7x7", "conv_7x1_1x7", "skip_connect", "none")))
+
+
+def test_an_edge_without_living_candidates_and_a_node_without_any():
+    where = conv()
+    a, b, _ = mixes(where, 0, False, False)
+
+    def mix(a, b):
+        return {k: Mix(a[k].softmax(1), None, ((), (), *[tuple(range(8))] * (len(a[k]) - 2))) for k in a}
+
+    net = where.supernet().double()
+    arguments = torch.randn(2, 3, 8, 8, dtype=torch.float64), a, b, mix
+    assert_same(outcome(net, NATIVE, *arguments), outcome(net, PLAIN, *arguments))
+
+
+def test_statistics_stay_where_they_are_when_frozen():
+    net = conv().supernet().double().train()
+    use(net, NATIVE)
+    before = copy.deepcopy(list(net.buffers()))
+    a, b, mix = mixes(conv(), 0, False, False)
+    with frozen_statistics(net):
+        net(torch.randn(2, 3, 8, 8, dtype=torch.float64), mix(a, b))
+    assert all(torch.equal(x, y) for x, y in zip(before, net.buffers(), strict=True))
+    net(torch.randn(2, 3, 8, 8, dtype=torch.float64), mix(a, b))
+    assert not all(torch.equal(x, y) for x, y in zip(before, net.buffers(), strict=True))
+
+
+def test_evaluation_uses_running_statistics():
+    where = conv()
+    net = where.supernet().double()
+    a, b, mix = mixes(where, 0, False, False)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    net.train()(x, mix(a, b))  # moves them
+    net.eval()
+    want = net(x, mix(a, b))
+    use(net, NATIVE)
+    assert torch.equal(net(x, mix(a, b)), want)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_single_precision_agrees_where_nothing_is_nearly_equal(threads):
+    """Against float64: smooth candidates and inputs, so that no ReLU or maximum decides by rounding alone."""
+    where = conv(channels=16, candidates=("avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5"))
+    torch.manual_seed(1)
+    net = where.supernet().to(memory_format=torch.channels_last)
+    a, b, mix = mixes(where, 0, False, False)
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    want = outcome(net.double(), PLAIN, x, a, b, mix)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        single = ({k: v.float() for k, v in t.items()} for t in (a, b))
+        got = outcome(net.float(), NATIVE, x.float(), *single, mix)
+    finally:
+        torch.set_num_threads(before)
+    for g, w in zip(got, want, strict=True):
+        assert (g.double() - w.double()).norm() <= 2e-3 * w.double().norm() + 1e-5
+
+
+def test_a_nan_is_not_hidden():
+    where = conv(candidates=("max_pool_3x3", "sep_conv_3x3"))
+    net = where.supernet().train()
+    use(net, NATIVE)
+    a, b, mix = mixes(where, 0, False, False, torch.float32)
+    x = torch.randn(2, 3, 8, 8)
+    x[0, 0, 4, 4] = torch.nan
+    assert net(x, mix(a, b)).isnan().any()
+
+
+def test_two_passes_give_the_same_bits():
+    where = conv(channels=8)
+    net = where.supernet()
+    a, b, mix = mixes(where, 0, False, False, torch.float32)
+    x = torch.randn(5, 3, 8, 8)
+    first, second = (outcome(net, NATIVE, x, a, b, mix) for _ in range(2))
+    assert all(torch.equal(p, q) for p, q in zip(first, second, strict=True))
+
+
+def test_the_final_network_and_its_auxiliary_tower():
+    genotype = "DARTS_V2"
+    torch.manual_seed(0)
+    net = build(genotype, classes=3, channels=4, cells=3, auxiliary=True).double().train()
+    x = torch.randn(3, 3, 32, 32, dtype=torch.float64)
+
+    def result(form):
+        n = copy.deepcopy(net)
+        use(n, form)
+        n.set_drop_path(0.3)
+        torch.manual_seed(5)
+        out, extra = n(x)
+        loss = F.cross_entropy(out, torch.arange(3)) + F.cross_entropy(extra, torch.arange(3))
+        return [out, extra, *torch.autograd.grad(loss, list(n.parameters())), *n.buffers()]
+
+    assert_same(result(NATIVE), result(PLAIN))
+
+
+# --- in a search
+
+
+SMALL = space(channels=4, cells=2, reductions=(1,))
+
+
+def searched(engine, method, steps=50):
+    task = Search(SMALL, replace(method, steps=steps, batch=6), dataset(), seed=3, engine=engine)
+    drive(task, task.method.length, Kept())
+    return task
+
+
+@pytest.mark.parametrize("hypergrad", [first_order, FiniteDifference()], ids=["first", "second"])
+def test_fifty_steps_end_in_the_same_architecture(hypergrad):
+    method = Method(hypergrad=hypergrad, a=Adam(lr=0.01))
+    plain, fast = (searched(Engine("cpu", dtype=torch.float64, fused=f), method) for f in ("plain", "fused"))
+    assert "compiled" in fast.computes and "plain" in plain.computes
+    for got, want in zip(fast.logits, plain.logits, strict=True):
+        assert (got - want).abs().max() < 1e-6 and want.detach().std() > 0.05
+    assert str(fast.genotype()) == str(plain.genotype())
+
+
+def test_checkpoints_move_between_forms():
+    method = methods.darts(steps=2, batch=6)
+    task = searched(Engine("cpu", dtype=torch.float64, fused="fused"), method, 2)
+    other = Search(SMALL, method, dataset(), seed=0, engine=Engine("cpu", dtype=torch.float64, fused="plain"))
+    other.load(task.state())
+    assert all(torch.equal(p, q) for p, q in zip(task.weights, other.weights, strict=True))
+
+
+def test_gdas_hands_the_kernels_one_candidate_an_edge(monkeypatch):
+    seen = []
+    own = Program.__init__
+    monkeypatch.setattr(
+        Program, "__init__", lambda self, terms, stats: seen.append(len(terms)) or own(self, terms, stats)
+    )
+    where = space(channels=4, candidates=("avg_pool_3x3", "skip_connect", "sep_conv_3x3"))
+    task = Search(where, methods.gdas(steps=2, batch=6), dataset(), seed=0, engine=Engine("cpu"))
+    task.begin(0, 0)
+    task.step(0, 0.0)
+    edges = sum(len(where.dag) for _ in where.plans)
+    preprocessing = 2 * len(where.plans)
+    assert sum(seen) == 2 * (edges + preprocessing)  # two losses
+
+
+def test_second_derivatives_take_the_plain_form():
+    net = conv().supernet().double().train()
+    use(net, NATIVE)
+    a, b, mix = mixes(conv(), 0, False, False)
+    leaves = {k: v.requires_grad_() for k, v in a.items()}
+    loss = net(torch.randn(2, 3, 8, 8, dtype=torch.float64), mix(leaves, b)).square().sum()
+    with pytest.raises(OcheError, match="second derivatives.*engine='plain'"):
+        torch.autograd.grad(loss, leaves["normal"], create_graph=True)
+    with plainly(net):
+        assert all(m.form is PLAIN for m in net.modules() if isinstance(m, Formed))
+    assert all(m.form is NATIVE for m in net.modules() if isinstance(m, Formed))
+    task = Search(space(), methods.darts_exact(steps=2), dataset(), seed=0, engine=Engine("cpu"))
+    assert "second derivatives" in task.computes
+    with pytest.raises(OcheError, match="second derivatives.*engine='plain'"):
+        Search(space(), methods.darts_exact(steps=2), dataset(), seed=0, engine=Engine("cpu", fused="fused"))
+
+
+# --- choosing and building
+
+
+def test_choices():
+    cpu, double = torch.device("cpu"), torch.float64
+    assert fused.choose("auto", cpu, double).form is NATIVE
+    assert fused.choose("plain", cpu, double).form is PLAIN
+    assert "bfloat16" in fused.choose("auto", cpu, torch.bfloat16).why
+    with pytest.raises(OcheError, match="unknown.*auto, fused, plain"):
+        fused.choose("fastest", cpu, double)
+    with pytest.raises(OcheError, match="unknown form 'fastest'.*native"):
+        fused.form("fastest")
+
+
+def in_process(code: str, **env: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env})
+    return done.stdout + done.stderr
+
+
+CHOOSE = "import torch; from oche.fused import choose; c = choose('auto', torch.device('cpu'), torch.float32); print(c.form.name, c.why)"
+
+
+def test_without_a_compiler_it_is_pure_torch(tmp_path: Path):
+    said = in_process(CHOOSE, CXX="no-such-compiler", XDG_CACHE_HOME=str(tmp_path))
+    assert said.startswith("shared") and "CXX=no-such-compiler is no program" in said and len(said.splitlines()) == 1
+
+
+def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path):
+    said = in_process(CHOOSE, CXX="false", XDG_CACHE_HOME=str(tmp_path))
+    assert said.startswith("shared") and "does not compile" in said
+    assert not list((tmp_path / "oche/native").glob("*.so"))
+
+
+def test_a_file_that_is_no_library(tmp_path: Path):
+    code = "from oche.fused import native; t = native._target(native._compiler()); t.parent.mkdir(parents=True); t.write_text('x'); "
+    said = in_process(code + CHOOSE, XDG_CACHE_HOME=str(tmp_path))
+    assert said.startswith("shared") and "delete the file" in said
+
+
+def test_the_weights_of_a_node_are_differentiated_as_written():
+    """(1) and (2) of node.py for one pool and one skip, by hand."""
+    from oche.fused.node import Given, Itself
+
+    x, y = (torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    w = torch.tensor([0.3, 0.7], dtype=torch.float64, requires_grad=True)
+    program = Program([Itself(0), Given(0)], [torch.empty(0, dtype=torch.float64)])
+    out = Node.apply(program, 1, 1, w, x, y)
+    assert torch.allclose(out, 0.3 * x + 0.7 * y)
+    g = torch.randn_like(out)
+    gw, gx, gy = torch.autograd.grad(out, [w, x, y], g)
+    assert torch.allclose(gw, torch.stack([(g * x).sum(), (g * y).sum()]))
+    assert torch.allclose(gx, 0.3 * g) and torch.allclose(gy, 0.7 * g)
