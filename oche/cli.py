@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "write a trained network for others to run: ONNX, torch.export, weights:  oche export runs/x/train",
     "predict": "classify a folder of images with a trained network:  oche predict runs/x/train FOLDER",
     "compare": "methods and seeds on NAS-Bench-201 at one length:  oche compare --table FILE --methods darts gdas",
+    "bench": "time and memory of a step in every form, beside the published code:  oche bench --batch 16",
     "query": "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE",
     "show": "draw a cell in the terminal and to a file:  oche show DARTS_V2",
     "report": "write the report of a run anew:  oche report runs/x",

@@ -16,15 +16,16 @@ import yaml
 from .api import Run, free, plan_training, read_genotype, run_search, run_train
 from .api import resume as resume_run
 from .arch import titled
+from .bench.setting import Setting as BenchSetting
 from .compare import Setting
 from .configs import SearchConfig, TrainConfig
 from .errors import OcheError, nearest
 from .methods import METHODS
 from .plugins import load_plugins
+from .recipes import RECIPES
 from .run.config import parse
 from .run.log import Log
 from .spaces import SPACES
-from .training import RECIPES
 
 T = TypeVar("T")
 Path_ = Annotated[Path, tyro.conf.Positional]
@@ -80,26 +81,31 @@ def train(args: list[str]) -> int:
     named, rest = _named(args, "recipe", "data")
     if "data" in named:  # it decides what else a run's settings say, and comes on top of a --config file all the same
         rest += ["--data", named["data"]]
-    what = rest.pop(0) if rest and not rest[0].startswith("-") else None
-    if what is None and not _files(rest) and not {"-h", "--help"} & set(rest):
+    what = rest.pop(0) if rest and not rest[0].startswith("-") else next(iter(_values(rest, "--genotype")), None)
+    if what is None and not _values(rest, "--config") and not {"-h", "--help"} & set(rest):
         raise OcheError(
             "oche train needs a genotype first: write oche train runs/x, oche train DARTS_V2, or --config FILE"
         )
-    recipe = named.get("recipe", "darts")
-    options = {"recipe": recipe, "train": _choose("recipe", recipe, RECIPES)()}
+    options: dict[str, Any] = {}
+    if (recipe := named.get("recipe")) is not None:
+        options = {"recipe": recipe, "train": _choose("recipe", recipe, RECIPES)()}
     config, out = plan_training(what or "DARTS_V2", named.get("data"), options)
     if {"-h", "--help"} & set(rest):  # a whole genotype among the defaults would say nothing to anybody
         config = replace(config, genotype=what or "")
+    rest = _without(rest, "--genotype") if what is not None else rest
     given = parse(
         TrainArgs(**{f.name: getattr(config, f.name) for f in fields(TrainConfig)}), rest,
         prog="oche train WHAT",
         description="Trains a network from scratch. WHAT is a run directory, a published name (oche list genotypes) or the text "
-        "of a genotype; --recipe NAME chooses size and schedule, --data another data set.",
+        "of a genotype; --recipe NAME chooses size and schedule, --data another data set. Recurrent cells, and lstm, make language "
+        "models, trained on text.",
         epilog="examples:\n"
         "  oche train runs/cifar                                published setting: 20 cells, 600 epochs\n"
         "  oche train runs/digits-darts --recipe small --random 3\n"
         "  oche train runs/cifar --data cifar100                transfer the cell\n"
-        "  oche train DARTS_V2 --data cifar10 --train.cutout 0 --train.drop-path 0.1",
+        "  oche train DARTS_V2 --data cifar10 --train.cutout 0 --train.drop-path 0.1\n"
+        "  oche train DARTS_RNN_V2 --data ptb                   a language model, as published\n"
+        "  oche train --genotype lstm --data my.txt --recipe recurrent-small",
     )  # fmt: skip
     log = Log(quiet=given.quiet)
     config = _part(given, TrainConfig)
@@ -325,6 +331,27 @@ def compare(args: list[str]) -> int:
 
 
 @dataclass(frozen=True)
+class BenchArgs(BenchSetting):
+    out: Path | None = None
+    """file for the table, in Markdown"""
+    quiet: bool = False
+    """say nothing but the table"""
+
+
+def bench(args: list[str]) -> int:
+    from .bench.command import bench
+
+    given = _simple(
+        BenchArgs, args, "bench",
+        "Times steps of searches and of training in several forms of the same computation, in turns, each form in a process of "
+        "its own: median, spread, peak memory, and how many times as fast as the published code or oche's plain form.",
+        "oche bench\n  oche bench --works first second --batch 64 --threads 2 --out speed.md\n"
+        "  oche bench --works pc-darts --batch 256 --device cuda --steps 5",
+    )  # fmt: skip
+    return bench(_part(given, BenchSetting), given.out, Log(quiet=given.quiet))
+
+
+@dataclass(frozen=True)
 class QueryArgs:
     what: Annotated[str, tyro.conf.Positional]
     """cell of NAS-Bench-201: its text, that of a genotype, or the directory of a search"""
@@ -470,7 +497,7 @@ def _texts(value: Any) -> list[str]:
 
 def _from_config(args: list[str]) -> dict[str, Any]:
     """The top level of the --config file, if there is one."""
-    files = _files(args)
+    files = _values(args, "--config")
     if not files or not Path(files[0]).is_file():
         return {}  # a missing file is reported where it is read
     try:
@@ -480,10 +507,10 @@ def _from_config(args: list[str]) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def _files(args: list[str]) -> list[str]:
-    """The values of ``--config``."""
+def _values(args: list[str], flag: str) -> list[str]:
+    """The values of ``flag``."""
     pairs = pairwise([*args, ""])
-    return [a.partition("=")[2] or b for a, b in pairs if a.partition("=")[0] == "--config"]
+    return [a.partition("=")[2] or b for a, b in pairs if a.partition("=")[0] == flag]
 
 
 def _choose(what: str, name: str, table: dict[str, T]) -> T:
@@ -512,17 +539,24 @@ def _say_found(run: Run, log: Log) -> None:
     space = run.config.space
     name = space.recipe
     full = f"oche train {run.path}{'' if name == 'darts' else f' --recipe {name}'}"
-    small, recipe = f"oche train {run.path} --recipe {space.small}", (RECIPES | LANGUAGE)[name]()
+    small, recipe = f"oche train {run.path} --recipe {space.small}", RECIPES[name]()
     log.say(f"found: {run.genotype}")
     log.say(f"report: {run.path / 'report.html'}\nnext: {small}     a small network, on any machine")
     log.say(f"      {full:<{len(small)}}     the published size, {recipe.epochs} epochs, for a GPU")
 
 
+def _reached(numbers: dict[str, Any]) -> str:
+    """"test accuracy 98.12 %", or "validation perplexity 61.20, test perplexity 58.90"."""
+    parts = {"val": "validation", "test": "test"}
+    perplexities = [f"{what} perplexity {numbers[key]:.2f}" for part, what in parts.items() if (key := f"{part}_ppl") in numbers]
+    if perplexities:
+        return ", ".join(perplexities)
+    part = "val" if "val_acc" in numbers else "test"
+    return f"{parts[part]} accuracy {_percent(numbers.get(f'{part}_acc'))}"
+
+
 def _say_trained(run: Run, log: Log) -> None:
     summary = run.summary
-    what, key = ("validation", "val_acc") if "val_acc" in summary else ("test", "test_acc")
-    log.say(
-        f"{run.path}: {what} accuracy {_percent(summary.get(key))}, {summary['parameters']:,} weights"
-        + (f" ({summary['note']})" if summary.get("note") else "")
-    )
+    note = f" ({summary['note']})" if summary.get("note") else ""
+    log.say(f"{run.path}: {_reached(summary)}, {summary['parameters']:,} weights{note}")
     log.say(f"report: {run.path / 'report.html'}")

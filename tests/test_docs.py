@@ -65,6 +65,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.demo.toy_in",
         "oche.report.write_report",
         "oche.bench201.Table",
+        "oche.bench.command.bench",
     ):
         monkeypatch.setattr(name, reached)
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,129 @@
+"""What is timed: steps of a search or of a training, on random images, in a given form.
+
+Random images stand in for data: their values do not matter to the time. They lie in memory, so no reader is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from .. import fused, methods
+from ..bilevel import Search
+from ..data import Augment, Dataset, Resident
+from ..errors import OcheError
+from ..genotypes import DARTS_V2
+from ..method import Method
+from ..run.engine import Engine
+from ..spaces import SPACES, Space
+from ..spaces.edges import Formed
+from ..training import Training, darts
+from .setting import FORMS, REFERENCE, Form, Setting
+
+MIDDLE = 0.5  # progress of every step: after all warm-ups
+EPOCH = 8  # steps of an epoch of the random images
+METHODS: dict[str, Callable[..., Method]] = {
+    "first": methods.darts,
+    "second": lambda **sizes: methods.darts(order=2, **sizes),
+    "exact": methods.darts_exact,
+    "gdas": methods.gdas,
+    "pc-darts": methods.pc_darts,
+}
+
+
+class Rowwise(Engine):
+    """The plain layout of images and weights, NCHW."""
+
+    def place(self, net: Any) -> Any:
+        return net.to(device=self.device, dtype=self.dtype)
+
+    def images(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(device=self.device, dtype=self.dtype).contiguous()
+
+
+def use(net: nn.Module, flow: str) -> None:
+    """Has the cells of ``net`` compute as ``flow`` says. Raises `OcheError` where they cannot."""
+    if flow != "plain" and not any(isinstance(module, Formed) for module in net.modules()):
+        raise OcheError(f"this network has plain cells only, no {flow!r} ones")
+    fused.use(net, fused.form(flow))
+
+
+def graph(task: Search | Training) -> None:
+    """Has the steps of ``task`` replayed from CUDA graphs. Raises `OcheError` where they cannot be."""
+    from ..fused.graphs import replay
+
+    said: list[str] = []
+    if not isinstance(task, Search) or not replay(task, said.append):
+        raise OcheError("".join(said) or "no CUDA graphs for a training")
+
+
+class Steps(Protocol):
+    """One step a call; ``sound`` is whether all losses so far were numbers."""
+
+    def __call__(self) -> None: ...
+    def sound(self) -> bool: ...
+
+
+def steps_of(setting: Setting, work: str, form: str) -> Steps:
+    """Raises `OcheError` where ``form`` cannot do ``work``."""
+    if form == REFERENCE:
+        from .reference import published
+
+        return published(setting, work)
+    return OwnSteps(setting, work, FORMS[form])
+
+
+class OwnSteps:
+    """oche's."""
+
+    def __init__(self, setting: Setting, work: str, form: Form) -> None:
+        self.engine = (Engine if form.last else Rowwise)(setting.device, setting.threads, fused="plain")
+        if form.device not in ("", self.engine.device.type):
+            raise OcheError(f"only for {form.device}, and this is {self.engine.device}")
+        data = images(2 * EPOCH * setting.batch, setting.image)
+        if work == "train":
+            recipe = darts(channels=setting.train_channels, cells=setting.train_cells, batch=setting.batch)
+            self.task = Training(DARTS_V2, recipe, data, seed=0, engine=self.engine, title=work)
+        else:
+            method, space = METHODS[work](batch=setting.batch), space_of(setting)
+            if method.hypergrad.twice and form.flow != "plain":
+                raise OcheError("only the plain modules have second derivatives")
+            self.task = Search(space, method, data, seed=0, engine=self.engine)
+        use(self.task.net, form.flow)
+        if form.graph:
+            graph(self.task)
+        self.done = 0
+
+    def __call__(self) -> None:
+        epoch, position = divmod(self.done, self.task.per_epoch())
+        if position == 0:
+            self.task.begin(epoch, 0)
+        self.task.step(self.done, MIDDLE)
+        self.done += 1
+
+    def sound(self) -> bool:
+        """Whether all losses were numbers: a form that computes nonsense may well be fast."""
+        return all(bool(meter.sums.isfinite().all()) for meter in self.task.meters.values())
+
+
+def space_of(setting: Setting) -> Space:
+    """The space in the sizes asked for."""
+    if setting.space not in SPACES:
+        raise OcheError(f"unknown space {setting.space!r}; known: {', '.join(SPACES)}")
+    space = SPACES[setting.space](image=(setting.image, setting.image))
+    given = {name: value for name in ("channels", "cells", "nodes") if (value := getattr(setting, name)) is not None}
+    if lacking := given.keys() - {f.name for f in fields(space)}:
+        raise OcheError(f"space {setting.space!r} has no {' and no '.join(sorted(lacking))} to set; leave it out")
+    return replace(space, **given, candidates=space.candidates[: setting.candidates])
+
+
+def images(count: int, side: int) -> Dataset:
+    """``count`` random images, of ten classes."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=g)
+    split = Resident(x, torch.randint(0, 10, (count,), generator=g))
+    return Dataset("random", split, None, tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, Augment())
