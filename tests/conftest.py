@@ -5,6 +5,7 @@ import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read where Triton is first imported, by torch perhaps
 
 import pytest
 import torch
