@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .arch import Genotype
-from .data import DATASETS
+from .data import DATASETS, TEXTS
 from .errors import OcheError
 from .plugins import load_plugins, load_plugins_of
 
 if TYPE_CHECKING:
     from .classifier import Classifier
     from .configs import Common, SearchConfig, TrainConfig
+    from .language_recipe import LanguageRecipe
     from .method import Method
     from .run.log import Log
     from .spaces import Space
@@ -71,6 +72,8 @@ class Run:
         """The cells found (of a search), or trained."""
         file = self.path / "genotype.txt"
         if not file.exists():
+            if self.kind == "train":
+                raise OcheError(f"{self.path} trains {self.config.genotype!r}, which has no cells")
             raise OcheError(f"{self.path} has no genotype yet; go on with: oche resume {self.path}")
         return Genotype.parse(file.read_text())
 
@@ -125,7 +128,7 @@ def train(
     what: Run | Genotype | str | Path,
     data: str | Path | None = None,
     *,
-    recipe: Recipe | None = None,
+    recipe: Recipe | LanguageRecipe | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
@@ -133,15 +136,17 @@ def train(
 ) -> Run:
     """Trains a network from scratch and returns the run.
 
-    ``what``: a run (or its directory), a `Genotype`, its text, or a published name. ``data`` defaults to the run's own.
-    ``recipe``: a `Recipe` (default `oche.training.darts()`). ``options``: further fields of `TrainConfig`. Raises `OcheError`.
+    ``what``: a run (or its directory), a `Genotype`, its text, a published name, or "lstm". ``data`` defaults to the run's own.
+    ``recipe``: a `Recipe` (default `oche.training.darts()`), or for a recurrent cell a `LanguageRecipe` (default
+    `oche.language_recipe.recurrent()`). ``options``: further fields of `TrainConfig`. Raises `OcheError`.
     """
     from .methods import closest
+    from .recipes import RECIPES
     from .run.log import Log
-    from .training import RECIPES
 
     if recipe is not None:
-        options |= {"train": recipe, "recipe": closest(recipe, {name: make() for name, make in RECIPES.items()})}
+        alike = {name: made for name, make in RECIPES.items() if type(made := make()) is type(recipe)}
+        options |= {"train": recipe, "recipe": closest(recipe, alike)}
     config, default_out = plan_training(what, data, options)
     return run_train(config, out=out or default_out, overwrite=overwrite, log=Log(quiet=quiet))
 
@@ -182,21 +187,34 @@ def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
 def plan_training(
     what: Run | Genotype | str | Path, data: str | Path | None, options: dict[str, Any]
 ) -> tuple[TrainConfig, Path | None]:
-    """The `TrainConfig` for ``what`` and the directory its run goes to by default (None: the next free one)."""
+    """The `TrainConfig` for ``what`` and the directory its run goes to by default (None: the next free one).
+
+    Without a recipe among the ``options``, cells of language models get theirs.
+    """
     from .configs import Common, TrainConfig
+    from .recipes import default_for
 
     if isinstance(what, str | Path) and os.path.isdir(what):  # pathlib refuses to ask about a long text
         what = Run.open(what)
     if not isinstance(what, Run):
-        genotype = what if isinstance(what, Genotype) else read_genotype(what)
-        return TrainConfig(**{"data": str(data or "digits"), "genotype": str(genotype), **options}), None
+        genotype = str(what if isinstance(what, Genotype) else read_what(what))
+        own, default = default_for(genotype)
+        return TrainConfig(**{"data": str(data or default), "genotype": genotype, **own, **options}), None
     origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
     own = data is None or _place(str(data)) == origin["data"]
     if not own:
         origin |= {"data": str(data), "limit": None, "size": None, "data_dir": None}
-    config = TrainConfig(**{**origin, "genotype": str(what.genotype), **options})
+    genotype = what.config.genotype if what.kind == "train" else str(what.genotype)
+    config = TrainConfig(**{**origin, "genotype": genotype, **default_for(genotype)[0], **options})
     suffix = "" if own else f"-{_word(config.data)}"
     return config, free(what.path / f"train{suffix}")
+
+
+def read_what(what: str | Path) -> Genotype | str:
+    """What to train: as `read_genotype` finds it, or "lstm"."""
+    from .spaces.lstm import LSTM
+
+    return LSTM if str(what).lower() == LSTM else read_genotype(what)
 
 
 def read_genotype(what: str | Path) -> Genotype:
@@ -261,20 +279,16 @@ def run_search(
 
 def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
-    from .feed import check_split
-    from .genotypes import resolve
+    from .recipes import check_domains
     from .work import load_data, start
 
     load_plugins(config.plugins)
     config = _anchored(config)
-    genotype = resolve(config.genotype)
-    config = replace(config, genotype=str(genotype))
+    config = replace(config, genotype=str(read_what(config.genotype)))
+    check_domains(config)
     _check_device(config, log)
     data = load_data(config, log)
-    if config.train.split < 1:
-        check_split(config.train.split, len(data.train))
-    config.train.augmentation(data)
-    config.train.network(genotype, data)
+    config.train.check(config.genotype, data)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
     start(path, config, data, overwrite=overwrite, log=log)
     return Run(path)
@@ -298,7 +312,7 @@ def _absolute(path: str | Path) -> Path:
 
 def _place(data: str) -> str:
     """The name of a data set, or where it is."""
-    is_path = data not in DATASETS and os.path.exists(os.path.expanduser(data))
+    is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
     return str(_absolute(data)) if is_path else data
 
 

@@ -92,13 +92,12 @@ def train(args: list[str]) -> int:
     config, out = plan_training(what or "DARTS_V2", named.get("data"), options)
     if {"-h", "--help"} & set(rest):  # a whole genotype among the defaults would say nothing to anybody
         config = replace(config, genotype=what or "")
-    rest = _without(rest, "--genotype") if what is not None else rest
     given = parse(
         TrainArgs(**{f.name: getattr(config, f.name) for f in fields(TrainConfig)}), rest,
         prog="oche train WHAT",
         description="Trains a network from scratch. WHAT is a run directory, a published name (oche list genotypes) or the text "
-        "of a genotype; --recipe NAME chooses size and schedule, --data another data set. Recurrent cells, and lstm, make language "
-        "models, trained on text.",
+        "of a genotype; --recipe NAME chooses size and schedule, --data another data set. Recurrent cells, and "
+        "lstm, make language models, trained on text.",
         epilog="examples:\n"
         "  oche train runs/cifar                                published setting: 20 cells, 600 epochs\n"
         "  oche train runs/digits-darts --recipe small --random 3\n"
@@ -534,8 +533,6 @@ def _percent(x: float | None) -> str:
 
 
 def _say_found(run: Run, log: Log) -> None:
-    from .language_recipe import RECIPES as LANGUAGE
-
     space = run.config.space
     name = space.recipe
     full = f"oche train {run.path}{'' if name == 'darts' else f' --recipe {name}'}"
@@ -546,9 +543,11 @@ def _say_found(run: Run, log: Log) -> None:
 
 
 def _reached(numbers: dict[str, Any]) -> str:
-    """"test accuracy 98.12 %", or "validation perplexity 61.20, test perplexity 58.90"."""
+    """ "test accuracy 98.12 %", or "validation perplexity 61.20, test perplexity 58.90"."""
     parts = {"val": "validation", "test": "test"}
-    perplexities = [f"{what} perplexity {numbers[key]:.2f}" for part, what in parts.items() if (key := f"{part}_ppl") in numbers]
+    perplexities = [
+        f"{what} perplexity {numbers[key]:.2f}" for part, what in parts.items() if (key := f"{part}_ppl") in numbers
+    ]
     if perplexities:
         return ", ".join(perplexities)
     part = "val" if "val_acc" in numbers else "test"

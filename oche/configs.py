@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import OcheError
+from .language_recipe import LanguageRecipe
 from .method import Method
 from .spaces.conv import ConvSpace
 from .spaces.space import Space
@@ -69,7 +70,7 @@ class TrainConfig(Common):
     """A training of a found or published network."""
 
     genotype: str = ""
-    """what to train: a published name or the text of a genotype"""
+    """what to train: a published name, the text of a genotype, or lstm: what language models of found cells are compared with"""
     recipe: str = "darts"
-    """name of the recipe that `train` started from: darts, seed, small, nb201"""
-    train: Recipe = field(default_factory=Recipe)
+    """name of the recipe that `train` started from: darts, seed, small, nb201; of language models recurrent, recurrent-small"""
+    train: Recipe | LanguageRecipe = field(default_factory=Recipe)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
+from typing import ClassVar
+
+import torch
 
 from .arch import Genotype
 from .data.text import Corpus
@@ -40,6 +43,8 @@ class PlainSgd:
 @dataclass(frozen=True)
 class LanguageRecipe:
     """A language model's size and its training. Defaults are DARTS' for the Penn Treebank."""
+
+    domain: ClassVar[str] = "text"  #: what its networks take
 
     width: int = 850
     """size of embedded words and of the cell's states"""
@@ -91,8 +96,11 @@ class LanguageRecipe:
             return LSTMNetwork(vocabulary, self.width, self.dropouts)
         return RecurrentNetwork(genotype, vocabulary, self.width, self.dropouts)
 
-    def check(self, corpus: Corpus) -> None:
-        """Raises `OcheError` where the training text is too short for ``batch`` streams of ``bptt`` steps."""
+    def check(self, genotype: str, corpus: Corpus) -> None:
+        """Raises `OcheError` where no language model of ``genotype`` can be trained so: it is of another kind, or the training
+        text is too short for ``batch`` streams of ``bptt`` steps."""
+        with torch.device("meta"):  # no memory is taken
+            self.network(genotype, len(corpus.vocabulary))
         stream(corpus.train, self.batch, self.bptt)
 
 

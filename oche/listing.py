@@ -20,9 +20,11 @@ def spaces() -> Table:
 
 
 def data() -> Table:
-    from .data import DATASETS, FORMS
+    from .data import DATASETS, FORMS, TEXT_FORMS, TEXTS
 
-    return ("name or form", "what it is"), [*DATASETS.items(), *FORMS.items()]
+    return ("name or form", "what it is"), [
+        item for table in (DATASETS, TEXTS, FORMS, TEXT_FORMS) for item in table.items()
+    ]
 
 
 def genotypes() -> Table:
@@ -38,7 +40,7 @@ def operations() -> Table:
 
 
 def recipes() -> Table:
-    from .training import RECIPES
+    from .recipes import RECIPES
 
     return ("name", "what it is"), [(n, _first(make)) for n, make in RECIPES.items()]
 

@@ -22,7 +22,6 @@ from .perturb import Adversarial, RandomNoise
 from .relax import EdgeNormalised, NodeSoftmax, Sigmoid
 from .relax_noisy import Concrete, Dirichlet, GumbelHard, UniformPath
 from .spaces.edges import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
-from .training import Recipe
 from .truth import Published
 
 F = TypeVar("F", bound=Callable[..., Method])
@@ -277,8 +276,8 @@ def evolution_ws(**fields) -> Method:
     return replace(Method(relax=UniformPath(), hypergrad=fixed, select=Evolution()), **fields)
 
 
-def closest(value: Method | Recipe, table: Mapping[str, Method | Recipe]) -> str:
-    """The name in ``table`` whose value differs from ``value`` in the fewest fields; the first of equals."""
+def closest(value: Any, table: Mapping[str, Any]) -> str:
+    """The name in ``table`` whose value differs from ``value``, both dataclasses, in the fewest fields; the first of equals."""
 
     def differing(name: str) -> int:
         return sum(getattr(value, f.name) != getattr(table[name], f.name) for f in fields(value))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from .arch import Genotype
 from .data import Augment, Dataset, batches, halves, prepare, steps_per_epoch
 from .errors import OcheError
 from .evaluation import evaluate
+from .feed import check_split
+from .genotypes import resolve
 from .loop import Budget, Clock, Meter, Record, Session, drive
 from .optim import Sgd
 from .registry import component
@@ -44,6 +46,8 @@ class Seen(Protocol):
 @dataclass(frozen=True)
 class Recipe:
     """A final network's size and its training. Defaults are DARTS' for CIFAR-10."""
+
+    domain: ClassVar[str] = "images"  #: what its networks take
 
     channels: int = 36
     """width of a cell before the first reduction"""
@@ -119,6 +123,13 @@ class Recipe:
             auxiliary=self.auxiliary > 0, stem=self.stem, in_channels=data.channels, image=data.image,
             reductions=self.reductions, widen=self.widen, head=self.head,
         )  # fmt: skip
+
+    def check(self, genotype: str, data: Dataset) -> None:
+        """Raises `OcheError` where no network of ``genotype``, text or name, can be trained so on ``data``."""
+        if self.split < 1:
+            check_split(self.split, len(data.train))
+        self.augmentation(data)
+        self.network(resolve(genotype), data)
 
     def augmentation(self, data: Dataset) -> Augment:
         """The data's own augmentation with this recipe's changes. Raises `OcheError` for a cutout that leaves nothing."""

@@ -14,9 +14,12 @@ from .bilevel import Search
 from .bilevel import search as search_loop
 from .configs import Common, SearchConfig, TrainConfig
 from .cost import flops, parameters
-from .data import Dataset, load
+from .data import Corpus, Dataset, load
 from .data.text import load_text
 from .data.text_files import is_text
+from .language import LanguageTraining
+from .language import train as language_loop
+from .language_recipe import LanguageRecipe
 from .loop import Diverged, Interrupted, OutOfMemory, Session
 from .run.checkpoint import latest_step, save_weights
 from .run.config import dump_yaml
@@ -25,7 +28,8 @@ from .run.environment import environment
 from .run.log import Interrupt, Log
 from .run.rundir import RunDir
 from .run.session import DirectorySession
-from .training import Training
+from .spaces.lstm import LSTM
+from .training import Recipe, Training
 from .training import train as training_loop
 from .truth import truth as find_truth
 
@@ -73,7 +77,7 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
             if isinstance(config, SearchConfig):
                 summary = _search(run, config, data, engine, session)
             else:
-                summary = _train(run, config, data, engine, session)
+                summary = _TRAIN[type(config.train)](run, config, data, engine, session)
         except Interrupted:
             run.set_state("interrupted")
             log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
@@ -136,7 +140,10 @@ def _say_form(session: DirectorySession, computes: str) -> None:
         session.log.say(f"cells compute {computes}")
 
 
-def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: DirectorySession) -> dict[str, Any]:
+def _train(
+    run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: DirectorySession
+) -> dict[str, Any]:
+    assert isinstance(config.train, Recipe)
     genotype = Genotype.parse(config.genotype)
     run.write_text("genotype.txt", str(genotype) + "\n")
     costs: dict[str, int] = {}
@@ -146,7 +153,8 @@ def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, sess
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
         _say_form(session, task.computes)
         run.write_json("space.json", {
-            "space": config.recipe, "computes": task.computes, **costs, "image": data.image, "in_channels": data.channels, "classes": data.classes,
+            "space": config.recipe, "computes": task.computes, **costs, "image": data.image, "in_channels": data.channels,
+            "classes": data.classes,
             "mean": data.mean, "std": data.std, "groups": {}, "network": task.net.describe(),
         })  # fmt: skip
 
@@ -161,6 +169,34 @@ def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, sess
     }  # fmt: skip
 
 
+def _train_language(
+    run: RunDir, config: TrainConfig, corpus: Corpus, engine: Engine, session: DirectorySession
+) -> dict[str, Any]:
+    assert isinstance(config.train, LanguageRecipe)
+    if config.genotype != LSTM:
+        run.write_text("genotype.txt", config.genotype + "\n")
+    costs: dict[str, int] = {}
+
+    def describe(task: LanguageTraining) -> None:
+        word = torch.zeros(1, 1, dtype=torch.int64, device=engine.device)
+        costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(word)))
+        run.write_json("space.json", {
+            "space": config.recipe, **costs, "vocabulary": len(corpus.vocabulary), "groups": {}, "network": task.net.describe(),
+        })  # fmt: skip
+
+    task, clock, found = language_loop(
+        config.genotype, config.train, corpus, seed=config.seed, engine=engine, session=session, title=run.path.name,
+        before=describe,
+    )  # fmt: skip
+    run.write_json("vocabulary.json", corpus.vocabulary)
+    save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": config.genotype})
+    return {
+        "genotype": config.genotype, **found, "train_ppl": session.history[-1].get("train_ppl"), **costs,
+        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+    }  # fmt: skip
+
+
+_TRAIN: dict[type, Callable[..., dict[str, Any]]] = {Recipe: _train, LanguageRecipe: _train_language}
 _RESULTS = ("test_acc", "test_loss", "val_acc", "val_loss", "train_acc")
 
 

@@ -48,6 +48,9 @@ class LSTMNetwork(LanguageModel):
     def __init__(self, vocabulary: int, width: int, dropouts: Dropouts = Dropouts(words=0.1)) -> None:
         super().__init__(Layer(width), vocabulary, width, dropouts)
 
+    def describe(self) -> list[dict]:
+        return [{**row, "name": LSTM} if row["name"] == "recurrent" else row for row in super().describe()]
+
     def start(self, batch: int) -> Tensor:
         return self.embedding.weight.new_zeros(2, batch, self.width)
 
