@@ -5,13 +5,9 @@ What is written was read back first, and agrees with the trained network on real
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,13 +19,14 @@ from ..errors import OcheError, nearest
 from ..run.atomic import write_bytes
 from ..run.log import Log
 from ..seeds import fold as fold_seed
-from .graph import Graph, Input, Opened
+from .graph import Graph, Input
 from .int8 import quantise
+from .measure import BATCH, accuracy, difference, latency
 from .targets import TARGETS, Target
 
 __all__ = ["TARGETS", "Disagreement", "Export", "Exported", "export"]
 
-CHECKED, CALIBRATION, BATCH = 256, 512, 64  # images
+CHECKED, CALIBRATION = 256, 512  # images
 
 
 class Disagreement(OcheError):
@@ -116,9 +113,8 @@ def export(
     graph = Graph.of(classifier, how.input, size, how.fold)
     with TemporaryDirectory(prefix="oche-export-") as folder:
         done = _export(graph, how, target, data, _parts(data, run), Path(folder) / f"model{target.suffix}", log)
-        content = done.path.read_bytes()
-    write_bytes(path, content)
-    done = replace(done, path=path, bytes=len(content))
+        write_bytes(path, done.path.read_bytes())
+    done = replace(done, path=path)
     _say(done, graph, target.reader, log)
     return done
 
@@ -173,27 +169,34 @@ def _export(
     images, _ = next(batches(held, CHECKED, seed=0, epoch=0))  # in any order: folders list one class after another
     example = graph.feed(images[:1].repeat(2, 1, 1, 1))  # of one image the batch would pass for a constant
     target.write(graph, replace(graph.classifier.about, fold=how.fold), example, path)
-    opened, accuracy = target.open(path), None
-    difference = _difference(graph, opened, images)
-    if not difference <= how.tolerance:  # nan too
+    opened = target.open(path)
+    apart = difference(graph, opened, images)
+    if not apart <= how.tolerance:  # nan too
         raise Disagreement(
-            f"the exported model differs from the trained network by {difference:.3g} on {len(images)} images, and "
+            f"the exported model differs from the trained network by {apart:.3g} on {len(images)} images, and "
             f"{how.tolerance:g} is let through; nothing was written; try --no-fold, or a larger --tolerance"
         )
-    log.say(f"checked on {len(images)} images: largest difference {difference:.2g} (let through: {how.tolerance:g})")
-    if how.int8:
-        float_path, path = path, path.with_suffix(".int8.onnx")
-        calibration = next(batches(train, CALIBRATION, seed=0, epoch=0))[0].split(BATCH)
-        quantise(float_path, path, map(graph.feed, calibration))
-        before, opened = opened, target.open(path)
-        accuracy = _accuracy(graph, before, held), _accuracy(graph, opened, held)
-        log.say(
-            f"in floats: accuracy {100 * accuracy[0]:.2f} %, {_kilobytes(float_path.stat().st_size)}, "
-            f"{_times(_latency(before, graph, images))}\n"
-            f"in 8 bits: accuracy {100 * accuracy[1]:.2f} % ({len(held)} images; ranges from "
-            f"{sum(map(len, calibration))} training images)"
-        )
-    return Exported(path, 0, difference, len(images), _latency(opened, graph, images), accuracy)
+    log.say(f"checked on {len(images)} images: largest difference {apart:.2g} (let through: {how.tolerance:g})")
+    done = Exported(path, path.stat().st_size, apart, len(images), latency(opened, graph, images), None)
+    return _quantised(graph, target, done, train, held, images, log) if how.int8 else done
+
+
+def _quantised(
+    graph: Graph, target: Target, floats: Exported, train: Split, held: Split, images: Tensor, log: Log
+) -> Exported:
+    """The model of ``floats`` in 8 bits, beside it."""
+    path = floats.path.with_suffix(".int8.onnx")
+    calibration = next(batches(train, CALIBRATION, seed=0, epoch=0))[0].split(BATCH)
+    quantise(floats.path, path, map(graph.feed, calibration))
+    opened = target.open(path)
+    before, after = (accuracy(graph, o, held) for o in (target.open(floats.path), opened))
+    log.say(
+        f"in floats: accuracy {100 * before:.2f} %, {_kilobytes(floats.bytes)}, {_times(floats.latency)}\n"
+        f"in 8 bits: accuracy {100 * after:.2f} % ({len(held)} images; ranges from {sum(map(len, calibration))} "
+        "training images)"
+    )
+    times = latency(opened, graph, images)
+    return replace(floats, path=path, bytes=path.stat().st_size, latency=times, accuracy=(before, after))
 
 
 def _check_channels(graph: Graph, data: Dataset) -> None:
@@ -202,44 +205,6 @@ def _check_channels(graph: Graph, data: Dataset) -> None:
             f"{data.name} has images of {data.channels} channels now, and the network takes {graph.classifier.about.channels}; "
             "give the run the data that it was trained on"
         )
-
-
-@torch.no_grad()
-def _difference(graph: Graph, opened: Opened, images: Tensor) -> float:
-    """Largest difference of any output on ``images`` (B, C, H, W), in batches of several sizes."""
-    pieces = [images[:1], *images[1:].split(BATCH)] if len(images) > 1 else [images]
-    apart = [(opened(graph.feed(piece)) - graph.expected(piece)).abs().max() for piece in pieces]
-    return torch.stack(apart).max().item()
-
-
-@torch.no_grad()
-def _accuracy(graph: Graph, opened: Opened, split: Split) -> float:
-    right = 0
-    for images, labels in batches(split, BATCH, seed=0, epoch=0, shuffle=False, drop_last=False):
-        right += int((opened(graph.feed(images)).argmax(1) == labels).sum())
-    return right / len(split)
-
-
-@torch.no_grad()
-def _latency(opened: Opened, graph: Graph, images: Tensor) -> dict[int, float]:
-    """Batch size → milliseconds of ``opened``."""
-    times = {}
-    for batch in (1, 32):
-        x = graph.feed(images.repeat(-(-batch // len(images)), 1, 1, 1)[:batch])
-        times[batch] = _milliseconds(lambda x=x: opened(x))
-    return times
-
-
-def _milliseconds(work: Callable[[], Any], seconds: float = 0.2) -> float:
-    """Median time of ``work``, after three runs that do not count; at least five that do."""
-    for _ in range(3):
-        work()
-    times: list[float] = []
-    while len(times) < 5 or sum(times) < seconds:
-        began = perf_counter()
-        work()
-        times.append(perf_counter() - began)
-    return 1000 * median(times)
 
 
 def _say(done: Exported, graph: Graph, reader: str, log: Log) -> None:
