@@ -117,7 +117,7 @@ import oche.report
 from oche import cli
 
 def search(*words):
-    fixed = "search --limit 800 --space.cells 3 --space.nodes 2 --quiet --checkpoint 0 --search.steps 1 --device cpu --threads 1"
+    fixed = "search --limit 800 --space.cells 3 --space.nodes 2 --quiet --checkpoint 0 --search.steps 1 --engine plain"
     return cli.main([*fixed.split(), *words])
 
 oche.report.write_report = lambda path: path
