@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NHWC = torch.channels_last
+from .normalise import NHWC, pairs
 
 
 def fits(conv: nn.Conv2d) -> bool:
@@ -110,7 +110,5 @@ def _dilated(x: Tensor, g: Tensor, k: int) -> Tensor:
 
 
 def _pairs(x: Tensor) -> Tensor:
-    """(B, C, H, W) as (B, 2C, H, ⌈W/2⌉): two neighbouring pixels as one. Copies nothing if W is even and x in NHWC."""
-    x = F.pad(x, (0, 1)) if x.shape[3] % 2 else x
-    b, c, h, w = x.shape
-    return x.permute(0, 2, 3, 1).reshape(b, h, w // 2, 2 * c).permute(0, 3, 1, 2)
+    """`pairs`, an odd row made even by zeros."""
+    return pairs(F.pad(x, (0, 1)) if x.shape[3] % 2 else x)

@@ -29,45 +29,47 @@ class Term(NamedTuple):
     norm: Norm | None = None
 
 
-class Running(NamedTuple):
-    """What a forward of a BatchNorm moves: mean and variance (C,), and by how much. None where it moves nothing."""
+class Found(NamedTuple):
+    """Statistics of a batch: its mean, variance and unbiased variance, each (C,) or (M, C)."""
 
-    mean: Tensor | None
-    var: Tensor | None
-    momentum: float
+    mean: Tensor
+    var: Tensor
+    unbiased: Tensor
 
 
-def running(norm: Norm) -> Running:
-    """The statistics that ``norm`` moves in its forward; its count of batches moves here and now."""
-    if not norm.track_running_stats or norm.running_mean is None:
-        return Running(None, None, 0.0)
+def statistics(maps: Sequence[Tensor]) -> Found:
+    """(M, C) those of M maps (B, C, H, W), outside the graph."""
+    (_, c, _, width), n = maps[0].shape, maps[0].numel() // maps[0].shape[1]
+    paired = c <= 16 and width % 2 == 0 and maps[0].device.type == "cpu"  # CPU kernels want more channels than that
+    parts = [torch.batch_norm_update_stats(pairs(x) if paired else x, None, None, 0.0) for x in maps]
+    mean, var = (torch.stack(x).view(len(maps), -1, c) for x in zip(*parts, strict=True))
+    # Of two halves: the mean of their variances, and the variance of their means.
+    mean, var = mean.mean(1), var.mean(1) + mean.var(1, correction=0)
+    return Found(mean, var, var * (n / max(n - 1, 1)))
+
+
+def pairs(x: Tensor) -> Tensor:
+    """(B, C, H, W) as (B, 2C, H, W / 2): two neighbouring pixels of a row as one. In NHWC that copies nothing."""
+    b, c, h, w = x.shape
+    return x.permute(0, 2, 3, 1).reshape(b, h, w // 2, 2 * c).permute(0, 3, 1, 2)
+
+
+def move(norm: Norm, found: Found) -> None:
+    """Moves the running statistics of ``norm`` as its own forward would."""
+    if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
+        return
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     momentum = 1.0 / float(norm.num_batches_tracked or 1) if norm.momentum is None else norm.momentum
-    return Running(norm.running_mean, norm.running_var, momentum)
+    norm.running_mean.lerp_(found.mean, momentum)
+    norm.running_var.lerp_(found.unbiased, momentum)
 
 
-class Statistics(NamedTuple):
-    """A map normalised by the batch, and the mean and unbiased variance (C,) of that batch."""
-
-    map: Tensor
-    mean: Tensor
-    var: Tensor
-
-
-def normalise(x: Tensor, eps: float) -> Statistics:
-    """(x − μ) / σ, once for all BatchNorms without affine that see x (B, C, H, W)."""
+def normalise(x: Tensor, eps: float) -> tuple[Tensor, Found]:
+    """(x − μ) / σ, once for all BatchNorms without affine that see x (B, C, H, W), and what they see."""
     mean, var = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
-    return Statistics(F.batch_norm(x, mean, var, training=True, momentum=1.0, eps=eps), mean, var)
-
-
-def move(norm: Norm, found: Statistics) -> None:
-    """Moves the running statistics of ``norm`` as its own forward would."""
-    now = running(norm)
-    if now.mean is not None and now.var is not None:
-        with torch.no_grad():
-            now.mean.lerp_(found.mean, now.momentum)
-            now.var.lerp_(found.var, now.momentum)
+    out = F.batch_norm(x, mean, var, training=True, momentum=1.0, eps=eps)
+    return out, Found(mean, var, var)
 
 
 def combine(terms: Sequence[Term]) -> Tensor:
@@ -78,9 +80,9 @@ def combine(terms: Sequence[Term]) -> Tensor:
         F._verify_batch_size(list(normed[0][0].map.shape))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     scales = torch.stack([t.weight for t in plain]) if plain else None
     v, b = _affine(normed)
-    how = [(running(norm), norm.eps) for _, norm in normed]
+    norms = [norm for _, norm in normed]
     maps = [t.map.contiguous(memory_format=NHWC) for t in [*plain, *(t for t, _ in normed)]]
-    out: Tensor = Combine.apply(how, scales, v, b, *maps)  # pyright: ignore[reportAssignmentType]
+    out: Tensor = Combine.apply(norms, scales, v, b, *maps)  # pyright: ignore[reportAssignmentType]
     return out
 
 
@@ -99,51 +101,58 @@ def _affine(normed: Sequence[tuple[Term, Norm]]) -> tuple[Tensor | None, Tensor 
 
 
 class Combine(torch.autograd.Function):
-    """See `combine`. Inputs: what the BatchNorms move and their eps; c (K,), v and b (M, C) or None; K + M maps."""
+    """See `combine`. Inputs: M BatchNorms; c (K,), v and b (M, C) or None; K + M maps."""
 
     @staticmethod
-    def forward(ctx, how, c: Tensor | None, v: Tensor | None, b: Tensor | None, *maps: Tensor) -> Tensor:
-        k = len(maps) - len(how)
-        total, kept = None, []
-        for m, (now, eps) in enumerate(how):
-            assert v is not None
-            shift = None if b is None else b[m]
-            out, mean, inv = torch.native_batch_norm(
-                maps[k + m], v[m], shift, now.mean, now.var, True, now.momentum, eps
-            )
-            kept += [mean, inv]
-            total = out if total is None else total.add_(out)
-        for i in range(k):
-            assert c is not None
-            total = maps[i] * c[i] if total is None else total.addcmul_(maps[i], c[i])
-        ctx.save_for_backward(c, v, *maps, *kept)
-        ctx.k, ctx.eps = k, [eps for _, eps in how]
+    def forward(ctx, norms: list[Norm], c: Tensor | None, v: Tensor | None, b: Tensor | None, *maps: Tensor) -> Tensor:
+        plain, normed = maps[: len(maps) - len(norms)], maps[len(maps) - len(norms) :]
+        total, kept = None, ()
+        if v is not None:
+            found = statistics(normed)
+            for norm, *row in zip(norms, *found, strict=True):
+                move(norm, Found(*row))
+            inv = (found.var + v.new_tensor([norm.eps for norm in norms])[:, None]).rsqrt()
+            total, kept = _sum(normed, v * inv, found.mean, b), (found.mean, inv)
+        for x, scale in zip(plain, () if c is None else c.unbind(), strict=True):
+            total = x * scale if total is None else total.addcmul_(x, scale)
+        ctx.save_for_backward(c, v, *kept, *maps)
+        ctx.eps = [norm.eps for norm in norms]
         assert total is not None
         return total
 
     @staticmethod
     def backward(ctx, *gradients: Tensor):
-        c, v, *rest = ctx.saved_tensors
-        g, (maps, kept) = gradients[0].contiguous(memory_format=NHWC), _split(rest, ctx.k + len(ctx.eps))
-        need_c, need_v, need_b, *need = ctx.needs_input_grad[1:]
-        g_maps, g_c, g_v, g_b = [], [], [], []
-        for i in range(ctx.k):
-            g_maps.append(g * c[i] if need[i] else None)
+        c, v, *maps = ctx.saved_tensors
+        _, need_c, need_v, need_b, *need = ctx.needs_input_grad
+        g, g_c, g_v, g_b, g_maps = gradients[0].contiguous(memory_format=NHWC), [], [], [], []
+        if v is not None:
+            mean, inv, *maps = maps
+        for scale in () if c is None else c.unbind():
+            x = maps[len(g_maps)]
+            g_maps.append(g * scale if need[len(g_maps)] else None)
             if need_c:
-                g_c.append(torch.dot(_flat(g), _flat(maps[i])))
-        for m, eps in enumerate(ctx.eps):
-            z, mean, inv = maps[ctx.k + m], kept[2 * m], kept[2 * m + 1]
-            mask = [need[ctx.k + m], need_v, need_b]
-            found = torch.ops.aten.native_batch_norm_backward(g, z, v[m], None, None, mean, inv, True, eps, mask)
-            g_maps.append(found[0] if mask[0] else None)
-            g_v.append(found[1])
-            g_b.append(found[2])
+                g_c.append(torch.dot(_flat(g), _flat(x)))
+        for eps, *row in zip(ctx.eps, *(() if v is None else (v.unbind(), mean.unbind(), inv.unbind())), strict=True):
+            z, mask = maps[len(g_maps)], [need[len(g_maps)], need_v, need_b]
+            g_z, *g_affine = _backward(g, z, row[0], None, None, *row[1:], True, eps, mask)
+            g_maps.append(g_z if mask[0] else None)
+            g_v.append(g_affine[0])
+            g_b.append(g_affine[1])
         stack = [torch.stack(x) if want and x else None for want, x in ((need_c, g_c), (need_v, g_v), (need_b, g_b))]
         return None, *stack, *g_maps
 
 
-def _split(tensors: Sequence[Tensor], n: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    return tensors[:n], tensors[n:]
+_backward = torch.ops.aten.native_batch_norm_backward
+
+
+def _sum(maps: Sequence[Tensor], scales: Tensor, means: Tensor, shifts: Tensor | None) -> Tensor:
+    """Σ scale · (map − mean) + shift, each number of which is (M, C); a new tensor."""
+    shift = -(scales * means).sum(0) if shifts is None else (shifts - scales * means).sum(0)
+    (first, *rest), (a, *others) = maps, scales[:, :, None, None].unbind()
+    total = torch.addcmul(shift[:, None, None], first, a)
+    for x, a in zip(rest, others, strict=True):
+        total.addcmul_(x, a)
+    return total
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from ..schedules import linear
 from ..spaces import edges as plain
 from ..spaces.ops import FactorizedReduce, Zero
 from .depthwise import depthwise, fits
-from .normalise import NHWC, Norm, Statistics, Term, combine, move, normalise
+from .normalise import NHWC, Norm, Term, combine, move, normalise
 
 Edges = Sequence[nn.Module] | nn.ModuleList
 MIXED = (plain.MixedOperation, plain.SkipDropoutOperation, plain.PathDropoutOperation)
@@ -176,9 +176,9 @@ def term(candidate: nn.Module, source: Shared, weight: Tensor) -> Term:
     source = walk(leaves[:-1], source)
     if last.affine or len(leaves) != 2 or type(leaves[0]) not in POOLS:
         return Term(source.map, weight, last)
-    found: Statistics = source.once(last.eps, lambda x: normalise(x, last.eps))
+    out, found = source.once(last.eps, lambda x: normalise(x, last.eps))
     move(last, found)
-    return Term(found.map, weight)
+    return Term(out, weight)
 
 
 def chain(module: nn.Module) -> Iterator[Leaf]:
