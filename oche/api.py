@@ -326,3 +326,7 @@ def _check_device(config: Common, log: Log, twice: bool = False) -> None:
         log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain does without)")
     if config.engine == "fused":
         choose(config.engine, engine.device, engine.dtype, twice=twice)
+    from .data.text_files import is_text
+    _ = engine.device
+    if is_text(config.data):  # language models have a fast path of their own, which needs nothing
+        return

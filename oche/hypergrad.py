@@ -61,10 +61,13 @@ class SgdStep:
         Deviation 1 from DARTS' released code for language, which takes the scale of the clipping as a constant, clips v itself
         and adds weight decay to it.
         """
-        if not self.clip or not (norm := _norm(gradients)) + 1e-6 > self.clip:
+        if not self.clip:
             return v
+        norm = _norm(gradients)
+        scale = (self.clip / (norm + 1e-6)).clamp(max=1)
         along = torch.stack([(g * d).sum() for g, d in zip(gradients, v, strict=True)]).sum() / (norm * (norm + 1e-6))
-        return tuple(self.clip / (norm + 1e-6) * (d - along * g) for g, d in zip(gradients, v, strict=True))
+        along = torch.where(scale < 1, along, 0)  # not asked: the device would have to be waited for
+        return tuple(scale * (d - along * g) for g, d in zip(gradients, v, strict=True))
 
 
 @dataclass(frozen=True)

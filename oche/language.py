@@ -40,6 +40,7 @@ class LanguageTraining:
         self.recipe, self.corpus, self.seed, self.engine, self.title = recipe, corpus, seed, engine, title
         with engine.seeded(fold(seed, "weights")):
             self.net = engine.place(recipe.network(genotype, len(corpus.vocabulary)))
+        self.computes = engine.equip(self.net)  # in which form, and why
         self.weights = list(self.net.parameters())
         self.optimizer = torch.optim.SGD(self.weights, lr=recipe.w.lr, weight_decay=recipe.w.decay)
         self.stream = stream(corpus.train, recipe.batch, recipe.bptt).to(engine.device)  # (steps, B)

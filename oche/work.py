@@ -180,8 +180,10 @@ def _train_language(
     def describe(task: LanguageTraining) -> None:
         word = torch.zeros(1, 1, dtype=torch.int64, device=engine.device)
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(word)))
+        _say_form(session, task.computes)
         run.write_json("space.json", {
-            "space": config.recipe, **costs, "vocabulary": len(corpus.vocabulary), "groups": {}, "network": task.net.describe(),
+            "space": config.recipe, "computes": task.computes, **costs, "vocabulary": len(corpus.vocabulary), "groups": {},
+            "network": task.net.describe(),
         })  # fmt: skip
 
     task, clock, found = language_loop(

@@ -76,9 +76,14 @@ class Choice:
 
 
 def equip(net: nn.Module, engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False) -> str:
-    """Has the cells of ``net`` compute in the form that `choose` gives, and returns why; "" for a network without cells."""
+    """Has the cells of ``net`` compute in the form that `choose` gives, and returns why; "" for a network without cells.
+
+    A network with forms of its own has a method ``equip``.
+    """
     from ..spaces.edges import Formed
 
+    if own := getattr(net, "equip", None):
+        return own(engine)
     if not any(isinstance(module, Formed) for module in net.modules()):
         return ""
     choice = choose(engine, device, dtype, twice=twice)

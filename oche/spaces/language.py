@@ -7,7 +7,7 @@ Shapes: T steps, B streams, H width, V words.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,14 @@ class LanguageModel(nn.Module):
             return kept.to(weight.dtype) / (1 - rate)
 
         return Masks(*map(draw, Masks._fields))
+
+    def equip(self, engine: str) -> str:
+        """Has the cell compute in its fast form, unless ``engine`` is plain; says how it computes, "" where it has one form."""
+        cell: Any = self.cell
+        if not hasattr(cell, "fused"):
+            return ""
+        cell.fused = engine != "plain"
+        return "fused, unrolled over a window" if cell.fused else "as plain modules, as asked"
 
     def describe(self) -> list[dict]:
         """One row a part, for reports: {"name", "channels"}."""

@@ -39,7 +39,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Highway(nn.Module):
-    """Weights of a cell of ``nodes`` nodes, and the state that its input node makes of x and of the last output."""
+    """Weights of a cell of ``nodes`` nodes, and the state that its input node makes of x and of the last output.
+
+    ``fused``: whether it computes as in `oche.fused.recurrent`, the same numbers up to rounding in less time.
+    """
+
+    fused: bool = False
 
     def __init__(self, width: int, nodes: int) -> None:
         super().__init__()
@@ -56,6 +61,9 @@ class Highway(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor, x_mask: Tensor | None, mask: Tensor | None, *context) -> Tensor:
         """(T, B, H) the outputs for x (T, B, H)."""
+        if self.fused and self.fusible(*context):
+            u = masked(x, x_mask) @ self.first[: self.width]
+            return self.unrolled(u, state, self.first[self.width :], mask, *context)
         outputs = []
         for step in x.unbind():
             state = self.step(self.begin(step, state, x_mask, mask), mask, *context)
@@ -64,6 +72,14 @@ class Highway(nn.Module):
 
     def step(self, start: Tensor, mask: Tensor | None, *context) -> Tensor:
         """(B, H) the cell's output, from the state of node 0."""
+        raise NotImplementedError
+
+    def fusible(self, *context) -> bool:
+        """Whether `unrolled` knows what is asked."""
+        return True
+
+    def unrolled(self, u: Tensor, state: Tensor, weight: Tensor, mask: Tensor | None, *context) -> Tensor:
+        """(T, B, H) the outputs for u (T, B, 2H), what x makes of itself, by the fast path; weight (H, 2H) of the state."""
         raise NotImplementedError
 
 
@@ -90,6 +106,12 @@ class FinalCell(Highway):
             c, h = (masked(s, mask) @ weight).split(self.width, 1)
             states.append(s + c.sigmoid() * (ACTIVATIONS[name](h) - s))
         return torch.stack([states[i] for i in self.cell.concat]).mean(0)
+
+    def unrolled(self, u: Tensor, state: Tensor, weight: Tensor, mask: Tensor | None, *context) -> Tensor:
+        from ..fused.recurrent import Found
+
+        edges = [edge[:2] for edge in self.cell.edges]
+        return Found.apply(u, state, weight, self.nodes, mask, edges, self.cell.concat)  # pyright: ignore
 
 
 def _check(cell: Cell) -> None:
@@ -157,6 +179,39 @@ class SearchCell(Highway):
         for weight, incoming in zip(self.nodes, self.dag.incoming, strict=True):
             states.append(self.norm(self._node(states, weight, incoming, mask, mix)))
         return torch.stack(states[1:]).mean(0)
+
+    def fusible(self, *context: Mix) -> bool:
+        """In evaluation BatchNorm is another one; where most edges are dead, leaving them out is worth more."""
+        (mix,) = context
+        return self.training and 2 * sum(map(bool, mix.active)) > len(self.dag)
+
+    def unrolled(self, u: Tensor, state: Tensor, weight: Tensor, mask: Tensor | None, *context: Mix) -> Tensor:
+        from ..fused.recurrent import Mixed
+
+        (mix,) = context
+        alive = [[o in on for o in range(len(self.candidates))] for on in mix.active]
+        used = [o for o, name in enumerate(self.candidates) if name != NONE and any(row[o] for row in alive)]
+        weights = mix.strength()[:, used]
+        if not all(row[o] for row in alive for o in used):  # what is not evaluated has no gradient, either
+            weights = weights * torch.tensor(alive, device=u.device)[:, used]
+        names = [self.candidates[o] for o in used]
+        found = Mixed.apply(u, state, weight, self.nodes, weights, mask, names, self.norm.eps)
+        raw, means, variances = found  # pyright: ignore[reportGeneralTypeIssues]
+        self._track(means.flatten(0, 1), variances.flatten(0, 1), len(state))
+        return raw
+
+    @torch.no_grad()
+    def _track(self, means: Tensor, variances: Tensor, batch: int) -> None:
+        """Moves the running statistics as so many forwards of the BatchNorm would; means, variances (K, H)."""
+        norm, count = self.norm, len(means)
+        if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
+            return
+        assert norm.momentum is not None and norm.num_batches_tracked is not None
+        stay = 1 - norm.momentum
+        shares = norm.momentum * stay ** torch.arange(count - 1, -1, -1, device=means.device, dtype=means.dtype)
+        norm.running_mean.mul_(stay**count).add_(shares @ means)
+        norm.running_var.mul_(stay**count).add_(shares @ variances, alpha=batch / (batch - 1))
+        norm.num_batches_tracked += count
 
     def _node(
         self, states: list[Tensor], weight: Tensor, incoming: tuple[int, ...], mask: Tensor | None, mix: Mix
