@@ -65,7 +65,9 @@ def test_mistakes_are_found_before_anything_is_measured(line, said, tmp_path, mo
 
 def test_by_default_all_forms_for_the_device_take_part():
     assert forms_for(setting(), "first", "cpu") == ("plain-nchw", "plain", "shared", "native")
-    assert forms_for(setting(), "first", "cuda") == ("plain-nchw", "plain", "shared", "graph", "graph-shared")
+    assert forms_for(setting(), "first", "cuda") == (
+        "plain-nchw", "plain", "shared", "triton", "graph", "graph-shared", "graph-triton",
+    )  # fmt: skip
     assert forms_for(setting(forms=("native",)), "first", "cuda") == ("native",)
 
 

@@ -36,8 +36,10 @@ FORMS = {
     "plain": Form("plain modules, channels_last"),
     "shared": Form("work shared between edges, in torch, channels_last", flow="shared"),
     "native": Form("own kernels in C++, channels_last", flow="native", device="cpu"),
+    "triton": Form("own kernels in Triton", flow="gpu", device="cuda"),
     "graph": Form("plain modules, steps replayed from CUDA graphs", graph=True, device="cuda"),
     "graph-shared": Form("work shared, steps replayed from CUDA graphs", flow="shared", graph=True, device="cuda"),
+    "graph-triton": Form("Triton kernels, steps replayed from CUDA graphs", flow="gpu", graph=True, device="cuda"),
 }
 
 
@@ -48,8 +50,8 @@ class Setting:
     works: tuple[str, ...] = ("first", "second", "gdas", "pc-darts", "train")
     """what to time: first, second, exact, gdas, pc-darts (search steps); train (the final network DARTS_V2)"""
     forms: tuple[str, ...] = ()
-    """forms to time it in: plain-nchw, plain, shared, native (CPU), graph, graph-shared (CUDA); by default all that there are
-    for the device"""
+    """forms to time it in: plain-nchw, plain, shared, native (CPU), triton, graph, graph-shared, graph-triton (CUDA); by default
+    all that there are for the device"""
     reference: tuple[Path, ...] = ()
     """checkouts of the published code of DARTS or PC-DARTS, which is then timed beside oche's forms and is what they are
     compared with; otherwise that is plain-nchw"""

@@ -49,7 +49,15 @@ def use(net: nn.Module, flow: str) -> None:
     """Has the cells of ``net`` compute as ``flow`` says. Raises `OcheError` where they cannot."""
     if flow != "plain" and not any(isinstance(module, Formed) for module in net.modules()):
         raise OcheError(f"this network has plain cells only, no {flow!r} ones")
-    fused.use(net, fused.form(flow))
+    fused.use(net, _triton(net) if flow == "gpu" else fused.form(flow))
+
+
+def _triton(net: nn.Module) -> Any:
+    from ..fused.gpu import GPU, refusal
+
+    if reason := refusal(next(net.parameters()).device):
+        raise OcheError(reason)
+    return GPU
 
 
 def graph(task: Search | Training) -> None:
