@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import data, export, genotypes, methods, spaces, training
-    from .api import Run, load, resume, search, train
+    from .api import Run, evaluate, load, resume, search, train
     from .arch import Genotype
     from .errors import OcheError
     from .spaces import build, operation
@@ -25,6 +25,7 @@ _WHERE = {
     "search": "api",
     "train": "api",
     "resume": "api",
+    "evaluate": "api",
     "load": "api",
     "Run": "api",
     "Genotype": "arch",
@@ -45,6 +46,7 @@ __all__ = [
     "Run",
     "build",
     "data",
+    "evaluate",
     "export",
     "genotypes",
     "load",

@@ -172,6 +172,30 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     return run
 
 
+def evaluate(
+    what: Run | str | Path,
+    data: str | Path | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    quiet: bool = True,
+) -> dict[str, float | int]:
+    """What the network of a finished training reaches, measured anew.
+
+    Of images ``test_acc``, ``test_loss`` and ``test_images``. Of text for each part, val and test, ``val_ppl`` (perplexity),
+    ``val_loss`` (nats a token), ``val_tokens``, and ``val_unknown``, the share of them that the network's vocabulary lacks or
+    that are written as unknown. ``data``: other data than the run's own, with the same classes, or text in its vocabulary's
+    language; a text file by itself is measured as a whole, and called test. Raises `OcheError`.
+    """
+    from .measure import measure
+    from .run.log import Log
+
+    run = what if isinstance(what, Run) else Run.open(what)
+    return measure(
+        run, None if data is None else str(data), None if data_dir is None else Path(data_dir), device, Log(quiet=quiet)
+    )  # fmt: skip
+
+
 def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     """The trained network of a finished training, ready for use: an ``nn.Module`` in evaluation mode.
 
@@ -201,7 +225,7 @@ def plan_training(
         own, default = default_for(genotype)
         return TrainConfig(**{"data": str(data or default), "genotype": genotype, **own, **options}), None
     origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
-    own = data is None or _place(str(data)) == origin["data"]
+    own = data is None or locate(str(data)) == origin["data"]
     if not own:
         origin |= {"data": str(data), "limit": None, "size": None, "data_dir": None}
     genotype = what.config.genotype if what.kind == "train" else str(what.genotype)
@@ -300,7 +324,7 @@ def _anchored(config: Any) -> Any:
     return replace(
         config,
         **({} if table is None else {"table": _absolute(table)}),
-        data=_place(config.data),
+        data=locate(config.data),
         data_dir=config.data_dir and _absolute(config.data_dir),
         plugins=tuple(map(_absolute, config.plugins)),
     )
@@ -310,7 +334,7 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _place(data: str) -> str:
+def locate(data: str) -> str:
     """The name of a data set, or where it is."""
     is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
     return str(_absolute(data)) if is_path else data
@@ -318,15 +342,15 @@ def _place(data: str) -> str:
 
 def _check_device(config: Common, log: Log, twice: bool = False) -> None:
     """Raises `OcheError` where the device of ``config`` is not there, or cells cannot compute there as asked."""
+    from .data.text_files import is_text
     from .fused import choose, native
     from .run.engine import Engine
 
     engine = Engine(config.device)
+    _ = engine.device
+    if is_text(config.data):  # language models have a fast path of their own, which needs nothing
+        return
     if config.engine != "plain" and engine.device.type == "cpu" and native.pending():
         log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain does without)")
     if config.engine == "fused":
         choose(config.engine, engine.device, engine.dtype, twice=twice)
-    from .data.text_files import is_text
-    _ = engine.device
-    if is_text(config.data):  # language models have a fast path of their own, which needs nothing
-        return

@@ -59,7 +59,9 @@ class About:
         try:
             return from_dict(cls, json.loads(text), where)
         except json.JSONDecodeError as error:
-            raise OcheError(f"{where} has no description of its model that can be read ({error}); export it anew") from None
+            raise OcheError(
+                f"{where} has no description of its model that can be read ({error}); export it anew"
+            ) from None
 
 
 class Classifier(nn.Module):
@@ -137,7 +139,11 @@ def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
 
 def about_run(run: Run) -> tuple[About, Path]:
     """What ``run`` trained, and the file of its weights. Raises `OcheError` unless it is a finished training."""
-    _check_finished(run)
+    check_finished(run)
+    if not isinstance(run.config.train, Recipe):
+        raise OcheError(
+            f"{run.path} trained a language model, which classifies nothing; measure it with: oche evaluate {run.path}"
+        )
     config, facts = run.config, run._json("space.json")
     file, genotype = run.path / "weights.safetensors", str(run.genotype)
     written = weights_metadata(file).get("genotype", genotype)
@@ -153,7 +159,8 @@ def about_run(run: Run) -> tuple[About, Path]:
     return about, file
 
 
-def _check_finished(run: Run) -> None:
+def check_finished(run: Run) -> None:
+    """Raises `OcheError` unless ``run`` is a training that came to its end."""
     if run.kind != "train":
         below = sorted(p.parent for p in run.path.glob("train*/status.json"))
         instead = f"give the training in it, {below[0]}" if below else f"train first: oche train {run.path}"

@@ -14,6 +14,7 @@ COMMANDS = {
     "search": "find cells by gradient descent:  oche search --data cifar10 --method darts-2nd",
     "train": "train a found or published network from scratch:  oche train runs/x",
     "resume": "go on with an interrupted run:  oche resume runs/x",
+    "evaluate": "measure a trained network anew, on other data too:  oche evaluate runs/x/train",
     "export": "write a trained network for others to run: ONNX, torch.export, weights:  oche export runs/x/train",
     "predict": "classify a folder of images with a trained network:  oche predict runs/x/train FOLDER",
     "compare": "methods and seeds on NAS-Bench-201 at one length:  oche compare --table FILE --methods darts gdas",

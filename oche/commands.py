@@ -161,6 +161,39 @@ def resume(args: list[str]) -> int:
 
 
 @dataclass(frozen=True)
+class EvaluateArgs:
+    run: Path_
+    """directory of a finished training"""
+    data: str | None = None
+    """other data than the run's own: with the same classes, or text"""
+    data_dir: Path | None = None
+    """folder with archives downloaded by hand, used instead of the network"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    quiet: bool = False
+    """say nothing but the result"""
+
+
+def evaluate(args: list[str]) -> int:
+    from .api import evaluate as measured
+
+    given = _simple(
+        EvaluateArgs, args, "evaluate",
+        "Measures the network of a finished training anew: test accuracy on images, validation and test perplexity on text.",
+        "oche evaluate runs/x/train\n  oche evaluate runs/ptb/train --data other.txt",
+    )  # fmt: skip
+    numbers = measured(given.run, given.data, data_dir=given.data_dir, device=given.device, quiet=given.quiet)
+    print(_reached(numbers))
+    shares = {key: numbers[key] for key in numbers if key.endswith("_unknown") and numbers[key]}
+    if shares:
+        said = [
+            f"{100 * share:.2f} % of {numbers[key.replace('unknown', 'tokens')]:,}" for key, share in shares.items()
+        ]
+        print(f"unknown tokens: {', '.join(said)}")
+    return 0
+
+
+@dataclass(frozen=True)
 class ReportArgs:
     run: Path_
     """run directory"""

@@ -190,7 +190,7 @@ def _train_language(
         config.genotype, config.train, corpus, seed=config.seed, engine=engine, session=session, title=run.path.name,
         before=describe,
     )  # fmt: skip
-    run.write_json("vocabulary.json", corpus.vocabulary)
+    run.write_json("vocabulary.json", {"tokens": corpus.tokens, "vocabulary": corpus.vocabulary})
     save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": config.genotype})
     return {
         "genotype": config.genotype, **found, "train_ppl": session.history[-1].get("train_ppl"), **costs,

@@ -61,6 +61,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.compare.run",
         "oche.export.export",
         "oche.predict.predict",
+        "oche.api.evaluate",
         "oche.demo.start",
         "oche.demo.toy_in",
         "oche.report.write_report",

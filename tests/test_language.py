@@ -303,5 +303,5 @@ def test_a_window_longer_than_a_stream_is_refused():
     with pytest.raises(
         OcheError, match=r"bptt=35 is longer than a stream: 240 tokens in batch=64 streams make 3 steps"
     ):
-        recurrent().check(corpus())
-    recipe().check(corpus())
+        recurrent().check(CELL, corpus())
+    recipe().check(CELL, corpus())

@@ -77,6 +77,12 @@ def is_text(name: str | Path) -> bool:
     return path.is_dir() and not any(p.is_dir() for p in _visible(path)) and bool(_sets(path))
 
 
+def is_whole(name: str | Path) -> bool:
+    """Whether ``name`` is one text file by itself, with no others that go with it."""
+    path = Path(name).expanduser()
+    return str(name) not in TEXTS and path.is_file() and _part(path)[0] != "train"
+
+
 def find(name: str | Path, data_dir: Path | None, show: bool) -> tuple[dict[str, Source], list[str]]:
     """The files of a text by part, "train" first and always there; and what is to be said of them. Raises `OcheError`."""
     if str(name) == "ptb":

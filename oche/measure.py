@@ -1,0 +1,132 @@
+"""What a finished training reaches, measured anew: accuracy on images, perplexity on text; on other data, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .api import Run, locate
+from .data import is_text
+from .data.text import UNKNOWN, Corpus, encode, recoded
+from .data.text_files import is_whole
+from .errors import OcheError
+from .language import cross_entropy
+from .language_recipe import LanguageRecipe
+from .loop import perplexity
+from .run.atomic import read_json
+from .run.checkpoint import load_weights
+from .run.engine import Engine
+from .run.log import Log
+from .spaces.language import LanguageModel
+from .work import load_data
+
+Numbers = dict[str, float | int]
+
+
+def measure(run: Run, data: str | None, data_dir: Path | None, device: str, log: Log) -> Numbers:
+    """The numbers that `oche.evaluate` returns. Raises `OcheError`."""
+    config = run.config
+    place = config.data if data is None else locate(data)
+    other = place != config.data
+    if other:
+        config = replace(config, data=place, data_dir=None, limit=None, size=None)
+    if data_dir is not None:
+        config = replace(config, data_dir=data_dir)
+    if run.kind == "train" and is_text(place) != (config.train.domain == "text"):
+        found = "images" if config.train.domain == "text" else "text"
+        raise OcheError(
+            f"{run.path} was trained on {config.train.domain}, and {place} is {found}; give --data of its kind"
+        )
+    if run.kind == "train" and isinstance(config.train, LanguageRecipe):
+        return _perplexity(run, config, other, device, log)
+    return _accuracy(run, config, other, device, log)
+
+
+# --- text ---------------------------------------------------------------------------------------------------------------
+
+
+def language_model(run: Run, engine: Engine) -> tuple[LanguageModel, list[str]]:
+    """The trained network of a finished run, in evaluation mode, and its vocabulary. Raises `OcheError`."""
+    from .classifier import check_finished
+
+    check_finished(run)
+    vocabulary = read_json(run.path / "vocabulary.json").get("vocabulary")
+    if not vocabulary:
+        raise OcheError(f"{run.path} has no vocabulary.json; restore it, or train anew")
+    net = run.config.train.network(run.config.genotype, len(vocabulary))
+    file = run.path / "weights.safetensors"
+    weights = load_weights(file)
+    _check_shapes(net, weights, file)
+    net.load_state_dict(weights)
+    return engine.place(net).eval(), vocabulary
+
+
+def _check_shapes(net: LanguageModel, weights: Mapping[str, Tensor], file: Path) -> None:
+    own, found = ({name: tuple(t.shape) for name, t in w.items()} for w in (net.state_dict(), weights))
+    if own != found:
+        name = next(name for name in sorted(own.keys() | found.keys()) if own.get(name) != found.get(name))
+        raise OcheError(
+            f"{file} does not fit the network of its configuration and vocabulary: {name} is {found.get(name, 'absent')} in the "
+            f"file, {own.get(name, 'absent')} in the network; restore what belongs to the run, or train anew"
+        )
+
+
+def _perplexity(run: Run, config: Any, other: bool, device: str, log: Log) -> Numbers:
+    engine = Engine(device, config.threads)
+    net, vocabulary = language_model(run, engine)
+    if other and is_whole(config.data):
+        parts = {"test": encode(config.data, vocabulary, config.tokens)}
+    else:
+        corpus: Corpus = load_data(config, log)
+        if corpus.vocabulary != vocabulary:
+            corpus = recoded(corpus, vocabulary)
+        parts = {"val": corpus.valid} | ({} if corpus.test is None else {"test": corpus.test})
+    batches, numbers = {"val": config.train.valid_batch, "test": config.train.test_batch}, Numbers()
+    unknown = vocabulary.index(UNKNOWN)
+    for part, tokens in parts.items():
+        with engine.running():
+            loss = cross_entropy(net, tokens.to(engine.device), batches[part], config.train.bptt)
+        share = (tokens == unknown).double().mean().item()
+        numbers |= {
+            f"{part}_loss": loss,
+            f"{part}_ppl": perplexity(loss),
+            f"{part}_tokens": len(tokens),
+            f"{part}_unknown": share,
+        }
+    return numbers
+
+
+# --- images -------------------------------------------------------------------------------------------------------------
+
+
+def _accuracy(run: Run, config: Any, other: bool, device: str, log: Log) -> Numbers:
+    from .classifier import load
+    from .evaluation import evaluate
+
+    net = load(run, device)  # refuses what is no finished training
+    if other:
+        config = replace(config, size=min(net.image) if net.image[0] == net.image[1] else None)
+    data = load_data(config, log)
+    if data.classes != net.classes:
+        raise OcheError(
+            f"{data.name} has the classes {_some(data.classes)}, and {run.path} was trained on {_some(net.classes)}; "
+            "give data with the same classes"
+        )
+    if data.channels != net.about.channels:
+        raise OcheError(f"{data.name} has {data.channels} channels, and {run.path} was trained on {net.about.channels}")
+    if data.test is None:
+        raise OcheError(f"{data.name} has no test images; train with --holdout above 0, or give --data that has some")
+    engine = Engine(device, config.threads)
+    data = replace(data, mean=net.mean, std=net.std)
+    with engine.running():
+        loss, accuracy = evaluate(net, data.test.to(engine.device), data, engine).means()
+    assert loss is not None and accuracy is not None
+    return {"test_loss": loss, "test_acc": accuracy, "test_images": len(data.test)}
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (f", … ({len(names)})" if len(names) > 5 else "")
