@@ -22,11 +22,12 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..arch import Dag, Mix
 from ..errors import OcheError
-from ..spaces.edges import MixedOperation
+from ..spaces.edges import Form, MixedOperation
 from ..spaces.ops import Zero
 from .terms import Pool, Skip, Stage, pieces
 
@@ -276,6 +277,7 @@ class Source:
 
     def normal(self, z: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Normal:
         """That of z (1 or J, B, H, W, C) by ``norms``, one an edge; remembers to move their running statistics."""
+        F._verify_batch_size([z.shape[1], z.shape[-1], *z.shape[2:4]])  # pyright: ignore  # as a BatchNorm refuses it
         mean, var = kernels.moments(z.detach())
         for j, norm in enumerate(norms):
             if norm.track_running_stats and norm.running_mean is not None:
@@ -333,6 +335,9 @@ def flow(
             cell.leave(source, states[source])
     _move_statistics(cell.moved)
     return states
+
+
+GPU = Form("gpu", flow)
 
 
 def _sum(parts: list[Tensor]) -> Tensor:

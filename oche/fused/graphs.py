@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..bilevel import Search
+from ..feed import Feed
 from ..objective import Objective
 from ..relax_noisy import Dirichlet, GumbelHard, UniformPath
 from ..spaces.edges import Edge, MixedOperation, PartialOperation
@@ -60,10 +61,12 @@ def refusal(search: Search) -> str | None:
     method, candidates = search.method, search.method.relax.by_candidate
     if isinstance(candidates, Dirichlet | UniformPath) or (isinstance(candidates, GumbelHard) and not candidates.mixes):
         return f"the relaxation {type(candidates).__name__} asks the device what it drew in every step"
+    if type(search.feed) is not Feed:
+        return f"batches of a {type(search.feed).__name__} are not of one shape"
     if method.perturb is not None:
         return f"the perturbation {type(method.perturb).__name__} draws on the host in every step"
-    if type(search.a_opt) is not torch.optim.Adam:
-        return f"the optimiser {type(search.a_opt).__name__} of the logits steps on the host"
+    if type(search.a_opt) is not torch.optim.Adam or type(search.w_opt) is not torch.optim.SGD:
+        return f"the optimisers {type(search.w_opt).__name__} and {type(search.a_opt).__name__} are not SGD and Adam"
     for edge in search.net.modules():
         if isinstance(edge, Edge) and type(edge) not in (MixedOperation, PartialOperation):
             return f"{type(edge).__name__} changes with every step"

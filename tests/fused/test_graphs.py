@@ -19,7 +19,7 @@ from oche.relax_noisy import Concrete, Dirichlet, GumbelHard, UniformPath
 from oche.run.engine import Engine
 from oche.spaces.edges import AuxiliarySkip, PartialEdge, SkipDropout
 
-DOUBLE = Engine("cpu", dtype=torch.float64)
+DOUBLE = Engine("cpu", dtype=torch.float64, fused="plain")
 W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5), Adam(lr=0.02, decay=0.05, init=0.1)
 STEPS = 6
 
@@ -89,7 +89,7 @@ SINGLE = "noise, temperature"  # in float32
 
 @pytest.mark.parametrize("name, dtype", [*((name, torch.float64) for name in METHODS), (SINGLE, torch.float32)])
 def test_replayed_steps_are_the_eager_ones(name, dtype):
-    engine = Engine("cpu", dtype=dtype)
+    engine = Engine("cpu", dtype=dtype, fused="plain")
     stock, plain, taped = (make(METHODS[name], engine) for _ in range(3))
     tape = Tape()
     assert replay(plain, silent, Plain()) and replay(taped, silent, tape)

@@ -16,6 +16,8 @@ if os.environ.get("TRITON_INTERPRET") != "1":
         "kernels run in Triton's interpreter here: TRITON_INTERPRET=1, as conftest sets it", allow_module_level=True
     )
 
+from tape import Recorder
+
 from oche.arch import Dag, Mix
 from oche.errors import OcheError
 from oche.fused import gpu
@@ -177,7 +179,7 @@ def test_a_cell_of_the_darts_space(nodes, stride, size, batch, candidates):
 
 
 def test_scale_and_shift_and_pools_as_they_are():
-    Cell(candidates=SMALL, affine=True, pool_norm=False, scale=True).check()
+    Cell(candidates=SMALL, affine=True, pool_norm=False, scale=True, nodes=1).check()
 
 
 def test_dead_candidates_and_empty_edges():
@@ -224,7 +226,7 @@ def test_statistics_rest_where_they_are_frozen_and_serve_where_nothing_trains():
 def test_float32_against_float64():
     """On inputs whose near-ties are not decided by rounding: the gradients of the two plain forms agree."""
     torch.manual_seed(3)
-    cell = Cell(candidates=SMALL, dtype=torch.float32)
+    cell = Cell(candidates=SMALL, dtype=torch.float32, nodes=1)
     got = cell.run(gpu.flow)
     double = copy.copy(cell)
     double.edges, double.ops = copy.deepcopy(cell.edges).double(), cell.ops.double()
@@ -259,6 +261,20 @@ def test_a_second_derivative_is_refused_by_name():
     out = gpu.flow(cell.dag, cell.edges, x, Mix(cell.ops, None, cell.active), 1)[-1].sum()
     with pytest.raises(OcheError, match=r"differentiable once.*--engine plain"):
         torch.autograd.grad(out, x, create_graph=True)
+
+
+def test_one_value_a_channel_is_refused_as_a_batchnorm_does():
+    cell = Cell(candidates=("sep_conv_3x3", "skip_connect"), size=(1, 1), batch=1)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        cell.run(gpu.flow)
+
+
+def test_the_host_is_not_asked():
+    """So that a CUDA graph can record it."""
+    cell = Cell(candidates=("avg_pool_3x3", "skip_connect", "sep_conv_3x3"), nodes=1, scale=True, affine=True, stride=2)
+    with Recorder() as recorder:
+        cell.run(gpu.flow)
+    assert recorder.tape
 
 
 def test_where_the_kernels_cannot_run_it_says_so():
