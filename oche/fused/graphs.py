@@ -107,7 +107,9 @@ class Replayed:
     ) -> None:
         reason = refusal(self.search)  # a stage may have edges of its own
         if reason is None:
-            program = self._program(_inputs(self.search, inner, outer, noise, progress, rate), moves)
+            program = self._program(_inputs(inner, outer, noise), moves)
+            program.numbers["progress"].fill_(progress)  # no copy, which the host would wait for
+            program.numbers["rate"].fill_(rate)
             reason = program.step(self.backend)
         if reason is not None:
             self.say(f"no CUDA graphs: {reason}")
@@ -133,33 +135,24 @@ def _same(new: Any, old: Any) -> bool:
     return new is old or (isinstance(new, Tensor) and isinstance(old, Tensor) and torch.equal(new, old))
 
 
-def _inputs(
-    search: Search,
-    inner: Objective,
-    outer: Objective | None,
-    noise: Mapping[str, Tensor | None],
-    progress: float,
-    rate: float,
-) -> dict[str, Tensor]:
-    """Everything that a step takes from outside. Progress is kept in float64, as Python's numbers are."""
+def _inputs(inner: Objective, outer: Objective | None, noise: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """The tensors that a step takes from outside."""
     inputs = {"train.images": inner.images, "train.labels": inner.labels}
     if outer is not None:
         inputs |= {"val.images": outer.images, "val.labels": outer.labels}
-    inputs |= {f"noise.{name}": n for name, n in noise.items() if n is not None}
-    dtype = torch.promote_types(search.engine.dtype, torch.float32)
-    return inputs | {
-        "progress": torch.tensor(progress, dtype=torch.float64),
-        "rate": torch.tensor(rate, dtype=dtype),
-    }
+    return inputs | {f"noise.{name}": n for name, n in noise.items() if n is not None}
 
 
 class Program:
     """The steps of one shape: their buffers, and what replays them once enough have run."""
 
     def __init__(self, search: Search, inputs: dict[str, Tensor], moves: bool) -> None:
-        self.search, self.moves = search, moves
-        self.buffers = {name: torch.empty_like(t, device=search.engine.device) for name, t in inputs.items()}
-        self.masks: dict[str, Tensor] = {n: Placed.of(m, search.engine.device) for n, m in search.alive.items()}
+        self.search, self.moves, device = search, moves, search.engine.device
+        self.buffers = {name: torch.empty_like(t, device=device) for name, t in inputs.items()}
+        # Progress in float64, as Python's numbers are; the rate as torch's fused optimisers read it.
+        dtypes = {"progress": torch.float64, "rate": torch.promote_types(search.engine.dtype, torch.float32)}
+        self.numbers = {name: torch.zeros((), dtype=dtype, device=device) for name, dtype in dtypes.items()}
+        self.masks: dict[str, Tensor] = {n: Placed.of(m, device) for n, m in search.alive.items()}
         self.warmed, self.repeat = 0, None
 
     def step(self, backend: Backend) -> str | None:
@@ -180,8 +173,8 @@ class Program:
         """`Search.update` on the buffers."""
         b, search = self.buffers, self.search
         noise = {name: b.get(f"noise.{name}") for name in search.groups}
-        progress: Any = b["progress"]
-        rate: Any = b["rate"]
+        progress: Any = self.numbers["progress"]
+        rate: Any = self.numbers["rate"]
         with capturable(search.w_opt), capturable(search.a_opt), self._masked():
             inner = search._loss(b["train.images"], b["train.labels"], noise, progress)
             outer = search._loss(b["val.images"], b["val.labels"], noise, progress) if "val.images" in b else None
