@@ -193,9 +193,10 @@ def documented(section: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A search of two steps and a training of two, in run directories."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """A search of two steps, a training of two, and one of a language model, in run directories."""
     import oche
+    from oche.language_recipe import recurrent_small
     from oche.training import small
 
     with pytest.MonkeyPatch.context() as patch:
@@ -204,10 +205,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         space = oche.spaces.darts(channels=2, cells=3, candidates=("none", "skip_connect", "max_pool_3x3"))
         oche.search(space=space, method=oche.methods.darts(steps=2, batch=8), limit=40, out=path)
         oche.train(path, recipe=small(steps=2, batch=8, cells=3, channels=2))
-    return path, path / "train"
+        (path / "my.txt").write_text("a b c a b " * 40)
+        words = recurrent_small(steps=2, batch=2, width=4)
+        oche.train("DARTS_RNN_V1", path / "my.txt", recipe=words, out=path / "train-words")
+        (path / "my.txt").unlink()
+    return path, path / "train", path / "train-words"
 
 
-def test_records_hold_the_documented_fields(finished: tuple[Path, Path]) -> None:
+def test_records_hold_the_documented_fields(finished: tuple[Path, ...]) -> None:
     fields = documented("metrics.jsonl")
     written = {
         name
@@ -221,17 +226,21 @@ def test_records_hold_the_documented_fields(finished: tuple[Path, Path]) -> None
 
 
 @pytest.mark.parametrize("name", ["space.json", "summary.json", "environment.json"])
-def test_files_hold_the_documented_fields(name: str, finished: tuple[Path, Path]) -> None:
+def test_files_hold_the_documented_fields(name: str, finished: tuple[Path, ...]) -> None:
     part = TEXTS["docs/runs.md"].split(f"\n## {name}\n")[1].split("\n## ")[0]
     written = {field for path in finished for field in json.loads((path / name).read_text())}
     assert written <= set(re.findall(r"`(\w+)`", part))
 
 
-def test_files_of_a_run_are_documented(finished: tuple[Path, Path]) -> None:
+def test_files_of_a_run_are_documented(finished: tuple[Path, ...]) -> None:
     table = TEXTS["docs/runs.md"].split("\n## ")[0]
     known = set(re.findall(r"`([\w.]+)/?`", table))
     for path in finished:
-        found = {p.name for p in path.iterdir() if not p.name.startswith((".", "events.out")) and p.name != "train"}
+        found = {
+            p.name
+            for p in path.iterdir()
+            if not p.name.startswith((".", "events.out")) and not p.name.startswith("train")
+        }
         assert found <= known
 
 
