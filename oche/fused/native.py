@@ -17,7 +17,7 @@ import torch
 
 from ..errors import OcheError
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCES = Path(__file__).with_name("kernels")
 LIMIT = 300  # seconds that a compiler may take
 
 
@@ -67,7 +67,7 @@ def _target(compiler: str) -> Path:
 def _key(compiler: str) -> str:
     """What the compiled file depends on: a home directory may be shared by machines of different processors."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    parts = [SOURCE.read_text(), torch.__version__, version, _processor(), " ".join(_flags())]
+    parts = [*(file.read_text() for file in sorted(SOURCES.iterdir())), torch.__version__, version, _processor(), " ".join(_flags())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -88,7 +88,7 @@ def _flags() -> list[str]:
 def _compile(compiler: str, target: Path) -> None:
     from torch.utils.cpp_extension import include_paths, library_paths
 
-    words = [compiler, *_flags(), str(SOURCE), f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"]
+    words = [compiler, *_flags(), str(SOURCES / "module.cpp"), f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"]
     words += [f"-isystem{path}" for path in include_paths()]
     words += [word for path in library_paths() for word in (f"-L{path}", f"-Wl,-rpath,{path}")]
     words += ["-ltorch", "-ltorch_cpu", "-lc10"]

@@ -11,7 +11,7 @@ and with g the gradient of the node, N pixels of the batch, ẑ = r (z − m)::
     ∂/∂z_i = w_i γ_i r_i (g − Σ g / N − ẑ_i Σ g ẑ_i / N) = a g + b z_i + c            (3)
 
 so that one pass over g and all z_i gives every sum, and the next kernel forms (3) while it reads. All of it is by channel, and
-in double where it is not by pixel. The kernels are in native.cpp. They have no second derivatives.
+in double where it is not by pixel. The kernels are in kernels/. They have no second derivatives.
 Shapes: B images, C channels, H × W pixels, n candidates into the node.
 """
 
@@ -84,7 +84,7 @@ def _flags(norm: nn.BatchNorm2d) -> list[int]:
 
 
 class Program:
-    """What `Node` computes, as the kernels read it (see native.cpp), with the tensors that belong to it."""
+    """What `Node` computes, as the kernels read it (see kernels/), with the tensors that belong to it."""
 
     def __init__(self, terms: Sequence[Term], stats: Sequence[Tensor]) -> None:
         norms = [norm for term in terms for norm in term.norms]

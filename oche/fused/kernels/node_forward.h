@@ -1,0 +1,129 @@
+// A "node": the sum over candidates of weight * BatchNorm(last z); see node.py for the formulas.
+#pragma once
+
+#include "terms.h"
+
+namespace oche {
+
+// Runs groups of equal geometry together.
+template <typename T, typename F> void by_geometry(std::vector<std::pair<Geometry, Group<T>>>& all, F run) {
+  std::vector<bool> done(all.size(), false);
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (done[i]) continue;
+    std::vector<Group<T>*> same;
+    for (size_t j = i; j < all.size(); ++j)
+      if (!done[j] && all[j].first == all[i].first) { same.push_back(&all[j].second); done[j] = true; }
+    run(same, all[i].first);
+  }
+}
+
+template <typename T>
+Tensor node_forward_(at::TensorList xs, at::TensorList given, const Tensor& w, at::TensorList params, at::TensorList buffers,
+                     at::TensorList given_stats, const std::vector<Term>& terms, std::vector<Tensor>& saved) {
+  size_t levels = 1;
+  I rows = 0;
+  for (auto& t : terms) { levels = std::max(levels, t.units.size()); rows += t.units.size(); }
+  std::vector<std::vector<Tensor>> z(terms.size());      // of each stage of each term
+  std::vector<std::vector<std::vector<double>>> stats(terms.size());
+  for (size_t level = 0; level < levels; ++level) {
+    std::vector<std::pair<Geometry, Group<T>>> groups;
+    std::vector<std::pair<I, bool>> of;  // source of each group at the first level
+    for (size_t i = 0; i < terms.size(); ++i) {
+      auto& term = terms[i];
+      if (term.kind != 0 || term.units.size() <= level) continue;
+      const Unit& unit = term.units[level];
+      const Tensor& x = level ? z[i][level - 1] : xs[term.index];
+      Parts p = parts(unit, params);
+      I cout = 0;
+      for (auto& d : p.dense) cout += d.size(0);
+      bool pack = cout == x.size(1);
+      Geometry q = geometry(x, unit.stride);
+      size_t at = groups.size();
+      if (!level)
+        for (size_t g = 0; g < groups.size(); ++g)
+          if (of[g] == std::pair<I, bool>{term.index, pack} && groups[g].first == q) at = g;
+      if (at == groups.size()) {
+        groups.push_back({q, {}});
+        of.push_back({term.index, pack});
+        Group<T>& g = groups.back().second;
+        g.x = x.const_data_ptr<T>();
+        if (level) {
+          Norm norm(&term.units[level - 1], stats[i][level - 1].data(), q.C, double(x.numel() / q.C), params);
+          std::vector<double> a(q.C), b(q.C);
+          for (I c = 0; c < q.C; ++c) { a[c] = norm.gamma[c] * norm.r[c]; b[c] = norm.beta[c] - norm.mean[c] * a[c]; }
+          g.normed = true;
+          g.scale = Channels<T>(a.data(), q.C);
+          g.shift = Channels<T>(b.data(), q.C);
+        }
+      }
+      I ho = (q.H + q.s - 1) / q.s, wo = (q.W + q.s - 1) / q.s;
+      z[i].push_back(fresh(x, q.B, cout, ho, wo));
+      stats[i].emplace_back(2 * cout);
+      groups[at].second.jobs.push_back({Stage<T>(p.depth, p.dense, unit.kernel, unit.dilation, pack)});
+      Job<T>& job = groups[at].second.jobs.back();
+      job.z = z[i].back().template mutable_data_ptr<T>();
+      job.stats = stats[i].back().data();
+    }
+    by_geometry<T>(groups, [](auto& same, const Geometry& q) { forward<T>(same, q); });
+  }
+  // The sum. What was given comes with its statistics.
+  std::vector<Tensor> every;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    every.push_back(terms[i].kind == 0 ? z[i].back() : terms[i].kind == 1 ? given[terms[i].index] : xs[terms[i].index]);
+    if (terms[i].kind == 1 && !terms[i].units.empty()) {
+      const Tensor& s = given_stats[terms[i].index];
+      stats[i].emplace_back(s.const_data_ptr<double>(), s.const_data_ptr<double>() + s.numel());
+    }
+  }
+  const I C = every[0].size(1), pixels = every[0].numel() / C, n = every.size();
+  Tensor w64 = w.to(at::kDouble).contiguous();
+  const double* weight = w64.const_data_ptr<double>();
+  std::vector<Channels<T>> scale;
+  std::vector<double> total(C, 0.0);
+  std::vector<const T*> zp;
+  size_t buffer = 0;
+  for (I i = 0; i < n; ++i) {
+    auto& units = terms[i].units;
+    for (size_t u = 0; u < units.size(); ++u) {
+      const Tensor& of = terms[i].kind == 0 ? z[i][u] : every[i];
+      move_running(units[u], stats[i][u].data(), of.size(1), double(of.numel() / of.size(1)), buffers, buffer);
+    }
+    Norm norm(units.empty() ? nullptr : &units.back(), units.empty() ? nullptr : stats[i].back().data(), C, pixels, params);
+    std::vector<double> a(C);
+    for (I c = 0; c < C; ++c) {
+      a[c] = weight[i] * norm.gamma[c] * norm.r[c];
+      total[c] += weight[i] * norm.beta[c] - norm.mean[c] * a[c];
+    }
+    scale.emplace_back(a.data(), C);
+    zp.push_back(every[i].const_data_ptr<T>());
+  }
+  Channels<T> shift(total.data(), C);
+  Tensor out = at::empty_like(every[0]);
+  T* to = out.mutable_data_ptr<T>();
+  at::parallel_for(0, (pixels + TILE - 1) / TILE, 4, [&](I begin, I end) {
+    for (I tile = begin; tile < end; ++tile) {
+      const I from = tile * TILE * C, m = std::min(pixels, (tile + 1) * TILE) * C - from;
+      T* o = to + from;
+      const T* b = shift.v.data();
+      each<T>(m, C, [&](I e, I c) { store(o + e, load(b + c)); }, [&](I e, I c) { o[e] = b[c]; });
+      for (I i = 0; i < n; ++i) {
+        const T *v = zp[i] + from, *a = scale[i].v.data();
+        each<T>(m, C, [&](I e, I c) { store(o + e, load(o + e) + load(v + e) * load(a + c)); },
+                [&](I e, I c) { o[e] += v[e] * a[c]; });
+      }
+    }
+  });
+  for (auto& of : z)
+    for (auto& t : of) saved.push_back(t);
+  I size = 0;
+  for (auto& of : stats)
+    for (auto& s : of) size += s.size();
+  Tensor all = at::empty({size}, at::kDouble);
+  double* p = all.mutable_data_ptr<double>();
+  for (auto& of : stats)
+    for (auto& s : of) p = std::copy(s.begin(), s.end(), p);
+  saved.push_back(all);
+  return out;
+}
+
+}  // namespace oche

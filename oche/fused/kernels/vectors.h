@@ -1,0 +1,53 @@
+// Vectors of floats and doubles as wide as the processor's, by the compilers' own extension.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+namespace oche {
+
+using at::Tensor;
+using I = int64_t;
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64;
+#elif defined(__AVX__)
+constexpr int BYTES = 32;
+#else
+constexpr int BYTES = 16;
+#endif
+
+template <typename T> struct Vec;
+template <> struct Vec<float> {
+  typedef float V __attribute__((vector_size(BYTES)));
+  typedef float U __attribute__((vector_size(BYTES), aligned(4), may_alias));
+  typedef int M __attribute__((vector_size(BYTES)));
+};
+template <> struct Vec<double> {
+  typedef double V __attribute__((vector_size(BYTES)));
+  typedef double U __attribute__((vector_size(BYTES), aligned(8), may_alias));
+  typedef long long M __attribute__((vector_size(BYTES)));
+};
+template <typename T> using V = typename Vec<T>::V;
+template <typename T> constexpr int L = BYTES / sizeof(T);
+
+template <typename T> inline V<T> load(const T* p) { return *reinterpret_cast<const typename Vec<T>::U*>(p); }
+template <typename T> inline void store(T* p, V<T> v) { *reinterpret_cast<typename Vec<T>::U*>(p) = v; }
+
+#if defined(__clang__)
+constexpr bool CAN_PACK = false;  // no shuffle by a variable there
+template <typename T> inline V<T> shuffle(V<T> v, typename Vec<T>::M) { return v; }
+#else
+constexpr bool CAN_PACK = true;
+template <typename T> inline V<T> shuffle(V<T> v, typename Vec<T>::M m) { return __builtin_shuffle(v, m); }
+#endif
+
+inline I up(I n, I to) { return (n + to - 1) / to * to; }
+
+}  // namespace oche
