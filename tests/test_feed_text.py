@@ -335,6 +335,7 @@ def test_training_validates_on_the_other_text():
 # --- whole searches
 
 
+ASKING = ["darts-pt", "random-ws", "evolution-ws"]
 RUNS = ["darts", "darts-2nd", "gdas", "snas", "i-darts", "sgas-1", "drnas", "fair-darts", "sdarts-rs", "robust-darts"]
 
 
@@ -357,17 +358,35 @@ def test_resumed_is_uninterrupted_bit_for_bit(name):
         assert again.conclude() == task.conclude()
 
 
-def test_edge_weights_without_partial_channels():
+REFUSED = ["pc-darts", "gaea-pc-darts", "darts-minus", "p-darts", "drnas-progressive", "one-shot"]
+
+
+@pytest.mark.parametrize("name", sorted(set(methods.METHODS) - {*RUNS, *REFUSED, *ASKING}))
+def test_other_methods_run_too(name):
+    session, made = Kept(), small(name, steps=2)
+    check(corpus(), space(), made)
+    task, _ = search(space(), made, corpus(), seed=0, engine=Engine("cpu"), session=session)
+    assert math.isfinite(session.history[-1]["train_loss"]) and len(task.conclude().recurrent.edges) == 3
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_methods_that_make_no_sense_are_refused(name):
+    with pytest.raises(OcheError):
+        small(name, steps=50).check(space())
+
+
+@pytest.mark.parametrize("name", ["pc-darts", "gaea-pc-darts"])
+def test_edge_weights_without_partial_channels(name):
     from oche.spaces import MixedEdge
 
-    made = small("pc-darts", edge=MixedEdge())
+    made = small(name, edge=MixedEdge())
     session = Kept()
     task, _ = search(space(), made, corpus(), seed=0, engine=Engine("cpu"), session=session)
     assert session.history[-1]["arch"]["recurrent"]["edges"] is not None
     assert len(task.conclude().recurrent.edges) == 3
 
 
-@pytest.mark.parametrize("name", ["darts-pt", "random-ws", "evolution-ws"])
+@pytest.mark.parametrize("name", ASKING)
 def test_selections_that_ask_the_supernet_go_by_the_probability_of_the_right_word(name):
     made = small(name)
     if name != "darts-pt":
