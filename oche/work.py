@@ -113,6 +113,10 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
             for name, dag in task.groups.items()
         }
         _say_form(session, task.computes)
+        if config.engine == "fused" and engine.device.type == "cuda":
+            from .fused.graphs import replay
+
+            replay(task, session.log.warn)
         run.write_json("space.json", {
             "space": config.method, "computes": task.computes, "parameters": parameters(task.net),
             "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.about(data), "groups": groups,

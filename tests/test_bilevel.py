@@ -262,7 +262,7 @@ def test_finite_differences_between_the_kinks_of_the_network_itself():
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "one_level"])
 def test_hypergradients_leave_the_network_as_it_was(kind):
-    task = make(method())
+    task = make(method(hypergrad=KINDS[kind]))
     inner, outer = losses(task)
     before = {k: v.clone() for k, v in task.net.state_dict().items()}
     with frozen_statistics(task.net):

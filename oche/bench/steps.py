@@ -49,15 +49,12 @@ def use(net: nn.Module, flow: str) -> None:
     """Has the cells of ``net`` compute as ``flow`` says. Raises `OcheError` where they cannot."""
     if flow != "plain" and not any(isinstance(module, Formed) for module in net.modules()):
         raise OcheError(f"this network has plain cells only, no {flow!r} ones")
-    fused.use(net, _triton(net) if flow == "gpu" else fused.form(flow))
+    if flow == "gpu":
+        from ..fused.gpu import refusal
 
-
-def _triton(net: nn.Module) -> Any:
-    from ..fused.gpu import GPU, refusal
-
-    if reason := refusal(next(net.parameters()).device):
-        raise OcheError(reason)
-    return GPU
+        if reason := refusal(next(net.parameters()).device):
+            raise OcheError(reason)
+    fused.use(net, fused.form(flow))
 
 
 def graph(task: Search | Training) -> None:
@@ -98,8 +95,8 @@ class OwnSteps:
             self.task = Training(DARTS_V2, recipe, data, seed=0, engine=self.engine, title=work)
         else:
             method, space = METHODS[work](batch=setting.batch), space_of(setting)
-            if method.hypergrad.twice and form.flow != "plain":
-                raise OcheError("only the plain modules have second derivatives")
+            if method.hypergrad.twice and form.flow not in ("plain", "shared"):
+                raise OcheError(f"the form {form.flow!r} has no second derivatives")
             self.task = Search(space, method, data, seed=0, engine=self.engine)
         use(self.task.net, form.flow)
         if form.graph:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..spaces.edges import Form
 
 Engine = Literal["auto", "fused", "plain"]
-FORMS = ("plain", "shared", "native")
+FORMS = ("plain", "shared", "native", "gpu")
 
 
 def form(name: str) -> Form:
@@ -33,10 +33,13 @@ def form(name: str) -> Form:
 
         return flow.NATIVE
     if name == "shared":
-        from ..spaces.edges import Form
         from . import shared
 
-        return Form("shared", shared.flow)
+        return shared.SHARED
+    if name == "gpu":
+        from . import gpu
+
+        return gpu.GPU
     if name == "plain":
         from ..spaces.edges import PLAIN
 
@@ -55,7 +58,7 @@ def use(net: nn.Module, form: Form) -> None:
 
 @contextmanager
 def plainly(net: nn.Module) -> Iterator[None]:
-    """Within, ``net`` computes in the plain form, the only one with second derivatives."""
+    """Within, ``net`` computes in the plain form, which can be differentiated as often as wanted."""
     from ..spaces.edges import PLAIN, Formed
 
     before = {module: module.form for module in net.modules() if isinstance(module, Formed)}
@@ -103,16 +106,19 @@ def choose(engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: b
         raise OcheError(f"engine={engine!r} is unknown; use {', '.join(get_args(Engine))}")
     if engine == "plain":
         return Choice(form("plain"), "as plain modules, as asked")
-    obstacle = None
-    if twice:
-        obstacle = "this method takes second derivatives, which only the plain modules have"
-    elif device.type != "cpu":
-        obstacle = f"no fused form has been measured on {device.type}"
-    elif dtype not in (torch.float32, torch.float64):
-        obstacle = f"fused forms compute in float32 or float64, not in {dtype}"
-    if obstacle and engine == "fused":
+    if dtype not in (torch.float32, torch.float64):
+        return _plain(engine, f"fused forms compute in float32 or float64, not in {dtype}")
+    if device.type == "cpu":
+        return Choice(form("shared"), "fused, in pure torch, for second derivatives") if twice else _on_cpu()
+    if device.type == "cuda":
+        return _on_gpu(engine, device, twice)
+    return _plain(engine, f"there is no fused form for {device.type}")
+
+
+def _plain(engine: Engine, obstacle: str) -> Choice:
+    if engine == "fused":
         raise OcheError(f"engine='fused': {obstacle}; use engine='plain', or 'auto'")
-    return Choice(form("plain"), f"as plain modules: {obstacle}") if obstacle else _on_cpu()
+    return Choice(form("plain"), f"as plain modules: {obstacle}")
 
 
 def _on_cpu() -> Choice:
@@ -122,3 +128,16 @@ def _on_cpu() -> Choice:
         return Choice(form("native"), "fused, on compiled kernels")
     except Unavailable as error:
         return Choice(form("shared"), f"fused, in pure torch ({error})")
+
+
+def _on_gpu(engine: Engine, device: torch.device, twice: bool) -> Choice:
+    """Off unless asked for: nobody has measured it yet."""
+    from .gpu import refusal
+
+    if engine == "auto":
+        return _plain(engine, "the fused form for GPUs is unmeasured, --engine fused takes it")
+    if twice:
+        return _plain(engine, "this method takes second derivatives, which the kernels for GPUs do not have")
+    if (reason := refusal(device)) is not None:
+        return _plain(engine, reason)
+    return Choice(form("gpu"), "fused, on Triton's kernels and CUDA graphs (unmeasured)")

@@ -19,7 +19,7 @@ from ..spaces.edges import AuxiliaryOperation, Edge, Form, MixedOperation, Parti
 from ..spaces.edges import flow as plain_flow
 from ..spaces.ops import Zero
 from .node import Convs, Given, Itself, Node, Pools, Program, Term
-from .terms import Piece, Pool, Skip, pieces
+from .terms import Piece, Pool, pieces
 
 NOTHING = torch.empty(0, dtype=torch.float64)
 _PIECES: WeakKeyDictionary[nn.Module, list[Piece]] = WeakKeyDictionary()

@@ -111,7 +111,9 @@ class Combine(torch.autograd.Function):
             found = statistics(normed)
             for norm, *row in zip(norms, *found, strict=True):
                 move(norm, Found(*row))
-            inv = (found.var + v.new_tensor([norm.eps for norm in norms])[:, None]).rsqrt()
+            every = {norm.eps for norm in norms}  # one number as a rule, which a CUDA graph can keep
+            eps = every.pop() if len(every) == 1 else v.new_tensor([norm.eps for norm in norms])[:, None]
+            inv = (found.var + eps).rsqrt()
             total, kept = _sum(normed, v * inv, found.mean, b), (found.mean, inv)
         for x, scale in zip(plain, () if c is None else c.unbind(), strict=True):
             total = x * scale if total is None else total.addcmul_(x, scale)
