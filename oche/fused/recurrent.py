@@ -50,15 +50,20 @@ def _begin(u: Tensor, state: Tensor, wh: Tensor, mask: Tensor | None) -> tuple[T
     return ch, torch.lerp(state, h.tanh(), c.sigmoid())
 
 
-def _begin_back(d: Tensor, ch: Tensor, state: Tensor, out: Tensor) -> Tensor:
-    """The gradient by the last state that passes the gate, from that by the input node ``d`` (B, H); that by ch goes to
-    ``out`` (B, 2H)."""
-    c, h = _halves(ch)
-    gate, t = c.sigmoid(), h.tanh()
+def _factors(ch: Tensor, s: Tensor, y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of s + sigmoid(c) · (y − s), with y = f(h) and [c, h] = ch: by ch (..., 2H), and by s (..., H)."""
+    gate, out = _halves(ch)[0].sigmoid(), torch.empty_like(ch)
+    shut = 1 - gate
     dc, dh = _halves(out)
-    torch.mul(d, (t - state) * gate * (1 - gate), out=dc)
-    torch.mul(d, gate * (1 - t * t), out=dh)
-    return d * (1 - gate)
+    torch.mul(gate, slope, out=dh)
+    torch.mul(gate.mul_(shut), y - s, out=dc)
+    return out, shut
+
+
+def _through(d: Tensor, factors: Tensor) -> Tensor:
+    """``factors`` (B, 2H) times d (B, H), both halves, in place."""
+    factors.view(len(d), 2, -1).mul_(d.unsqueeze(1))
+    return factors
 
 
 # --- a cell with every candidate on every edge ----------------------------------------------------------------------------
@@ -109,8 +114,10 @@ class Mixed(torch.autograd.Function):
         u, state, wh, w, p, mask, raw = ctx.saved_tensors
         z, rates, products, starts = ctx.kept
         count, width = len(w), state.shape[1]
-        weights = _by_node(p, count)
-        du, dw = torch.empty_like(u), torch.zeros_like(w)
+        weights, dw = _by_node(p, count), torch.zeros_like(w)
+        before = torch.cat([state[None], raw[:-1]])
+        y = _halves(starts)[1].tanh()
+        du, shut = _factors(starts, before, y, 1 - y * y)
         dp = [torch.zeros_like(rows) for rows in weights]
         dh = torch.zeros_like(state)
         for t in reversed(range(len(u))):
@@ -127,10 +134,8 @@ class Mixed(torch.autograd.Function):
                 dhidden[:i].view(-1, width).addmm_(flat, w[i - 1].t())
                 dw[i - 1].addmm_(rows.t(), flat)
             dz[0] += _masked(dhidden[0], mask)
-            last = raw[t - 1] if t else state
-            dh = _begin_back(_normalise_back(dz[0], z[t, 0], rates[t, 0]), starts[t], last, du[t])
-            dh += _masked(du[t] @ wh.t(), mask)
-        before = torch.cat([state[None], raw[:-1]])
+            d = _normalise_back(dz[0], z[t, 0], rates[t, 0])
+            dh = torch.addcmul(_masked(_through(d, du[t]) @ wh.t(), mask), d, shut[t])
         dwh = _masked(before, mask).flatten(0, 1).t() @ du.flatten(0, 1)
         return du, dh, dwh, dw, torch.cat(dp), None, None, None
 
@@ -255,7 +260,7 @@ class Found(torch.autograd.Function):
                     torch.mul(z[source, t], mask, out=hidden[source, t])
                 c, y = _halves(torch.mm(hidden[source, t], w[i], out=products[i, t]))
                 torch.lerp(z[source, t], ACTIVATIONS[name](y), c.sigmoid(), out=z[i + 1, t])
-            h = torch.mean(z[list(concat), t], 0, out=raw[t])
+            h = torch.mean(z[_span(concat), t], 0, out=raw[t])
         ctx.save_for_backward(u, state, wh, w, mask, raw)
         ctx.kept = z, hidden, products, starts
         ctx.edges, ctx.concat = edges, concat
@@ -267,28 +272,39 @@ class Found(torch.autograd.Function):
             return (*_again(ctx, grads[0], partial(found_plain, edges=ctx.edges, concat=ctx.concat)), None, None)
         u, state, wh, w, mask, raw = ctx.saved_tensors
         z, hidden, products, starts = ctx.kept
-        du, dch = torch.empty_like(u), torch.empty_like(products)
-        turned = w.transpose(1, 2).contiguous()
+        before = torch.cat([state[None], raw[:-1]])
+        y = _halves(starts)[1].tanh()
+        du, shut = _factors(starts, before, y, 1 - y * y)
+        nodes = [_node_factors(ch, z[s], name) for ch, (name, s) in zip(products, ctx.edges, strict=True)]
+        kept, turned = _span(ctx.concat), w.transpose(1, 2).contiguous()
         dh = torch.zeros_like(state)
         for t in reversed(range(len(u))):
             dz = z.new_zeros(len(z), *state.shape)
-            dz[list(ctx.concat)] = (dh + grads[0][t]) / len(ctx.concat)
-            for i, (name, source) in reversed([*enumerate(ctx.edges)]):
-                c, h = _halves(products[i, t])
-                gate, y, s, d = c.sigmoid(), ACTIVATIONS[name](h), z[source, t], dz[i + 1]
-                dc, dy = _halves(dch[i, t])
-                opened = gate * d
-                torch.mul(opened * (1 - gate), y - s, out=dc)
-                torch.mul(opened, _SLOPES[name](h, y), out=dy)
-                dz[source] += (d - opened).add_(_masked(dch[i, t] @ turned[i], mask))
-            last = raw[t - 1] if t else state
-            dh = _begin_back(dz[0], starts[t], last, du[t])
-            dh += _masked(du[t] @ wh.t(), mask)
-        before = torch.cat([state[None], raw[:-1]])
+            dz[kept] = (dh + grads[0][t]) / len(ctx.concat)
+            for i in reversed(range(len(w))):
+                d, before_it = dz[i + 1], dz[ctx.edges[i][1]]
+                dch, closed = nodes[i]
+                before_it += _masked(_through(d, dch[t]) @ turned[i], mask)
+                before_it.addcmul_(d, closed[t])
+            dh = torch.addcmul(_masked(_through(dz[0], du[t]) @ wh.t(), mask), dz[0], shut[t])
         dwh = _masked(before, mask).flatten(0, 1).t() @ du.flatten(0, 1)
         sources = [source for _, source in ctx.edges]
-        dw = torch.stack([hidden[s].flatten(0, 1).t() @ dch[i].flatten(0, 1) for i, s in enumerate(sources)])
+        dw = torch.stack(
+            [hidden[s].flatten(0, 1).t() @ dch.flatten(0, 1) for s, (dch, _) in zip(sources, nodes, strict=True)]
+        )
         return du, dh, dwh, dw, None, None, None
+
+
+def _node_factors(ch: Tensor, s: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    h = _halves(ch)[1]
+    y = ACTIVATIONS[name](h)
+    return _factors(ch, s, y, _SLOPES[name](h, y))
+
+
+def _span(nodes: Sequence[int]) -> slice | list[int]:
+    """``nodes`` as an index, a slice where they follow one another: that copies nothing."""
+    first, last = nodes[0], nodes[-1]
+    return slice(first, last + 1) if [*nodes] == [*range(first, last + 1)] else [*nodes]
 
 
 def found_plain(
