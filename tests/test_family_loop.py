@@ -12,8 +12,8 @@ from tiny import dataset, space
 import oche
 from oche.bilevel import Search
 from oche.decide import GreedyEdge, KeepOps, LimitSkips, Perturbation, TopK
-from oche.hessian import EigenvalueStop
 from oche.fused import plainly
+from oche.hessian import EigenvalueStop
 from oche.hypergrad import FiniteDifference, SgdStep, exact
 from oche.loop import Session, drive
 from oche.method import Method, Stage

@@ -67,7 +67,8 @@ def _target(compiler: str) -> Path:
 def _key(compiler: str) -> str:
     """What the compiled file depends on: a home directory may be shared by machines of different processors."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    parts = [*(file.read_text() for file in sorted(SOURCES.iterdir())), torch.__version__, version, _processor(), " ".join(_flags())]
+    sources = [file.read_text() for file in sorted(SOURCES.iterdir())]
+    parts = [*sources, torch.__version__, version, _processor(), " ".join(_flags())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -88,7 +89,12 @@ def _flags() -> list[str]:
 def _compile(compiler: str, target: Path) -> None:
     from torch.utils.cpp_extension import include_paths, library_paths
 
-    words = [compiler, *_flags(), str(SOURCES / "module.cpp"), f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"]
+    words = [
+        compiler,
+        *_flags(),
+        str(SOURCES / "module.cpp"),
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
+    ]
     words += [f"-isystem{path}" for path in include_paths()]
     words += [word for path in library_paths() for word in (f"-L{path}", f"-Wl,-rpath,{path}")]
     words += ["-ltorch", "-ltorch_cpu", "-lc10"]

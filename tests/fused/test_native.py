@@ -133,8 +133,8 @@ def test_a_single_image():
 
 EDGES = {
     "partial": PartialEdge(2), "auxiliary": AuxiliarySkip(), "skip dropout": SkipDropout(0.5), "path dropout": PathDropout(0.5),
-    "partial with an auxiliary skip": PartialEdge(2, AuxiliarySkip()), "auxiliary beside partial": AuxiliarySkip(of=PartialEdge(2)),
-    "k = 1": PartialEdge(1),
+    "partial with an auxiliary skip": PartialEdge(2, AuxiliarySkip()),
+    "auxiliary beside partial": AuxiliarySkip(of=PartialEdge(2)), "k = 1": PartialEdge(1),
 }  # fmt: skip
 
 
@@ -298,7 +298,7 @@ def test_second_derivatives_take_the_plain_form():
     a, b, mix = mixes(conv(), 0, False, False)
     leaves = {k: v.requires_grad_() for k, v in a.items()}
     loss = net(torch.randn(2, 3, 8, 8, dtype=torch.float64), mix(leaves, b)).square().sum()
-    with pytest.raises(OcheError, match="second derivatives.*engine='plain'"):
+    with pytest.raises(OcheError, match=r"second derivatives.*engine='plain'"):
         torch.autograd.grad(loss, leaves["normal"], create_graph=True)
     with plainly(net):
         assert all(m.form is PLAIN for m in net.modules() if isinstance(m, Formed))
@@ -315,9 +315,9 @@ def test_choices():
     assert fused.choose("auto", cpu, double).form is NATIVE
     assert fused.choose("plain", cpu, double).form is PLAIN
     assert "bfloat16" in fused.choose("auto", cpu, torch.bfloat16).why
-    with pytest.raises(OcheError, match="unknown.*auto, fused, plain"):
+    with pytest.raises(OcheError, match=r"unknown.*auto, fused, plain"):
         fused.choose("fastest", cpu, double)
-    with pytest.raises(OcheError, match="unknown form 'fastest'.*native"):
+    with pytest.raises(OcheError, match=r"unknown form 'fastest'.*native"):
         fused.form("fastest")
 
 
@@ -326,7 +326,10 @@ def in_process(code: str, **env: str) -> str:
     return done.stdout + done.stderr
 
 
-CHOOSE = "import torch; from oche.fused import choose; c = choose('auto', torch.device('cpu'), torch.float32); print(c.form.name, c.why)"
+CHOOSE = (
+    "import torch; from oche.fused import choose; "
+    "c = choose('auto', torch.device('cpu'), torch.float32); print(c.form.name, c.why)"
+)
 
 
 def test_without_a_compiler_it_is_pure_torch(tmp_path: Path):
@@ -341,7 +344,10 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path):
 
 
 def test_a_file_that_is_no_library(tmp_path: Path):
-    code = "from oche.fused import native; t = native._target(native._compiler()); t.parent.mkdir(parents=True); t.write_text('x'); "
+    code = (
+        "from oche.fused import native; t = native._target(native._compiler()); "
+        "t.parent.mkdir(parents=True); t.write_text('x'); "
+    )
     said = in_process(code + CHOOSE, XDG_CACHE_HOME=str(tmp_path))
     assert said.startswith("shared") and "delete the file" in said
 
