@@ -196,7 +196,9 @@ def _where(setting: Setting) -> str:
     if not made:
         return ""
     days = sorted({e["time"][:10] for e in made})
-    on = {f"commit {(e['commit'] or 'unknown')[:12]}, torch {e['torch']}, {e.get('gpu') or e['cpu']}": None for e in made}
+    on = {
+        f"commit {(e['commit'] or 'unknown')[:12]}, torch {e['torch']}, {e.get('gpu') or e['cpu']}": None for e in made
+    }
     dates = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"{dates}, {'; '.join(on)}, {setting.threads} threads a run, {setting.jobs} at a time. "
 
