@@ -105,18 +105,17 @@ def search(
     """Searches for cells on ``data`` and returns the run.
 
     ``space``: a search space (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
-    ``method``: a `Method` (default `oche.methods.darts()`, as suits the space; in a space of language models take others as
+    ``method``: a `Method` (default the one named by ``space.method``, as suits the space; in a space of language models take others as
     ``space.suited(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as
     ``seed=1`` or ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
     from .configs import SearchConfig
-    from .method import Method as DARTS
     from .methods import METHODS, closest
     from .run.log import Log
     from .spaces import darts
 
     space = space or darts()
-    parts: dict[str, Any] = {"space": space, "search": space.suited(DARTS())}
+    parts: dict[str, Any] = {"space": space, "method": space.method, "search": space.suited(METHODS[space.method].make())}
     if method is not None:
         parts |= {"search": method, "method": closest(method, {name: m.make() for name, m in METHODS.items()})}
     return run_search(
@@ -287,7 +286,7 @@ def run_search(
 
     load_plugins(config.plugins)
     config = _anchored(config)
-    _check_device(config, log, config.search.hypergrad.twice)
+    _check_device(config, log, twice=config.search.hypergrad.twice)
     config.search.check(config.space)
     config = replace(config, table=table_for(config.table, config.data, config.space))
     truth = find_truth(config.table, config.data)
@@ -310,7 +309,7 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     config = _anchored(config)
     config = replace(config, genotype=str(read_what(config.genotype)))
     check_domains(config)
-    _check_device(config, log)
+    _check_device(config, log, mixed=False)
     data = load_data(config, log)
     config.train.check(config.genotype, data)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
@@ -340,7 +339,7 @@ def locate(data: str) -> str:
     return str(_absolute(data)) if is_path else data
 
 
-def _check_device(config: Common, log: Log, twice: bool = False) -> None:
+def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool = True) -> None:
     """Raises `OcheError` where the device of ``config`` is not there, or cells cannot compute there as asked."""
     from .data.text_files import is_text
     from .fused import choose, native
@@ -353,4 +352,4 @@ def _check_device(config: Common, log: Log, twice: bool = False) -> None:
     if config.engine != "plain" and engine.device.type == "cpu" and native.pending():
         log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain does without)")
     if config.engine == "fused":
-        choose(config.engine, engine.device, engine.dtype, twice=twice)
+        choose(config.engine, engine.device, engine.dtype, twice=twice, mixed=mixed)

@@ -56,7 +56,8 @@ class TrainArgs(Flags, TrainConfig):
 
 def search(args: list[str]) -> int:
     named, rest = _named(args, "method", "space")
-    method, space = named.get("method", "darts"), _choose("space", named.get("space", "darts"), SPACES)()
+    space = _choose("space", named.get("space", "darts"), SPACES)()
+    method = named.get("method", space.method)
     default = SearchArgs(
         method=method, search=space.suited(_choose("method", method, METHODS).make()), space=space,
         data={"text": "ptb"}.get(space.domain, SearchConfig.data),
@@ -66,7 +67,7 @@ def search(args: list[str]) -> int:
         description="Finds cells by gradient descent. Options follow the method: choose it with --method NAME (see oche list "
         "methods), the space with --space NAME; --config FILE repeats a run or starts from its settings.",
         epilog="examples:\n"
-        "  oche search                                          digits, DARTS first order\n"
+        "  oche search                                          digits, β-DARTS\n"
         "  oche search --data cifar10 --method darts-2nd --out runs/cifar\n"
         "  oche search --data my/images --search.budget 30m --space.channels 8\n"
         "  oche search --config runs/cifar/config.yaml --seed 1 --out runs/cifar-1",
@@ -100,7 +101,7 @@ def train(args: list[str]) -> int:
         "lstm, make language models, trained on text.",
         epilog="examples:\n"
         "  oche train runs/cifar                                published setting: 20 cells, 600 epochs\n"
-        "  oche train runs/digits-darts --recipe small --random 3\n"
+        "  oche train runs/digits-beta-darts --recipe small --random 3\n"
         "  oche train runs/cifar --data cifar100                transfer the cell\n"
         "  oche train DARTS_V2 --data cifar10 --train.cutout 0 --train.drop-path 0.1\n"
         "  oche train DARTS_RNN_V2 --data ptb                   a language model, as published\n"

@@ -185,7 +185,7 @@ class Training:
         self.augment = recipe.augmentation(data)
         with engine.seeded(fold(seed, "weights")):
             self.net = engine.place(recipe.network(genotype, data))
-        self.computes = engine.equip(self.net)  # in which form, and why
+        self.computes = engine.equip(self.net, mixed=False)  # in which form, and why
         self.weights = list(self.net.parameters())
         self.optimizer = recipe.w.optimizer(self.weights)
         train, held, self.held = data.train, data.test, "test"

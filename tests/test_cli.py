@@ -86,7 +86,7 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
     """What the help tells people to type goes through, up to the work itself."""
     _, out, _ = oche_(command, "--help")
     lines = [line.strip() for line in out.partition("examples:")[2].splitlines() if line.strip()]
-    for name in ("cifar", "digits-darts", "x"):
+    for name in ("cifar", "digits-beta-darts", "x"):
         (here / "runs" / name).mkdir(parents=True)
     done = []
 
@@ -107,7 +107,7 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
     for text in lines:
         words = re.split(r"\s{2,}", text)[0].split()
         assert words[:2] == ["oche", command], text
-        for name in ("cifar", "digits-darts", "x"):
+        for name in ("cifar", "digits-beta-darts", "x"):
             status = {"kind": "search", "state": "complete"}
             (here / "runs" / name / "status.json").write_text(json.dumps(status))
             (here / "runs" / name / "config.yaml").write_text("data: digits\n")
@@ -321,8 +321,11 @@ def told(monkeypatch):
 def test_defaults_of_search(told, oche_):
     oche_("search")
     (config, fields) = told[0]
-    assert config.search == oche.methods.darts() and config.space == oche.spaces.darts() and config.data == "digits"
+    assert config.search == oche.methods.beta_darts() and config.method == "beta-darts"
+    assert config.space == oche.spaces.darts() and config.data == "digits"
     assert fields["out"] is None and not fields["overwrite"]
+    oche_("search --space recurrent")  # whose own default nobody has measured another against
+    assert told[1][0].method == "darts" and told[1][0].data == "ptb"
 
 
 def test_dotted_overrides(told, oche_, here):

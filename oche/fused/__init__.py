@@ -78,7 +78,15 @@ class Choice:
     why: str
 
 
-def equip(net: nn.Module, engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False) -> str:
+def equip(
+    net: nn.Module,
+    engine: Engine,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    twice: bool = False,
+    mixed: bool = True,
+) -> str:
     """Has the cells of ``net`` compute in the form that `choose` gives, and returns why; "" for a network without cells.
 
     A network with forms of its own has a method ``equip``.
@@ -89,13 +97,16 @@ def equip(net: nn.Module, engine: Engine, device: torch.device, dtype: torch.dty
         return own(engine)
     if not any(isinstance(module, Formed) for module in net.modules()):
         return ""
-    choice = choose(engine, device, dtype, twice=twice)
+    choice = choose(engine, device, dtype, twice=twice, mixed=mixed)
     use(net, choice.form)
     return choice.why
 
 
-def choose(engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False) -> Choice:
-    """The fastest form that device and installed tools allow; ``twice`` says that second derivatives are needed.
+def choose(
+    engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False, mixed: bool = True
+) -> Choice:
+    """The fastest form that device and installed tools allow; ``twice`` says that second derivatives are needed, ``mixed`` that
+    edges carry several candidates: of discrete cells little is shared, and plain modules are the faster ones in pure torch.
 
     ``engine="plain"`` takes the plain modules, ``"fused"`` refuses to (`OcheError` says what is in the way), ``"auto"`` takes
     them where it must, and says why.
@@ -109,7 +120,7 @@ def choose(engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: b
     if dtype not in (torch.float32, torch.float64):
         return _plain(engine, f"fused forms compute in float32 or float64, not in {dtype}")
     if device.type == "cpu":
-        return Choice(form("shared"), "fused, in pure torch, for second derivatives") if twice else _on_cpu()
+        return Choice(form("shared"), "fused, in pure torch, for second derivatives") if twice else _on_cpu(engine, mixed)
     if device.type == "cuda":
         return _on_gpu(engine, device, twice)
     return _plain(engine, f"there is no fused form for {device.type}")
@@ -121,12 +132,14 @@ def _plain(engine: Engine, obstacle: str) -> Choice:
     return Choice(form("plain"), f"as plain modules: {obstacle}")
 
 
-def _on_cpu() -> Choice:
+def _on_cpu(engine: Engine, mixed: bool) -> Choice:
     from .native import Unavailable
 
     try:
         return Choice(form("native"), "fused, on compiled kernels")
     except Unavailable as error:
+        if not mixed:
+            return _plain(engine, str(error))
         return Choice(form("shared"), f"fused, in pure torch ({error})")
 
 

@@ -45,9 +45,9 @@ class Engine:
         net = net.to(device=self.device, dtype=self.dtype)
         return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def equip(self, net: nn.Module, *, twice: bool = False) -> str:
-        """Has the cells of ``net`` compute in the fastest form for this device; says which and why."""
-        return equip(net, self.fused, self.device, self.dtype, twice=twice)
+    def equip(self, net: nn.Module, *, twice: bool = False, mixed: bool = True) -> str:
+        """Has the cells of ``net`` compute in the fastest form for this device (see `oche.fused.choose`); says which and why."""
+        return equip(net, self.fused, self.device, self.dtype, twice=twice, mixed=mixed)
 
     def images(self, x: Tensor) -> Tensor:
         """A prepared batch (B, C, H, W) as the network wants it."""

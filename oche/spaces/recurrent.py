@@ -266,6 +266,7 @@ class RecurrentSpace(Space):
 
     recipe: ClassVar[str] = "recurrent"
     small: ClassVar[str] = "recurrent-small"
+    method: ClassVar[str] = "darts"  # of the others none is published for language models, or measured there
     domain: ClassVar[str] = "text"
 
     nodes: int = 8
