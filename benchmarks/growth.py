@@ -106,6 +106,8 @@ def exponent(curve: list[tuple[int, float]]) -> float | None:
 def figure(growth: Growth, points: Points):
     """Time above, memory below; a column a size, a line a form; both axes logarithmic, so that lines of slope 1 grow as the
     size does."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
     made = new_figure(2.3 * len(AXES) + 0.6, 4.6)
     panels = made.subplots(2, len(AXES), squeeze=False, sharey="row", sharex="col")
     for column, axis in enumerate(AXES):
@@ -120,6 +122,9 @@ def figure(growth: Growth, points: Points):
             ticks = getattr(growth, axis)
             axes.set_xticks(ticks, [str(t) for t in ticks])
             axes.set_xticks([], minor=True)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         panels[0, column].set_title(axis)
     panels[0, 0].set_ylabel("seconds a step")
     panels[1, 0].set_ylabel("GiB")
