@@ -10,6 +10,7 @@ from data_files import encoded, pixels, write_classes
 
 from oche.data import DATASETS, FORMS, Resident, Streamed, load
 from oche.data import reading as reading_module
+from oche.data.catalog import TEXT_FORMS, TEXTS
 from oche.errors import OcheError
 from oche.listing import data as listed
 
@@ -130,7 +131,7 @@ def test_bars_are_shown_on_the_error_stream_alone(photos, capsys):
 
 
 def test_the_list_of_data_has_names_and_forms():
-    assert [row[0] for row in listed()[1]] == [*DATASETS, *FORMS]
+    assert [row[0] for row in listed()[1]] == [*DATASETS, *TEXTS, *FORMS, *TEXT_FORMS]
 
 
 @pytest.mark.skipif(
