@@ -115,7 +115,11 @@ def search(
     from .spaces import darts
 
     space = space or darts()
-    parts: dict[str, Any] = {"space": space, "method": space.method, "search": space.suited(METHODS[space.method].make())}
+    parts: dict[str, Any] = {
+        "space": space,
+        "method": space.method,
+        "search": space.suited(METHODS[space.method].make()),
+    }
     if method is not None:
         parts |= {"search": method, "method": closest(method, {name: m.make() for name, m in METHODS.items()})}
     return run_search(
