@@ -25,7 +25,8 @@ WATCH = 0.25  # above the two skip connections of eight edges that P-DARTS (1904
 COLLAPSE = 0.5
 UNDECIDED = 0.999  # entropy over that of a uniform mixture, about where logits differ by less than 0.05
 _HOLD = (
-    "PC-DARTS, SDARTS and DARTS- hold skip connections back, the selections LimitSkips and Perturbation choose others"
+    "beta-darts and sdarts-rs ended well on every seed of our comparison (docs/methods.md), the selections LimitSkips and "
+    "Perturbation do not follow the mixture alone"
 )
 
 
