@@ -105,9 +105,9 @@ def search(
     """Searches for cells on ``data`` and returns the run.
 
     ``space``: a search space (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
-    ``method``: a `Method` (default the one named by ``space.method``, as suits the space; in a space of language models take others as
-    ``space.suited(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as
-    ``seed=1`` or ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
+    ``method``: a `Method` (default the one named by ``space.method``, as suits the space; in a space of language models take
+    others as ``space.suited(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as ``seed=1`` or
+    ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
     from .configs import SearchConfig
     from .methods import METHODS, closest
