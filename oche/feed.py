@@ -109,7 +109,13 @@ class Feed:
             at |= {"epoch": at["epoch"] + 1, "position": 0}
 
     def objective(
-        self, net: nn.Module, names: Sequence[str], own: Tensors, mix: Callable[[Tensors], Mixes], images: Tensor, labels: Tensor
+        self,
+        net: nn.Module,
+        names: Sequence[str],
+        own: Tensors,
+        mix: Callable[[Tensors], Mixes],
+        images: Tensor,
+        labels: Tensor,
     ) -> Objective:
         """The loss of one batch."""
         return Objective(net, names, own, mix, images, labels)

@@ -120,7 +120,9 @@ def choose(
     if dtype not in (torch.float32, torch.float64):
         return _plain(engine, f"fused forms compute in float32 or float64, not in {dtype}")
     if device.type == "cpu":
-        return Choice(form("shared"), "fused, in pure torch, for second derivatives") if twice else _on_cpu(engine, mixed)
+        return (
+            Choice(form("shared"), "fused, in pure torch, for second derivatives") if twice else _on_cpu(engine, mixed)
+        )
     if device.type == "cuda":
         return _on_gpu(engine, device, twice)
     return _plain(engine, f"there is no fused form for {device.type}")

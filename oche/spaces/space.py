@@ -33,7 +33,8 @@ class Plan(Protocol):
 class Space:
     """A set of architectures. Subclasses are frozen dataclasses whose fields size the supernet."""
 
-    method: ClassVar[str] = "beta-darts"  #: name of the method that searches where none is named; docs/methods.md says why
+    #: name of the method that searches where none is named; docs/methods.md says why
+    method: ClassVar[str] = "beta-darts"
     recipe: ClassVar[str] = "darts"  #: name of the training that its networks are published with
     small: ClassVar[str] = "small"  #: name of a training of them that two CPU cores can do
     domain: ClassVar[str] = "images"  #: what its networks take: images or text
