@@ -87,8 +87,8 @@ void node_backward_(const Tensor& g, at::TensorList xs, at::TensorList given, co
   gw = gw64.to(w.scalar_type());
   gxs.assign(xs.size(), Tensor());
   for (size_t level = levels; level-- > 0;) {
-    std::vector<std::pair<Geometry, Group<T>>> groups;
-    std::vector<std::pair<I, bool>> of;
+    Groups<T> made;
+    auto& groups = made.all;
     std::vector<std::pair<I, std::pair<size_t, size_t>>> where;  // term -> (group, job)
     std::vector<Tensor> keep;
     for (I i = 0; i < n; ++i) {
@@ -102,23 +102,13 @@ void node_backward_(const Tensor& g, at::TensorList xs, at::TensorList given, co
       for (auto& d : p.dense) cout += d.size(0);
       bool pack = cout == x.size(1);
       Geometry q = geometry(x, unit.stride);
-      size_t at = groups.size();
-      if (!level)
-        for (size_t k = 0; k < groups.size(); ++k)
-          if (of[k] == std::pair<I, bool>{term.index, pack} && groups[k].first == q) at = k;
-      if (at == groups.size()) {
-        groups.push_back({q, {}});
-        of.push_back({term.index, pack});
+      auto [at, first] = made.place(term.index, pack, q, level > 0);
+      if (first) {
         Group<T>& group = groups.back().second;
         group.x = x.const_data_ptr<T>();
         Tensor gx;
         if (level) {
-          Norm norm(&term.units[level - 1], stats[i][level - 1], q.C, double(x.numel() / q.C), params);
-          std::vector<double> a(q.C), b(q.C);
-          for (I c = 0; c < q.C; ++c) { a[c] = norm.gamma[c] * norm.r[c]; b[c] = norm.beta[c] - norm.mean[c] * a[c]; }
-          group.normed = true;
-          group.scale = Channels<T>(a.data(), q.C);
-          group.shift = Channels<T>(b.data(), q.C);
+          read_through(group, Norm(&term.units[level - 1], stats[i][level - 1], q.C, double(x.numel() / q.C), params));
           moments[i].assign(2 * q.C, 0.0);
           group.moments = moments[i].data();
           gx = at::zeros_like(x);

@@ -5,6 +5,31 @@
 
 namespace oche {
 
+// The groups of one level. First stages of one source share theirs, later stages have inputs of their own.
+template <typename T> struct Groups {
+  std::vector<std::pair<Geometry, Group<T>>> all;
+  std::vector<std::pair<I, bool>> of;  // source and packing of each
+
+  // Where the group of `source` stands, and whether it had to be made.
+  std::pair<size_t, bool> place(I source, bool pack, const Geometry& q, bool alone) {
+    for (size_t g = 0; g < all.size() && !alone; ++g)
+      if (of[g] == std::pair<I, bool>{source, pack} && all[g].first == q) return {g, false};
+    all.push_back({q, {}});
+    of.push_back({source, pack});
+    return {all.size() - 1, true};
+  }
+};
+
+// Has a group read its input through a normalisation.
+template <typename T> void read_through(Group<T>& group, const Norm& norm) {
+  const I C = norm.mean.size();
+  std::vector<double> a(C), b(C);
+  for (I c = 0; c < C; ++c) { a[c] = norm.gamma[c] * norm.r[c]; b[c] = norm.beta[c] - norm.mean[c] * a[c]; }
+  group.normed = true;
+  group.scale = Channels<T>(a.data(), C);
+  group.shift = Channels<T>(b.data(), C);
+}
+
 // Runs groups of equal geometry together.
 template <typename T, typename F> void by_geometry(std::vector<std::pair<Geometry, Group<T>>>& all, F run) {
   std::vector<bool> done(all.size(), false);
@@ -26,8 +51,8 @@ Tensor node_forward_(at::TensorList xs, at::TensorList given, const Tensor& w, a
   std::vector<std::vector<Tensor>> z(terms.size());      // of each stage of each term
   std::vector<std::vector<std::vector<double>>> stats(terms.size());
   for (size_t level = 0; level < levels; ++level) {
-    std::vector<std::pair<Geometry, Group<T>>> groups;
-    std::vector<std::pair<I, bool>> of;  // source of each group at the first level
+    Groups<T> made;
+    auto& groups = made.all;
     for (size_t i = 0; i < terms.size(); ++i) {
       auto& term = terms[i];
       if (term.kind != 0 || term.units.size() <= level) continue;
@@ -38,23 +63,11 @@ Tensor node_forward_(at::TensorList xs, at::TensorList given, const Tensor& w, a
       for (auto& d : p.dense) cout += d.size(0);
       bool pack = cout == x.size(1);
       Geometry q = geometry(x, unit.stride);
-      size_t at = groups.size();
-      if (!level)
-        for (size_t g = 0; g < groups.size(); ++g)
-          if (of[g] == std::pair<I, bool>{term.index, pack} && groups[g].first == q) at = g;
-      if (at == groups.size()) {
-        groups.push_back({q, {}});
-        of.push_back({term.index, pack});
+      auto [at, first] = made.place(term.index, pack, q, level > 0);
+      if (first) {
         Group<T>& g = groups.back().second;
         g.x = x.const_data_ptr<T>();
-        if (level) {
-          Norm norm(&term.units[level - 1], stats[i][level - 1].data(), q.C, double(x.numel() / q.C), params);
-          std::vector<double> a(q.C), b(q.C);
-          for (I c = 0; c < q.C; ++c) { a[c] = norm.gamma[c] * norm.r[c]; b[c] = norm.beta[c] - norm.mean[c] * a[c]; }
-          g.normed = true;
-          g.scale = Channels<T>(a.data(), q.C);
-          g.shift = Channels<T>(b.data(), q.C);
-        }
+        if (level) read_through(g, Norm(&term.units[level - 1], stats[i][level - 1].data(), q.C, double(x.numel() / q.C), params));
       }
       I ho = (q.H + q.s - 1) / q.s, wo = (q.W + q.s - 1) / q.s;
       z[i].push_back(fresh(x, q.B, cout, ho, wo));
