@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +18,9 @@ from ..spaces.edges import AuxiliaryOperation, Edge, Form, MixedOperation, Parti
 from ..spaces.edges import flow as plain_flow
 from ..spaces.ops import Zero
 from .node import Convs, Given, Itself, Node, Pools, Program, Term
-from .terms import Piece, Pool, pieces
+from .terms import Pool, pieces
 
 NOTHING = torch.empty(0, dtype=torch.float64)
-_PIECES: WeakKeyDictionary[nn.Module, list[Piece]] = WeakKeyDictionary()
-
-
-def _pieces(edge: MixedOperation) -> list[Piece]:
-    if edge not in _PIECES:
-        _PIECES[edge] = [pieces(candidate) for candidate in edge.candidates]
-    return _PIECES[edge]
 
 
 @dataclass
@@ -91,7 +83,7 @@ class Gather:
             self.give(out, 1.0 if scale is None else scale)
 
     def _candidate(self, edge: MixedOperation, o: int, x: Tensor, weight: Tensor) -> None:
-        piece = _pieces(edge)[o]
+        piece = pieces(edge.candidates[o])
         if isinstance(edge.candidates[o], Zero):
             return
         if isinstance(piece, tuple):

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import groupby
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -220,17 +219,12 @@ class Known(NamedTuple):
         return ("skip",)
 
 
-_PIECES: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
-
-
 def _known(edge: MixedOperation, active: tuple[int, ...]) -> list[Known]:
     """The recognised ones among the ``active`` candidates, convolutions first, by kind."""
     found = []
     for o in active:
         module = edge.candidates[o]
-        if module not in _PIECES:
-            _PIECES[module] = pieces(module)
-        piece = _PIECES[module]
+        piece = pieces(module)
         if piece is None or (isinstance(piece, tuple) and any(s.depthwise is None for s in piece)):
             continue
         if all(n.training and n.momentum is not None for n in Known(o, piece).norms):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import cast
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -60,8 +61,18 @@ class Skip:
 Piece = tuple[Stage, ...] | Pool | Skip | None
 
 
+_READ: WeakKeyDictionary[nn.Module, Piece] = WeakKeyDictionary()
+
+
 def pieces(module: nn.Module) -> Piece:
-    """What ``module`` consists of: stages one behind the other, a pool, a skip; None where it is something else."""
+    """What ``module`` consists of: stages one behind the other, a pool, a skip; None where it is something else. Each module
+    is looked at once."""
+    if module not in _READ:
+        _READ[module] = _read(module)
+    return _READ[module]
+
+
+def _read(module: nn.Module) -> Piece:
     if type(module) is nn.Identity:
         return Skip()
     if type(module) in (nn.MaxPool2d, nn.AvgPool2d):

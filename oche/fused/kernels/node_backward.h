@@ -73,7 +73,7 @@ void node_backward_(const Tensor& g, at::TensorList xs, at::TensorList given, co
   gparams.assign(params.size(), Tensor());
   auto put_affine = [&](const Unit& unit, const Back& b, const double* s, double by) {
     if (!unit.affine || !need_w) return;
-    I at = unit.params + (unit.kernel < 0 ? 0 : (unit.kernel == 0 ? 2 : 1) + unit.depthwise);
+    I at = unit.params + unit.convs();
     gparams[at] = channels_of(b.ghat, by, params[at]);
     gparams[at + 1] = channels_of(std::vector<double>(s, s + b.ghat.size()), by, params[at]);
   };

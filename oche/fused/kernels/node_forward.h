@@ -46,8 +46,7 @@ template <typename T>
 Tensor node_forward_(at::TensorList xs, at::TensorList given, const Tensor& w, at::TensorList params, at::TensorList buffers,
                      at::TensorList given_stats, const std::vector<Term>& terms, std::vector<Tensor>& saved) {
   size_t levels = 1;
-  I rows = 0;
-  for (auto& t : terms) { levels = std::max(levels, t.units.size()); rows += t.units.size(); }
+  for (auto& t : terms) levels = std::max(levels, t.units.size());
   std::vector<std::vector<Tensor>> z(terms.size());      // of each stage of each term
   std::vector<std::vector<std::vector<double>>> stats(terms.size());
   for (size_t level = 0; level < levels; ++level) {

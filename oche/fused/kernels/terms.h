@@ -7,7 +7,9 @@ namespace oche {
 
 // Its candidates, as integers: for each term kind (0 stages, 1 a tensor that is there, 2 a source itself), which source or tensor,
 // and how many normalisations; for each of those kernel (-1: nothing before it), dilation, stride, depthwise, affine, tracked.
-struct Unit { I kernel, dilation, stride; bool depthwise, affine, tracked; double eps, momentum; I params; };
+struct Unit { I kernel, dilation, stride; bool depthwise, affine, tracked; double eps, momentum; I params;
+  I convs() const { return kernel < 0 ? 0 : (kernel == 0 ? 2 : 1) + depthwise; }  // parameters before scale and shift
+};
 struct Term { I kind, index; std::vector<Unit> units; };
 
 std::vector<Term> parse(at::IntArrayRef code, at::ArrayRef<double> numbers) {
@@ -21,7 +23,7 @@ std::vector<Term> parse(at::IntArrayRef code, at::ArrayRef<double> numbers) {
       term.units.push_back({code[i], code[i + 1], code[i + 2], code[i + 3] != 0, code[i + 4] != 0, code[i + 5] != 0,
                             numbers[n], numbers[n + 1], params});
       const Unit& unit = term.units.back();
-      params += unit.kernel < 0 ? 0 : (unit.kernel == 0 ? 2 : 1) + unit.depthwise;
+      params += unit.convs();
       params += unit.affine ? 2 : 0;
     }
     terms.push_back(term);
@@ -29,14 +31,13 @@ std::vector<Term> parse(at::IntArrayRef code, at::ArrayRef<double> numbers) {
   return terms;
 }
 
-struct Parts { Tensor depth; std::vector<Tensor> dense; I after; };
+struct Parts { Tensor depth; std::vector<Tensor> dense; };
 
 Parts parts(const Unit& unit, at::TensorList params) {
   I at = unit.params;
   Parts p;
   if (unit.depthwise) p.depth = params[at++].contiguous();
   for (I i = 0; i < (unit.kernel == 0 ? 2 : 1); ++i) p.dense.push_back(params[at++].contiguous());
-  p.after = at;
   return p;
 }
 
@@ -48,7 +49,7 @@ struct Norm {
     if (!unit) { std::fill(r.begin(), r.end(), 1); return; }
     for (I c = 0; c < C; ++c) { mean[c] = stats[c]; r[c] = 1 / std::sqrt(stats[C + c] + unit->eps); }
     if (!unit->affine) return;
-    I at = unit->params + (unit->kernel < 0 ? 0 : (unit->kernel == 0 ? 2 : 1) + unit->depthwise);
+    I at = unit->params + unit->convs();
     Tensor a = params[at].to(at::kDouble), b = params[at + 1].to(at::kDouble);
     std::copy_n(a.const_data_ptr<double>(), C, gamma.begin());
     std::copy_n(b.const_data_ptr<double>(), C, beta.begin());
