@@ -53,7 +53,8 @@ class Help(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         from oche.cli import main
 
-        self.env.note_dependency(str(Path(oche.__file__).parent / "commands.py"))
+        for module in (Path(oche.__file__).parent / "commands").glob("*.py"):
+            self.env.note_dependency(str(module))
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             main([self.arguments[0], "--help"] if self.arguments[0] != "oche" else ["--help"])

@@ -8,27 +8,34 @@ from importlib import import_module
 from . import __version__
 from .errors import OcheError, nearest
 
+# command: (module of oche.commands, what it is for)
 COMMANDS = {
-    "demo": "the whole story on handwritten digits, in three minutes: toy, search, training, report",
-    "toy": "the bilevel toy problem: iterations and trajectories for several look-ahead steps",
-    "search": "find cells by gradient descent:  oche search --data cifar10 --method darts-2nd",
-    "train": "train a found or published network from scratch:  oche train runs/x",
-    "resume": "go on with an interrupted run:  oche resume runs/x",
-    "evaluate": "measure a trained network anew, on other data too:  oche evaluate runs/x/train",
-    "export": "write a trained network for others to run: ONNX, torch.export, weights:  oche export runs/x/train",
-    "predict": "classify a folder of images with a trained network:  oche predict runs/x/train FOLDER",
-    "compare": "methods and seeds on NAS-Bench-201 at one length:  oche compare --table FILE --methods darts gdas",
-    "bench": "time and memory of a step in every form, beside the published code:  oche bench --batch 16",
-    "query": "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE",
-    "show": "draw a cell in the terminal and to a file:  oche show DARTS_V2",
-    "report": "write the report of a run anew:  oche report runs/x",
-    "list": "what there is: oche list methods|spaces|data|genotypes|operations|recipes",
+    "demo": ("demo", "the whole story on handwritten digits, in three minutes: toy, search, training, report"),
+    "toy": ("demo", "the bilevel toy problem: iterations and trajectories for several look-ahead steps"),
+    "search": ("search", "find cells by gradient descent:  oche search --data cifar10 --method darts-2nd"),
+    "train": ("train", "train a found or published network from scratch:  oche train runs/x"),
+    "resume": ("runs", "go on with an interrupted run:  oche resume runs/x"),
+    "evaluate": ("runs", "measure a trained network anew, on other data too:  oche evaluate runs/x/train"),
+    "export": (
+        "deploy",
+        "write a trained network for others to run: ONNX, torch.export, weights:  oche export runs/x/train",
+    ),
+    "predict": ("deploy", "classify a folder of images with a trained network:  oche predict runs/x/train FOLDER"),
+    "compare": (
+        "measure",
+        "methods and seeds on NAS-Bench-201 at one length:  oche compare --table FILE --methods darts gdas",
+    ),
+    "bench": ("measure", "time and memory of a step in every form, beside the published code:  oche bench --batch 16"),
+    "query": ("look", "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE"),
+    "show": ("look", "draw a cell in the terminal and to a file:  oche show DARTS_V2"),
+    "report": ("runs", "write the report of a run anew:  oche report runs/x"),
+    "list": ("look", "what there is: oche list methods|spaces|data|genotypes|operations|recipes"),
 }
 
 
 def usage() -> str:
     width = max(map(len, COMMANDS))
-    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
     return f"""oche {__version__}: differentiable architecture search
 
 usage: oche COMMAND [OPTIONS]
@@ -73,7 +80,8 @@ _SMALLER = (
 def _run(command: str, args: list[str]) -> int:
     if command not in COMMANDS:
         raise OcheError(f"unknown command {command!r}{nearest(command, [*COMMANDS])}; commands: {', '.join(COMMANDS)}")
-    run = getattr(import_module("oche.commands"), command.replace("list", "list_things"))
+    module = import_module(f"oche.commands.{COMMANDS[command][0]}")
+    run = getattr(module, command.replace("list", "list_things"))
     try:
         return run(args) or 0
     except Exception as error:

@@ -13,7 +13,7 @@ import runs
 import torch
 
 import oche
-from oche import cli, commands
+from oche import cli
 from oche.errors import OcheError
 from oche.listing import TABLES
 from oche.optim import Sgd
@@ -99,8 +99,8 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
 
     import oche.demo as demo
 
-    for module, name in [(commands, "run_search"), (commands, "run_train"), (commands, "resume_run"), (demo, "start")]:
-        monkeypatch.setattr(module, name, work)
+    for name in ("commands.search.run_search", "commands.train.run_train", "commands.runs.resume_run", "demo.start"):
+        monkeypatch.setattr(f"oche.{name}", work)
     monkeypatch.setattr(demo, "toy_in", work)
     monkeypatch.setattr("oche.report.write_report", work)
     monkeypatch.setattr("oche.report.cells.cell_svg", work)
@@ -212,7 +212,7 @@ def test_too_little_memory_is_one_line_too(error, oche_, here, monkeypatch):
     def work(*args, **fields):
         raise error
 
-    monkeypatch.setattr(commands, "run_search", work)
+    monkeypatch.setattr("oche.commands.search.run_search", work)
     code, _, err = oche_("search", "--quiet")
     assert code == 1 and err.startswith("oche: out of memory") and "--search.batch" in err and err.count("\n") == 1
 
@@ -221,7 +221,7 @@ def test_errors_of_the_program_itself_are_not_hidden(here, monkeypatch):
     def work(*args, **fields):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(commands, "run_search", work)
+    monkeypatch.setattr("oche.commands.search.run_search", work)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["search"])
 
@@ -313,8 +313,8 @@ def told(monkeypatch):
         found.append((config, fields))
         raise Enough("enough")
 
-    monkeypatch.setattr(commands, "run_search", work)
-    monkeypatch.setattr(commands, "run_train", work)
+    monkeypatch.setattr("oche.commands.search.run_search", work)
+    monkeypatch.setattr("oche.commands.train.run_train", work)
     return found
 
 

@@ -22,7 +22,8 @@ import pytest
 
 from oche import cli, compare, standings
 from oche.bench201 import OPERATIONS, parse
-from oche.commands import CompareArgs, SearchArgs
+from oche.commands.measure import CompareArgs
+from oche.commands.search import SearchArgs
 from oche.compare import MANY, Setting
 from oche.errors import OcheError
 from oche.methods import METHODS

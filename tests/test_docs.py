@@ -55,9 +55,10 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def reached(*args: object, **kwargs: object) -> None:
         raise Reached(args)
 
-    for name in ("run_search", "run_train", "resume_run"):
-        monkeypatch.setattr(f"oche.commands.{name}", reached)
     for name in (
+        "oche.commands.search.run_search",
+        "oche.commands.train.run_train",
+        "oche.commands.runs.resume_run",
         "oche.compare.run",
         "oche.export.export",
         "oche.predict.predict",

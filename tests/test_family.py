@@ -279,7 +279,7 @@ def test_every_recipe_value_is_changed_from_the_command_line_and_goes_through_it
         found.append(config)
         raise OcheError("stopped before its work")
 
-    monkeypatch.setattr("oche.commands.run_search", caught)
+    monkeypatch.setattr("oche.commands.search.run_search", caught)
     options, holds = CHANGED.get(name, ("--search.batch 7", lambda m: m.batch == 7))
     assert cli.main(["search", "--method", name]) == cli.main(["search", "--method", name, *options.split()]) == 2
     plain_, changed = found
