@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +14,12 @@ LOCK = ".lock"
 _mine: set[str] = set()  # the system's lock excludes other processes only
 
 
+class InUse(OcheError):
+    """Another process holds the lock."""
+
+
 class Lock:
-    """An exclusive lock on ``directory``. Raises `OcheError` where another holds it, with that process' number if known.
+    """An exclusive lock on ``directory``. Raises `InUse` where another holds it, with that process' number if known.
 
     A record lock (fcntl) and not flock: workers forked by the holder would inherit the latter and keep it after a kill -9.
     A file system that knows no locks goes without.
@@ -24,7 +29,7 @@ class Lock:
         self._key = os.path.realpath(directory)
         self._handle: int | None = None
         if self._key in _mine:  # opening and closing the file once more would release it
-            raise OcheError(f"{directory} is in use by this very process; finish with it first")
+            raise InUse(f"{directory} is in use by this very process; finish with it first")
         try:
             handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -35,9 +40,7 @@ class Lock:
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 who = _holder(handle)
                 os.close(handle)
-                raise OcheError(
-                    f"{directory} is in use by {who}; wait for it, stop it, or choose another --out"
-                ) from None
+                raise InUse(f"{directory} is in use by {who}; wait for it, stop it, or choose another --out") from None
         self._handle = handle
         _mine.add(self._key)
         with suppress(OSError):  # a full disk loses the number, not the lock
@@ -53,14 +56,43 @@ class Lock:
             _mine.discard(self._key)
 
 
+def wait(directory: Path, every: float = 0.2) -> Lock:
+    """The lock on ``directory``, once whoever holds it is done. Raises `OcheError` where it cannot be written."""
+    while True:
+        try:
+            return Lock(directory)
+        except InUse:
+            time.sleep(every)
+
+
+def held(directory: Path) -> bool:
+    """Whether a process holds the lock on ``directory``.
+
+    It is tried for a moment, as a reader; whoever takes it in that moment should `wait` for it.
+    """
+    if os.path.realpath(directory) in _mine:
+        return True
+    try:
+        handle = os.open(directory / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        _acquire(handle, shared=True)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    finally:
+        os.close(handle)
+    return False
+
+
 def _holder(handle: int) -> str:
     os.lseek(handle, 0, os.SEEK_SET)
     pid = os.read(handle, 32).decode("ascii", "replace").strip()
     return f"process {pid}" if pid.isdecimal() else "another process"
 
 
-def _acquire(handle: int) -> None:
-    """Raises OSError where another process holds it."""
+def _acquire(handle: int, shared: bool = False) -> None:
+    """Raises OSError where another process holds it; ``shared``: with those who only read."""
     try:
         import fcntl
     except ImportError:  # Windows; its locks forbid reading, so one far beyond the process number is taken
@@ -69,4 +101,4 @@ def _acquire(handle: int) -> None:
         os.lseek(handle, 1 << 20, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
     else:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
