@@ -25,11 +25,13 @@ def prepare(
 ) -> Tensor:
     """Normalised float32 (B, C, H, W) in channels_last memory format, from uint8 (B, C, H, W).
 
-    Crop and flip come first (so padding is black), then (x / 255 − mean) / std with ``mean`` and ``std`` (C,) in [0, 1]
-    units, then cutout. ``augment=None`` only normalises. ``generator=None`` draws from torch's global one.
+    Crop and flip come first (so padding is black), then the policy, then (x / 255 − mean) / std with ``mean`` and ``std``
+    (C,) in [0, 1] units, then cutout. ``augment=None`` only normalises. ``generator=None`` draws from torch's global one.
     """
     if augment is not None and (augment.pad or augment.flip):
         x = crop_and_flip(x, augment.pad, augment.flip, generator)
+    if augment is not None and augment.policy is not None:
+        x = augment.policy(x, generator)
     shift, scale = _affine(tuple(mean), tuple(std), x.device)
     z = torch.addcmul(shift, x.to(torch.float32, memory_format=torch.channels_last), scale)
     if augment is not None and augment.cutout:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import OcheError
+
+if TYPE_CHECKING:
+    from .policies import Policy
 
 SMALLEST = 8  # pixels a side: what the networks' two reductions need
 
@@ -45,6 +49,8 @@ class Augment:
     """mirror left to right with probability 1/2"""
     cutout: int = 0
     """side in pixels of a square set to zero (after normalisation), its centre uniform over the image; 0: off"""
+    policy: Policy | None = None
+    """further changes of colours and geometry, after crop and flip (see `oche.data.policies`); None: off"""
 
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
