@@ -6,18 +6,24 @@ import contextlib
 import json
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import runs
 
 from oche import cli
 from oche.configs import SearchConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 
 
@@ -149,9 +155,6 @@ def test_every_command_has_its_section() -> None:
 
 # --- Python -------------------------------------------------------------------------------------------------------------
 
-# Snippets that train for minutes, or need a run that does, are compiled only.
-LONG = ("oche.search(", 'open("runs/', 'load("runs/', 'Session("runs/')
-
 
 @pytest.fixture
 def operations() -> Iterator[None]:
@@ -159,9 +162,9 @@ def operations() -> Iterator[None]:
     from oche import plugins
     from oche.methods import METHODS
     from oche.registry import COMPONENTS
-    from oche.spaces.ops import OPERATIONS
+    from oche.spaces import OPERATIONS, SPACES
 
-    tables: tuple[dict, ...] = (OPERATIONS, COMPONENTS, METHODS)
+    tables: tuple[dict, ...] = (OPERATIONS, COMPONENTS, METHODS, SPACES)
     before, loaded = [dict(table) for table in tables], set(plugins._LOADED)
     yield
     for table, old in zip(tables, before, strict=True):
@@ -170,17 +173,54 @@ def operations() -> Iterator[None]:
     plugins._LOADED.intersection_update(loaded)
 
 
+@pytest.fixture
+def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches and trainings of a snippet are what it says, but two steps of a tiny network."""
+    import oche
+    from oche.api import search, train
+    from oche.training import Recipe
+
+    runs.no_report(monkeypatch)
+
+    def short_search(data: str = "digits", *, space: Any = None, method: Any = None, **fields: Any) -> Any:
+        space = replace(space or oche.spaces.darts(), channels=2, cells=3)
+        return search(data, space=space, method=replace(method, steps=2, batch=8), **{"limit": 40, **fields})
+
+    def short_train(what: Any, data: str | None = None, *, recipe: Any = None, **fields: Any) -> Any:
+        if isinstance(recipe, Recipe):
+            recipe = replace(recipe, channels=2, cells=3, steps=2, batch=8)
+        return train(what, data, recipe=recipe, **fields)
+
+    monkeypatch.setattr(oche, "search", short_search)
+    monkeypatch.setattr(oche, "train", short_train)
+
+
+@pytest.fixture(scope="module")
+def exported(finished: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs that snippets read, by name; exported."""
+    from oche.export import Export, export
+
+    folder = tmp_path_factory.mktemp("exported") / "runs"
+    shutil.copytree(finished[0], folder / "x")
+    export(folder / "x" / "train", Export())
+    shutil.copytree(folder / "x", folder / "demo")
+    return folder
+
+
+@pytest.fixture
+def with_runs(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A current directory with these runs."""
+    shutil.copytree(exported, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda b: f"{b.page}: {b.text.splitlines()[-1][:40]}")
-def test_python_runs(block: Block, operations: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = compile(block.text, block.page, "exec", dont_inherit=True)
-    if not any(sign in block.text for sign in LONG):
-        monkeypatch.chdir(tmp_path)
-        exec(code, {"__name__": "snippet"})
-
-
-def test_most_python_is_run() -> None:
-    run = [b for b in blocks("python") if not any(sign in b.text for sign in LONG)]
-    assert len(run) >= 5
+def test_python_runs(block: Block, operations: None, shortened: None, request: Any, tmp_path: Path) -> None:
+    if "runs/" in block.text:
+        request.getfixturevalue("with_runs")
+    else:
+        request.getfixturevalue("monkeypatch").chdir(tmp_path)
+    exec(compile(block.text, block.page, "exec", dont_inherit=True), {"__name__": "snippet"})
 
 
 # --- tables -------------------------------------------------------------------------------------------------------------
@@ -197,6 +237,7 @@ def documented(section: str) -> set[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     """A search of two steps, a training of two, and one of a language model, in run directories."""
     import oche
+    from oche.api import search, train
     from oche.language_recipe import recurrent_small
     from oche.training import small
 
@@ -204,11 +245,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
         patch.setattr("oche.report.write_report", lambda path: path)
         path = tmp_path_factory.mktemp("docs") / "x"
         space = oche.spaces.darts(channels=2, cells=3, candidates=("none", "skip_connect", "max_pool_3x3"))
-        oche.search(space=space, method=oche.methods.darts(steps=2, batch=8), limit=40, out=path)
-        oche.train(path, recipe=small(steps=2, batch=8, cells=3, channels=2))
+        search(space=space, method=oche.methods.darts(steps=2, batch=8), limit=40, out=path)
+        train(path, recipe=small(steps=2, batch=8, cells=3, channels=2))
         (path / "my.txt").write_text("a b c a b " * 40)
         words = recurrent_small(steps=2, batch=2, width=4)
-        oche.train("DARTS_RNN_V1", path / "my.txt", recipe=words, out=path / "train-words")
+        train("DARTS_RNN_V1", path / "my.txt", recipe=words, out=path / "train-words")
         (path / "my.txt").unlink()
     return path, path / "train", path / "train-words"
 
@@ -270,6 +311,12 @@ def test_every_method_has_its_section() -> None:
     for section in sections:
         assert re.search(r"^Composed as|^The seed document's recipe: `", section, re.MULTILINE)
         assert re.search(r"^1\. ", section, re.MULTILINE) and re.search(r"[Oo]urs: |\bours: ", section)
+
+
+def test_every_result_is_on_its_page() -> None:
+    shown = re.findall(r"^```\{include\} \.\./(benchmarks/results/\S+)$", TEXTS["docs/results.md"], re.MULTILINE)
+    there = {p.relative_to(ROOT).as_posix() for p in (ROOT / "benchmarks" / "results").glob("*.md")}
+    assert len(shown) == len(set(shown)) and set(shown) == there
 
 
 def test_deviations_are_collected() -> None:

@@ -1,4 +1,4 @@
-"""The method of docs/extending.md, run as a reader would run it."""
+"""The method of docs/extending.md and the space of docs/add-a-space.md, run as a reader would run them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +11,19 @@ import oche
 from oche import cli, plugins
 from oche.methods import METHODS
 from oche.registry import COMPONENTS
+from oche.spaces import SPACES
 
-FILE = Path(__file__).resolve().parents[1] / "examples" / "my_method.py"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+FILE = EXAMPLES / "my_method.py"
 
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """What a plugin registers is forgotten after the test."""
-    methods, components, loaded = dict(METHODS), dict(COMPONENTS), set(plugins._LOADED)
+    tables: tuple[dict, ...] = (METHODS, COMPONENTS, SPACES)
+    befores, loaded = [dict(table) for table in tables], set(plugins._LOADED)
     yield
-    for table, before in ((METHODS, methods), (COMPONENTS, components)):
+    for table, before in zip(tables, befores, strict=True):
         table.clear()
         table.update(before)
     plugins._LOADED.intersection_update(loaded)
@@ -64,3 +67,17 @@ def test_its_part_in_another_method(tmp_path: Path, quick: None) -> None:
     more = ("--method", "pc-darts", "--search.relax.ops", "Sharpened", "--search.edge.k", "2", "--search.warmup", "0")
     assert cli.main(words(tmp_path / "x", *more)) == 0
     assert type(oche.Run.open(tmp_path / "x").config.search.relax.ops).__name__ == "Sharpened"
+
+
+@pytest.mark.parametrize("method", ["beta-darts", "pc-darts"])
+def test_a_space_of_ones_own(method: str, tmp_path: Path, quick: None) -> None:
+    file = EXAMPLES / "my_space.py"
+    assert f"```{{literalinclude}} ../examples/{file.name}" in (EXAMPLES.parent / "docs" / "add-a-space.md").read_text()
+    more = ["--plugins", str(file), "--space", "near", "--method", method, "--space.channels", "4"]
+    tiny = [*more, "--space.cells", "3", "--limit", "60", "--search.batch", "16", "--search.steps", "3", "--quiet"]
+    assert cli.main(["search", *tiny, "--out", str(tmp_path / "x")]) == 0
+    run = oche.Run.open(tmp_path / "x")
+    for cell in run.genotype.cells.values():
+        assert [(i, j) for _, i, j in cell.edges] == [(j - k, j) for j in range(2, 6) for k in (2, 1)]
+    assert len(runs.metrics(run.path)[-1]["logits"]["normal"]) == 8
+    assert cli.main(["train", str(run.path), *runs.TRAIN, "--limit", "60", "--quiet"]) == 0

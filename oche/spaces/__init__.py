@@ -1,6 +1,7 @@
 """Search spaces: which architectures there are, the supernet that holds them all, how one is read off."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from .conv import ConvSpace, Supernet, darts, seed
 from .edges import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
@@ -12,6 +13,19 @@ from .recurrent import RecurrentNetwork, RecurrentSpace, recurrent
 from .space import Space
 
 SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed, "nb201": nb201, "recurrent": recurrent}
+
+F = TypeVar("F", bound=Callable[..., Space])
+
+
+def listed(name: str) -> Callable[[F], F]:
+    """Lists a function that makes a space in `SPACES`, for ``--space NAME``; its docstring is what `oche list spaces` shows."""
+
+    def enter(make: F) -> F:
+        SPACES[name] = make
+        return make
+
+    return enter
+
 
 __all__ = [
     "OPERATIONS",
@@ -31,6 +45,7 @@ __all__ = [
     "Supernet",
     "build",
     "darts",
+    "listed",
     "nb201",
     "operation",
     "recurrent",
