@@ -184,6 +184,11 @@ class Method:
                 f"ExponentiatedGradient moves weights on simplices, and those of {type(self.relax).__name__} lie on none; "
                 "use a=Adam(), or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
             )
+        if not self.w.plain:
+            raise OcheError(
+                "w.nesterov=True and w.decay_norms=False are for trainings: a search looks ahead along plain momentum; "
+                "leave them as they are"
+            )
         if not self.hypergrad.moves and not self.select.asks:
             raise OcheError(
                 f"{type(self.select).__name__} reads off logits that {type(self.hypergrad).__name__} leaves where they start; "

@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, log
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import OcheError
-from .loop import cosine
+from .rates import Cosine, Schedule
 from .registry import component
 
 
 @dataclass(frozen=True)
 class Sgd:
-    """SGD with momentum for network weights, its rate annealed by a cosine (1806.09055 §3.1.1)."""
+    """SGD with momentum for network weights, its rate annealed, by default by a cosine (1806.09055 §3.1.1)."""
 
     lr: float = 0.025
-    """learning rate at the start"""
+    """learning rate at the start, or after the warm-up"""
     lr_min: float = 0.0
     """learning rate at the end"""
+    schedule: Schedule = Cosine()
+    """how the rate goes from one to the other"""
     momentum: float = 0.9
+    nesterov: bool = False
+    """whether a step looks ahead along its momentum (Nesterov's; in trainings only)"""
     decay: float = 3e-4
     """weight decay"""
+    decay_norms: bool = True
+    """whether weights of BatchNorms and biases decay, too (false in trainings only); published: they do"""
     clip: float = 5.0
     """largest norm of the whole gradient; 0: no clipping"""
     clip_ahead: bool = False
@@ -38,19 +45,38 @@ class Sgd:
                 f"momentum={self.momentum}, decay={self.decay}, clip={self.clip} cannot train; "
                 "use 0 <= momentum < 1, decay >= 0, clip >= 0"
             )
+        if self.nesterov and not self.momentum:
+            raise OcheError("nesterov looks ahead along the momentum, and momentum=0 has none; use momentum > 0")
+        if self.schedule.falling and not self.lr_min:
+            raise OcheError(
+                f"a rate that falls by a factor never gets to lr_min=0; with {self.schedule} use lr_min > 0"
+            )
+
+    @property
+    def plain(self) -> bool:
+        """Whether it steps as a search's look-ahead takes it: no Nesterov, and everything decays."""
+        return not self.nesterov and self.decay_norms
 
     def optimizer(self, weights: Iterable[Tensor]) -> torch.optim.SGD:
-        return torch.optim.SGD(weights, lr=self.lr, momentum=self.momentum, weight_decay=self.decay)
+        groups: list[dict[str, Any]] = [{"params": [*weights]}]
+        if not self.decay_norms:
+            vectors = [w for w in groups[0]["params"] if w.dim() <= 1]
+            matrices = [w for w in groups[0]["params"] if w.dim() > 1]
+            groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        return torch.optim.SGD(
+            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.decay, nesterov=self.nesterov
+        )
 
     def rate(self, progress: float) -> float:
         """Learning rate at ``progress`` in [0, 1]."""
-        return cosine(self.lr, self.lr_min, progress)
+        return self.schedule(self.lr, self.lr_min, progress)
 
     def update(self, optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], rate: float) -> None:
         """Clips the gradients in ``.grad`` and steps. Weights without a gradient rest: no decay, no momentum."""
         if self.clip:
             torch.nn.utils.clip_grad_norm_(weights, self.clip)
-        optimizer.param_groups[0]["lr"] = rate
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         optimizer.step()
 
 

@@ -19,9 +19,9 @@ _QUANTILES = 4096
 class Mixing:
     """Every image of a batch is mixed with another of it, and so are their labels, by a share lambda ~ Beta(alpha, alpha).
 
-    ``mixup``: alpha of x = lambda · x + (1 − lambda) · x'. ``cutmix``: alpha of a rectangle of x' put into x, the share 1 − lambda
-    of its area, cut off at the borders; lambda is then what is really left of x. 0: not so. With both, every image is mixed either
-    way with probability 1/2.
+    ``mixup``: alpha of x = lambda · x + (1 − lambda) · x'. ``cutmix``: alpha of a rectangle of x' put into x, the share
+    1 − lambda of its area, cut off at the borders; lambda is then what is really left of x. 0: not so. With both, every image
+    is mixed either way with probability 1/2. The other image is the one before it in the batch, whose order is random.
 
     Deviation 1 from the papers, whose codes draw one lambda and one rectangle a batch: one for every image.
     """

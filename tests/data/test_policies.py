@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from oche.data import Augment, prepare
 from oche.data.operations import OPERATIONS, SIGNED, apply, luminance
