@@ -22,20 +22,30 @@ def batches(
     start: int = 0,
     shuffle: bool = True,
     drop_last: bool = True,
+    rank: int = 0,
+    world: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of (images uint8 (B, C, H, W), labels int64 (B,)) on the split's device.
 
     The order is a pure function of (``seed``, ``epoch``); ``shuffle=False`` keeps the split's own. ``start`` skips that
     many batches without reading them. ``drop_last`` leaves the incomplete last batch out, unless it is the only one.
+
+    Of ``world`` processes the one numbered ``rank`` gets every ``world``-th image of each batch, so B = batch / world: what
+    all of them get in a step is the batch that one alone would. (An incomplete batch is shared as evenly as it goes.)
     """
     if batch < 1 or start < 0:
         raise OcheError(f"batch={batch}, start={start} make no batches; use batch >= 1 and start >= 0")
+    if not 0 <= rank < world or batch % world:
+        raise OcheError(
+            f"batch={batch} cannot be shared by {world} processes (this is number {rank}); use a multiple of {world}"
+        )
     n = len(split)
     order = torch.randperm(n, generator=generator(seed, "order", epoch)) if shuffle else torch.arange(n)
     if drop_last:
         order = order[: steps_per_epoch(n, batch) * batch]
-    if start * batch < len(order):
-        yield from split.walk(order[start * batch :], batch)
+    own, share = order[rank::world], batch // world
+    if start * share < len(own):
+        yield from split.walk(own[start * share :], share)
 
 
 def steps_per_epoch(n: int, batch: int) -> int:

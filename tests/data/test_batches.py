@@ -99,3 +99,27 @@ def test_halves_differ_by_seed_and_keep_labels():
     for part in parts:
         x, y = part.gather(torch.arange(30))
         assert torch.equal(y, part.labels) and y.tolist() == [k % 5 for k in numbers(x)]
+
+
+@given(
+    n=st.integers(1, 120),
+    share=st.integers(1, 9),
+    world=st.integers(1, 4),
+    start=st.integers(0, 5),
+    drop_last=st.booleans(),
+)
+def test_the_shares_of_all_processes_are_the_batches_of_one(n, share, world, start, drop_last):
+    options = dict(seed=3, epoch=1, start=start, drop_last=drop_last)
+    whole = visited(numbered(n), share * world, **options)
+    parts = [visited(numbered(n), share * world, rank=r, world=world, **options) for r in range(world)]
+    for k, batch in enumerate(whole):
+        got = [part[k] if k < len(part) else [] for part in parts]
+        assert sorted(i for own in got for i in own) == sorted(batch)
+        assert max(map(len, got)) - min(map(len, got)) <= (len(batch) < share * world)
+    assert all(len(part) <= len(whole) for part in parts)
+
+
+@pytest.mark.parametrize(("batch", "rank", "world"), [(7, 0, 2), (8, 2, 2), (8, -1, 2), (8, 0, 0)])
+def test_shares_that_do_not_come_out_even(batch, rank, world):
+    with pytest.raises(OcheError, match=f"batch={batch} cannot be shared by {world} processes"):
+        list(batches(numbered(50), batch, seed=0, epoch=0, rank=rank, world=world))
