@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_report(run_dir: Path | str) -> Path:
-    """Makes the pictures and report.html of a run directory; see `oche.report.html.write_report`."""
-    from .html import write_report as write  # matplotlib and jinja2 wait until a report is wanted
+    """Makes the pictures and report.html of a run directory; see `oche.report.run_page.write_report`."""
+    from .run_page import write_report as write  # matplotlib and jinja2 wait until a report is wanted
 
     return write(run_dir)

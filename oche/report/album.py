@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arch import Cell
 from ..run import atomic
 from . import canvas
-from .cells import cell_png, cell_svg, scene
-from .network import network_png, network_scene, network_svg
+from .cells import cell_png, cell_svg
+from .network import network_png, network_svg
+from .page import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture in the page: SVG text, caption, and its natural width in pixels."""
-
-    svg: str
-    caption: str
-    width: int
+    from matplotlib.figure import Figure as Drawing
 
 
 class Album:
@@ -33,26 +24,25 @@ class Album:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
-    def plot(self, name: str, figure: Figure, caption: str) -> Picture:
-        text = canvas.svg(figure)
+    def plot(self, name: str, drawing: Drawing, caption: str, wide: bool = False) -> Figure:
+        text = canvas.svg(drawing)
         atomic.write_bytes(self.folder / f"{name}.svg", text.encode())
-        if figure.get_layout_engine():  # it has done its work, which takes longer than the drawing
-            figure.set_layout_engine("none")
-        atomic.write_bytes(self.folder / f"{name}.png", canvas.png(figure))
-        width = round(96 * figure.get_size_inches()[0])
-        return Picture(canvas.inline(text, f"{name}-", caption), caption, width)
+        if drawing.get_layout_engine():  # it has done its work, which takes longer than the drawing
+            drawing.set_layout_engine("none")
+        atomic.write_bytes(self.folder / f"{name}.png", canvas.png(drawing))
+        return Figure.of(drawing, caption, name, wide, text)
 
-    def cell(self, name: str, cell: Cell, title: str, caption: str) -> Picture:
+    def cell(self, name: str, cell: Cell, title: str, caption: str) -> Figure:
         atomic.write_bytes(self.folder / f"{name}.svg", cell_svg(cell, title).encode())
         cell_png(cell, self.folder / f"{name}.png", title)
         return inline_cell(cell, caption)
 
-    def network(self, name: str, network: Sequence[Mapping[str, Any]], caption: str) -> Picture:
+    def network(self, name: str, network: Sequence[Mapping[str, Any]], caption: str) -> Figure:
         atomic.write_bytes(self.folder / f"{name}.svg", network_svg(network, caption).encode())
         network_png(network, self.folder / f"{name}.png", caption)
-        return Picture(network_svg(network, background=None), caption, round(network_scene(network).width))
+        return Figure(network_svg(network, background=None), caption, wide=True)
 
 
-def inline_cell(cell: Cell, caption: str) -> Picture:
+def inline_cell(cell: Cell, caption: str) -> Figure:
     """A cell for the page alone, without files."""
-    return Picture(cell_svg(cell, background=None), caption, round(scene(cell).width))
+    return Figure(cell_svg(cell, background=None), caption)

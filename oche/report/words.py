@@ -6,11 +6,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from ..monitor import read
 from .measure import ACCURACY, UNKNOWN, Measure
 
+Level = Literal["ok", "watch", "bad", "unknown"]
 _PERCENT = ACCURACY.unit
 percent = ACCURACY.text
 
@@ -103,15 +104,15 @@ def _reach(values: Sequence[float]) -> float:
     return quantile * statistics.stdev(values) * math.sqrt(1 + 1 / len(values))
 
 
-def collapse(records: Sequence[Mapping[str, Any]], edges: int | None) -> tuple[str, str]:
-    """(level: "ok", "watch", "bad" or "unknown"; what `oche.monitor.read` makes of the records, and what to try)."""
+def collapse(records: Sequence[Mapping[str, Any]], edges: int | None) -> tuple[Level, str]:
+    """(level; what `oche.monitor.read` makes of the records, and what to try)."""
     reading = read(records, edges)
     if reading is None:
         return "unknown", "No share of skip connections has been recorded."
     short = "A search this short says little about it, though: it usually comes late."
     after = short if reading.level == "ok" and reading.epoch < 20 else reading.advice
-    level = "bad" if reading.level == "collapse" else reading.level
-    return level, f"{reading.reason} {after}".strip().replace(" %", _PERCENT)
+    levels: dict[str, Level] = {"ok": "ok", "watch": "watch", "collapse": "bad"}
+    return levels[reading.level], f"{reading.reason} {after}".strip().replace(" %", _PERCENT)
 
 
 def truth(records: Sequence[Mapping[str, Any]], accuracy: float | None, regret: float | None) -> str:

@@ -59,7 +59,7 @@ def opened(browser, report):
 
 
 def squares(page) -> list[str]:
-    return page.eval_on_selector_all("#maps rect[data-value]", "rects => rects.map(r => r.getAttribute('fill'))")
+    return page.eval_on_selector_all(".maps rect[data-value]", "rects => rects.map(r => r.getAttribute('fill'))")
 
 
 def wait_for_text(page, selector: str, pattern: str) -> None:
@@ -75,7 +75,7 @@ def test_the_report_opens_without_an_error_or_a_request(opened):
     page = opened()
     page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
     assert page.title() == "run · oche report"
-    assert page.locator("#maps svg").count() == 2
+    assert page.locator(".maps svg").count() == 2
     assert page.locator("figure svg").count() >= 12
     for svg in page.locator("figure svg").all():
         box = svg.bounding_box()
@@ -84,7 +84,7 @@ def test_the_report_opens_without_an_error_or_a_request(opened):
 
 def test_the_slider_repaints_the_heat_maps(opened):
     page = opened()
-    slider, output = page.locator("#epoch"), page.locator("#epoch-text")
+    slider, output = page.locator(".heat input"), page.locator(".heat output")
     assert re.fullmatch(r"epoch 5 of 5 · \d\d\.\d %", output.inner_text())
     last = squares(page)
     assert len(set(last)) > 20
@@ -94,36 +94,36 @@ def test_the_slider_repaints_the_heat_maps(opened):
     first = squares(page)
     normal, reduce = first[:112], first[112:]  # each has its own scale, over the whole search
     assert len(set(normal)) == len(set(reduce)) == 1  # the mixture starts out uniform
-    assert page.locator("#maps g rect").count() == 0  # nothing chosen yet
+    assert page.locator(".maps g rect").count() == 0  # nothing chosen yet
     page.keyboard.press("ArrowRight")
     assert output.inner_text().startswith("epoch 1 of 5") and squares(page) not in (first, last)
-    assert page.locator("#maps g rect").count() == 16
+    assert page.locator(".maps g rect").count() == 16
     page.keyboard.press("End")
     assert squares(page) == last
 
 
 def test_play_runs_through_the_epochs_and_stops(opened):
     page = opened()
-    page.click("#play")
-    assert page.locator("#epoch-text").inner_text() == "epoch 0 of 5"
-    wait_for_text(page, "#epoch-text", r"epoch 5 of 5.*")
-    wait_for_text(page, "#play", "▶")
+    page.click(".play")
+    assert page.locator(".heat output").inner_text() == "epoch 0 of 5"
+    wait_for_text(page, ".heat output", r"epoch 5 of 5.*")
+    wait_for_text(page, ".play", "▶")
 
 
 def test_a_square_tells_its_value(opened):
     page = opened()
-    page.locator("#maps rect[data-value]").nth(3).click()
-    said = page.locator("#readout").inner_text()
+    page.locator(".maps rect[data-value]").nth(3).click()
+    said = page.locator(".readout").inner_text()
     assert re.fullmatch(rf"normal cell, 0→2, {OPERATIONS[3]}: 0\.\d{{4}}", said)
 
 
 def test_the_copy_button_copies_the_genotype(opened):
     page = opened(permissions=["clipboard-read", "clipboard-write"])
-    page.click("#copy")
-    wait_for_text(page, "#copy", "copied|selected")
+    page.click("[data-copy]")
+    wait_for_text(page, "[data-copy]", "copied|selected")
     genotype = page.locator("#genotype").inner_text()
     assert genotype.startswith("Genotype(normal=[")
-    if page.locator("#copy").inner_text() == "copied":
+    if page.locator("[data-copy]").inner_text() == "copied":
         assert page.evaluate("navigator.clipboard.readText()") == genotype
     else:
         assert page.evaluate("getSelection().toString()") == genotype
@@ -132,8 +132,8 @@ def test_the_copy_button_copies_the_genotype(opened):
 def test_without_permission_the_genotype_is_selected(opened):
     page = opened()
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
-    page.click("#copy")
-    wait_for_text(page, "#copy", "selected")
+    page.click("[data-copy]")
+    wait_for_text(page, "[data-copy]", "selected")
     assert page.evaluate("getSelection().toString()") == page.locator("#genotype").inner_text()
 
 
@@ -149,7 +149,7 @@ CONTRAST = """() => {
   return {
     paper,
     words: Math.min(...of("h1, h2, h3, p, figcaption, td, th, summary, .state, .verdict", "color")),
-    figures: Math.min(...of("figure text[fill=currentColor], #maps text[fill=currentColor]", "fill")),
+    figures: Math.min(...of("figure text[fill=currentColor], .maps text[fill=currentColor]", "fill")),
     labels: document.querySelectorAll("figure text[fill=currentColor]").length,
   };
 }"""
@@ -172,10 +172,10 @@ def test_the_page_itself_never_scrolls_sideways(opened, width):
 
 def test_on_a_phone_controls_are_large_enough_to_touch(opened):
     page = opened(width=390, height=844, has_touch=True)
-    for name in ("#play", "#copy"):
+    for name in (".play", "[data-copy]"):
         box = page.locator(name).bounding_box()
         assert box and min(box["width"], box["height"]) >= 38
-    assert page.locator("#epoch").bounding_box()["width"] >= 80
+    assert page.locator(".heat input").bounding_box()["width"] >= 80
 
 
 def test_text_of_the_cells_is_large_enough_to_read(opened):

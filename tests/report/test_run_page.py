@@ -16,7 +16,7 @@ from report_runs import make_run, make_training, toy_data, write_json
 
 from oche.errors import OcheError
 from oche.report import write_report
-from oche.report.html import _FRAMES, _heat
+from oche.report.heat import FRAMES, frames
 from oche.report.records import read_run
 
 HOSTILE = "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style><b>&amp;", "{{ 7 * 7 }}", "$\\frac$"
@@ -110,7 +110,9 @@ def test_every_picture_lies_beside_the_page_as_svg_and_png(whole):
 
 def test_the_heat_maps_in_the_page_hold_the_recorded_weights(whole):
     run = read_run(whole.parent)
-    data = json.loads(re.search(r'id="heat-data">(.*?)</script>', whole.read_text(encoding="utf-8"), re.DOTALL)[1])
+    data = json.loads(
+        re.search(r'"application/json">\[(.*?)\]</script>', whole.read_text(encoding="utf-8"), re.DOTALL)[1]
+    )
     assert data["epochs"] == [0, 1, 2, 3, 4]
     for shown, group in zip(data["groups"], run.groups, strict=True):
         assert shown["edges"] == [f"{i}→{j}" for i, j in group.edges]
@@ -132,8 +134,8 @@ def test_a_second_report_is_the_same_file(tmp_path):
 
 def test_a_long_search_keeps_its_first_and_last_heat_map(tmp_path):
     run = read_run(make_run(tmp_path / "run", epochs=500, trained=False, toy=False))
-    heat = _heat(run)
-    assert len(heat["epochs"]) == _FRAMES and (heat["epochs"][0], heat["epochs"][-1]) == (0, 500)
+    heat = frames("run", run)
+    assert len(heat["epochs"]) == FRAMES and (heat["epochs"][0], heat["epochs"][-1]) == (0, 500)
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
