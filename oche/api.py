@@ -283,22 +283,9 @@ def run_search(
 
     ``before`` is called once the directory exists.
     """
-    from .feeds import check
-    from .truth import table_for
-    from .truth import truth as find_truth
-    from .work import load_data, start
+    from .work import start
 
-    load_plugins(config.plugins)
-    config = _anchored(config)
-    _check_device(config, log, twice=config.search.hypergrad.twice)
-    config.search.check(config.space)
-    config = replace(config, table=table_for(config.table, config.data, config.space))
-    truth = find_truth(config.table, config.data)
-    if truth is not None:
-        log.say(f"true accuracies: {truth.column} of {config.table}")
-    data = load_data(config, log)
-    check(data, config.space, config.search)
-    config = replace(config, space=config.space.fit(data))
+    config, data = check_search(config, log)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}")
     start(path, config, data, overwrite=overwrite, log=log, before=before)
     return Run(path)
@@ -306,41 +293,84 @@ def run_search(
 
 def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
-    from .recipes import check_domains
-    from .work import load_data, start
+    from .work import start
 
-    load_plugins(config.plugins)
-    config = _anchored(config)
-    config = replace(config, genotype=str(read_what(config.genotype)))
-    check_domains(config)
-    _check_device(config, log, mixed=False)
-    data = load_data(config, log)
-    config.train.check(config.genotype, data)
+    config, data = check_train(config, log)
     path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
     start(path, config, data, overwrite=overwrite, log=log)
     return Run(path)
 
 
-def _anchored(config: Any) -> Any:
+def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[SearchConfig, Any]:
+    """``config`` complete, and the data it names (``data`` if at hand). Raises `OcheError` for all that can be refused."""
+    from .feeds import check
+    from .truth import table_for
+    from .truth import truth as find_truth
+    from .work import load_data
+
+    load_plugins(config.plugins)
+    config = anchored(config)
+    _check_device(config, log, twice=config.search.hypergrad.twice)
+    config.search.check(config.space)
+    config = replace(config, table=table_for(config.table, config.data, config.space))
+    truth = find_truth(config.table, config.data)
+    if truth is not None:
+        log.say(f"true accuracies: {truth.column} of {config.table}")
+    data = data or load_data(config, log)
+    check(data, config.space, config.search)
+    return replace(config, space=config.space.fit(data)), data
+
+
+def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainConfig, Any]:
+    """The same for a training."""
+    from .recipes import check_domains
+    from .work import load_data
+
+    load_plugins(config.plugins)
+    config = anchored(config)
+    config = replace(config, genotype=str(read_what(config.genotype)))
+    check_domains(config)
+    _check_device(config, log, mixed=False)
+    data = data or load_data(config, log)
+    config.train.check(config.genotype, data)
+    return config, data
+
+
+def plan_search(space: str, method: str | None = None) -> SearchConfig:
+    """The defaults of a search in the space of that name, by the method of that name; by default the space's own.
+
+    Raises `KeyError` for names that `oche list` does not know.
+    """
+    from .configs import SearchConfig
+    from .methods import METHODS
+    from .spaces import SPACES
+
+    made = SPACES[space]()
+    method = method or made.method
+    data = {"text": "ptb"}.get(made.domain, SearchConfig.data)
+    return SearchConfig(method=method, search=made.suited(METHODS[method].make()), space=made, data=data)
+
+
+def anchored(config: Any) -> Any:
     """``config`` with paths from the root, so that the run can be resumed and repeated from any other directory."""
     table = getattr(config, "table", None)  # of a search
     return replace(
         config,
-        **({} if table is None else {"table": _absolute(table)}),
+        **({} if table is None else {"table": absolute(table)}),
         data=locate(config.data),
-        data_dir=config.data_dir and _absolute(config.data_dir),
-        plugins=tuple(map(_absolute, config.plugins)),
+        data_dir=config.data_dir and absolute(config.data_dir),
+        plugins=tuple(map(absolute, config.plugins)),
     )
 
 
-def _absolute(path: str | Path) -> Path:
+def absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def locate(data: str) -> str:
     """The name of a data set, or where it is."""
     is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
-    return str(_absolute(data)) if is_path else data
+    return str(absolute(data)) if is_path else data
 
 
 def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool = True) -> None:

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import OcheError, nearest
 from .run import atomic
-from .run.child import Child
 from .run.interrupt import Interrupt
 from .run.lock import Lock
-from .run.log import Log, Row
+from .run.log import Log
+from .run.pool import Pool
+from .run.room import Room, cores
 from .standings import Trial, draw, write
 from .truth import VARIABLE, Truth, truth
 
@@ -32,7 +30,6 @@ MANY = (
     "darts", "darts-2nd", "i-darts", "gdas", "snas", "drnas", "pc-darts", "darts-minus", "fair-darts", "sgas-1", "sdarts-rs",
     "beta-darts", "gaea", "darts-pt", "random-ws", "one-shot", "evolution-ws",
 )  # fmt: skip
-_LOOK = 0.2  # seconds between two looks at the processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +136,10 @@ def run(setting: Setting, log: Log) -> int:
     try:
         _keep(setting)
         with Interrupt() as interrupt:
-            _search(setting, lambda: write(setting, known), log, interrupt)
+            Pool(
+                Room(cores(setting.threads, setting.jobs)), log, interrupt, words=setting.words,
+                after=lambda trial, child: write(setting, known), threads=setting.threads,
+            ).work([trial for trial in setting.trials if not trial.found()])  # fmt: skip
         write(setting, known)
         draw(setting, known)
     finally:
@@ -193,35 +193,3 @@ def _keep(setting: Setting) -> None:
         raise OcheError(f"{setting.out} holds runs of another setting: {said}; give that setting, or another --out")
     if not before:
         atomic.write_bytes(file, json.dumps(now).encode())
-
-
-def _search(setting: Setting, written: Callable[[], None], log: Log, interrupt: Interrupt) -> None:
-    """Makes the missing runs, ``setting.jobs`` at a time; ``written`` is called after each. Ends early if interrupted:
-    when those under way have saved, or, by the exception of a second Ctrl-C, at once and without."""
-    missing = [trial for trial in setting.trials if not trial.found()]
-    waiting, under_way = deque(missing), dict[Trial, Child]()
-
-    def rows() -> list[Row]:
-        each = [trial.row_of_progress() for trial in under_way]
-        left = len(waiting) + sum(1 - share for _, share, _ in each)
-        ready = f"{len(missing) - len(waiting) - len(under_way)} of {len(missing)} runs"
-        return [(ready, 1 - left / len(missing), {}), *each]
-
-    try:
-        with log.lines() as show:
-            while under_way or (waiting and not interrupt.asked):
-                while waiting and len(under_way) < setting.jobs and not interrupt.asked:
-                    trial = waiting.popleft()
-                    under_way[trial] = Child(setting.words(trial), trial.log, trial.usage_file, setting.threads)
-                show(rows)
-                time.sleep(_LOOK)
-                if interrupt.asked:
-                    for child in under_way.values():
-                        child.ask()
-                for trial in [trial for trial, child in under_way.items() if child.ended()]:
-                    del under_way[trial]
-                    written()
-                    log.say(f"{trial.name}: {trial.result()}")
-    finally:
-        for child in under_way.values():
-            child.kill()

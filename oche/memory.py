@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,11 +30,8 @@ def peak(device: str = "cpu") -> int | None:
         import torch
 
         return torch.cuda.max_memory_allocated(device)
-    try:  # what `resource` tells on Linux includes the process that started this one
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return _peak_elsewhere()
+    known = usage(os.getpid())  # what `resource` tells on Linux includes the process that started this one
+    return known[0] if known else _peak_elsewhere()
 
 
 def _peak_elsewhere() -> int | None:
@@ -43,6 +41,41 @@ def _peak_elsewhere() -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
+
+
+def usage(pid: int) -> tuple[int, int] | None:
+    """(most, now): bytes that a process has held in memory at any time, and holds. None where the system does not tell."""
+    found = {}
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in ("VmHWM", "VmRSS"):
+                found[name] = 1024 * int(value.split()[0])
+        return found["VmHWM"], found["VmRSS"]
+    except (OSError, KeyError):  # another system, or it has ended
+        return None
+
+
+def available() -> int | None:
+    """Bytes that can be taken without swapping, within the limit of this process's control group if it has one."""
+    if sys.platform != "linux":
+        return None
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+    return min([free, *_group_limit()])
+
+
+def _group_limit() -> list[int]:
+    """Bytes left within the control group (version 2); [] for no limit."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (root / "memory.max").read_text().strip(), int((root / "memory.current").read_text())
+        return [] if limit == "max" else [max(0, int(limit) - used)]
+    except (OSError, ValueError):
+        return []
 
 
 def fitting(batch: int, attempt: Callable[[int], object]) -> int | None:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import statistics
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from .api import Run
 from .errors import OcheError
 from .run import atomic
+from .run.lock import held
+from .run.rundir import last_metric
 
 if TYPE_CHECKING:
     from .compare import Setting
     from .run.log import Row
     from .truth import Truth
 
-_TAIL = 1 << 16  # bytes at the end of metrics.jsonl that surely hold a whole record
 COLUMNS: tuple[str, ...] = (
     "method", "seed", "state", "true_acc", "regret", "val_acc", "steps", "seconds", "step_ms", "skip_share", "peak_mb",
     "wall_s", "cpu_s", "arch",
@@ -65,6 +64,10 @@ class Trial:
             return None
         return run if run.state == "complete" and "true_acc" in run.summary else None
 
+    def busy(self) -> bool:
+        """Whether a process is at work on it."""
+        return held(self.path)
+
     def result(self) -> str:
         """The accuracy that it reached, or why there is none."""
         if run := self.found():
@@ -78,14 +81,7 @@ class Trial:
 
     def row_of_progress(self) -> Row:
         """Its live line: name, share that is done, newest accuracies."""
-        last: dict[str, Any] = {}
-        file = self.path / "metrics.jsonl"
-        if file.exists():
-            with file.open("rb") as handle:
-                handle.seek(max(0, file.stat().st_size - _TAIL))
-                whole = handle.read().split(b"\n")[:-1]
-            with suppress(IndexError, ValueError):  # none yet, or one that is longer than that
-                last = json.loads(whole[-1])
+        last = last_metric(self.path)
         return self.name, last.get("progress", 0.0), {k: last[k] for k in ("val_acc", "true_acc") if k in last}
 
     def row(self) -> dict[str, Any]:

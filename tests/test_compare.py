@@ -29,6 +29,7 @@ from oche.errors import OcheError
 from oche.methods import METHODS
 from oche.report.ranking import ranking
 from oche.run import child as child_module
+from oche.run import pool
 from oche.run.child import Child
 from oche.run.config import parse as parse_words
 from oche.run.log import Log
@@ -171,8 +172,24 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(table, tmp_path, monkeypatch)
     log = (asked.out / "gdas-0.log").read_text()
     assert log.startswith("oche search --method gdas") and "\noche resume " in log
 
-    monkeypatch.setattr(compare, "Child", None)  # nothing is started again
+    monkeypatch.setattr(pool, "Child", None)  # nothing is started again
     assert cli.main([*oche_compare(asked), "--quiet"]) == 0
+
+
+def test_a_comparison_that_is_killed_loses_nothing_and_goes_on(table, tmp_path):
+    asked = setting(table, tmp_path / "out", methods=("gdas",), steps=150)
+    process = subprocess.Popen([sys.executable, "-m", "oche", *oche_compare(asked)], stdout=subprocess.DEVNULL)
+    metrics, end = asked.out / "gdas-0/metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 2):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert cli.main([*oche_compare(asked), "--quiet"]) == 0  # at once, while the search may still be saving
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps[-1] == 150 and steps == sorted({*steps})
+    log = (asked.out / "gdas-0.log").read_text()
+    assert "stopped; everything is saved" in log and log.count("\noche resume ") == 1
 
 
 TRAPS = """
@@ -227,7 +244,7 @@ def children(monkeypatch) -> list[Child]:
         return started[-1]
 
     monkeypatch.setattr(child_module, "_OCHE", (sys.executable, "-c", TRAPS))
-    monkeypatch.setattr(compare, "Child", start)
+    monkeypatch.setattr(pool, "Child", start)
     return started
 
 
@@ -235,7 +252,7 @@ def children(monkeypatch) -> list[Child]:
 def test_those_under_way_are_asked_to_save_and_no_others_begin(table, tmp_path, monkeypatch, children, number):
     sent, wait = [], time.sleep
     clock = SimpleNamespace(sleep=lambda s: wait(s) if sent else sent.append(os.kill(os.getpid(), number)))
-    monkeypatch.setattr(compare, "time", clock)
+    monkeypatch.setattr(pool, "time", clock)
     asked = setting(table, tmp_path / "out", methods=("darts", "gdas", "snas"), jobs=2)
     assert compare.run(asked, Log(quiet=True)) == 130
     assert len(children) == 2
@@ -249,7 +266,7 @@ def test_a_second_ctrl_c_leaves_no_process_behind(table, tmp_path, monkeypatch, 
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(compare, "time", SimpleNamespace(sleep=twice))
+    monkeypatch.setattr(pool, "time", SimpleNamespace(sleep=twice))
     with pytest.raises(KeyboardInterrupt):
         compare.run(setting(table, tmp_path / "out", methods=("darts", "gdas"), jobs=2), Log(quiet=True))
     assert len(children) == 2

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from ..api import run_search
+from ..api import plan_search, run_search
 from ..configs import SearchConfig
 from ..methods import METHODS
 from ..run.config import parse
@@ -20,12 +20,11 @@ class SearchArgs(Flags, SearchConfig):
 
 def search(args: list[str]) -> int:
     named, rest = take(args, "method", "space")
-    space = choose("space", named.get("space", "darts"), SPACES)()
-    method = named.get("method", space.method)
-    default = SearchArgs(
-        method=method, search=space.suited(choose("method", method, METHODS).make()), space=space,
-        data={"text": "ptb"}.get(space.domain, SearchConfig.data),
-    )  # fmt: skip
+    choose("space", space := named.get("space", "darts"), SPACES)
+    if "method" in named:
+        choose("method", named["method"], METHODS)
+    planned = plan_search(space, named.get("method"))
+    default = SearchArgs(**{f.name: getattr(planned, f.name) for f in fields(SearchConfig)})
     given = parse(
         default, rest, prog="oche search",
         description="Finds cells by gradient descent. Options follow the method: choose it with --method NAME (see oche list "

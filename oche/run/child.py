@@ -8,30 +8,49 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import atomic
 
-_OCHE = (sys.executable, "-m", "oche")
+_OCHE = (sys.executable, "-m", "oche.run.led")
 
 
 class Child:
-    """The process of ``oche WORDS``. What it says is added to the file ``log``.
+    """The process of ``oche WORDS``. What it says is added to the file ``log``. It saves and stops if this process ends.
 
     What it used is kept in the file ``usage`` when it has ended, on top of what is there from before: ``peak_mb`` (of the
-    largest), ``wall_s`` and ``cpu_s`` (of all together), ``exit`` (code of the last). Linux and macOS only.
+    largest), ``wall_s`` and ``cpu_s`` (of all together), ``exit`` (code of the last). ``environment``: variables of its own.
+    Linux and macOS only.
     """
 
-    def __init__(self, words: Sequence[str], log: Path, usage: Path, threads: int = 1) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        log: Path,
+        usage: Path,
+        threads: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._usage, self._began, self._asked = usage, time.monotonic(), False
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        variables = {**os.environ, "OMP_NUM_THREADS": str(threads), **(environment or {})}
         with log.open("a", encoding="utf-8") as file:
             file.write(f"oche {' '.join(words)}\n")
             file.flush()
+            # A group of its own: Ctrl-C reaches whoever waits for it alone, and `ask` is the one way to stop it. Its input
+            # is never written to; it ends when this process does, see `oche.run.led`.
             self._process = subprocess.Popen(
-                [*_OCHE, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, process_group=0
-            )  # a group of its own: Ctrl-C reaches whoever waits for it alone, and `ask` is the one way to stop it
+                [*_OCHE, *words], stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables, process_group=0
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit(self) -> int | None:
+        """Its exit code, minus the number of the signal that killed it; None before it has `ended`."""
+        return self._process.returncode
 
     def ask(self) -> None:
         """Has it save and stop, see `oche.run.interrupt`."""
@@ -53,6 +72,8 @@ class Child:
         if pid == 0:
             return False
         self._process.returncode = os.waitstatus_to_exitcode(status)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         before = atomic.read_json(self._usage)
         unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in kilobytes here
         now = {

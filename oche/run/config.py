@@ -52,7 +52,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def dump_yaml(value: Any) -> str:
     """``value``, a dataclass, as YAML text from which `load_yaml` makes an equal one."""
-    return yaml.dump(to_dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return dump_plain(to_dict(value))
+
+
+def dump_plain(tree: Any) -> str:
+    """A plain tree as YAML text."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Loader(yaml.SafeLoader):

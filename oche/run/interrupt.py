@@ -15,19 +15,24 @@ class Interrupt:
     """Within this context the first SIGINT or SIGTERM only sets ``asked``; a second SIGINT raises KeyboardInterrupt.
 
     The handlers there were before come back at the end. Outside the main thread, where Python allows no handlers, it does
-    nothing; a signal that the process was started to ignore stays ignored.
+    nothing; a signal that the process was started to ignore stays ignored. Within another such context, what is asked in one
+    is asked in both.
     """
 
     def __init__(self) -> None:
         self.asked = False
         self._before: dict[int, Any] = {}
+        self._outer: Interrupt | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            around = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+            self._outer = around if isinstance(around, Interrupt) else None
             for number in (signal.SIGINT, signal.SIGTERM):
                 before = signal.getsignal(number)
                 if before is not None and before is not signal.SIG_IGN:  # None: set by C code, could not be put back
                     self._before[number] = signal.signal(number, self._handle)
+            self.asked = self.asked or (self._outer is not None and self._outer.asked)
         return self
 
     def __exit__(
@@ -35,6 +40,8 @@ class Interrupt:
     ) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
+        if self._outer is not None:
+            self._outer.asked = self._outer.asked or self.asked
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:

@@ -208,6 +208,19 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     return records
 
 
+_TAIL = 1 << 16  # bytes at the end of metrics.jsonl that surely hold a whole record
+
+
+def last_metric(path: str | Path) -> dict[str, Any]:
+    """The newest record in the run directory ``path``, of a run under way too; {} for none. Reads the end of the file alone."""
+    try:
+        with (Path(path) / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            return json.loads(file.read().split(b"\n")[-2])
+    except (OSError, IndexError, ValueError):  # none yet, or one that is longer than that
+        return {}
+
+
 def _tell(text: str) -> None:
     print(text, file=sys.stderr)
 

@@ -86,3 +86,16 @@ def test_outside_the_main_thread_it_does_nothing(handlers):
     thread.start()
     thread.join()
     assert seen == [(False, handlers[signal.SIGINT])]
+
+
+def test_what_is_asked_in_one_is_asked_in_both(capfd):
+    with Interrupt() as outer:
+        with Interrupt() as inner:
+            assert not inner.asked
+            send(signal.SIGTERM)
+            assert inner.asked and not outer.asked
+        assert outer.asked
+        with Interrupt() as next_one:
+            assert next_one.asked
+    with Interrupt() as other:
+        assert not other.asked

@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import get_context
 
 import pytest
 
 from oche.errors import OcheError
-from oche.run.lock import LOCK, Lock
-from oche.run.rundir import RunDir, read_metrics
+from oche.run.lock import LOCK, InUse, Lock, held, wait
+from oche.run.rundir import RunDir, last_metric, read_metrics
 
 fork = get_context("fork")
 
@@ -258,3 +259,42 @@ def test_damaged_status(path):
     with RunDir.open(path) as run:
         assert "cannot read" in refusal(lambda: run.state)
     assert "cannot read" in refusal(make, path)
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from oche.run.lock import Lock
+lock = Lock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lock_of_another_process_is_seen_and_waited_for(tmp_path):
+    assert not held(tmp_path)  # nobody ever locked it
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert held(tmp_path) and held(tmp_path)
+        with pytest.raises(InUse, match=f"in use by process {other.pid}"):
+            Lock(tmp_path)
+        threading.Timer(0.3, other.kill).start()
+        began = time.monotonic()
+        lock = wait(tmp_path, every=0.01)
+        assert time.monotonic() - began > 0.2
+    assert held(tmp_path)  # by this process, whose lock the question leaves as it is
+    with pytest.raises(InUse):
+        Lock(tmp_path)
+    lock.release()
+    assert not held(tmp_path)
+
+
+def test_the_newest_record_is_read_from_the_end(tmp_path):
+    assert last_metric(tmp_path) == {}
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"epoch": 1')
+    assert last_metric(tmp_path) == {}
+    file.write_text('{"epoch": 1, "x": "' + 70_000 * "y" + '"}\n{"epoch": 2}\n{"epo')
+    assert last_metric(tmp_path) == {"epoch": 2}
