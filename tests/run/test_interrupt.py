@@ -66,15 +66,6 @@ def test_afterwards_ctrl_c_is_what_it_was():
         send(signal.SIGINT)
 
 
-def test_nested(capfd):
-    with Interrupt() as outer:
-        with Interrupt() as inner:
-            send(signal.SIGINT)
-        assert inner.asked and not outer.asked
-        send(signal.SIGTERM)
-        assert outer.asked
-
-
 def test_outside_the_main_thread_it_does_nothing(handlers):
     seen = []
 
