@@ -1,18 +1,19 @@
-"""Averaged SGD that begins when validation stands still: NT-ASGD (1708.02182, algorithm 1).
+"""Means of weights: those of averaged SGD that begins when validation stands still, and exponential moving ones.
 
-SGD goes on as before, and from the trigger on the mean of the weights after each step is what is evaluated and kept. That is
-`torch.optim.ASGD` with ``lambd=0, t0=0``, as the released code has it, but for two things: that optimiser uses a changed
-learning rate one step late, while windows of varying length change it at every step, and it leaves the first step out of the
-mean. So here plain SGD steps, and the mean is kept beside it.
+NT-ASGD (1708.02182, algorithm 1): SGD goes on as before, and from the trigger on the mean of the weights after each step is
+what is evaluated and kept. That is `torch.optim.ASGD` with ``lambd=0, t0=0``, as the released code has it, but for two
+things: that optimiser uses a changed learning rate one step late, while windows of varying length change it at every step,
+and it leaves the first step out of the mean. So here plain SGD steps, and the mean is kept beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Trigger:
@@ -41,8 +42,13 @@ class Average:
     @torch.no_grad()
     def add(self, weights: Sequence[Tensor]) -> None:
         self.count += 1
+        share = self.share(self.count)
         for mean, weight in zip(self.means, weights, strict=True):
-            mean.lerp_(weight, 1 / self.count)
+            mean.lerp_(weight, share)
+
+    def share(self, count: int) -> float:
+        """What the weights of the ``count``-th step, from 1, are of the mean."""
+        return 1 / count
 
     @contextmanager
     def in_place_of(self, weights: Sequence[Tensor]) -> Iterator[None]:
@@ -56,6 +62,32 @@ class Average:
             yield
         finally:
             copy_into(weights, own)
+
+
+class Moving(Average):
+    """The exponential moving mean: after each step it is decay · mean + (1 − decay) · weights.
+
+    As in TensorFlow's, a young mean forgets faster: its decay is at most (1 + n) / (10 + n) after n steps beyond the first.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], decay: float) -> None:
+        super().__init__(weights)
+        self.decay = decay
+
+    def share(self, count: int) -> float:
+        return 1 - min(self.decay, (count - 1) / (count + 8)) if count > 1 else 1.0
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count, "means": list(self.means)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        copy_into(self.means, state["means"])
+
+
+def averaged(net: nn.Module) -> list[Tensor]:
+    """What a mean is taken of: weights, and the running statistics of BatchNorms, which belong to them."""
+    return [*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())]
 
 
 @torch.no_grad()

@@ -12,12 +12,13 @@ import oche
 from oche.bilevel import Search
 from oche.data import Augment, halves
 from oche.errors import OcheError
+from oche.evaluation import evaluate
 from oche.loop import Session, drive
 from oche.optim import Sgd
 from oche.run.engine import Engine
 from oche.seeds import fold
 from oche.spaces.final import drop_path
-from oche.training import RECIPES, Recipe, Training, darts, evaluate, seed, small, train
+from oche.training import RECIPES, Recipe, Training, darts, seed, small, train
 
 NORMAL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("max_pool_3x3", 0), ("dil_conv_3x3", 2)], [2, 3]
 REDUCE = [("skip_connect", 0), ("sep_conv_3x3", 1), ("skip_connect", 2), ("avg_pool_3x3", 1)], [3]
@@ -291,7 +292,7 @@ def test_recipe_of_the_seed():
 def test_small_recipe_and_changes():
     assert (small().cells, small().channels, small().epochs) == (5, 16, 30)
     assert small(epochs=3, channels=8) == replace(small(), epochs=3, channels=8)
-    assert set(RECIPES) == {"darts", "seed", "small", "nb201"} and all(
+    assert set(RECIPES) == {"darts", "seed", "small", "nb201", "imagenet-mobile"} and all(
         isinstance(make(), Recipe) for make in RECIPES.values()
     )
 
