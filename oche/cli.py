@@ -7,6 +7,7 @@ from importlib import import_module
 
 from . import __version__
 from .errors import OcheError, nearest
+from .run.ranks import several, speaks
 
 # command: (module of oche.commands, what it is for)
 COMMANDS = {
@@ -25,12 +26,15 @@ COMMANDS = {
         "measure",
         "methods and seeds on NAS-Bench-201 at one length:  oche compare --table FILE --methods darts gdas",
     ),
+    "study": ("study", "many methods, seeds and settings, each trial once, with statistics:  oche study study.yaml"),
     "bench": ("measure", "time and memory of a step in every form, beside the published code:  oche bench --batch 16"),
     "query": ("look", "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE"),
     "show": ("look", "draw a cell in the terminal and to a file:  oche show DARTS_V2"),
     "report": ("runs", "write the report of a run anew:  oche report runs/x"),
     "list": ("look", "what there is: oche list methods|spaces|data|genotypes|operations|recipes"),
 }
+
+SHARED = ("search", "train", "resume")  # what torchrun's processes can do together
 
 
 def usage() -> str:
@@ -58,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(args[0], args[1:])
     except OcheError as error:
-        print(f"oche: {error}", file=sys.stderr)
+        if speaks(error):
+            print(f"oche: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -80,6 +85,10 @@ _SMALLER = (
 def _run(command: str, args: list[str]) -> int:
     if command not in COMMANDS:
         raise OcheError(f"unknown command {command!r}{nearest(command, [*COMMANDS])}; commands: {', '.join(COMMANDS)}")
+    if several() and command not in SHARED:
+        raise OcheError(
+            f"oche {command} is no work for several ranks, {', '.join(SHARED)} are; start it without torchrun"
+        )
     module = import_module(f"oche.commands.{COMMANDS[command][0]}")
     run = getattr(module, command.replace("list", "list_things"))
     try:

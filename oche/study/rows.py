@@ -52,15 +52,18 @@ def rows(study: Path) -> tuple[Row, ...]:
 
 def row(trial: Path) -> Row:
     """The trial in the directory ``trial``."""
-    about, summary = atomic.read_json(trial / "trial.json"), atomic.read_json(trial / "summary.json")
-    if not about:
-        raise OcheError(
-            f"{trial} is no trial: it has no trial.json; write oche study FILE once more, which makes it anew"
-        )
+    tree, summary = about(trial), atomic.read_json(trial / "summary.json")
     return Row(
-        id=about["id"], group=about["group"], labels=about["labels"], seed=about["seed"], state=state(trial), path=trial,
+        id=tree["id"], group=tree["group"], labels=tree["labels"], seed=tree["seed"], state=state(trial), path=trial,
         numbers={**_numbers(summary), **_usage(trial)}, genotype=summary.get("genotype"),
     )  # fmt: skip
+
+
+def about(trial: Path) -> dict[str, Any]:
+    """What trial.json says. Raises `OcheError` where there is none."""
+    if tree := atomic.read_json(trial / "trial.json"):
+        return tree
+    raise OcheError(f"{trial} is no trial: it has no trial.json; write oche study FILE once more, which makes it anew")
 
 
 def state(trial: Path) -> State:

@@ -1,0 +1,133 @@
+"""`oche study`, with `oche study status`, `report` and `trial`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..run.log import Log
+from .shared import simple
+
+Path_ = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class StudyArgs:
+    file: Path_
+    """study.yaml, see docs/studies.md, or the directory of a study to go on with"""
+    out: Path | None = None
+    """directory of the study; by default what the file says"""
+    jobs: int | Literal["auto"] | None = None
+    """trials at a time; auto: as many as cores (or GPUs) and memory allow; by default what the file says"""
+    on: Literal["local", "ray", "slurm"] = "local"
+    """local: processes on this machine; ray: a Ray cluster; slurm: write a job array script and run nothing"""
+    address: str | None = None
+    """of a Ray cluster, such as auto or ray://host:10001; by default one is started on this machine"""
+    check: bool = False
+    """check the file and say what would be run"""
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+def study(args: list[str]) -> int:
+    if args and args[0] in _PARTS:
+        return _PARTS[args[0]](args[1:])
+    given = simple(
+        StudyArgs,
+        args,
+        "study",
+        "Runs the trials of a file: method x space x data x seed x settings, each a search and perhaps a training, in a process "
+        "of its own. Trials that are complete are never run again and unfinished ones go on, so the same line may be given again, "
+        "with more seeds in the file too. 'oche study status DIR' shows the trials, 'oche study report DIR' compares them, "
+        "'oche study trial DIR' runs one.",
+        "oche study study.yaml\n"
+        "  oche study study.yaml --jobs 2 --out runs/mine\n"
+        "  oche study runs/mine                                 go on\n"
+        "  oche study study.yaml --on ray --address auto\n"
+        "  oche study study.yaml --on slurm                     writes runs/…/array.sh\n"
+        "  oche study status runs/mine",
+    )
+    from ..study import drive
+    from ..study.file import read
+
+    asked = read(given.file, out=given.out or (given.file if given.file.is_dir() else None), jobs=given.jobs)
+    log, where = Log(quiet=given.quiet), str(given.file)
+    if given.check:
+        drive.check_out(asked.place.out)
+        drive.check(asked.trials, where, log)
+        log.say("\n".join(f"{trial.id}  {trial.group} · seed {trial.seed}" for trial in asked.trials))
+        return 0
+    return _RUN[given.on](asked, log, where, given.address)
+
+
+def _local(asked, log: Log, where: str, address: str | None) -> int:
+    from ..study.drive import run
+
+    return run(asked, log, where)
+
+
+_RUN = {"local": _local}
+
+
+@dataclass(frozen=True)
+class DirArgs:
+    study: Path_
+    """directory of a study"""
+
+
+def status(args: list[str]) -> int:
+    given = simple(
+        DirArgs, args, "study status", "Lists the trials of a study and how far they are.", "oche study status runs/x"
+    )
+    from rich.console import Console
+
+    from ..study.status import table
+
+    line, made = table(given.study)
+    # A pipe has no width to fit: a row a line, for grep and cut.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    console.print(made)
+    console.print(line)
+    return 0
+
+
+def report(args: list[str]) -> int:
+    given = simple(
+        DirArgs, args, "study report", "Compares the trials of a study, with statistics.", "oche study report runs/x"
+    )
+    from ..study.report import write
+
+    print(write(given.study))
+    return 0
+
+
+@dataclass(frozen=True)
+class TrialArgs:
+    path: Path_
+    """directory of a trial, or with --index of a study"""
+    index: int | None = None
+    """number of the trial in its study, from 0"""
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+def trial(args: list[str]) -> int:
+    given = simple(
+        TrialArgs,
+        args,
+        "study trial",
+        "Does what is left of one trial of a study, once no other process is at work on it.",
+        "oche study trial runs/x/trials/3d22c8d75410\n  oche study trial runs/x --index 0",
+    )
+    from ..study.drive import job_of
+    from ..study.trial import run
+
+    run(given.path if given.index is None else job_of(given.path, given.index).path, Log(quiet=given.quiet))
+    return 0
+
+
+_PARTS = {"status": status, "report": report, "trial": trial}

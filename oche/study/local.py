@@ -1,0 +1,129 @@
+"""A study's trials as jobs: on this machine, as many at a time as there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..run import atomic
+from ..run.child import Child
+from ..run.interrupt import Interrupt
+from ..run.lock import held
+from ..run.log import Log, Row
+from ..run.pool import Pool
+from ..run.room import Room, cores, gpus
+from ..run.rundir import last_metric
+from .file import Place
+from .rows import about
+from .trial import RANDOM, mark_failed
+
+
+@dataclass(frozen=True)
+class Job:
+    """The trial in the directory ``path``, see `oche.run.pool.Job`."""
+
+    path: Path
+    name: str
+    parts: int
+    """runs it consists of: a search, a training or both"""
+
+    @classmethod
+    def at(cls, path: Path) -> Job:
+        """Raises `OcheError` where there is no trial."""
+        tree = about(path)
+        searches = tree["labels"]["method"] != RANDOM
+        return cls(path, f"{tree['group']} · seed {tree['seed']}", searches + (tree["train"] is not None))
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def usage_file(self) -> Path:
+        return self.path / "usage.json"
+
+    @property
+    def words(self) -> list[str]:
+        """The command that does what is left of it."""
+        return ["study", "trial", str(self.path)]
+
+    def found(self) -> dict[str, Any]:
+        """What it reached; {} before its end."""
+        return atomic.read_json(self.path / "summary.json")
+
+    def busy(self) -> bool:
+        return held(self.path)
+
+    def result(self) -> str:
+        if summary := self.found():
+            return score(summary) or "complete"
+        said = atomic.read_json(self.path / "state.json")
+        return said.get("error", {"running": "killed"}.get(said.get("state", ""), "not finished"))
+
+    def row_of_progress(self) -> Row:
+        last = [found for part in ("search", "train") if (found := last_metric(self.path / part))]
+        share = sum(record.get("progress", 0.0) for record in last) / max(1, self.parts)
+        newest = last[-1] if last else {}
+        shown = ("val_acc", "test_acc", "true_acc", "val_ppl")
+        return self.name, share, {name: newest[name] for name in shown if name in newest}
+
+
+def ended(job: Job, child: Child) -> None:
+    """Notes what a process could not say itself: that it was killed."""
+    if child.exit is not None and child.exit < 0 and not job.found():
+        mark_failed(job.path, f"killed by signal {-child.exit}")
+
+
+BEST = {
+    "test_acc": max,
+    "val_acc": max,
+    "true_acc": max,
+    "search_val_acc": max,
+    "test_ppl": min,
+    "val_ppl": min,
+}  # in order
+
+
+def score(numbers: dict[str, Any]) -> str:
+    """What a trial reached, for people: the number that says most."""
+    name = next((name for name in BEST if name in numbers), None)
+    if name is None:
+        return ""
+    value = numbers[name]
+    return f"{name.replace('_', ' ')} " + (f"{100 * value:.2f} %" if name.endswith("acc") else f"{value:.2f}")
+
+
+def best(jobs: Sequence[Job]) -> str:
+    """The best of the trials so far: its name and what it reached; "" for none."""
+    done = [(job, numbers) for job in jobs if (numbers := job.found())]
+    for name, choose in BEST.items():
+        having = [(job, numbers) for job, numbers in done if isinstance(numbers.get(name), int | float)]
+        if having:
+            job, numbers = choose(having, key=lambda pair: pair[1][name])
+            return f"{job.name}, {score({name: numbers[name]})}"
+    return ""
+
+
+def run(jobs: Sequence[Job], place: Place, device: str, log: Log, interrupt: Interrupt) -> None:
+    """Does the ``jobs`` that are not done, those of the study at ``place``; ``device`` as trials are told."""
+    missing = [job for job in jobs if not job.found()]
+    Pool(
+        room(jobs, place, device), log, interrupt, words=lambda job: job.words, after=ended,
+        head=lambda: {"best": best(jobs)} if best(jobs) else {}, threads=place.threads,
+    ).work(missing)  # fmt: skip
+
+
+def room(jobs: Sequence[Job], place: Place, device: str) -> Room:
+    """Room for trials on this machine. With ``jobs: auto`` the memory counts that trials of this study have needed so far."""
+    count = None if place.jobs == "auto" else place.jobs
+    slots = gpus(place.gpus, count) if _on_gpu(device) else cores(place.threads, count)
+    known = [atomic.read_json(job.usage_file).get("peak_mb", 0) for job in jobs]
+    return Room(slots, measured=count is None, need=int(2**20 * max(known, default=0)))
+
+
+def _on_gpu(device: str) -> bool:
+    import torch
+
+    return device in ("auto", "cuda") and torch.cuda.is_available()
