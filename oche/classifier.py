@@ -6,7 +6,7 @@ Shapes: B images, C channels, H × W pixels, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .errors import OcheError
 from .run.checkpoint import load_weights, weights_metadata
 from .run.config import from_dict, to_dict
 from .run.engine import Engine
+from .spaces.features import Backbone
 from .spaces.fold import folded
 from .spaces.networks import FinalNetwork
 from .training import Recipe
@@ -93,6 +94,11 @@ class Classifier(nn.Module):
     def prepare(self, images: Tensor) -> Tensor:
         """Normalised float32 (B, C, H, W) of uint8 images (B, C, H, W), on their device."""
         return prepare(images, self.mean, self.std)
+
+    def features(self, out_indices: Sequence[int] | None = None) -> Backbone:
+        """Its feature maps, as ``oche.build(…, features=True)`` gives them; the parameters are this network's."""
+        assert isinstance(self.net, FinalNetwork)
+        return Backbone(self.net, out_indices).train(self.training)
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:

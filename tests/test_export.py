@@ -103,6 +103,23 @@ def test_a_loaded_network_says_what_images_it_takes(trained, digits):
     assert net(torch.zeros(2, 1, 13, 9)).shape == (2, 10)  # it pools
 
 
+def test_a_trained_network_as_a_backbone(trained, digits, tmp_path):
+    net = oche.load(trained)
+    x = net.prepare(digits[0][:4])
+    backbone = net.features()
+    maps = backbone(x)
+    assert torch.equal(net.net.head(maps[-1]), net(x)) and not backbone.training
+    assert backbone.feature_info.reduction() == [1, 2] and [m.shape[2] for m in maps] == [8, 4]
+    assert {p.data_ptr() for p in backbone.parameters()} < {p.data_ptr() for p in net.parameters()}
+    again = oche.build(
+        trained.genotype, features=True, out_indices=(1,), channels=4, cells=2, in_channels=1, reductions=(1,)
+    )
+    again.load_state_dict(load_weights(trained.path / "weights.safetensors"))  # those of tower and head are passed over
+    assert torch.equal(again.eval()(x)[0], maps[1])
+    export(trained, Export(to="safetensors"), out=tmp_path / "x.safetensors")  # folded
+    torch.testing.assert_close(oche.load(tmp_path / "x.safetensors").features()(x)[-1], maps[-1], rtol=0, atol=1e-5)
+
+
 def test_a_network_with_an_mlp_head_takes_its_own_size_only(tmp_path, quick):
     recipe = small(**{**RECIPE, "steps": 1, "auxiliary": 0.0, "head": (6,)})
     run = oche.train(CELLS, "digits", recipe=recipe, limit=40, out=tmp_path / "mlp")

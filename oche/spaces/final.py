@@ -5,7 +5,7 @@ Shapes: B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..arch import Genotype
 from ..errors import OcheError
 from .edges import Formed
+from .features import Point
 from .ops import FactorizedReduce, find, relu_conv_bn
 from .skeleton import CellPlan, Skeleton, describe
 
@@ -89,11 +90,22 @@ def _each(f: Callable[[int], int], size: tuple[int, int]) -> tuple[int, int]:
     return f(size[0]), f(size[1])
 
 
+def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drop: float) -> Iterator[Tensor]:
+    """Both inputs of the first cell, then what each cell gives; see `Skeleton.points`."""
+    s0, s1 = stem(x)
+    yield from (s0, s1)
+    for cell in cells:
+        s0, s1 = s1, cell(s0, s1, drop)
+        yield s1
+
+
 class FinalNetwork(nn.Module):
     """Maps (B, in_channels, H, W) to logits (B, classes); in training with an auxiliary head to (logits, auxiliary logits).
 
     ``drop_path`` is the probability in force; training raises it as it goes.
     """
+
+    maps = staticmethod(maps)
 
     def __init__(self, genotype: Genotype, skeleton: Skeleton, auxiliary: bool = False, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -114,14 +126,17 @@ class FinalNetwork(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        s0, s1 = self.stem(x)
-        extra = None
-        for i, cell in enumerate(self.cells):
-            s0, s1 = s1, cell(s0, s1, self.drop_path)
+        last, extra = x, None
+        for i, last in enumerate(self.maps(self.stem, self.cells, x, self.drop_path), -2):
             if i == self.auxiliary_after and self.auxiliary is not None and self.training:
-                extra = self.auxiliary(s1)
-        logits = self.head(s1)
+                extra = self.auxiliary(last)
+        logits = self.head(last)
         return logits if extra is None else (logits, extra)
+
+    @property
+    def points(self) -> list[Point]:
+        """The maps that it computes, in order."""
+        return self.skeleton.points(lambda kind: len(_cell(self.genotype, kind).concat))
 
     def set_drop_path(self, probability: float) -> None:
         """Sets the probability of dropping an edge's output for a sample, in training mode."""

@@ -10,10 +10,10 @@ Shapes: E edges of a cell, O candidates, B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from ..bench201 import OPERATIONS, parse
 from ..errors import OcheError
 from ..registry import component
 from .edges import EdgeBuilder, Formed, MixedEdge
+from .features import Point
 from .final import drop_path
 from .ops import Pointwise, find, operation
 from .skeleton import check_sizes
@@ -97,6 +98,15 @@ class Macro:
             size = (size[0] + 1) // 2, (size[1] + 1) // 2
         return places
 
+    @property
+    def points(self) -> list[Point]:
+        """The maps that the network computes: what the stem gives, then each cell and each residual block."""
+        found = [Point("stem", self.channels, 1)]
+        for stage, place in enumerate(self.stages):
+            for _ in range(self.cells + (stage > 0)):
+                found.append(Point(f"cells.{len(found) - 1}", place.channels, 2**stage))
+        return found
+
     def describe(self) -> list[dict]:
         """One row a part, for reports: {"name", "channels", "size"}."""
         rows = [{"name": "stem", "channels": self.channels, "size": list(self.image)}]
@@ -105,6 +115,15 @@ class Macro:
             rows += [{"name": "residual", **part}] if i else []
             rows += [{"name": GROUP, **part}] * self.cells
         return [*rows, {"name": "head", "channels": self.classes, "size": [1, 1]}]
+
+
+def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, context: Any) -> Iterator[Tensor]:
+    """What the stem gives, then what each cell and residual block gives; see `Macro.points`."""
+    x = stem(x)
+    yield x
+    for part in cells:
+        x = part(x) if isinstance(part, ResidualBlock) else part(x, context)
+        yield x
 
 
 class Network(nn.Module):
@@ -127,10 +146,10 @@ class Network(nn.Module):
 
     def run(self, x: Tensor, context: Mix | float) -> Tensor:
         """(B, in_channels, H, W) → logits (B, classes); cells are also given ``context``."""
-        x = self.stem(x)
-        for part in self.cells:
-            x = part(x) if isinstance(part, ResidualBlock) else part(x, context)
-        return self.head(x)
+        last = x
+        for last in maps(self.stem, self.cells, x, context):  # noqa: B007
+            pass
+        return self.head(last)
 
 
 # --- the supernet -----------------------------------------------------------------------------------------------------
@@ -272,12 +291,19 @@ class FinalCell(Formed):
 class FinalNetwork(Network):
     """The network of one cell, as the benchmark trained it: maps (B, in_channels, H, W) to logits (B, classes)."""
 
+    maps = staticmethod(maps)
+
     def __init__(self, genotype: Genotype, macro: Macro, drop_path: float = 0.0) -> None:
         super().__init__(macro, lambda place: FinalCell(genotype.cells[GROUP], place.channels))
         self.genotype, self.drop_path = genotype, drop_path
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x, self.drop_path)
+
+    @property
+    def points(self) -> list[Point]:
+        """The maps that it computes, in order."""
+        return self.macro.points
 
     def set_drop_path(self, probability: float) -> None:
         """Sets the probability of dropping an edge's output for a sample, in training mode."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict, Unpack, overload
+
 from ..arch import Genotype
 from ..bench201 import CELL
 from ..errors import OcheError
 from ..genotypes import resolve
 from . import final
+from .features import Backbone
 from .nb201 import FinalNetwork as BenchmarkNetwork
 from .nb201 import build as build_benchmark
 from .skeleton import Skeleton, Stem, Widen
@@ -14,10 +18,41 @@ from .skeleton import Skeleton, Stem, Widen
 FinalNetwork = final.FinalNetwork | BenchmarkNetwork
 
 
+class Size(TypedDict, total=False):
+    """What sizes a network, see `build`."""
+
+    channels: int | None
+    cells: int | None
+    auxiliary: bool
+    drop_path: float
+    stem: Stem
+    in_channels: int
+    image: int | tuple[int, int]
+    reductions: tuple[int, ...] | None
+    widen: Widen
+    head: tuple[int, ...]
+
+
+@overload
+def build(
+    genotype: Genotype | str, *, classes: int, features: Literal[False] = False, **network: Unpack[Size]
+) -> FinalNetwork: ...
+
+
+@overload
 def build(
     genotype: Genotype | str,
     *,
-    classes: int,
+    features: Literal[True],
+    out_indices: Sequence[int] | None = None,
+    **network: Unpack[Size],
+) -> Backbone: ...
+
+
+def build(
+    genotype: Genotype | str,
+    *,
+    classes: int | None = None,
     channels: int | None = None,
     cells: int | None = None,
     auxiliary: bool = False,
@@ -28,33 +63,52 @@ def build(
     reductions: tuple[int, ...] | None = None,
     widen: Widen = "at",
     head: tuple[int, ...] = (),
-) -> FinalNetwork:
+    features: bool = False,
+    out_indices: Sequence[int] | None = None,
+) -> FinalNetwork | Backbone:
     """The final network of a genotype (a `Genotype`, its text, or a published name).
 
     For cells named "normal" and "reduce" the defaults are DARTS' for CIFAR-10, ``channels=36, cells=20``; its ImageNet form is
     ``channels=48, cells=14, classes=1000, stem="imagenet", image=224``. For a cell of NAS-Bench-201 they are the benchmark's,
     ``channels=16, cells=5``, the cells of each of its three stages. ``image`` matters only to an auxiliary or an MLP head.
 
+    ``features``: a `Backbone` without a head, which returns the feature maps at each resolution, or those that ``out_indices``
+    chooses (0: the finest). ``classes`` mean nothing to it.
+
     Raises `OcheError` for an unknown operation, impossible sizes, or parts that the network of the genotype does not have.
     """
-    genotype = resolve(genotype)
-    if [*genotype.cells] != [CELL]:
-        skeleton = Skeleton(
-            36 if channels is None else channels, 20 if cells is None else cells, classes, in_channels,
-            (image, image) if isinstance(image, int) else image, stem, reductions, widen, head,
+    if features:
+        if auxiliary or head:
+            raise OcheError("feature maps have no auxiliary tower and no head; leave auxiliary and head out")
+        classes = 1  # of a head that is not kept
+    elif out_indices is not None or classes is None:
+        raise OcheError(
+            "a network that classifies needs classes and has no out_indices; write features=True for a backbone"
+        )
+    genotype, size = resolve(genotype), (image, image) if isinstance(image, int) else image
+    if [*genotype.cells] == [CELL]:
+        _check_benchmark(auxiliary=auxiliary, stem=stem, reductions=reductions, widen=widen, head=head)
+        net = build_benchmark(
+            genotype, classes=classes, channels=16 if channels is None else channels, cells=5 if cells is None else cells,
+            in_channels=in_channels, image=size, drop_path=drop_path,
         )  # fmt: skip
-        return final.FinalNetwork(genotype, skeleton, auxiliary, drop_path)
-    asked = {"auxiliary": auxiliary, "stem": stem, "reductions": reductions, "widen": widen, "head": head}
+    else:
+        skeleton = Skeleton(
+            36 if channels is None else channels, 20 if cells is None else cells, classes, in_channels, size, stem,
+            reductions, widen, head,
+        )  # fmt: skip
+        net = final.FinalNetwork(genotype, skeleton, auxiliary, drop_path)
+    return Backbone(net, out_indices) if features else net
+
+
+def _check_benchmark(**asked: Any) -> None:
+    """Raises `OcheError` where a part is ``asked`` for that the network of NAS-Bench-201 does not have."""
     lacking = {name: value for name, value in asked.items() if value != _PLAIN[name]}
     if lacking:
         raise OcheError(
             f"the network of NAS-Bench-201 has no {' and no '.join(_WHAT[name] for name in lacking)}; write "
             f"{', '.join(f'{name}={_PLAIN[name]!r}' for name in lacking)} (in a training: --recipe nb201 has it so)"
         )
-    return build_benchmark(
-        genotype, classes=classes, channels=16 if channels is None else channels, cells=5 if cells is None else cells,
-        in_channels=in_channels, image=image, drop_path=drop_path,
-    )  # fmt: skip
 
 
 _PLAIN = {"auxiliary": False, "stem": "cifar", "reductions": None, "widen": "at", "head": ()}

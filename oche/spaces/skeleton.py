@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from torch import Tensor, nn
 
 from ..errors import OcheError
+from .features import Point
 
 Stem = Literal["cifar", "imagenet", "none"]
 Widen = Literal["at", "after"]
@@ -94,6 +95,16 @@ class Skeleton:
             plans.append(CellPlan(kind, reduced, c_prev_prev, c_prev, channels, size))
             c_prev_prev, c_prev, reduced = c_prev, outputs(kind) * channels, kind == "reduce"
         return plans
+
+    def points(self, outputs: Callable[[str], int]) -> list[Point]:
+        """The maps that the network computes: both inputs of the first cell, then what each cell gives."""
+        c, twice = self.channels, {"cifar": Point("stem", 3 * self.channels, 1), "none": Point("", self.in_channels, 1)}
+        stem = [twice[self.stem]] * 2 if self.stem in twice else [Point("stem.first", c, 4), Point("stem.second", c, 8)]
+        found, reduction = stem, stem[-1].reduction
+        for i, plan in enumerate(self.plan(outputs)):
+            reduction *= plan.stride
+            found = [*found, Point(f"cells.{i}", outputs(plan.kind) * plan.channels, reduction)]
+        return found
 
     def make_stem(self) -> nn.Module:
         """(B, in_channels, H, W) → the two inputs of the first cell."""
