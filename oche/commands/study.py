@@ -41,8 +41,8 @@ def study(args: list[str]) -> int:
         args,
         "study",
         "Runs the trials of a file: method x space x data x seed x settings, each a search and perhaps a training, in a process "
-        "of its own. Trials that are complete are never run again and unfinished ones go on, so the same line may be given again, "
-        "with more seeds in the file too. 'oche study status DIR' shows the trials, 'oche study report DIR' compares them, "
+        "of its own. Trials that are complete are never run again and unfinished ones go on, so the same line may be given "
+        "again, with more seeds in the file too. 'oche study status DIR' shows the trials, 'oche study report DIR' compares them, "
         "'oche study trial DIR' runs one.",
         "oche study study.yaml\n"
         "  oche study study.yaml --jobs 2 --out runs/mine\n"
