@@ -28,6 +28,7 @@ COMMANDS = {
     ),
     "study": ("study", "many methods, seeds and settings, each trial once, with statistics:  oche study study.yaml"),
     "bench": ("measure", "time and memory of a step in every form, beside the published code:  oche bench --batch 16"),
+    "cost": ("cost", "weights, FLOPs and time of a network and of every candidate in it:  oche cost DARTS_V2"),
     "query": ("look", "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE"),
     "show": ("look", "draw a cell in the terminal and to a file:  oche show DARTS_V2"),
     "report": ("runs", "write the report of a run anew:  oche report runs/x"),

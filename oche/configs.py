@@ -40,6 +40,8 @@ class Common:
     engine: Literal["auto", "fused", "plain"] = "auto"
     """how cells compute: auto takes the fastest form that the device and installed tools allow, fused refuses to do without
     one, plain takes the plain modules; all give the same numbers up to rounding"""
+    sync_bn: bool = False
+    """of several ranks (torchrun): whether BatchNorms normalise by the images of all of them, not by those of each"""
     checkpoint: float = 60.0
     """seconds between checkpoints"""
     plugins: tuple[Path, ...] = ()

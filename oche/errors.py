@@ -8,6 +8,7 @@ class OcheError(ValueError):
     """
 
     exit_code = 2  # a mistake in what was asked; 1: what was asked could be tried, and failed
+    said = False  # whether another process tells the user
 
 
 def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -25,7 +25,10 @@ Batch = tuple[Tensor, Tensor]  # prepared images (B, C, H, W), labels (B,)
 
 
 class Feed:
-    """Training and validation batches of images. One-level search draws everything from the whole training set."""
+    """Training and validation batches of images. One-level search draws everything from the whole training set.
+
+    Over several ranks a batch is that of all of them, and each draws its part.
+    """
 
     meter: type[Meter] = Meter
 
@@ -86,7 +89,7 @@ class Feed:
     def _prepared(
         self, name: str, step: int, images: Tensor, labels: Tensor, *stream: int | str, augment: bool = True
     ) -> Batch:
-        g = generator(self.seed, "augment", name, *stream, step, device=images.device)
+        g = generator(self.seed, *self.engine.ranks.own("augment", name, *stream, step), device=images.device)
         x = prepare(images, self.data.mean, self.data.std, self.augment if augment else None, g)
         x = self.engine.images(x)
         return x, labels.to(x.device)
@@ -94,7 +97,8 @@ class Feed:
     def _batches(
         self, name: str, split: Split, batch: int, epoch: int, start: int, *stream: int | str
     ) -> Iterator[Batch]:
-        return batches(split, batch, seed=fold(self.seed, "order", name, *stream), epoch=epoch, start=start)
+        order, ranks = fold(self.seed, "order", name, *stream), self.engine.ranks
+        return batches(split, batch, seed=order, epoch=epoch, start=start, rank=ranks.rank, world=ranks.count)
 
     def _endless(self, batch: int) -> Iterator[Batch]:
         """Validation batches from where they were left.
@@ -118,7 +122,7 @@ class Feed:
         labels: Tensor,
     ) -> Objective:
         """The loss of one batch."""
-        return Objective(net, names, own, mix, images, labels)
+        return Objective(net, names, own, mix, images, labels, self.engine.ranks)
 
     def keep(self, objective: Objective) -> None:
         """Takes what a batch leaves to the next one of its stream: images leave nothing."""

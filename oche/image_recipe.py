@@ -60,7 +60,10 @@ class Recipe:
     ema: float = 0.0
     """decay a step of the exponential moving average of the weights that is tested and kept; 0: the weights themselves"""
     batch: int = 96
-    """images in a batch"""
+    """images in a step, over all ranks where there are several"""
+    accumulate: int = 1
+    """parts that a batch is computed in, one after the other, where it does not fit into memory as a whole; their gradients are
+    added up, and BatchNorms normalise by each part"""
     lr_batch: int | None = None
     """batch that the learning rate is meant for: with another it is scaled in proportion (1706.02677); by default it is not"""
     split: float = 1.0
@@ -107,9 +110,15 @@ class Recipe:
             )
         if self.precision not in ("float32", "bf16"):
             raise OcheError(f"precision={self.precision!r} is unknown; use 'float32' or 'bf16'")
-        if self.auxiliary and self.batch == 1:
+        if self.auxiliary and self.batch < 2 * self.accumulate:
+            found = f"batch={self.batch}" + (f" in {self.accumulate} parts" if self.accumulate > 1 else "")
             raise OcheError(
-                "batch=1 gives the auxiliary tower's BatchNorm nothing to normalise; use batch >= 2 or auxiliary=0"
+                f"{found} gives the auxiliary tower's BatchNorm nothing to normalise; use batch >= {2 * self.accumulate} "
+                "or auxiliary=0"
+            )
+        if not 1 <= self.accumulate <= self.batch:
+            raise OcheError(
+                f"accumulate={self.accumulate} cannot cut a batch of {self.batch}; use 1 <= accumulate <= batch"
             )
         if not 0 < self.split <= 1:
             raise OcheError(f"split={self.split} leaves nothing to train on; use 0 < split <= 1")

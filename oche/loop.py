@@ -88,16 +88,22 @@ def cosine(start: float, end: float, progress: float) -> float:
 
 
 class Meter:
-    """Sums of loss and right answers, kept on the device: state is (loss · n, right, n) as one float64 tensor."""
+    """Sums of loss and right answers, kept on the device: state is (loss · n, right, n) as one float64 tensor.
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    ``total`` makes of what one batch adds, in place, what is added; over several ranks, their sum.
+    """
+
+    def __init__(
+        self, device: torch.device | str = "cpu", total: Callable[[Tensor], Tensor] = lambda added: added
+    ) -> None:
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self.total = total
 
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         """logits (B, classes), labels (B,), loss: mean over the batch."""
         right = (logits.argmax(1) == labels).sum()
         n = torch.full((), len(labels), device=self.sums.device)
-        self.sums += torch.stack([loss.detach().double() * len(labels), right.double(), n.double()])
+        self.sums += self.total(torch.stack([loss.detach().double() * len(labels), right.double(), n.double()]))
 
     def means(self) -> tuple[float | None, float | None]:
         """(mean loss, accuracy); None before the first batch. Waits for the device."""
@@ -170,6 +176,8 @@ class Silent:
 class Session:
     """Where a loop's records and checkpoints go. This one keeps records in memory and nothing else; see `oche.run.session`."""
 
+    alone = True  #: whether a step may be tried once more, with another batch; not where others wait
+
     def __init__(self) -> None:
         self.history: list[Record] = []
 
@@ -180,6 +188,10 @@ class Session:
     def record(self, record: Record) -> None:
         """Takes one line of metrics."""
         self.history.append(record)
+
+    def common(self, seconds: float) -> float:
+        """The time of a clock that all who work on the loop read alike; called after every step."""
+        return seconds
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -263,10 +275,10 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
     pulse = Pulse(task, clock)
     task.begin(clock.epoch, clock.position)
     while clock.position < per_epoch and (progress := clock.progress(per_epoch)) < 1:
-        _step(task, clock.step, progress)
+        _step(task, clock.step, progress, session.alone)
         clock.step += 1
         clock.position += 1
-        clock.elapsed = worked + time.perf_counter() - began
+        clock.elapsed = session.common(worked + time.perf_counter() - began)
         pulse.beat(progress)
         bar.update(clock.progress(per_epoch), lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)})
         if session.due() or session.stopping():
@@ -277,7 +289,7 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
     numbers = _read(task, pulse)  # waits for the device, whose work is part of the steps
     steps = len(pulse.rates)
     if steps:
-        clock.elapsed = worked + time.perf_counter() - began
+        clock.elapsed = session.common(worked + time.perf_counter() - began)
     _close_epoch(task, clock, session, numbers, 1000 * (clock.elapsed - worked) / steps if steps else None)
 
 
@@ -291,11 +303,11 @@ def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, pe
     clock.epoch, clock.position = clock.epoch + 1, 0
     for meter in task.meters.values():
         meter.sums.zero_()
-    clock.spend(time.perf_counter() - began)
+    clock.spend(session.common(time.perf_counter() - began))
 
 
-def _step(task: Task, step: int, progress: float) -> None:
-    """One step. Raises `OutOfMemory` where it does not fit, once it is tried which batch does."""
+def _step(task: Task, step: int, progress: float, alone: bool) -> None:
+    """One step. Raises `OutOfMemory` where it does not fit, once it is tried which batch does, if ``alone``."""
     try:
         return task.step(step, progress)
     except Exception as error:
@@ -304,10 +316,14 @@ def _step(task: Task, step: int, progress: float) -> None:
     # Out here nothing holds what the failed step had made.
     release()
     batch = task.batch
-    if fits := fitting(batch, task.attempt):
+    if alone and (fits := fitting(batch, task.attempt)):
         use = f"a batch of {fits} fits (tried)"
-    elif _device(task).type == "cpu" and batch > 1:  # what is freed there need not be of use to this process again
+    elif (
+        alone and _device(task).type == "cpu" and batch > 1
+    ):  # what is freed there need not be of use to this process again
         use = f"half of that, {batch // 2}, may fit; this process has too little left to try"
+    elif not alone and batch > 1:
+        use = f"half of that, {batch // 2}, may fit; among several ranks it is not tried"
     else:
         use = "smaller batches do not fit either; use fewer channels or cells"
     raise OutOfMemory(f"out of memory at step {step + 1}, with batches of {batch}; {use}")

@@ -17,6 +17,8 @@ from torch.func import functional_call
 from .arch import Mix
 from .hypergrad import Tensors
 from .loop import Meter
+from .run.collectives import mean, spread, spread_mixes
+from .run.ranks import ALONE, Ranks
 
 Mixes = dict[str, Mix]
 
@@ -43,7 +45,8 @@ class Objective:
     """(w, a) → cross-entropy of one batch of images. ``logits`` and ``loss`` are those last computed.
 
     ``net`` with its own weights ``own``, which are called ``names``; ``mix`` makes mixtures of logits a, their noise and
-    progress fixed.
+    progress fixed. Over several ``ranks`` the batch is that of all of them, ``images`` and ``logits`` are this one's, and
+    gradients of any order are those of the whole.
     """
 
     net: nn.Module
@@ -52,6 +55,7 @@ class Objective:
     mix: Callable[[Tensors], Mixes]
     images: Tensor
     labels: Tensor
+    ranks: Ranks = ALONE
     logits: Tensor = field(init=False, repr=False)
     loss: Tensor = field(init=False, repr=False)
 
@@ -60,8 +64,12 @@ class Objective:
 
     def under(self, w: Tensors, mixes: Mapping[str, Mix]) -> Tensor:
         """The same as a function of the mixtures themselves."""
+        if self.ranks.several:
+            w, mixes = spread(self.ranks, w), spread_mixes(self.ranks, mixes)
         logits = forward(self, w, self.images, mixes)
         loss = F.cross_entropy(logits, self.labels)
+        if self.ranks.several:
+            loss = mean(self.ranks, loss)
         self.logits, self.loss = logits.detach(), loss.detach()
         return loss
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .arch import Genotype
 from .averaging import Moving, averaged, copy_into
@@ -21,6 +21,7 @@ from .evaluation import evaluate
 from .image_recipe import RECIPES as RECIPES
 from .image_recipe import Recipe, darts, imagenet_mobile, nb201, seed, small
 from .loop import Clock, Meter, Record, Session, drive
+from .objective import frozen_statistics
 from .precision import computing, plainly, prove
 from .run.engine import Engine
 from .seeds import fold, generator
@@ -44,13 +45,14 @@ class Training:
         self.computes = engine.equip(self.net, mixed=False)  # in which form, and why
         self.weights = list(self.net.parameters())
         self.optimizer = self.w.optimizer(self.weights)
+        self.model = engine.parallel(self.net, engine.ranks.several and idle(self.net, self._blank(2)))
         self.average = Moving(averaged(self.net), recipe.ema) if recipe.ema else None
         train, held, self.held = data.train, data.test, "test"
         if recipe.split < 1:  # the halves of a search with the same seed: no image moves from one to the other
             (train, held), self.held = halves(data.train, recipe.split, fold(seed, "halves")), "val"
         self.train_split = train.to(engine.device)
         self.held_split = None if held is None else held.to(engine.device)
-        self.meters = {"train": Meter(engine.device)}
+        self.meters = {"train": Meter(engine.device, engine.ranks.sum)}
         self.epoch = 0
         self._stream: Iterator[tuple[Tensor, Tensor]] = iter(())
 
@@ -58,13 +60,18 @@ class Training:
     def batch(self) -> int:
         return self.recipe.batch
 
+    @property
+    def at_once(self) -> int:
+        """Images that go through the network at once."""
+        return max(1, self.recipe.batch // (self.engine.ranks.count * self.recipe.accumulate))
+
     def rate(self, progress: float) -> float:
         """Learning rate of a step at ``progress``."""
         return self.w.rate(progress)
 
     def attempt(self, batch: int) -> None:
         """One step on ``batch`` images, to see whether that fits; nothing is to follow it."""
-        self.recipe = replace(self.recipe, batch=batch)
+        self.recipe = replace(self.recipe, batch=batch, accumulate=min(batch, self.recipe.accumulate))
         self.w = self.recipe.descent
         self.begin(0, 0)
         self.step(0, 1.0)
@@ -74,33 +81,52 @@ class Training:
 
     def begin(self, epoch: int, position: int) -> None:
         self.epoch = epoch
+        order, ranks = fold(self.seed, "order"), self.engine.ranks
         self._stream = batches(
-            self.train_split, self.recipe.batch, seed=fold(self.seed, "order"), epoch=epoch, start=position
+            self.train_split,
+            self.recipe.batch,
+            seed=order,
+            epoch=epoch,
+            start=position,
+            rank=ranks.rank,
+            world=ranks.count,
         )
 
     def step(self, step: int, progress: float) -> None:
-        torch.manual_seed(fold(self.seed, "drop path", step))
+        own = self.engine.ranks.own
+        torch.manual_seed(fold(self.seed, *own("drop path", step)))
         self.net.train()
         # Deviation 1 from the published code: the probability rises every step, not every epoch.
         self.net.set_drop_path(self.recipe.drop_path * progress)
+        self.optimizer.zero_grad()
         images, labels = next(self._stream)
-        g = generator(self.seed, "augment", step, device=images.device)
+        g = generator(self.seed, *own("augment", step), device=images.device)
+        parts = [*zip(images.chunk(self.recipe.accumulate), labels.chunk(self.recipe.accumulate), strict=True)]
+        for i, part in enumerate(parts, 1):
+            with self.engine.partly(self.model, last=i == len(parts)):
+                self._add(*part, len(part[1]) / len(labels), g)
+        self.w.update(self.optimizer, self.weights, self.w.rate(progress))
+        if self.average is not None:
+            self.average.add(averaged(self.net))
+
+    def _add(self, images: Tensor, labels: Tensor, share: float, g: torch.Generator) -> None:
+        """Adds the gradient of some images of a batch, a ``share`` of it; ``g`` draws their changes."""
         x = self.engine.images(prepare(images, self.data.mean, self.data.std, self.augment, g))
         labels = targets = labels.to(x.device)
         if self.mixing is not None:
             x, targets = self.mixing(x, labels, len(self.data.classes), g)
             labels = targets.argmax(1)  # the training accuracy is that of the larger share
         with computing(self.recipe.precision, x.device):
-            out = self.net(x)
+            out = self.model(x)
         logits, extra = out if isinstance(out, tuple) else (out, None)
         loss = self._loss(logits, targets)
         total = loss if extra is None else loss + self.recipe.auxiliary * self._loss(extra, targets)
-        self.optimizer.zero_grad()
-        total.backward()
-        self.w.update(self.optimizer, self.weights, self.w.rate(progress))
-        if self.average is not None:
-            self.average.add(averaged(self.net))
+        (share * total).backward()
         self.meters["train"].add(logits, labels, loss)
+
+    def _blank(self, count: int) -> Tensor:
+        """So many images of the data's size, as the network takes them."""
+        return self.engine.images(torch.zeros(count, self.data.channels, *self.data.image))
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits.to(self.engine.dtype), targets, label_smoothing=self.recipe.label_smoothing)
@@ -136,6 +162,19 @@ class Training:
             self.average.load(state["average"])
 
 
+def idle(net: nn.Module, images: Tensor) -> bool:
+    """Whether some weight gets no gradient in training, as where no edge of a cell reads one of its inputs.
+
+    ``images`` (B, C, H, W), B at least 2, are tried.
+    """
+    net.train()
+    with frozen_statistics(net):
+        out = net(images)
+        total = sum(t.sum() for t in (out if isinstance(out, tuple) else (out,)))
+        found = torch.autograd.grad(cast(Tensor, total), list(net.parameters()), allow_unused=True)
+    return any(gradient is None for gradient in found)
+
+
 def train(
     genotype: Genotype,
     recipe: Recipe,
@@ -155,7 +194,8 @@ def train(
     before(task)
     with engine.running(), engine.seeded(seed):
         if recipe.precision != "float32":
-            prove(task.net, (recipe.batch, data.channels, *data.image), task.engine)
+            with engine.ranks.together():
+                prove(task.net, (task.at_once, data.channels, *data.image), task.engine)
         clock = drive(task, recipe.length, session)
         task.conclude()
         return task, clock

@@ -8,7 +8,7 @@ from ..api import plan_search, run_search
 from ..configs import SearchConfig
 from ..methods import METHODS
 from ..run.config import parse
-from ..run.log import Log
+from ..run.ranks import voice
 from ..spaces import SPACES
 from .shared import Flags, choose, part, say_found, take
 
@@ -35,7 +35,7 @@ def search(args: list[str]) -> int:
         "  oche search --data my/images --search.budget 30m --space.channels 8\n"
         "  oche search --config runs/cifar/config.yaml --seed 1 --out runs/cifar-1",
     )  # fmt: skip
-    log = Log(quiet=given.quiet)
+    log = voice(given.quiet)
     run = run_search(part(given, SearchConfig), out=given.out, overwrite=given.overwrite, log=log)
     say_found(run, log)
     return 0

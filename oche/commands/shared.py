@@ -133,6 +133,8 @@ def reached(numbers: dict[str, Any]) -> str:
 
 
 def say_found(run: Run, log: Log) -> None:
+    if log.mute:
+        return
     space = run.config.space
     name = space.recipe
     full = f"oche train {run.path}{'' if name == 'darts' else f' --recipe {name}'}"
@@ -143,6 +145,8 @@ def say_found(run: Run, log: Log) -> None:
 
 
 def say_trained(run: Run, log: Log) -> None:
+    if log.mute:
+        return
     summary = run.summary
     note = f" ({summary['note']})" if summary.get("note") else ""
     log.say(f"{run.path}: {reached(summary)}, {summary['parameters']:,} weights{note}")

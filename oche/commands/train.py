@@ -11,6 +11,7 @@ from ..errors import OcheError
 from ..recipes import RECIPES
 from ..run.config import parse
 from ..run.log import Log
+from ..run.ranks import voice
 from .shared import Flags, choose, part, say_trained, take, values
 
 
@@ -49,7 +50,7 @@ def train(args: list[str]) -> int:
         "  oche train DARTS_RNN_V2 --data ptb                   a language model, as published\n"
         "  oche train --genotype lstm --data my.txt --recipe recurrent-small",
     )  # fmt: skip
-    log = Log(quiet=given.quiet)
+    log = voice(given.quiet)
     config = part(given, TrainConfig)
     if given.random < 0:
         raise OcheError(f"--random {given.random} is no number of cells; use 0 or more")
@@ -72,4 +73,5 @@ def _train_random(origin: Run, config: TrainConfig, count: int, log: Log) -> Non
             replace(config, genotype=str(cell)), out=free(origin.path / f"random-{i}"), overwrite=False, log=log
         )
         say_trained(done, log)
-    log.say(f"report: {write_report(origin.path)}")
+    if not log.mute:
+        log.say(f"report: {write_report(origin.path)}")

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from .interrupt import Interrupt
 from .tensorboard import tensorboard_writer
 
-__all__ = ["Interrupt", "Log", "Progress", "tensorboard_writer"]
+__all__ = ["Interrupt", "Log", "Mute", "Progress", "tensorboard_writer"]
 
 Fields = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 Row = tuple[str, float, Mapping[str, Any]]  # title, share of 1, numbers by name
@@ -26,6 +26,8 @@ class Log:
 
     ``quiet`` prints nothing but warnings.
     """
+
+    mute = False  #: whether it says nothing at all
 
     def __init__(self, quiet: bool = False, file: TextIO | None = None, every: float = 10.0) -> None:
         self.quiet, self.every = quiet, every
@@ -124,6 +126,18 @@ class Log:
                 yield show
             finally:
                 self._console = None
+
+
+class Mute(Log):
+    """Says nothing, not even warnings: another process does."""
+
+    mute = True
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+
+    def warn(self, text: str) -> None:
+        del text
 
 
 Draw = Callable[[float, list[str]], None]

@@ -111,6 +111,12 @@ class RunDir:
         """The same for plain values; NaN and infinities become null."""
         self.write_text(name, atomic.to_json(value, indent=1) + "\n")
 
+    def write_weights(self, name: str, state_dict: dict[str, Any], metadata: dict[str, str]) -> None:
+        """The same for a state dict, as a safetensors file with ``metadata`` in its header."""
+        from .checkpoint import save_weights
+
+        save_weights(self.path / name, state_dict, metadata)
+
     def read_json(self, name: str) -> dict[str, Any]:
         """The mapping in file ``name``; {} where it is absent. Raises `OcheError` where it is damaged."""
         return atomic.read_json(self.path / name)

@@ -1,7 +1,9 @@
-"""A loop's session in a run directory: metrics, checkpoints, progress on the terminal, TensorBoard, interruption."""
+"""A loop's session in a run directory: metrics, checkpoints, progress on the terminal, TensorBoard, interruption. Shared by
+ranks, it is the first one's, and the others follow."""
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from ..loop import Progress, Record, Session
 from . import checkpoint
 from .log import Interrupt, Log, tensorboard_writer
+from .ranks import Ranks
 from .rundir import RunDir
 
 
@@ -60,3 +63,63 @@ class DirectorySession(Session):
 
     def progress(self, title: str) -> AbstractContextManager[Progress]:
         return self.log.progress(title)
+
+
+class SharedSession(Session):
+    """A loop's session among several ranks: what is kept is rank 0's ``own`` session, what is decided is common to all."""
+
+    alone = False
+
+    def __init__(self, own: Session, log: Log, interrupt: Interrupt, ranks: Ranks) -> None:
+        super().__init__()
+        self.own, self.log, self.interrupt, self.ranks = own, log, interrupt, ranks
+        self.history = own.history
+        self._due = self._stopping = False
+
+    def restore(self) -> dict[str, Any] | None:
+        """What rank 0 finds, on every rank."""
+        state = self.own.restore()
+        data = self.ranks.told(b"" if state is None else checkpoint.to_bytes(state))
+        self.history = json.loads(self.ranks.told(json.dumps(self.own.history).encode()))
+        return state if self.ranks.leads or not data else checkpoint.from_bytes(data)
+
+    def record(self, record: Record) -> None:
+        self.own.record(record)
+        self.history.append(record)
+
+    def common(self, seconds: float) -> float:
+        """Rank 0's time. What `due` and `stopping` say until the next call is agreed on with it: whether rank 0 wants a
+        checkpoint, and whether any rank was asked to stop."""
+        mine = (seconds, float(self.own.due())) if self.ranks.leads else (0.0, 0.0)
+        common, due, asked = self.ranks.sums([*mine, float(self.interrupt.asked)])
+        self._due, self._stopping = due > 0, asked > 0
+        return common
+
+    def due(self) -> bool:
+        return self._due
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Returns once rank 0 has written: when a rank ends, torchrun ends the others."""
+        self.own.save(step, state)
+        self._due = False
+        self.ranks.sums([0.0])
+
+    def distrust(self, step: int) -> None:
+        self.own.distrust(step)
+
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
+        return self.own.progress(title)
+
+
+WorkSession = DirectorySession | SharedSession
+
+
+def session_of(run: RunDir, log: Log, interrupt: Interrupt, every: float, ranks: Ranks) -> WorkSession:
+    """The session of a loop whose run is ``run``."""
+    own = DirectorySession(run, log, interrupt, every) if ranks.leads else None
+    if own is not None and not ranks.several:
+        return own
+    return SharedSession(own or Session(), log, interrupt, ranks)

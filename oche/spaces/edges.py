@@ -34,23 +34,26 @@ class Edge(nn.Module):
 
     progress: float = 0.0
     seed: int | None = None
+    rank: int = 0
 
     def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
         raise NotImplementedError
 
-    def uniform(self, shape: Sequence[int], device: torch.device | str) -> Tensor:
-        """Uniform numbers in [0, 1) of ``shape``: the same at every call under one seed."""
+    def uniform(self, shape: Sequence[int], device: torch.device | str, own: bool = False) -> Tensor:
+        """Uniform numbers in [0, 1) of ``shape``: the same at every call under one seed, and on every rank unless they are for
+        the rank's ``own`` images."""
         assert self.seed is not None
-        return torch.rand(shape, generator=torch.Generator(device).manual_seed(self.seed), device=device)
+        seed = fold(self.seed, "rank", self.rank) if own and self.rank else self.seed
+        return torch.rand(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
 
 
-def set_step(net: nn.Module, progress: float, seed: int | None) -> None:
+def set_step(net: nn.Module, progress: float, seed: int | None, rank: int = 0) -> None:
     """Tells every edge of ``net`` where the search stands and what its draws follow from; each edge draws its own.
 
     A seed for each step that trains weights, ``fold(seed, "edges", step)`` say; None before anything that evaluates.
     """
     for i, edge in enumerate(m for m in net.modules() if isinstance(m, Edge)):
-        edge.progress = progress
+        edge.progress, edge.rank = progress, rank
         edge.seed = None if seed is None else fold(seed, i)
 
 
@@ -228,7 +231,7 @@ class SkipDropoutOperation(MixedOperation):
         out, rate = self.candidates[o](x), self.rate(self.progress)
         if self.seed is None or rate == 0 or not self.training or not isinstance(self.candidates[o], nn.Identity):
             return out
-        return out * (self.uniform(out.shape, out.device) >= rate).to(out.dtype) / (1 - rate)
+        return out * (self.uniform(out.shape, out.device, own=True) >= rate).to(out.dtype) / (1 - rate)
 
 
 @component
