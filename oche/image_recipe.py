@@ -103,7 +103,11 @@ class Recipe:
                 f"drop_path={self.drop_path}, label_smoothing={self.label_smoothing} are no probabilities below 1; "
                 "use 0 <= value < 1"
             )
-        if not 0 <= self.ema < 1 or not (0 <= self.mixup < inf and 0 <= self.cutmix < inf) or (self.lr_batch or 1) < 1:
+        if (
+            not 0 <= self.ema < 1
+            or not (0 <= self.mixup < inf and 0 <= self.cutmix < inf)
+            or (self.lr_batch is not None and self.lr_batch < 1)
+        ):
             raise OcheError(
                 f"ema={self.ema}, mixup={self.mixup}, cutmix={self.cutmix}, lr_batch={self.lr_batch} cannot train; "
                 "use 0 <= ema < 1, mixup >= 0, cutmix >= 0, lr_batch >= 1 or None"

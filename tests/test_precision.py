@@ -1,0 +1,71 @@
+"""bfloat16: near float32 where it is right, refused where it is not."""
+
+import pytest
+import torch
+from test_training import PLAIN, make, recipe, steps
+from tiny import dataset
+from torch import nn
+
+from oche.errors import OcheError
+from oche.precision import computing, plainly, prove
+from oche.run.engine import Engine
+
+CPU = Engine("cpu")
+
+
+def test_steps_in_bf16_are_near_those_in_float32():
+    tasks = [make(recipe(precision=p, **PLAIN), dataset(side=16), CPU) for p in ("float32", "bf16")]
+    assert "plain" in tasks[1].computes or not tasks[1].computes
+    losses = []
+    for task in tasks:
+        for _ in steps(task, 4, 8):
+            pass
+        losses.append(task.meters["train"].means()[0])
+        assert all(p.dtype == torch.float32 and p.grad.dtype == torch.float32 for p in task.weights)
+    assert losses[0] == pytest.approx(losses[1], rel=0.03) and losses[0] != losses[1]
+
+
+def test_forwards_compute_in_bf16():
+    with computing("bf16", torch.device("cpu")):
+        assert nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == torch.bfloat16
+    with computing("float32", torch.device("cpu")):
+        assert nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == torch.float32
+
+
+def test_kernels_that_take_none_are_refused():
+    assert plainly(CPU).fused == "plain"
+    with pytest.raises(OcheError, match="use engine='auto' or 'plain'"):
+        plainly(Engine("cpu", fused="fused"))
+
+
+def test_wrong_gradients_are_found(monkeypatch):
+    """On whatever device and version: the wrong kernel is put in by hand."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    prove(net, (4, 3, 8, 8), CPU)
+    conv2d = torch.nn.functional.conv2d
+
+    def wrong(x, w, *args):
+        y = conv2d(x, w, *args)
+        dilated = len(args) > 3 and args[3] == (2, 2)
+        return y + y.detach() * w.sum() * 1e-2 if dilated and y.dtype == torch.bfloat16 else y
+
+    monkeypatch.setattr("oche.precision.F.conv2d", wrong)
+    with pytest.raises(OcheError, match="dilated depthwise 3x3 convolution on maps of 8x8 .* use precision='float32'"):
+        prove(net, (4, 3, 8, 8), CPU)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())  # nothing moved
+
+
+def test_the_measured_fault_is_found():
+    """Where this torch and processor have it: the weight gradient is not that of float32."""
+    net = nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16, bias=False).to(memory_format=torch.channels_last)
+    x = torch.randn(8, 16, 32, 32, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    gradients = []
+    for precision in ("bf16", "float32"):
+        with computing(precision, x.device):
+            y = net(x)
+        gradients.append(torch.autograd.grad(y.float().square().sum(), net.weight)[0])
+    if torch.allclose(*gradients, rtol=0.05, atol=0.05 * gradients[1].abs().max().item()):
+        pytest.skip("this torch computes it right on this processor")
+    with pytest.raises(OcheError, match="32x32"):
+        prove(net, (8, 16, 32, 32), CPU)
