@@ -181,22 +181,27 @@ def evaluate(
     *,
     data_dir: str | Path | None = None,
     device: str = "auto",
+    out: str | Path | None = None,
     quiet: bool = True,
 ) -> dict[str, float | int]:
     """What the network of a finished training reaches, measured anew.
 
-    Of images ``test_acc``, ``test_loss`` and ``test_images``. Of text for each part, val and test, ``val_ppl`` (perplexity),
-    ``val_loss`` (nats a token), ``val_tokens``, and ``val_unknown``, the share of them that the network's vocabulary lacks or
-    that are written as unknown. ``data``: other data than the run's own, with the same classes, or text in its vocabulary's
-    language; a text file by itself is measured as a whole, and called test. Raises `OcheError`.
+    Of images ``test_acc``, ``test_loss``, ``test_ece`` (expected calibration error, see `oche.assessment.Assessment`) and
+    ``test_images``; the folder ``out`` gets the whole assessment, with pictures and a page. Of text for each part, val and
+    test, ``val_ppl`` (perplexity), ``val_loss`` (nats a token), ``val_tokens``, and ``val_unknown``, the share of them that the
+    network's vocabulary lacks or that are written as unknown. ``data``: other data than the run's own, with the same classes,
+    or text in its vocabulary's language; a text file by itself is measured as a whole, and called test. Raises `OcheError`.
     """
-    from .measure import measure
+    from .measure import keep, measure, numbers
     from .run.log import Log
 
     run = what if isinstance(what, Run) else Run.open(what)
-    return measure(
+    found = measure(
         run, None if data is None else str(data), None if data_dir is None else Path(data_dir), device, Log(quiet=quiet)
     )  # fmt: skip
+    if out is not None:
+        keep(found, run, Path(out))
+    return numbers(found)
 
 
 def load(what: Run | str | Path, device: str = "cpu") -> Classifier:

@@ -1,4 +1,4 @@
-"""What a finished training reaches, measured anew: accuracy on images, perplexity on text; on other data, too."""
+"""What a finished training reaches, measured anew: an assessment on images, perplexity on text; on other data, too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .api import Run, locate
+from .assessment import Assessment
 from .data import is_text
 from .data.text import UNKNOWN, Corpus, encode, recoded
 from .data.text_files import is_whole
@@ -17,8 +18,9 @@ from .errors import OcheError
 from .language import cross_entropy
 from .language_recipe import LanguageRecipe
 from .loop import perplexity
-from .run.atomic import read_json
+from .run.atomic import read_json, to_json, write_bytes
 from .run.checkpoint import load_weights
+from .run.claim import is_run
 from .run.engine import Engine
 from .run.log import Log
 from .spaces.language import LanguageModel
@@ -27,8 +29,8 @@ from .work import load_data
 Numbers = dict[str, float | int]
 
 
-def measure(run: Run, data: str | None, data_dir: Path | None, device: str, log: Log) -> Numbers:
-    """The numbers that `oche.evaluate` returns. Raises `OcheError`."""
+def measure(run: Run, data: str | None, data_dir: Path | None, device: str, log: Log) -> Numbers | Assessment:
+    """The numbers of a language model, the assessment of a network for images. Raises `OcheError`."""
     config = run.config
     place = config.data if data is None else locate(data)
     other = place != config.data
@@ -43,7 +45,30 @@ def measure(run: Run, data: str | None, data_dir: Path | None, device: str, log:
         )
     if run.kind == "train" and isinstance(config.train, LanguageRecipe):
         return _perplexity(run, config, other, device, log)
-    return _accuracy(run, config, other, device, log)
+    return _assessment(run, config, other, device, log)
+
+
+def numbers(found: Numbers | Assessment) -> Numbers:
+    """What `oche.evaluate` returns of ``found``."""
+    if not isinstance(found, Assessment):
+        return found
+    names = {"accuracy": "test_acc", "nll": "test_loss", "ece": "test_ece", "images": "test_images"}
+    return {names[name]: value for name, value in found.numbers.items()}
+
+
+def keep(found: Numbers | Assessment, run: Run, out: Path) -> Path:
+    """Writes assessment.json, pictures and a page into the folder ``out``; returns the page's path.
+
+    Raises `OcheError` where there is nothing to draw, or ``out`` is a run, whose own records are no one's to replace.
+    """
+    from .report.assessed import write_assessed
+
+    if not isinstance(found, Assessment):
+        raise OcheError(f"{run.path} trained a language model, of which there are no pictures; leave --out away")
+    if is_run(out):
+        raise OcheError(f"{out} is a run, whose own records stay as they are; give another folder as --out")
+    write_bytes(out / "assessment.json", (to_json(found.to_dict()) + "\n").encode())
+    return write_assessed(out, found, f"{run.path.name} on {Path(found.data).name}")
 
 
 # --- text ---------------------------------------------------------------------------------------------------------------
@@ -85,27 +110,27 @@ def _perplexity(run: Run, config: Any, other: bool, device: str, log: Log) -> Nu
         if corpus.vocabulary != vocabulary:
             corpus = recoded(corpus, vocabulary)
         parts = {"val": corpus.valid} | ({} if corpus.test is None else {"test": corpus.test})
-    batches, numbers = {"val": config.train.valid_batch, "test": config.train.test_batch}, Numbers()
+    batches, found = {"val": config.train.valid_batch, "test": config.train.test_batch}, Numbers()
     unknown = vocabulary.index(UNKNOWN)
     for part, tokens in parts.items():
         with engine.running():
             loss = cross_entropy(net, tokens.to(engine.device), batches[part], config.train.bptt)
         share = (tokens == unknown).double().mean().item()
-        numbers |= {
+        found |= {
             f"{part}_loss": loss,
             f"{part}_ppl": perplexity(loss),
             f"{part}_tokens": len(tokens),
             f"{part}_unknown": share,
         }
-    return numbers
+    return found
 
 
 # --- images -------------------------------------------------------------------------------------------------------------
 
 
-def _accuracy(run: Run, config: Any, other: bool, device: str, log: Log) -> Numbers:
+def _assessment(run: Run, config: Any, other: bool, device: str, log: Log) -> Assessment:
+    from .assessor import assess
     from .classifier import load
-    from .evaluation import evaluate
 
     net = load(run, device)  # refuses what is no finished training
     if other:
@@ -122,10 +147,7 @@ def _accuracy(run: Run, config: Any, other: bool, device: str, log: Log) -> Numb
         raise OcheError(f"{data.name} has no test images; train with --holdout above 0, or give --data that has some")
     engine = Engine(device, config.threads)
     data = replace(data, mean=net.mean, std=net.std)
-    with engine.running():
-        loss, accuracy = evaluate(net, data.test.to(engine.device), data, engine).means()
-    assert loss is not None and accuracy is not None
-    return {"test_loss": loss, "test_acc": accuracy, "test_images": len(data.test)}
+    return assess(net, data.test.to(engine.device), data, engine, "test")
 
 
 def _some(names: tuple[str, ...]) -> str:

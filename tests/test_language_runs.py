@@ -5,10 +5,10 @@ import math
 import shutil
 
 import pytest
+import runs
 import torch
 
 import oche
-import runs
 from oche import cli
 from oche.errors import OcheError
 from oche.language_recipe import LanguageRecipe, PlainSgd, recurrent, recurrent_small
@@ -219,7 +219,11 @@ def test_images_are_measured_again(tmp_path, capsys):
     assert found["test_acc"] == run.summary["test_acc"] and found["test_images"] == 12
     assert found["test_loss"] == pytest.approx(run.summary["test_loss"], rel=1e-5)
     assert cli.main(["evaluate", str(run.path)]) == 0
-    assert capsys.readouterr().out == f"test accuracy {100 * found['test_acc']:.2f} %\n"
+    head, *_, last = capsys.readouterr().out.splitlines()
+    assert (
+        head == f"test accuracy {100 * found['test_acc']:.2f} %"
+        and last == f"report: {run.path}/evaluation/report.html"
+    )
     other = runs.npz(tmp_path / "larger.npz", side=16)  # brought to the size of the training
     assert 0 <= oche.evaluate(run, other)["test_acc"] <= 1
     with pytest.raises(OcheError, match=r"larger has the classes 0, 1, 2, and .* was trained on 0, 1, 2, 3"):

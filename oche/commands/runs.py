@@ -10,8 +10,10 @@ import tyro
 
 from ..api import Run
 from ..api import resume as resume_run
+from ..assessment import Assessment
 from ..run.log import Log
-from .shared import reached, say_found, say_trained, simple
+from ..run.ranks import voice
+from .shared import percent, reached, say_found, say_trained, simple
 
 Path_ = Annotated[Path, tyro.conf.Positional]
 
@@ -32,7 +34,7 @@ def resume(args: list[str]) -> int:
         "Goes on with an interrupted or killed run, to the very same result.",
         "oche resume runs/x",
     )
-    log = Log(quiet=given.quiet)
+    log = voice(given.quiet)
     if (given.run / "demo.json").exists():
         from ..demo import go_on
 
@@ -54,27 +56,63 @@ class EvaluateArgs:
     """folder with archives downloaded by hand, used instead of the network"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    out: Path | None = None
+    """folder for assessment.json, its pictures and page; by default evaluation, or evaluation-DATA, in the run's directory"""
     quiet: bool = False
     """say nothing but the result"""
 
 
 def evaluate(args: list[str]) -> int:
-    from ..api import evaluate as measured
+    from ..measure import keep, measure, numbers
 
     given = simple(
         EvaluateArgs, args, "evaluate",
-        "Measures the network of a finished training anew: test accuracy on images, validation and test perplexity on text.",
-        "oche evaluate runs/x/train\n  oche evaluate runs/ptb/train --data other.txt",
+        "Measures the network of a finished training anew. On images: accuracy, by class too, calibration, who is taken for "
+        "whom, the worst mistakes, as a table and as a page with pictures. On text: validation and test perplexity.",
+        "oche evaluate runs/x/train\n  oche evaluate runs/x/train --data other.npz --out other\n"
+        "  oche evaluate runs/ptb/train --data other.txt",
     )  # fmt: skip
-    numbers = measured(given.run, given.data, data_dir=given.data_dir, device=given.device, quiet=given.quiet)
-    print(reached(numbers))
+    run, log = Run.open(given.run), Log(quiet=given.quiet)
+    found = measure(run, given.data, given.data_dir, given.device, log)
+    print(reached(numbers(found)))
+    if isinstance(found, Assessment):
+        _tell(found)
+        name = "evaluation" if given.data is None else f"evaluation-{Path(given.data).stem}"
+        print(f"report: {keep(found, run, given.out or run.path / name)}")
+    elif given.out is not None:
+        keep(found, run, given.out)
+    else:
+        _tell_unknown(found)
+    return 0
+
+
+def _tell(found: Assessment) -> None:
+    """Prints accuracy by class and calibration."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("class", "images", "accuracy"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name, accuracy, row in zip(found.classes, found.by_class, found.confusion, strict=True):
+        table.add_row(escape(name), f"{sum(row):,}", percent(accuracy))
+    console = Console(highlight=False)
+    console.print(table)
+    for i, j, n in found.confused[:3]:
+        console.print(escape(f"{found.classes[i]} taken for {found.classes[j]}: {n}"))
+    print(
+        f"calibration error {100 * found.ece:.2f} %, negative log-likelihood {found.nll:.4f} nats, {found.images:,} images"
+    )
+
+
+def _tell_unknown(numbers: dict[str, float | int]) -> None:
     shares = {key: numbers[key] for key in numbers if key.endswith("_unknown") and numbers[key]}
     if shares:
         said = [
             f"{100 * share:.2f} % of {numbers[key.replace('unknown', 'tokens')]:,}" for key, share in shares.items()
         ]
         print(f"unknown tokens: {', '.join(said)}")
-    return 0
 
 
 @dataclass(frozen=True)

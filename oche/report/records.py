@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Genotype
+from ..assessment import Assessment
 from ..errors import OcheError
 from .groups import Group, number, parse, read_groups
 from .measure import ACCURACY, PERPLEXITY, Measure
 
 KNOWN = ("config.yaml", "status.json", "space.json", "metrics.jsonl", "summary.json", "genotype.txt", "toy.json")
+ASSESSMENT = "assessment.json"
 _NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc", "eigenvalue")
 _NUMBERS += ("true_acc", "regret")  # by a table of NAS-Bench-201
 _NUMBERS += ("train_ppl", "val_ppl", "test_ppl")  # of language models
@@ -41,6 +43,9 @@ class Run:
     toy: dict[str, Any] | None
     problems: tuple[str, ...]
     groups: tuple[Group, ...]
+    assessments: tuple[
+        tuple[str, Assessment], ...
+    ]  # by the training itself, and by `oche evaluate` into folders below it
 
     @property
     def name(self) -> str:
@@ -80,6 +85,7 @@ def read_run(path: Path) -> Run:
     config = _text(path / "config.yaml") or ""
     if kind != "toy":
         _missing(path, kind, config, records, summary, status, problems)
+    assessments = _assessments(path, problems)
     return Run(
         path=path,
         kind=kind,
@@ -95,6 +101,7 @@ def read_run(path: Path) -> Run:
         toy=toy,
         problems=tuple(problems),
         groups=read_groups(space, records),
+        assessments=assessments,
     )
 
 
@@ -140,6 +147,17 @@ def _json(path: Path, name: str, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{name} cannot be read as JSON; what it holds is left out.")
         return {}
     return value
+
+
+def _assessments(path: Path, problems: list[str]) -> tuple[tuple[str, Assessment], ...]:
+    found = []
+    for file in [path / ASSESSMENT, *sorted(path.glob(f"evaluation*/{ASSESSMENT}"))]:
+        name = path.name if file.parent == path else f"{path.name}, {file.parent.name}"
+        try:
+            found += [(name, Assessment.from_dict(json.loads(text)))] if (text := _text(file)) is not None else []
+        except (ValueError, RecursionError, AttributeError, TypeError) as error:
+            problems.append(f"{file.relative_to(path)} cannot be read ({error}); what it holds is left out.")
+    return tuple(found)
 
 
 def _records(path: Path, problems: list[str]) -> tuple[dict[str, Any], ...]:

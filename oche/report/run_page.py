@@ -12,6 +12,7 @@ from ..arch import titled
 from ..run import atomic
 from . import plots, words
 from .album import Album, inline_cell
+from .assessed import assessed
 from .page import Cards, Cell, Code, Figure, Fold, Heading, Item, Prose, Row, Section, Table, page, slug
 from .records import Run, nested, number, read_run
 from .search_page import search_sections
@@ -61,6 +62,7 @@ def sections(album: Album, run: Run, trainings: list[Run], random: list[Run]) ->
         *([_bought(album, run, trainings, random)] if searched else []),
         *(search_sections(album, run) if searched else []),
         *_trainings(album, run, trainings),
+        *assessed(album, [known for r in trainings for known in r.assessments]),
         *_networks(album, run, trainings),
         *_toy(album, run),
         *_numbers(run, trainings, random),
