@@ -51,7 +51,7 @@ def test_wrong_gradients_are_found(monkeypatch):
         return y + y.detach() * w.sum() * 1e-2 if dilated and y.dtype == torch.bfloat16 else y
 
     monkeypatch.setattr("oche.precision.F.conv2d", wrong)
-    with pytest.raises(OcheError, match="dilated depthwise 3x3 convolution on maps of 8x8 .* use precision='float32'"):
+    with pytest.raises(OcheError, match=r"dilated depthwise 3x3 convolution on maps of 8x8 .* use precision='float32'"):
         prove(net, (4, 3, 8, 8), CPU)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())  # nothing moved
 
