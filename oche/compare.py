@@ -18,6 +18,7 @@ from typing import Any
 
 from .errors import OcheError, nearest
 from .run import atomic
+from .run.child import Child
 from .run.interrupt import Interrupt
 from .run.lock import Lock
 from .run.log import Log
@@ -136,9 +137,12 @@ def run(setting: Setting, log: Log) -> int:
     try:
         _keep(setting)
         with Interrupt() as interrupt:
-            Pool(
-                Room(cores(setting.threads, setting.jobs)), log, interrupt, words=setting.words,
-                after=lambda trial, child: write(setting, known), threads=setting.threads,
+            Pool[Trial](
+                Room(cores(setting.threads, setting.jobs)), log, interrupt,
+                start=lambda trial, slot: Child(
+                    setting.words(trial), trial.log, trial.usage_file, setting.threads, slot
+                ),
+                after=lambda trial, child: write(setting, known),
             ).work([trial for trial in setting.trials if not trial.found()])  # fmt: skip
         write(setting, known)
         draw(setting, known)

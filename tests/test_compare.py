@@ -172,7 +172,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(table, tmp_path, monkeypatch)
     log = (asked.out / "gdas-0.log").read_text()
     assert log.startswith("oche search --method gdas") and "\noche resume " in log
 
-    monkeypatch.setattr(pool, "Child", None)  # nothing is started again
+    monkeypatch.setattr(compare, "Child", None)  # nothing is started again
     assert cli.main([*oche_compare(asked), "--quiet"]) == 0
 
 
@@ -244,7 +244,7 @@ def children(monkeypatch) -> list[Child]:
         return started[-1]
 
     monkeypatch.setattr(child_module, "_OCHE", (sys.executable, "-c", TRAPS))
-    monkeypatch.setattr(pool, "Child", start)
+    monkeypatch.setattr(compare, "Child", start)
     return started
 
 

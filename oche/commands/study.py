@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ..run.log import Log
 from .shared import simple
+
+if TYPE_CHECKING:
+    from ..study.file import Study
 
 Path_ = Annotated[Path, tyro.conf.Positional]
 
@@ -26,7 +29,7 @@ class StudyArgs:
     on: Literal["local", "ray", "slurm"] = "local"
     """local: processes on this machine; ray: a Ray cluster; slurm: write a job array script and run nothing"""
     address: str | None = None
-    """of a Ray cluster, such as auto or ray://host:10001; by default one is started on this machine"""
+    """of a Ray cluster, auto or HOST:PORT; by default one is started on this machine"""
     check: bool = False
     """check the file and say what would be run"""
     quiet: bool = False
@@ -42,19 +45,20 @@ def study(args: list[str]) -> int:
         "study",
         "Runs the trials of a file: method x space x data x seed x settings, each a search and perhaps a training, in a process "
         "of its own. Trials that are complete are never run again and unfinished ones go on, so the same line may be given "
-        "again, with more seeds in the file too. 'oche study status DIR' shows the trials, 'oche study report DIR' compares them, "
-        "'oche study trial DIR' runs one.",
+        "again, with more seeds in the file too. 'oche study status DIR' shows the trials, 'oche study report DIR' "
+        "compares them, 'oche study trial DIR' runs one.",
         "oche study study.yaml\n"
         "  oche study study.yaml --jobs 2 --out runs/mine\n"
         "  oche study runs/mine                                 go on\n"
         "  oche study study.yaml --on ray --address auto\n"
-        "  oche study study.yaml --on slurm                     writes runs/…/array.sh\n"
+        "  oche study study.yaml --on slurm                     writes OUT/array.sh\n"
         "  oche study status runs/mine",
     )
     from ..study import drive
     from ..study.file import read
 
-    asked = read(given.file, out=given.out or (given.file if given.file.is_dir() else None), jobs=given.jobs)
+    out = given.out or (given.file if given.file.is_dir() else None)
+    asked = read(given.file, out=out and str(out), jobs=given.jobs)
     log, where = Log(quiet=given.quiet), str(given.file)
     if given.check:
         drive.check_out(asked.place.out)
@@ -64,13 +68,25 @@ def study(args: list[str]) -> int:
     return _RUN[given.on](asked, log, where, given.address)
 
 
-def _local(asked, log: Log, where: str, address: str | None) -> int:
+def _local(asked: Study, log: Log, where: str, address: str | None) -> int:
     from ..study.drive import run
 
     return run(asked, log, where)
 
 
-_RUN = {"local": _local}
+def _ray(asked: Study, log: Log, where: str, address: str | None) -> int:
+    from ..study.ray import run
+
+    return run(asked, log, where, address)
+
+
+def _slurm(asked: Study, log: Log, where: str, address: str | None) -> int:
+    from ..study.slurm import write
+
+    return write(asked, log, where)
+
+
+_RUN = {"local": _local, "ray": _ray, "slurm": _slurm}
 
 
 @dataclass(frozen=True)
@@ -108,9 +124,7 @@ def report(args: list[str]) -> int:
 @dataclass(frozen=True)
 class TrialArgs:
     path: Path_
-    """directory of a trial, or with --index of a study"""
-    index: int | None = None
-    """number of the trial in its study, from 0"""
+    """directory of a trial"""
     quiet: bool = False
     """say nothing but warnings"""
 
@@ -121,12 +135,11 @@ def trial(args: list[str]) -> int:
         args,
         "study trial",
         "Does what is left of one trial of a study, once no other process is at work on it.",
-        "oche study trial runs/x/trials/3d22c8d75410\n  oche study trial runs/x --index 0",
+        "oche study trial runs/x/trials/3d22c8d75410",
     )
-    from ..study.drive import job_of
     from ..study.trial import run
 
-    run(given.path if given.index is None else job_of(given.path, given.index).path, Log(quiet=given.quiet))
+    run(given.path, Log(quiet=given.quiet))
     return 0
 
 

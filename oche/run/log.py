@@ -186,11 +186,12 @@ def _closed(progress: Progress) -> Iterator[Progress]:
 def _remaining(share: float, start: tuple[float, float], now: float) -> str:
     began, first = start
     if share >= 1:
-        return _clock(now - began)
-    return f"{_clock((now - began) * (1 - share) / (share - first))} left" if share > first else ""
+        return clock(now - began)
+    return f"{clock((now - began) * (1 - share) / (share - first))} left" if share > first else ""
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """ "0:07", "2:30", "1:02:30"."""
     minutes, s = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{s:02}" if minutes >= 60 else f"{minutes}:{s:02}"
 

@@ -7,11 +7,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from .child import Child
 from .interrupt import Interrupt
-from .log import Log, Row
+from .log import Log, Row, clock
 from .room import Room, Slot
 
 _LOOK = 0.2  # seconds between two looks at the processes
@@ -27,11 +26,6 @@ class Job(Protocol):
     @property
     def log(self) -> Path:
         """What its processes say."""
-        ...
-
-    @property
-    def usage_file(self) -> Path:
-        """What they use, see `Child`."""
         ...
 
     def found(self) -> object:
@@ -51,26 +45,41 @@ class Job(Protocol):
         ...
 
 
+class Process(Protocol):
+    """What does a job, see `oche.run.child.Child`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def exit(self) -> int | None: ...
+    def ask(self) -> None: ...
+    def kill(self) -> None: ...
+    def ended(self) -> bool: ...
+
+
+J = TypeVar("J", bound=Job)
+
+
 @dataclass
-class Pool:
+class Pool(Generic[J]):
     """Where and how jobs are done.
 
-    ``words``: the command of a job, without oche. ``after`` is called with each job whose process has ended. A job whose
-    process crashes is tried ``again`` so many times, after those that wait. ``head``: numbers for the live line of the whole.
+    ``start`` begins, or goes on with, a job. ``after`` is called with each job whose process has ended. A job whose process
+    crashes is tried ``again`` so many times, after those that wait. ``head``: numbers for the live line of the whole.
     """
 
     room: Room
     log: Log
     interrupt: Interrupt
-    words: Callable[[Job], list[str]]
-    after: Callable[[Job, Child], object] = lambda job, child: None
+    start: Callable[[J, Slot], Process]
+    after: Callable[[J, Process], object] = lambda job, process: None
     head: Callable[[], Mapping[str, object]] = dict
-    threads: int = 1
     again: int = 1
-    _under_way: dict[Job, tuple[Child, Slot]] = field(default_factory=dict, init=False)
-    _crashes: Counter[Job] = field(default_factory=Counter, init=False)
+    _under_way: dict[J, tuple[Process, Slot]] = field(default_factory=dict, init=False)
+    _began: float = field(default_factory=time.monotonic, init=False)
+    _crashes: Counter[J] = field(default_factory=Counter, init=False)
 
-    def work(self, jobs: Sequence[Job]) -> None:
+    def work(self, jobs: Sequence[J]) -> None:
         """Does ``jobs``. Ends early if interrupted: when those under way have saved, or, by the exception of a second
         Ctrl-C, at once and without."""
         waiting = deque(jobs)
@@ -81,42 +90,42 @@ class Pool:
                     show(lambda: self._rows(len(jobs), len(waiting)))
                     time.sleep(_LOOK)
                     if self.interrupt.asked:
-                        for child, _ in self._under_way.values():
-                            child.ask()
+                        for process, _ in self._under_way.values():
+                            process.ask()
                     self._look(waiting)
         finally:
-            for child, _ in self._under_way.values():
-                child.kill()
+            for process, _ in self._under_way.values():
+                process.kill()
 
-    def _start(self, waiting: deque[Job]) -> None:
+    def _start(self, waiting: deque[J]) -> None:
         while waiting and not self.interrupt.asked and (slot := self._slot()) is not None:
             job = next((job for job in waiting if not job.busy()), None)  # a pool that was killed may have left one
             if job is None:
                 return
             waiting.remove(job)
-            child = Child(self.words(job), job.log, job.usage_file, self.threads, slot)
-            self._under_way[job] = (child, slot)
+            self._under_way[job] = (self.start(job, slot), slot)
 
     def _slot(self) -> Slot | None:
-        shares = {child: job.row_of_progress()[1] for job, (child, _) in self._under_way.items()}
+        shares = {process.pid: job.row_of_progress()[1] for job, (process, _) in self._under_way.items()}
         return self.room.free([slot for _, slot in self._under_way.values()], shares)
 
-    def _look(self, waiting: deque[Job]) -> None:
-        for job, child in [(job, child) for job, (child, _) in self._under_way.items() if child.ended()]:
+    def _look(self, waiting: deque[J]) -> None:
+        for job, process in [(job, process) for job, (process, _) in self._under_way.items() if process.ended()]:
             del self._under_way[job]
-            self.after(job, child)
-            if self._crashed(job, child) and self._crashes[job] < self.again:
+            self.after(job, process)
+            if self._crashed(job, process) and self._crashes[job] < self.again:
                 self._crashes[job] += 1
-                self.log.warn(f"{job.name}: {job.result()} (exit code {child.exit}); once more, see {job.log}")
+                self.log.warn(f"{job.name}: {job.result()} (exit code {process.exit}); once more, see {job.log}")
                 waiting.append(job)
             else:
                 self.log.say(f"{job.name}: {job.result()}")
 
-    def _crashed(self, job: Job, child: Child) -> bool:
-        return not job.found() and child.exit not in (_MISTAKE, _STOPPED) and not self.interrupt.asked
+    def _crashed(self, job: J, process: Process) -> bool:
+        return not job.found() and process.exit not in (_MISTAKE, _STOPPED) and not self.interrupt.asked
 
     def _rows(self, count: int, waiting: int) -> list[Row]:
-        each = [job.row_of_progress() for job in self._under_way]
-        left = waiting + sum(1 - share for _, share, _ in each)
-        ready = f"{count - waiting - len(self._under_way)} of {count} runs"
-        return [(ready, 1 - left / count, self.head()), *each]
+        each = [job.row_of_progress() for job in self._under_way if job.busy()]  # not those that are only starting
+        done = count - waiting - len(self._under_way)
+        share = (done + sum(share for _, share, _ in each)) / count
+        left = {"left": clock((time.monotonic() - self._began) * (1 - share) / share)} if share > 0.01 else {}
+        return [(f"{done} of {count} runs", share, {**left, **self.head()}), *each]

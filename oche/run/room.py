@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from ..memory import available, usage
 
 Slot = Mapping[str, str]  # environment variables of the process that takes it
-
-
-class Process(Protocol):
-    @property
-    def pid(self) -> int: ...
 
 
 class Room:
@@ -29,11 +23,11 @@ class Room:
             raise ValueError("a room without slots lets nothing run; give at least one, {}")
         self.slots, self.measured, self.need = [*slots], measured, need
 
-    def free(self, taken: Sequence[Slot], processes: Mapping[Process, float]) -> Slot | None:
+    def free(self, taken: Sequence[Slot], processes: Mapping[int, float]) -> Slot | None:
         """A slot for one more process; None where it would not fit now.
 
-        ``taken``: the slots of ``processes``, those under way, each with the share of its work that is done: what has done
-        none yet has not shown what it needs.
+        ``taken``: the slots of ``processes``, those under way by number, each with the share of its work that is done: what
+        has done none yet has not shown what it needs.
         """
         left = [*self.slots]
         for slot in taken:
@@ -42,12 +36,12 @@ class Room:
             return None
         return left[0]
 
-    def _fits(self, processes: Mapping[Process, float]) -> bool:
+    def _fits(self, processes: Mapping[int, float]) -> bool:
         free = available()
-        used = {process: usage(process.pid) for process in processes}
+        used = {pid: usage(pid) for pid in processes}
         if free is None or not any(used.values()):
             return True
-        seen = [known[0] for process, known in used.items() if known and processes[process] > 0]
+        seen = [known[0] for pid, known in used.items() if known and processes[pid] > 0]
         self.need = max([self.need, *seen])
         if not self.need:
             return False
@@ -63,7 +57,7 @@ def cores(threads: int, jobs: int | None = None) -> list[Slot]:
 def gpus(share: float, jobs: int | None = None) -> list[Slot]:
     """Slots on the GPUs of this machine, of which a process takes ``share``, in turns over them; at most ``jobs``."""
     each = max(1, int(1 / share + 1e-9))
-    slots = [{"CUDA_VISIBLE_DEVICES": name} for _ in range(each) for name in _visible()]
+    slots: list[Slot] = [{"CUDA_VISIBLE_DEVICES": name} for _ in range(each) for name in _visible()]
     return slots[:jobs]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import OcheError
@@ -14,7 +15,6 @@ from .check import check
 from .file import Study
 from .local import Job, best
 from .local import run as run_here
-from .rows import ids
 
 
 def prepare(study: Study) -> tuple[Job, ...]:
@@ -40,11 +40,12 @@ def check_out(out: Path) -> None:
         raise OcheError(f"{out} is no study and not empty (it has {min(others)}); choose another --out")
 
 
-def run(study: Study, log: Log, where: str) -> int:
-    """Does all trials of ``study`` that are not done, on this machine.
+@contextmanager
+def opened(study: Study, log: Log, where: str) -> Iterator[tuple[Job, ...]]:
+    """The trials of ``study`` as jobs, checked and written down; its directory is locked meanwhile.
 
-    Returns 0 if all are, 1 if some failed, 130 if it was interrupted. Raises `OcheError`, before any work, for what can be
-    seen to be wrong, and where another process runs the study.
+    Raises `OcheError`, before any work, for what can be seen to be wrong, and where another process runs the study.
+    ``where`` names its file.
     """
     check_out(study.place.out)
     check(study.trials, where, log)
@@ -52,23 +53,24 @@ def run(study: Study, log: Log, where: str) -> int:
     lock = Lock(study.place.out)
     try:
         jobs = prepare(study)
-        log.say(before(jobs))
-        with Interrupt() as interrupt:
-            run_here(jobs, study.place, study.trials[0].search.device, log, interrupt)
+        done = sum(1 for job in jobs if job.found())
+        log.say(f"{len(jobs)} trials" + (f", {done} of them complete" if done else ""))
+        yield jobs
     finally:
         lock.release()
+
+
+def run(study: Study, log: Log, where: str) -> int:
+    """Does all trials of ``study`` that are not done, on this machine. Returns 0 if all are, 1 if some failed, 130 if it was
+    interrupted; raises as `opened` does."""
+    with opened(study, log, where) as jobs, Interrupt() as interrupt:
+        run_here(jobs, study.place, study.trials[0].search.device, log, interrupt)
     return close(study.place.out, jobs, log, interrupt.asked)
-
-
-def before(jobs: Sequence[Job]) -> str:
-    """What there is to do."""
-    done = sum(1 for job in jobs if job.found())
-    return f"{len(jobs)} trials, {done} of them complete" if done else f"{len(jobs)} trials"
 
 
 def close(out: Path, jobs: Sequence[Job], log: Log, stopped: bool) -> int:
     """Says how a study ended; returns the exit code."""
-    missing = [job for job in jobs if not job.found()]
+    missing = [job for job in jobs if not job.found() and not job.stopped()]
     if found := best(jobs):
         log.say(f"best: {found}")
     if stopped:
@@ -78,11 +80,3 @@ def close(out: Path, jobs: Sequence[Job], log: Log, stopped: bool) -> int:
         log.warn(f"{job.name}: {job.result()}; see {job.log}")
     log.say(f"trials: oche study status {out}\nreport: oche study report {out}")
     return 1 if missing else 0
-
-
-def job_of(out: Path, index: int) -> Job:
-    """Trial number ``index`` of a study, from 0. Raises `OcheError`."""
-    names = ids(out)
-    if not 0 <= index < len(names):
-        raise OcheError(f"{out} has {len(names)} trials, and none of number {index}; use 0 to {len(names) - 1}")
-    return Job.at(out / "trials" / names[index])

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from ..api import absolute, locate
+from ..data.text_files import is_text
 from ..errors import OcheError
 from ..plugins import load_plugins
 from ..run.config import dump_plain, from_dict, read_yaml
@@ -61,6 +62,17 @@ class Study:
     tune: Tune | None
     text: str
 
+    @property
+    def measure(self) -> tuple[str, Literal["max", "min"]]:
+        """What trials are judged by after each epoch, and which is better."""
+        return ("val_ppl", "min") if is_text(self.trials[0].search.data) else ("val_acc", "max")
+
+    @property
+    def epochs(self) -> int:
+        """Of the part of a trial that is judged."""
+        first = self.trials[0]
+        return first.search.search.epochs if first.train is None else first.train.train.epochs
+
 
 def read(path: Path, **over: Any) -> Study:
     """The study of the file at ``path``, or of the directory of one. ``over``: values of `Place` that are not None count instead.
@@ -87,10 +99,26 @@ def read(path: Path, **over: Any) -> Study:
         for more in drawn
     ]
     made = {t.id: t for t in map(lambda p, labels: trial(p, labels, where), points, varying(points))}
+    if tune:
+        _check_judged(made.values(), where)
     lists = {"grid": grids, "trials": listed, "tune": tune and tune.tree}
     text = dump_plain({**to_dict(place), **common, **{k: v for k, v in lists.items() if v}})
     # Seed by seed, so that an early end leaves a fair study.
     return Study(place, tuple(sorted(made.values(), key=lambda t: t.seed)), tune, text)
+
+
+def _check_judged(trials: Iterable[Trial], where: str) -> None:
+    """Raises `OcheError` where a trial of a study that tunes would have no validation numbers to be judged by."""
+    for trial in trials:
+        if trial.control and trial.train is None:
+            raise OcheError(
+                f"{where}: tune: {trial.group} trains nothing that could be judged; write recipe: small, say"
+            )
+        if trial.train is not None and getattr(trial.train.train, "split", 0) == 1:
+            raise OcheError(
+                f"{where}: tune judges by validation accuracies, and train.split: 1 keeps no images for that; "
+                "write train.split: 0.8, say, or recipe: none to judge by the search's own"
+            )
 
 
 def _sections(tree: dict[str, Any], name: str, where: str) -> Iterator[tuple[dict[str, Any], str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from ..run.child import Child
 from ..run.interrupt import Interrupt
 from ..run.lock import held
 from ..run.log import Log, Row
-from ..run.pool import Pool
-from ..run.room import Room, cores, gpus
+from ..run.pool import Pool, Process
+from ..run.room import Room, Slot, cores, gpus
 from ..run.rundir import last_metric
 from .file import Place
 from .rows import about
-from .trial import RANDOM, mark_failed
+from .trial import RANDOM, mark
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,21 @@ class Job:
 
     path: Path
     name: str
-    parts: int
+    parts: tuple[str, ...]
     """runs it consists of: a search, a training or both"""
 
     @classmethod
     def at(cls, path: Path) -> Job:
         """Raises `OcheError` where there is no trial."""
         tree = about(path)
-        searches = tree["labels"]["method"] != RANDOM
-        return cls(path, f"{tree['group']} · seed {tree['seed']}", searches + (tree["train"] is not None))
+        searched = () if tree["labels"]["method"] == RANDOM else ("search",)
+        trained = () if tree["train"] is None else ("train",)
+        return cls(path, f"{tree['group']} · seed {tree['seed']}", searched + trained)
+
+    @property
+    def last(self) -> str:
+        """The run that ends it."""
+        return self.parts[-1]
 
     @property
     def log(self) -> Path:
@@ -44,7 +50,6 @@ class Job:
     def usage_file(self) -> Path:
         return self.path / "usage.json"
 
-    @property
     def words(self) -> list[str]:
         """The command that does what is left of it."""
         return ["study", "trial", str(self.path)]
@@ -60,20 +65,24 @@ class Job:
         if summary := self.found():
             return score(summary) or "complete"
         said = atomic.read_json(self.path / "state.json")
-        return said.get("error", {"running": "killed"}.get(said.get("state", ""), "not finished"))
+        return said.get("error") or ("killed" if said.get("state") == "running" else "not finished")
+
+    def stopped(self) -> bool:
+        """Whether it was ended early because others do better."""
+        return not self.found() and atomic.read_json(self.path / "state.json").get("state") == "stopped"
 
     def row_of_progress(self) -> Row:
-        last = [found for part in ("search", "train") if (found := last_metric(self.path / part))]
-        share = sum(record.get("progress", 0.0) for record in last) / max(1, self.parts)
+        last = [found for part in self.parts if (found := last_metric(self.path / part))]
+        share = sum(record.get("progress", 0.0) for record in last) / max(1, len(self.parts))
         newest = last[-1] if last else {}
         shown = ("val_acc", "test_acc", "true_acc", "val_ppl")
         return self.name, share, {name: newest[name] for name in shown if name in newest}
 
 
-def ended(job: Job, child: Child) -> None:
+def ended(job: Job, process: Process) -> None:
     """Notes what a process could not say itself: that it was killed."""
-    if child.exit is not None and child.exit < 0 and not job.found():
-        mark_failed(job.path, f"killed by signal {-child.exit}")
+    if process.exit is not None and process.exit < 0 and not job.found():
+        mark(job.path, "failed", f"killed by signal {-process.exit}")
 
 
 BEST = {
@@ -108,22 +117,41 @@ def best(jobs: Sequence[Job]) -> str:
 
 def run(jobs: Sequence[Job], place: Place, device: str, log: Log, interrupt: Interrupt) -> None:
     """Does the ``jobs`` that are not done, those of the study at ``place``; ``device`` as trials are told."""
+    pool(jobs, room(jobs, place, device), log, interrupt, lambda job, slot: begin(job, place.threads, slot))
+
+
+def pool(
+    jobs: Sequence[Job], room: Room, log: Log, interrupt: Interrupt, start: Callable[[Job, Slot], Process]
+) -> None:
+    """Has those of ``jobs`` done that are not, by processes that ``start`` begins."""
     missing = [job for job in jobs if not job.found()]
     Pool(
-        room(jobs, place, device), log, interrupt, words=lambda job: job.words, after=ended,
-        head=lambda: {"best": best(jobs)} if best(jobs) else {}, threads=place.threads,
+        room, log, interrupt, start, after=ended, head=lambda: {"best": found} if (found := best(jobs)) else {}
     ).work(missing)  # fmt: skip
+
+
+def rows_of(jobs: Sequence[Job]) -> list[Row]:
+    """Live lines where no pool makes them: one for all, one for each under way."""
+    each = [job.row_of_progress() for job in jobs if job.busy()]
+    over = sum(1 for job in jobs if job.found() or job.stopped())
+    return [(f"{over} of {len(jobs)} trials", over / len(jobs), {"best": best(jobs)}), *each]
+
+
+def begin(job: Job, threads: int, slot: Slot) -> Child:
+    """The process that does what is left of ``job``."""
+    return Child(job.words(), job.log, job.usage_file, threads, slot)
 
 
 def room(jobs: Sequence[Job], place: Place, device: str) -> Room:
     """Room for trials on this machine. With ``jobs: auto`` the memory counts that trials of this study have needed so far."""
     count = None if place.jobs == "auto" else place.jobs
-    slots = gpus(place.gpus, count) if _on_gpu(device) else cores(place.threads, count)
+    slots = gpus(place.gpus, count) if on_gpu(device) else cores(place.threads, count)
     known = [atomic.read_json(job.usage_file).get("peak_mb", 0) for job in jobs]
     return Room(slots, measured=count is None, need=int(2**20 * max(known, default=0)))
 
 
-def _on_gpu(device: str) -> bool:
+def on_gpu(device: str) -> bool:
+    """Whether trials that are told ``device`` compute on GPUs here."""
     import torch
 
     return device in ("auto", "cuda") and torch.cuda.is_available()

@@ -16,7 +16,7 @@ from ..errors import OcheError
 from ..run import atomic
 from ..run.lock import held
 
-State = Literal["waiting", "running", "complete", "failed", "interrupted"]
+State = Literal["waiting", "running", "complete", "failed", "interrupted", "stopped"]  # stopped early: others do better
 
 
 @dataclass(frozen=True)

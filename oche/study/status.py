@@ -10,7 +10,9 @@ from rich.table import Table
 from .local import Job, score
 from .rows import Row, rows
 
-_COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "waiting": "bright_black"}
+_COLOURS = {
+    "complete": "green", "stopped": "blue", "running": "cyan", "failed": "red", "interrupted": "yellow", "waiting": "bright_black",
+}  # fmt: skip
 
 
 def summary(found: tuple[Row, ...]) -> str:

@@ -120,10 +120,10 @@ def run(path: Path, log: Log) -> None:
         lock.release()
 
 
-def mark_failed(path: Path, why: str) -> None:
-    """Notes that a process ended which could not say so itself."""
+def mark(path: Path, state: str, why: str) -> None:
+    """Notes of a trial that is not complete what its process could not say itself: that it "failed", or was "stopped"."""
     if not (path / "summary.json").exists():
-        _say(path, "failed", error=why)
+        _say(path, state, error=why)
 
 
 def _say(path: Path, state: str, **more: str) -> None:

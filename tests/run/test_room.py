@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,6 @@ from oche.run import room
 from oche.run.room import Room, cores, gpus, usable_cores
 
 MB = 2**20
-
-
-@dataclass(frozen=True)
-class Process:
-    pid: int
 
 
 @pytest.fixture
@@ -35,7 +29,7 @@ def test_slots_are_taken_and_given_back():
     a, b = {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}
     place = Room([a, b, a])
     assert place.free([], {}) == a
-    assert place.free([a], {Process(1): 0.0}) == b
+    assert place.free([a], {1: 0.0}) == b
     assert place.free([a, b], {}) == a
     assert place.free([a, a, b], {}) is None
     with pytest.raises(ValueError, match="without slots"):
@@ -43,7 +37,7 @@ def test_slots_are_taken_and_given_back():
 
 
 def test_the_first_process_is_alone_until_it_has_shown_what_it_needs(machine):
-    place, first = Room([{}] * 4, measured=True), Process(1)
+    place, first = Room([{}] * 4, measured=True), 1
     assert place.free([], {}) == {}
     assert place.free([{}], {first: 0.0}) is None
     assert place.free([{}], {first: 0.1}) == {} and place.need == 300 * MB
@@ -52,18 +46,18 @@ def test_the_first_process_is_alone_until_it_has_shown_what_it_needs(machine):
 def test_what_those_under_way_may_still_take_is_left_to_them(machine):
     place = Room([{}] * 9, measured=True, need=300 * MB)
     machine.update({2: (10 * MB, 10 * MB), 3: (10 * MB, 10 * MB)})
-    one, two = Process(1), Process(2)
+    one, two = 1, 2
     # 1,000 free; process 1 may take 50 more, process 2 290 more: 660 are left, and 300 are asked for
     assert place.free([{}, {}], {one: 0.5, two: 0.0}) == {}
     # process 3 may take 290 more as well: 370 are left; with a fourth like it, 80
-    assert place.free([{}] * 3, {one: 0.5, two: 0.0, Process(3): 0.0}) == {}
+    assert place.free([{}] * 3, {one: 0.5, two: 0.0, 3: 0.0}) == {}
     machine[4] = (10 * MB, 10 * MB)
-    assert place.free([{}] * 4, {one: 0.5, two: 0.0, Process(3): 0.0, Process(4): 0.0}) is None
+    assert place.free([{}] * 4, {one: 0.5, two: 0.0, 3: 0.0, 4: 0.0}) is None
 
 
 def test_the_largest_counts_and_without_measuring_none_does(machine):
     machine[2] = (900 * MB, 900 * MB)
-    both = {Process(1): 0.5, Process(2): 0.5}
+    both = {1: 0.5, 2: 0.5}
     assert Room([{}] * 3, measured=True).free([{}, {}], both) is None
     assert Room([{}] * 3).free([{}, {}], both) == {}
 
@@ -71,7 +65,7 @@ def test_the_largest_counts_and_without_measuring_none_does(machine):
 @pytest.mark.parametrize("lacking", ["usage", "available"])
 def test_where_the_system_does_not_tell_the_slots_alone_count(machine, monkeypatch, lacking):
     monkeypatch.setattr(room, lacking, lambda *args: None)
-    assert Room([{}] * 2, measured=True).free([{}], {Process(1): 0.0}) == {}
+    assert Room([{}] * 2, measured=True).free([{}], {1: 0.0}) == {}
 
 
 def test_slots_of_a_machine(monkeypatch):
