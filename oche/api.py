@@ -323,7 +323,9 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
         log.say(f"true accuracies: {truth.column} of {config.table}")
     data = data or load_data(config, log)
     check(data, config.space, config.search)
-    return replace(config, space=config.space.fit(data)), data
+    config = replace(config, space=config.space.fit(data))
+    config.search.check_target(config.space)
+    return config, data
 
 
 def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainConfig, Any]:
@@ -359,9 +361,11 @@ def plan_search(space: str, method: str | None = None) -> SearchConfig:
 def anchored(config: Any) -> Any:
     """``config`` with paths from the root, so that the run can be resumed and repeated from any other directory."""
     table = getattr(config, "table", None)  # of a search
+    latencies = config.search.latencies if hasattr(config, "search") else None
     return replace(
         config,
         **({} if table is None else {"table": absolute(table)}),
+        **({} if latencies is None else {"search": replace(config.search, latencies=absolute(latencies))}),
         data=locate(config.data),
         data_dir=config.data_dir and absolute(config.data_dir),
         plugins=tuple(map(absolute, config.plugins)),

@@ -24,6 +24,8 @@ from .hypergrad import SgdStep, Tensors
 from .loop import Clock, Record, Session, drive
 from .method import Method
 from .objective import Objective, frozen_statistics
+from .penalty import parts
+from .penalty_cost import Priced
 from .run.engine import Engine
 from .seeds import fold, generator
 from .spaces.edges import set_step
@@ -48,6 +50,8 @@ class Search:
         method.check(space)
         self.truth = truth
         self.space, self.method, self.data, self.seed, self.engine = space, method, data, seed, engine
+        self.penalty = None if method.penalty is None else method.penalty.within(method, space, engine)
+        self.priced = next((p for p in parts(self.penalty) if isinstance(p, Priced)), None)
         self.title = "search"
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
@@ -158,10 +162,10 @@ class Search:
 
     def _step_logits(self, noise: Mapping[str, Tensor | None], progress: float) -> None:
         """One step of the architecture on its gradient and that of its penalty, in which the weights play no part."""
-        if self.method.penalty is not None:
+        if self.penalty is not None:
             mixes = self.mixes(self.logits, noise, progress)
-            parts = [(a, self.alive[name], mixes[name]) for name, a in zip(self.groups, self.logits, strict=True)]
-            self.method.penalty.over(parts, progress).backward(inputs=list(self.logits))
+            groups = [(a, self.alive[name], mixes[name]) for name, a in zip(self.groups, self.logits, strict=True)]
+            self.penalty.over(groups, progress).backward(inputs=list(self.logits))
         self.a_opt.step()
 
     def _perturbed(self, inner: Objective, step: int, progress: float) -> dict[str, Mix] | None:
@@ -278,9 +282,18 @@ class Search:
         return {name: draw(self._view(name, 1.0).usable, dag, generator) for name, dag in self.groups.items()}
 
     def accuracy(self, alive: dict[str, Tensor], images: int | None = None) -> float:
+        """Less the penalty on what the network costs, if there is one (MnasNet, 1807.11626, multiplies by such a term)."""
         kept, self.alive = self.alive, alive
-        mixes, self.alive = self.settled(), kept
-        return self.feed.score(self.net, mixes, images)
+        mixes, dear, self.alive = self.settled(), self._excess(), kept
+        return self.feed.score(self.net, mixes, images) - dear
+
+    def _excess(self) -> float:
+        """The penalty on what the architecture as it stands costs."""
+        if self.priced is None:
+            return 0.0
+        with torch.no_grad():
+            mixes = self.settled().values()
+            return float(self.priced.over(zip(self.logits, self.alive.values(), mixes, strict=True), 1.0))
 
     def _tune(self, group: str, alive: Tensor) -> None:
         """Trains the weights under mask ``alive`` (E, O) of ``group``, at a tenth of their first learning rate."""
@@ -334,8 +347,16 @@ class Search:
             "arch": arch,
             "logits": {name: a.tolist() for name, a in zip(self.groups, self.logits, strict=True)},
             "entropy": {name: _entropy(mix.ops) for name, mix in mixes.items()},
+            **self._cost(progress),
             **self._preview(progress),
         }
+
+    def _cost(self, progress: float) -> Record:
+        """What the network to be found is expected to cost, where that is penalised."""
+        if self.priced is None:
+            return {}
+        with torch.no_grad():
+            return {"cost": float(self.priced.cost(zip(self.logits, self.alive.values(), strict=True), progress)[0])}
 
     def _preview(self, progress: float) -> Record:
         """The cells that would be chosen now; of an architecture that does not move there is nothing to see before the end."""
@@ -343,7 +364,8 @@ class Search:
             return {}
         genotype = self.genotype(progress)
         skips = {name: cell.share("skip_connect") for name, cell in genotype.cells.items()}
-        return {"skip_share": skips, "genotype": str(genotype), **self.truth(genotype)}
+        costs = {} if self.priced is None else {"cost_found": self.priced.prices.of(genotype)}
+        return {"skip_share": skips, "genotype": str(genotype), **costs, **self.truth(genotype)}
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil, inf
+from pathlib import Path
 from typing import Literal
 
 from .arch import Dag, all_alive
@@ -13,7 +14,8 @@ from .hessian import EigenvalueStop
 from .hypergrad import HyperGradient, first_order
 from .loop import Budget
 from .optim import Adam, ExponentiatedGradient, Sgd
-from .penalty import Penalty
+from .penalty import Penalty, parts
+from .penalty_cost import Resource
 from .perturb import Perturb
 from .registry import component
 from .relax import Relaxation, Softmax
@@ -70,7 +72,15 @@ class Method:
     stages: tuple[Stage, ...] = (Stage(),)
     """parts of the search that have supernets of their own"""
     penalty: Penalty | None = None
-    """what is added to the upper loss"""
+    """what is added to the upper loss; latency, parameters and flops come on top of what the method has"""
+    target: str | None = None
+    """cost from which those three begin: 5ms, 3M (weights), 100MFLOPs; None: the cheaper the better"""
+    strength: float = 0.1
+    """their strength: units of loss for a cost that is e times the target"""
+    priced: str | None = None
+    """recipe whose network the cost is of, or supernet; by default that which its cells are published with"""
+    latencies: Path | None = None
+    """table of times by oche cost --table, from any machine; by default they are measured when the search starts"""
     perturb: Perturb | None = None
     """what is done to the mixture that the weights train under"""
     decide: Decide | None = None
@@ -200,6 +210,7 @@ class Method:
             )
         if self.penalty is not None:
             self.penalty.check(self.relax)
+        _ = self.limit
         if self.perturb is not None and self.hypergrad.one_level:
             raise OcheError(
                 f"{type(self.perturb).__name__} perturbs the mixture of the weight step alone, and a one-level search takes one "
@@ -217,6 +228,30 @@ class Method:
             )
 
     @property
+    def resource(self) -> Resource | None:
+        """The part of the penalty that is about what the network costs."""
+        found = [p for p in parts(self.penalty) if isinstance(p, Resource)]
+        if len(found) > 1:
+            raise OcheError(
+                f"a search has one target, and {' and '.join(p.kind for p in found)} would each need one; use one of them"
+            )
+        return found[0] if found else None
+
+    @property
+    def limit(self) -> float | None:
+        """`target` in milliseconds, weights or FLOPs. Raises `OcheError` where it and the penalty do not belong together."""
+        from .cost.units import amount
+
+        if not 0 <= self.strength < inf:
+            raise OcheError(f"strength={self.strength} is no strength; use strength >= 0")
+        resource = self.resource
+        if resource is None and (self.target or self.latencies):
+            raise OcheError(
+                f"target {self.target or self.latencies} is of no penalty; add penalty latency, parameters or flops"
+            )
+        return None if resource is None or self.target is None else amount(self.target, resource.kind)
+
+    @property
     def length(self) -> Budget:
         return Budget.of(self.epochs, self.steps, self.budget)
 
@@ -232,6 +267,12 @@ class Method:
             part.check_edge(stage.edge or self.edge)
         if self.penalty is not None:
             self.penalty.check_space(space)
+
+    def check_target(self, space: Space) -> None:
+        """Raises `OcheError` for a target that no network of ``space``, or every one of them, is below; measures nothing."""
+        resource = self.resource
+        if resource is not None and not (resource.measured and self.latencies is None):
+            resource.within(self, space)
 
     def bounds(self, stage: int) -> tuple[float, float]:
         """Progress of the whole search at which ``stage`` starts and ends."""

@@ -23,6 +23,8 @@ from .relax_noisy import Dirichlet, concentration
 from .schedules import check_ends, linear
 
 if TYPE_CHECKING:
+    from .method import Method
+    from .run.engine import Engine
     from .spaces.space import Space
 
 Group = tuple[Tensor, Tensor, Mix]  # (a, alive, mix) of one group of edges
@@ -48,6 +50,10 @@ class Penalty:
     def check_space(self, space: Space) -> None:
         """Raises `OcheError` where this does not fit ``space``."""
 
+    def within(self, method: Method, space: Space, engine: Engine) -> Penalty:
+        """This penalty for a search that is about to start: with what it must know of it, if it must. Raises `OcheError`."""
+        return self
+
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
         """() the penalty of one group of edges."""
         raise NotImplementedError
@@ -57,10 +63,13 @@ class Penalty:
         return torch.stack([self(*group, progress) for group in groups]).sum()
 
     def __add__(self, other: Penalty) -> Sum:
-        return Sum((*_parts(self), *_parts(other)))
+        return Sum((*parts(self), *parts(other)))
 
 
-def _parts(penalty: Penalty) -> tuple[Penalty, ...]:
+def parts(penalty: Penalty | None) -> tuple[Penalty, ...]:
+    """The penalties that are added up."""
+    if penalty is None:
+        return ()
     return penalty.parts if isinstance(penalty, Sum) else (penalty,)
 
 
@@ -83,6 +92,9 @@ class Sum(Penalty):
     def check_space(self, space: Space) -> None:
         for part in self.parts:
             part.check_space(space)
+
+    def within(self, method: Method, space: Space, engine: Engine) -> Sum:
+        return Sum(tuple(part.within(method, space, engine) for part in self.parts))
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
         return torch.stack([part(a, alive, mix, progress) for part in self.parts]).sum()

@@ -14,6 +14,7 @@ from .bilevel import Search
 from .bilevel import search as search_loop
 from .configs import Common, SearchConfig, TrainConfig
 from .cost import flops, parameters
+from .cost.in_run import cost_found, timed_method
 from .data import Corpus, Dataset, load
 from .data.text import load_text
 from .data.text_files import is_text
@@ -121,10 +122,14 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
             "space": config.method, "computes": task.computes, "parameters": parameters(task.net),
             "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.about(data), "groups": groups,
             "network": space.describe(), **({} if truth is None else {"truth": truth.describe()}),
+            **({} if task.priced is None else {"priced": task.priced.describe()}),
         })  # fmt: skip
+        if task.priced is not None:
+            session.log.say(f"penalty on {task.priced.words()}")
 
+    method = timed_method(run.path, config, engine, session.log)
     task, clock = search_loop(
-        config.space, config.search, data, seed=config.seed, engine=engine, session=session, before=describe,
+        config.space, method, data, seed=config.seed, engine=engine, session=session, before=describe,
         truth=truth or (lambda cells: {}),
     )  # fmt: skip
     genotype = task.conclude()
@@ -135,7 +140,7 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
     return {
         "genotype": str(genotype), **{name: last.get(name) for name in measures},
         "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
-        **({} if truth is None else truth(genotype)),
+        **({} if truth is None else truth(genotype)), **cost_found(task.priced, genotype, session.log),
     }  # fmt: skip
 
 

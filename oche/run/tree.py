@@ -167,7 +167,9 @@ def _struct(annotation: Any, raw: Any, place: Place, default: Any) -> Any:
         rest = {k: v for k, v in raw.items() if k != "type"}
         # A file that keeps the kind keeps the default's other values; a name alone, or an option, chooses anew.
         kept = rest and type(default) is chosen and place.file is not None
-        return _build(default if kept else chosen, rest, place)
+        built = _build(default if kept else chosen, rest, place)
+        # An option may add to what stood there, where the component says so (`oche.penalty_cost.Resource.onto`).
+        return built.onto(default) if place.file is None and hasattr(built, "onto") else built
     if is_dataclass(default) and not isinstance(default, type):
         return _build(default, raw, place)
     if (only := only_struct(annotation)) is None:

@@ -1,0 +1,193 @@
+"""`oche cost`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ..errors import OcheError
+from ..plugins import load_plugins
+from ..run import atomic
+from ..run.log import Log
+from .shared import choose, simple
+
+if TYPE_CHECKING:
+    from ..cost.report import Costs
+    from ..run.engine import Engine
+    from ..spaces.space import Space
+
+
+@dataclass(frozen=True)
+class CostArgs:
+    what: Annotated[str | None, tyro.conf.Positional] = None
+    """published name, run directory, file with a genotype, or its text"""
+    recipe: str | None = None
+    """size of the network: darts, small, imagenet-mobile …; by default that of a training run, else the published one"""
+    image: int | None = None
+    """side of the images; by default a run's own, 224 behind an ImageNet stem, else 32"""
+    classes: int | None = None
+    """by default a run's own, 1000 behind an ImageNet stem, else 10"""
+    batch: int = 1
+    """images at once while the time is taken"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    threads: int = 0
+    """CPU threads; 0: torch's own choice"""
+    out: Path | None = None
+    """file for the numbers, as JSON"""
+    table: Path | None = None
+    """measure every candidate of --space and write this table, for --search.latencies"""
+    space: str = "darts"
+    """whose candidates the table is of: darts, seed, nb201"""
+    plugins: tuple[Path, ...] = ()
+    """Python files to run first, for operations and spaces of your own"""
+    quiet: bool = False
+    """say nothing but the result"""
+
+
+def cost(args: list[str]) -> int:
+    given = simple(
+        CostArgs,
+        args,
+        "cost",
+        "Says what the network of a genotype costs: weights, multiply-adds, FLOPs (two a multiply-add; convolutions and linear "
+        "layers of one image forward) and measured time; and the same of every candidate operation at every place that such a "
+        "network has. With --table it measures the candidates of a space for searches with --search.penalty latency.",
+        "oche cost DARTS_V2\n"
+        "  oche cost DARTS_V2 --recipe imagenet-mobile --device cpu --threads 1\n"
+        "  oche cost runs/x --image 64 --out costs.json\n"
+        "  oche cost --table latencies.json --space nb201 --threads 1",
+    )
+    from ..run.engine import Engine
+
+    if given.batch < 1 or given.threads < 0:
+        raise OcheError(f"batch={given.batch}, threads={given.threads}: use batch >= 1 and threads >= 0")
+    if (given.what is None) == (given.table is None):
+        raise OcheError("oche cost takes a genotype, or --table FILE; write oche cost DARTS_V2, say")
+    load_plugins(given.plugins)
+    engine, log = Engine(given.device, given.threads), Log(quiet=given.quiet)
+    _ = engine.device  # refused where there is none
+    return _network(given, engine, log) if given.table is None else _table(given, engine, log)
+
+
+# --- a table ------------------------------------------------------------------------------------------------------------
+
+
+def _table(given: CostArgs, engine: Engine, log: Log) -> int:
+    from ..cost.survey import sized
+    from ..cost.table import Table, measured
+    from ..spaces import SPACES
+
+    assert given.table is not None
+    space = sized(choose("space", given.space, SPACES)(), given.recipe or choose("space", given.space, SPACES)().recipe)
+    space = replace(space, **_seen(getattr(space, "stem", ""), given, {}))
+    table = Table.fresh(engine, given.batch)
+    if given.table.exists():  # other sizes and spaces of the same machine may share it
+        table.entries = Table.open(given.table).fits(engine, given.batch, given.table).entries
+    before = len(table.entries)
+    log.say(f"measuring the parts of {given.space} on {table.about['hardware']}")
+    measured(space, table).write(given.table)
+    log.say(f"{given.table}: {len(table.entries)} times, {len(table.entries) - before} of them new")
+    return 0
+
+
+def _seen(stem: str, given: CostArgs, own: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a space: images and classes as asked, as of a run, or as usual."""
+    mobile = stem == "imagenet"
+    side = given.image or own.get("image") or (224 if mobile else 32)
+    classes = given.classes or (len(own["classes"]) if "classes" in own else 1000 if mobile else 10)
+    image = (side, side) if isinstance(side, int) else tuple(side)
+    return {"image": image, "classes": classes, "in_channels": own.get("in_channels", 3)}
+
+
+# --- a network ----------------------------------------------------------------------------------------------------------
+
+
+def _network(given: CostArgs, engine: Engine, log: Log) -> int:
+    from ..api import Run, read_genotype
+    from ..bench201 import CELL
+    from ..cost.report import costs
+    from ..cost.survey import sized
+    from ..language_recipe import is_language
+    from ..recipes import RECIPES
+    from ..spaces import SPACES
+
+    assert given.what is not None
+    run = Run.open(given.what) if os.path.isdir(given.what) else None
+    genotype = run.genotype if run else read_genotype(given.what)
+    if is_language(str(genotype)):
+        raise OcheError("oche cost is of networks for images, and this genotype makes language models")
+    space = SPACES["nb201" if [*genotype.cells] == [CELL] else "darts"]()
+    name = given.recipe or (run.config.recipe if run and run.kind == "train" else space.recipe)
+    recipe = run.config.train if run and run.kind == "train" and not given.recipe else choose("recipe", name, RECIPES)()
+    own = atomic.read_json(run.path / "space.json") if run else {}
+    space = sized(space, name)
+    space = replace(space, **_seen(getattr(recipe, "stem", ""), given, own))
+    net = replace(recipe, auxiliary=0.0).network(genotype, _Seen(space))
+    log.say(f"measuring {given.what if run or len(given.what) < 60 else 'the network'}, recipe {name}")
+    found = costs(net, genotype, space, engine, given.batch)
+    _show(found, space, given)
+    if given.out is not None:
+        atomic.write_bytes(
+            given.out, json.dumps({"genotype": str(genotype), "recipe": name, **found.plain()}, indent=1).encode()
+        )
+        log.say(f"numbers: {given.out}")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a recipe's network is told of the images, from a space."""
+
+    space: Space
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(map(str, range(self.space.classes)))
+
+    @property
+    def channels(self) -> int:
+        return self.space.in_channels
+
+    @property
+    def image(self) -> tuple[int, int]:
+        return self.space.image
+
+
+def _show(found: Costs, space: Space, given: CostArgs) -> None:
+    from rich.console import Console
+    from rich.table import Table as Rows
+
+    from ..cost.units import words
+
+    n, about = found.network, found.about
+    h, w = space.image
+    threads = f", {about['threads']} threads" if about["device"] == "cpu" else ""
+    console = Console(width=None if os.isatty(1) else 1000, highlight=False)
+    console.print(f"image          {space.in_channels} x {h} x {w}, {space.classes} classes")
+    console.print(f"parameters     {n.parameters:,}   without an auxiliary tower")
+    console.print(f"multiply-adds  {words(n.macs, 'parameters')}   {n.macs:,}, of convolutions and linear layers")
+    console.print(f"FLOPs          {words(n.flops, 'flops')}   two a multiply-add")
+    console.print(
+        f"latency        {_ms(n.time)}   median of {n.time.runs} runs (10th to 90th percentile), batch {given.batch}"
+    )
+    console.print(f"               {found.parts:.3g} ms is the sum of its parts, each measured alone")
+    console.print(f"measured on    {about['hardware']}, {about['device']}{threads}, torch {about['torch']}\n")
+    rows = Rows(box=None, pad_edge=False, title="candidates at every place", title_justify="left")
+    rows.add_column("operation")
+    for name in ("channels", "stride", "map", "parameters", "multiply-adds", "FLOPs", "latency"):
+        rows.add_column(name, justify="right")
+    for c in found.candidates:
+        p, k = c.place, c.cost
+        count = (f"{k.parameters:,}", words(k.macs, "parameters"), words(k.flops, "flops"), _ms(k.time))
+        rows.add_row(c.operation, str(p.channels), str(p.stride), f"{p.size[0]} x {p.size[1]}", *count)
+    console.print(rows)
+
+
+def _ms(time: Any) -> str:
+    return f"{time.median:.3g} ms ({time.low:.3g}–{time.high:.3g})"

@@ -1,0 +1,195 @@
+"""Prices and expected costs against networks that are built and counted, and against loops over the formula, in float64."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import oche
+from oche.arch import NONE, Dag, Mix, active, all_alive
+from oche.cost import flops, parameters
+from oche.cost.prices import COUNTS, expected, prices, settled
+from oche.cost.survey import Place, sized, survey
+from oche.decide.sampling import draw
+from oche.errors import OcheError
+from oche.relax import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+
+SIZE = dict(classes=3, in_channels=1, image=(9, 9))
+OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
+SPACES = {
+    "darts": oche.spaces.darts(channels=4, cells=4, nodes=3, candidates=OPS, **SIZE),
+    "imagenet": oche.spaces.darts(
+        channels=4, cells=3, nodes=2, stem="imagenet", candidates=OPS, **{**SIZE, "image": (33, 33)}
+    ),
+    "seed": oche.spaces.seed(channels=4, cells=4, nodes=3, candidates=OPS, head=(6,), **SIZE),
+    "nb201": oche.spaces.nb201(channels=4, cells=2, **SIZE),
+}
+COUNT = {"parameters": parameters, "flops": lambda net: flops(net, lambda: net(torch.zeros(1, 1, *net_image(net))))}
+every = pytest.mark.parametrize("kind", SPACES)
+
+
+def net_image(net):
+    return (net.skeleton if hasattr(net, "skeleton") else net.macro).image
+
+
+def network(genotype, space):
+    """The final network in the geometry of the supernet."""
+    shape = dict(channels=space.channels, cells=space.cells, in_channels=1, image=space.image, classes=3)
+    if hasattr(space, "stem"):
+        shape |= dict(stem=space.stem, widen=space.widen, head=space.head, reductions=space.reductions)
+    return oche.build(genotype, **shape)
+
+
+def drawn(space, seed):
+    """Masks of a random cell of every group, and the genotype that they stand for."""
+    g = torch.Generator().manual_seed(seed)
+    kept = {}
+    for name, dag in space.groups.items():
+        usable = all_alive(dag, len(space.candidates))
+        if NONE in space.candidates and not dag.none:
+            usable[:, space.candidates.index(NONE)] = False
+        kept[name] = draw(usable, dag, g)
+    return kept, space.read(kept)
+
+
+@every
+@pytest.mark.parametrize("what", COUNTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mixture_of_one_cell_costs_what_its_network_costs(kind, what, seed):
+    space = SPACES[kind]
+    found = prices(space, COUNTS[what])
+    kept, genotype = drawn(space, seed)
+    want = COUNT[what](network(genotype, space))
+    assert found.of(genotype) == want
+    everything = {name: all_alive(dag, len(space.candidates)) for name, dag in space.groups.items()}
+    for masks in (kept, everything):  # whether the others are dead, or weigh nothing
+        soft = hard = found.fixed
+        for name, dag in space.groups.items():
+            mix = Mix(kept[name].double(), None, active(masks[name]))
+            given = (mix, masks[name], dag, space.candidates, found.groups[name])
+            soft, hard = soft + expected(*given), hard + settled(*given)
+        assert soft.dtype == torch.float64
+        assert soft.item() == pytest.approx(want, rel=1e-13) and hard.item() == want
+
+
+@every
+def test_the_cheapest_and_the_dearest_are_among_random_cells_of_a_space(kind):
+    space = SPACES[kind]
+    found = prices(space, COUNTS["parameters"])
+    least, most = found.bounds
+    costs = [found.of(drawn(space, seed)[1]) for seed in range(40)]
+    assert least <= min(costs) < max(costs) <= most
+    ends = [o for o, op in enumerate(space.candidates) if op in ("skip_connect", "max_pool_3x3", "none")]
+    cheap = replace(space, candidates=tuple(space.candidates[o] for o in ends))
+    assert least <= prices(cheap, COUNTS["parameters"]).bounds[1] < most
+
+
+def naive(mix, alive, dag, candidates, price):
+    """The formula of `expected`, entry by entry."""
+    total, usable = 0.0, alive.clone()
+    if NONE in candidates and not dag.none:
+        usable[:, candidates.index(NONE)] = False
+    for incoming in dag.incoming:
+        strengths, costs = {}, {}
+        for e in incoming:
+            if usable[e].any():
+                edge = 1.0 if mix.edges is None else mix.edges[e].item()
+                row = [mix.ops[e, o].item() * edge if usable[e, o] else 0.0 for o in range(len(candidates))]
+                strengths[e] = sum(row)
+                costs[e] = sum(s * price[e, o].item() for o, s in enumerate(row))
+        if len(strengths) <= dag.keep:
+            total += sum(costs[e] / strengths[e] for e in strengths)
+        else:
+            total += dag.keep * sum(costs.values()) / sum(strengths.values())
+    return total
+
+
+RELAX = [Softmax(), NodeSoftmax(), Sigmoid(), EdgeNormalised()]
+DAGS = [Dag(nodes=3), Dag(nodes=3, inputs=1, keep=3, none=True)]
+
+
+def case(relax, dag, seed):
+    g = torch.Generator().manual_seed(seed)
+    names = ("none", "skip_connect", "sep_conv_3x3")
+    a = relax.init(dag, 3, 1.0, g).double()
+    alive = torch.rand((len(dag), 3), generator=g) < 0.7
+    return a, alive, names, torch.rand((len(dag), 3), generator=g).double()
+
+
+@pytest.mark.parametrize("relax", RELAX, ids=repr)
+@pytest.mark.parametrize("dag", DAGS, ids=["two kept", "all kept"])
+@pytest.mark.parametrize("seed", range(3))
+def test_expected_costs_by_the_formula(relax, dag, seed):
+    a, alive, names, price = case(relax, dag, seed)
+    mix = relax(a, alive, dag, None, 0.5)
+    got = expected(mix, alive, dag, names, price)
+    assert got.item() == pytest.approx(naive(mix, alive, dag, names, price), rel=1e-12)
+
+
+@pytest.mark.parametrize("relax", RELAX, ids=repr)
+@pytest.mark.parametrize("dag", DAGS, ids=["two kept", "all kept"])
+def test_gradients_by_finite_differences(relax, dag):
+    a, alive, names, price = case(relax, dag, 5)
+
+    def cost(a):
+        return expected(relax(a, alive, dag, None, 0.5), alive, dag, names, price)
+
+    assert torch.autograd.gradcheck(cost, a.requires_grad_())
+    (gradient,) = torch.autograd.grad(cost(a), a)
+    assert (gradient[:, :3][~alive] == 0).all() and gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("relax", RELAX, ids=repr)
+@pytest.mark.parametrize("dag", DAGS, ids=["two kept", "all kept"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_settled_cost_is_that_of_what_top_k_keeps(relax, dag, seed):
+    from oche.arch import top_k
+
+    a, alive, names, price = case(relax, dag, seed)
+    mix = relax(a, alive, dag, None, 0.5)
+    kept = top_k(mix.strength(), alive, dag, names)
+    assert settled(mix, alive, dag, names, price).item() == pytest.approx(price[kept].sum().item(), rel=1e-13)
+
+
+def test_none_does_not_make_a_cell_cheaper_that_cannot_keep_it():
+    dag, names = Dag(nodes=2), ("none", "sep_conv_3x3", "skip_connect")
+    alive, price = all_alive(dag, 3), torch.tensor([[0.0, 7.0, 1.0]] * 5, dtype=torch.float64)
+    costs = []
+    for weight in (0.0, 0.9):
+        ops = torch.tensor([[weight, 0.5 * (1 - weight), 0.5 * (1 - weight)]] * 5, dtype=torch.float64)
+        costs.append(expected(Mix(ops, None, active(alive)), alive, dag, names, price).item())
+    assert costs == pytest.approx([16.0, 16.0])  # two nodes, two edges each, (7 + 1) / 2 an edge
+
+
+# --- where things stand ---------------------------------------------------------------------------------------------------
+
+
+def test_places_by_hand():
+    """Four cells N R R N of 4 channels on 9 x 9: the reductions halve upwards and double the width."""
+    rows = survey(SPACES["darts"]).places
+    assert rows["normal"][0] == (Place(4, 1, (9, 9)), Place(16, 1, (3, 3)))
+    assert rows["reduce"][0] == (Place(8, 2, (9, 9)), Place(16, 2, (5, 5)))
+    inner = SPACES["darts"].dag.edges.index((2, 3))
+    assert rows["reduce"][inner] == (Place(8, 1, (5, 5)), Place(16, 1, (3, 3)))
+
+
+def test_surveys_draw_nothing():
+    state = torch.get_rng_state()
+    prices(SPACES["darts"], COUNTS["flops"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_networks_as_large_as_a_recipe_builds_them():
+    space = sized(oche.spaces.darts(), "darts")
+    assert (space.channels, space.cells) == (36, 20)
+    found = prices(space, COUNTS["parameters"])
+    assert found.of(oche.genotypes.DARTS_V2) == 3349342 == parameters(oche.build("DARTS_V2", classes=10))
+    assert sized(space, "supernet") is space
+    assert sized(oche.spaces.seed(), "seed").head == (4096, 1024, 256)
+
+
+def test_sizes_that_are_none():
+    with pytest.raises(OcheError, match="priced='drats' is no recipe of networks for images; use darts, seed"):
+        sized(oche.spaces.darts(), "drats")
+    with pytest.raises(OcheError, match="a price is one of networks for images"):
+        sized(oche.spaces.recurrent(), "darts")

@@ -1,0 +1,190 @@
+"""Penalties on cost: value, gradient, what they are added to, and every method on every space under one."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import test_family as family
+import torch
+from tiny import Kept
+
+from oche.arch import all_alive
+from oche.configs import SearchConfig
+from oche.cost.prices import COUNTS, prices
+from oche.errors import OcheError
+from oche.method import Method
+from oche.methods import METHODS
+from oche.penalty import BetaDecay, Sum, ZeroOne, parts
+from oche.penalty_cost import Priced, flops, latency, parameters
+from oche.relax import Softmax
+from oche.run import arguments
+from oche.run.tree import from_dict, to_dict
+from oche.spaces import recurrent
+
+SPACE = family.SPACES["nb201"]
+PRICES = prices(SPACE, COUNTS["parameters"])
+ALIVE = all_alive(SPACE.dag, len(SPACE.candidates))
+
+
+def priced(target, strength=0.7):
+    return Priced("parameters", PRICES, target, strength, Softmax())
+
+
+def logits(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(len(SPACE.dag), len(SPACE.candidates), generator=g, dtype=torch.float64)
+
+
+def over(penalty, a):
+    return penalty.over([(a, ALIVE, None)], 0.5)
+
+
+def expected(a):
+    """Every edge is kept: the sum of weight times price, and what is there in any case."""
+    return PRICES.fixed + (a.softmax(1) * PRICES.groups["cell"]).sum()
+
+
+def settled(a):
+    return PRICES.fixed + PRICES.groups["cell"].gather(1, a.argmax(1, keepdim=True)).sum().item()
+
+
+# --- value and gradient -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_beyond_the_target_it_is_the_logarithm_of_the_ratio_and_steers_by_the_expected_cost(seed):
+    a = logits(seed).requires_grad_()
+    target = settled(a) / 1.5
+    got = over(priced(target), a)
+    assert got.item() == pytest.approx(0.7 * math.log(1.5), rel=1e-12)
+    (gradient,) = torch.autograd.grad(got, a)
+    step = 1e-6
+    for e, o in [(0, 0), (2, 2), (5, 3)]:
+        moved = [a.detach().clone() for _ in range(2)]
+        moved[0][e, o] += step
+        moved[1][e, o] -= step
+        slope = 0.7 * (expected(moved[0]).log() - expected(moved[1]).log()) / (2 * step)
+        assert gradient[e, o].item() == pytest.approx(slope.item(), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("over_by", [1.0, 0.5])
+def test_up_to_the_target_there_is_none(over_by):
+    a = logits().requires_grad_()
+    got = over(priced(settled(a) / over_by), a)
+    assert got.item() == 0 and (torch.autograd.grad(got, a)[0] == 0).all()
+
+
+def test_without_a_target_it_never_ends():
+    a = logits().requires_grad_()
+    got = over(priced(None), a)
+    assert got.item() == pytest.approx(0.7 * math.log(settled(a)), rel=1e-12)
+    want = torch.autograd.grad(0.7 * expected(a).log(), a)[0]
+    torch.testing.assert_close(torch.autograd.grad(got, a)[0], want, rtol=1e-10, atol=1e-14)
+
+
+# --- every method on every space ----------------------------------------------------------------------------------------
+
+
+def with_penalty(method, kind=parameters, **fields):
+    added = kind if method.penalty is None else method.penalty + kind
+    return replace(method, penalty=added, priced="supernet", **fields)
+
+
+@pytest.mark.parametrize("kind", family.SPACES)
+@pytest.mark.parametrize("name", METHODS)
+def test_steps_of_every_method_with_a_penalty(name, kind):
+    space = family.SPACES[kind]
+    least, most = prices(space, COUNTS["parameters"]).bounds
+    own = family.tiny(name)
+    task = family.search(with_penalty(own, target=str(least + 1e-3 * (most - least)), strength=1.0), space)
+    assert [type(p) for p in parts(task.penalty)] == [*map(type, parts(own.penalty)), Priced]
+    before = [a.detach().clone() for a in task.logits]
+    task.begin(0, 0)
+    task.step(0, 0.9)
+    record = task.report(0.9)
+    assert least <= record["cost"] <= most
+    if own.hypergrad.moves:
+        assert least <= record["cost_found"] <= most
+        assert any(not torch.equal(a, b) for a, b in zip(before, task.logits, strict=True))
+
+
+@pytest.mark.parametrize("kind", family.SPACES)
+def test_a_strong_penalty_leads_to_the_cheapest_cells(kind):
+    space = family.SPACES[kind]
+    method = with_penalty(METHODS["darts"].make(steps=30, batch=6), strength=100.0)
+    task = family.search(replace(method, a=replace(method.a, lr=0.3)), space)
+    found = task.priced.prices
+    assert found.of(family.run(task, Kept())) == found.bounds[0]
+
+
+@pytest.mark.parametrize("name", ["random-ws", "one-shot", "evolution-ws"])
+def test_selections_of_whole_architectures_weigh_what_they_cost(name):
+    task = family.search(with_penalty(family.tiny(name), strength=1e4), SPACE)
+    masks = [task.random(torch.Generator().manual_seed(i)) for i in range(12)]
+    costs = [PRICES.of(SPACE.read(m)) for m in masks]
+    scores = [task.accuracy(m, 6) for m in masks]
+    assert scores.index(max(scores)) == costs.index(min(costs))
+    plain = family.search(family.tiny(name), SPACE)
+    assert all(0 <= plain.accuracy(m, 6) <= 1 for m in masks)
+
+
+# --- settings -----------------------------------------------------------------------------------------------------------
+
+
+def said(name, words):
+    method = METHODS[name].make()
+    return from_dict(method, arguments.read(method, words.split(), "oche search"), None)
+
+
+def test_on_a_command_line_it_comes_on_top():
+    assert said("beta-darts", "--penalty latency --target 5ms").penalty == BetaDecay() + latency
+    assert said("fair-darts", "--penalty flops --target 1MFLOPs").penalty == ZeroOne() + flops
+    assert said("darts", "--penalty parameters").penalty == parameters
+    assert said("beta-darts", "--penalty ZeroOne --relax Sigmoid").penalty == ZeroOne()  # others take the place
+    again = from_dict(
+        replace(METHODS["darts"].make(), penalty=BetaDecay() + flops), {"penalty": {"type": "latency"}}, None
+    )
+    assert again.penalty == BetaDecay() + latency
+
+
+def test_configurations_hold_it():
+    method = Method(penalty=BetaDecay() + latency, target="5ms", strength=0.3, priced="small")
+    alone = Method(penalty=flops, target="1GFLOPs")
+    for default in (Method(), METHODS["beta-darts"].make()):  # a file says what there is
+        for search in (method, alone):
+            tree = to_dict(SearchConfig(search=search))
+            assert from_dict(SearchConfig(search=default), tree).search == search
+
+
+REFUSED = {
+    "unit": (
+        dict(penalty=latency, target="3M"),
+        "'3M', which is a number of weights: the penalty latency takes a time",
+    ),
+    "alone": (dict(target="5ms"), "target 5ms is of no penalty; add penalty latency, parameters or flops"),
+    "other": (dict(penalty=BetaDecay(), target="5ms"), "is of no penalty"),
+    "two": (dict(penalty=Sum((latency, flops)), target="5ms"), "latency and flops would each need one"),
+    "strength": (dict(penalty=flops, strength=-1.0), "strength=-1.0 is no strength"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_belong_together_is_refused(case):
+    fields, words = REFUSED[case]
+    with pytest.raises(OcheError, match=words):
+        Method(**fields)
+
+
+def test_what_a_space_cannot_be_is_refused():
+    with pytest.raises(OcheError, match="prices networks for images, and this space is one for text; leave it out"):
+        Method(penalty=flops).check(recurrent())
+    for target, where in (("1k", "below"), ("1G", "above")):
+        method = Method(penalty=parameters, target=target, priced="supernet")
+        with pytest.raises(OcheError, match=f"is {where} every network of this size .parameters from 4.7 k to 23.2 k"):
+            method.check_target(SPACE)
+    with pytest.raises(
+        OcheError, match=r"there is no table of latencies at nowhere\.json; measure one: oche cost --table"
+    ):
+        Method(penalty=latency, target="5ms", latencies=Path("nowhere.json")).check_target(SPACE)
+    Method(penalty=latency, target="5ms").check_target(SPACE)  # nothing is measured yet
