@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -63,6 +63,11 @@ class Engine:
             )
         return f"cuda:{self.ranks.local}" if found else "cuda"
 
+    @property
+    def alone(self) -> Engine:
+        """The same for what a rank does without the others."""
+        return replace(self, name=str(self.device), ranks=ALONE)
+
     def place(self, net: N) -> N:
         """Moves a network to the device in channels_last: depthwise convolutions on CPU are several times faster so."""
         net = net.to(device=self.device, dtype=self.dtype)
@@ -90,7 +95,7 @@ class Engine:
 
         ``idle``: whether some weights get no gradient, which DistributedDataParallel must be told: it would wait for them.
         """
-        return parallel(net, self.device, idle, buffers=not self.sync) if self.ranks.several else net
+        return parallel(net, self.device, idle) if self.ranks.several else net
 
     def partly(self, net: Any, last: bool) -> AbstractContextManager[Any]:
         """Within, a backward through ``net``, which `parallel` gave, adds up own gradients; ranks exchange them with the last."""

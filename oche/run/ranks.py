@@ -292,12 +292,12 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-def parallel(net: Any, device: torch.device, idle: bool, buffers: bool) -> Any:
+def parallel(net: Any, device: torch.device, idle: bool) -> Any:
     """``net`` as a module whose backward leaves the mean of all ranks' gradients, torch's DistributedDataParallel.
 
-    ``idle``: whether some weights get no gradient; ``buffers``: whether all have the running statistics of rank 0.
+    All begin each step with the running statistics of rank 0. ``idle``: whether some weights get no gradient.
     """
     from torch.nn.parallel import DistributedDataParallel
 
     ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(net, ids, broadcast_buffers=buffers, find_unused_parameters=idle)
+    return DistributedDataParallel(net, ids, find_unused_parameters=idle)
