@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 
 from . import __version__
-from .errors import OcheError, nearest
+from .errors import OcheError, nearest, one_line
 from .run.ranks import several, speaks
 
 # command: (module of oche.commands, what it is for)
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         return _run(args[0], args[1:])
     except OcheError as error:
         if speaks(error):
-            print(f"oche: {error}", file=sys.stderr)
+            print(f"oche: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except OSError as error:  # a full disk, a folder that may not be written: the system says what, the name says where
         where = f"{error.filename}: " if error.filename else ""
-        print(f"oche: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"oche: {one_line(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 1
 
 

@@ -17,3 +17,13 @@ def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:
 
     close = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_LONGEST = 1000  # characters of a message: a whole file's contents in one would bury what is said about it
+
+
+def one_line(text: object) -> str:
+    """``text`` as a terminal may show it: on one line, what cannot be printed escaped, the middle of a very long one left out."""
+    words = " ".join(str(text).split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in words)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST * 3 // 4]} ... {shown[-_LONGEST // 4 :]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import traceback
 from pathlib import Path
+from typing import Any
 
 from .errors import OcheError
 
@@ -35,8 +36,13 @@ def _line(error: Exception, file: Path) -> str:
 
 
 def load_plugins_of(config_file: Path) -> None:
-    """Runs the plugins that a config.yaml names, which its other values may need."""
-    import yaml
+    """Runs the plugins that a config.yaml names, which its other values may need. Raises `OcheError`."""
+    from .run.config import read_yaml
 
-    tree = yaml.safe_load(config_file.read_text()) or {}
-    load_plugins(tuple(Path(p) for p in tree.get("plugins") or ()))
+    load_plugins(named_in(read_yaml(config_file)))
+
+
+def named_in(tree: dict[str, Any]) -> tuple[Path, ...]:
+    """The plugins that a configuration names; what else may stand there is refused where its values are read."""
+    names = tree.get("plugins")
+    return tuple(map(Path, names)) if isinstance(names, list) and all(isinstance(n, str) for n in names) else ()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from ..api import Run
 from ..errors import OcheError, nearest
-from ..plugins import load_plugins
+from ..plugins import load_plugins, named_in
 from ..recipes import RECIPES
-from ..run.config import parse
+from ..run.config import parse, read_yaml
 from ..run.log import Log
 
 T = TypeVar("T")
@@ -51,7 +50,7 @@ def take(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
         else:
             rest.append(item)
     file = _from_config(rest)
-    load_plugins(_paths(rest, "--plugins") or tuple(Path(p) for p in _texts(file.get("plugins"))))
+    load_plugins(_paths(rest, "--plugins") or named_in(file))
     for name, value in file.items():
         if name in names and name != "data" and found.get(name, value) != value:
             raise OcheError(
@@ -77,21 +76,11 @@ def _paths(args: list[str], flag: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _texts(value: Any) -> list[str]:
-    """``value`` if it is a list of text; what else a file may have there is refused where the file is read."""
-    return value if isinstance(value, list) and all(isinstance(v, str) for v in value) else []
-
-
 def _from_config(args: list[str]) -> dict[str, Any]:
     """The top level of the --config file, if there is one."""
     files = values(args, "--config")
-    if not files or not Path(files[0]).is_file():
-        return {}  # a missing file is reported where it is read
-    try:
-        tree = yaml.safe_load(Path(files[0]).read_text())
-    except yaml.YAMLError:
-        return {}  # likewise
-    return tree if isinstance(tree, dict) else {}
+    # A missing file is reported where it is read.
+    return read_yaml(files[0]) if files and os.path.isfile(files[0]) else {}
 
 
 def values(args: list[str], flag: str) -> list[str]:

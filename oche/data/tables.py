@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -
     split = [n for n in schema.names if n.lower() == "split"]
     need = sum(file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups))
     fits(path, need, memory)
-    table = file.read([image, label, *split])
+    table = _read(path, lambda: file.read([image, label, *split]))
     if not len(table):
         raise OcheError(f"{path} has no rows; give it images")
     names, note = _metadata(schema, label)
@@ -78,12 +78,18 @@ def parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -
 def _open_parquet(path: Path) -> Any:
     try:
         import pyarrow.parquet as pq
-        from pyarrow import ArrowException
     except ImportError as error:
         raise OcheError(f"reading {path} needs pyarrow; pip install 'oche[parquet]'") from error
+    return _read(path, lambda: pq.ParquetFile(path))
+
+
+def _read(path: Path, read: Callable[[], Any]) -> Any:
+    """What ``read`` gives of the parquet file ``path``. Raises `OcheError` where the file is damaged."""
+    from pyarrow import ArrowException
+
     try:
-        return pq.ParquetFile(path)
-    except (ArrowException, OSError) as error:
+        return read()
+    except (ArrowException, OSError, ValueError) as error:
         reason = "it is empty" if path.stat().st_size == 0 else str(error).split("\n")[0]
         raise OcheError(f"{path} is no parquet file that can be read ({reason})") from error
 

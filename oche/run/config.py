@@ -44,6 +44,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         tree = yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         raise OcheError(f"{path}{_line(error)}: {_problem(error)}; write YAML, 'key: value' on each line") from None
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # PyYAML's own, of dates, numbers, tags
+        problem = "brackets too deep" if isinstance(error, RecursionError) else _problem(error)
+        raise OcheError(
+            f"{path}: a value that YAML cannot read ({problem}); write YAML, 'key: value' on each line"
+        ) from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise OcheError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
@@ -66,12 +77,13 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
-            if (written := (key.tag, key.value)) in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (written := (key.tag, key.value)) in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key.value!r} is written twice", key.start_mark
                 )
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(written)
+            seen.add(written)
         return super().construct_mapping(node, deep)
 
 

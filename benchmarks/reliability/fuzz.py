@@ -1,0 +1,118 @@
+"""Bad inputs by the thousand: each must end in one line and exit code 2 (1 where the system failed), and lose nothing.
+
+    python benchmarks/reliability/fuzz.py                   10,000 inputs, some minutes on one core
+    python benchmarks/reliability/fuzz.py --only configuration --first 412 --count 1      one of them again
+
+All are command lines, run in this process one after the other. Input number i of a kind follows from (kind, seed, i) alone.
+OUT/table.md counts outcomes by kind, OUT/faults.txt has every fault: a traceback, more lines than one, another exit code, a
+file that changed, a run that was resumed to another end, more than a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import inputs_data
+import inputs_runs
+import inputs_words
+import torch
+import tyro
+from judge import Outcome, judge
+from sound import Sound, make
+
+import oche.report
+
+# kind: (what makes an input of it, its share of all)
+KINDS = {
+    "genotype": (inputs_words.genotype, 15), "nb201": (inputs_words.nb201, 8),
+    "configuration": (inputs_words.configuration, 20),
+    "options": (inputs_words.options, 15), "commands": (inputs_words.commands, 8),
+    "finished": (inputs_runs.finished, 10),
+    "halfway": (inputs_runs.halfway, 3), "reported": (inputs_runs.reported, 1), "exported": (inputs_runs.exported, 3),
+    "images": (inputs_data.images, 6), "tables": (inputs_data.tables, 6), "archives": (inputs_data.archives, 4),
+    "texts": (inputs_data.texts, 4),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    count: int = 10_000
+    """inputs in all; of one kind with --only"""
+    seed: int = 0
+    """all inputs follow from it"""
+    only: str | None = None
+    """one kind: see KINDS"""
+    first: int = 0
+    """number of the first input of each kind"""
+    out: Path = Path("build/fuzz")
+    """folder for the results"""
+
+
+def one(kind: str, seed: int, number: int, sound: Sound) -> tuple[tuple[str, ...], Outcome]:
+    """Input ``number`` of ``kind``: (its words, how it ended)."""
+    with tempfile.TemporaryDirectory(prefix="oche-fuzz-") as scratch:
+        at, back = Path(scratch) / "a" / "b", Path.cwd()
+        at.mkdir(parents=True)
+        os.chdir(at)  # where names without a path lead
+        try:
+            case = KINDS[kind][0](Random(f"{kind} {seed} {number}"), sound, at)
+            return case.words, judge(case)
+        finally:
+            os.chdir(back)
+
+
+def counts(setting: Setting) -> dict[str, int]:
+    if setting.only:
+        return {setting.only: setting.count}
+    total = sum(share for _, share in KINDS.values())
+    return {kind: -(-setting.count * share // total) for kind, (_, share) in KINDS.items()}
+
+
+def main(setting: Setting) -> None:
+    torch.set_num_threads(1)
+    shutil.rmtree(setting.out, ignore_errors=True)
+    setting.out.mkdir(parents=True)
+    began, table, seconds = time.monotonic(), {}, {}
+    drawn, quick = oche.report.write_report, lambda path: path
+    oche.report.write_report = quick
+    sound = make((setting.out / "sound").resolve())
+    with (setting.out / "faults.txt").open("w") as faults:
+        for kind, count in counts(setting).items():
+            oche.report.write_report = drawn if kind == "reported" else quick
+            start, table[kind] = time.monotonic(), Counter()
+            for number in range(setting.first, setting.first + count):
+                words, outcome = one(kind, setting.seed, number, sound)
+                table[kind][outcome.verdict] += 1
+                if outcome.is_fault:
+                    shown = f"{kind} {number}: {outcome.verdict}: oche {[word[:200] for word in words]}"
+                    print(f"{shown}\n{outcome.said[-3000:]}\n", file=faults, flush=True)
+            seconds[kind] = time.monotonic() - start
+            print(kind, dict(table[kind]), f"{seconds[kind]:.0f} s", flush=True)
+    (setting.out / "table.md").write_text(as_table(table, seconds))
+    print(f"{setting.out / 'table.md'}: {time.monotonic() - began:.0f} s")
+
+
+def as_table(table: dict[str, Counter[str]], seconds: dict[str, float]) -> str:
+    verdicts = ["refused", "failed", "taken"]
+    verdicts += sorted({v for found in table.values() for v in found} - {*verdicts})
+    rows: list[list[Any]] = [["kind", "inputs", *verdicts, "seconds"], ["---"] * (len(verdicts) + 3)]
+    counted = [
+        [kind, found.total(), *(found[v] for v in verdicts), round(seconds[kind])] for kind, found in table.items()
+    ]
+    sums = [sum(column) for column in list(zip(*counted, strict=True))[1:]]
+    rows += [*counted, ["all", *sums]]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows) + "\n"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Setting, description=__doc__))

@@ -1,0 +1,143 @@
+"""One call of the command line within this process, and what is to be said of how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST = 1200  # characters that one line of an error may have
+PATIENCE = 20.0  # seconds that a case may take
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line.
+
+    ``kept``: files that it must leave as they are unless it succeeds; ``check``: what is wrong if it does; ``taken``: words of
+    the error with which it ends where what is tried was accepted, and the work itself is not wanted.
+    """
+
+    words: tuple[str, ...]
+    kept: tuple[Path, ...] = ()
+    check: Callable[[], str] = lambda: ""
+    taken: str = "\0"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``verdict``: refused (exit code 2, one line), failed (1, one line), taken (0); anything else is a fault of oche's."""
+
+    verdict: str
+    said: str
+    seconds: float
+
+    @property
+    def is_fault(self) -> bool:
+        return self.verdict not in ("refused", "failed", "taken")
+
+
+class TooSlow(BaseException):
+    pass
+
+
+def judge(case: Case) -> Outcome:
+    """Runs ``case`` and judges its end. Main thread only: a clock ends what takes longer than `PATIENCE`."""
+    before, began = _contents(case.kept), time.monotonic()
+    code, said = call(list(case.words))
+    seconds = time.monotonic() - began
+    verdict = _verdict(code, said)
+    if verdict == "refused" and case.taken in said:
+        verdict = "taken"
+    if verdict == "taken" and (wrong := case.check()):
+        verdict, said = "wrong result", f"{said}\n{wrong}"
+    elif verdict in ("refused", "failed") and (gone := _changed(before, _contents(case.kept))):
+        verdict, said = "files changed", f"{said}\n{gone}"
+    return Outcome(verdict, said, seconds)
+
+
+def call(words: list[str]) -> tuple[int | str, str]:
+    """(exit code, or what escaped; all that went to stderr) of ``oche WORDS``; stdout is dropped."""
+    from oche import cli
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as err, open(os.devnull, "w") as out:
+        with _streams(out, err), _clock():
+            try:
+                code: int | str = cli.main(words)
+            except SystemExit as error:  # of --help
+                code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+            except TooSlow:
+                code = "too slow"
+            except BaseException:
+                code = "traceback"
+                traceback.print_exc()
+        err.seek(0)
+        return code, err.read()
+
+
+def _verdict(code: int | str, said: str) -> str:
+    if isinstance(code, str):
+        return code
+    if code == 0:
+        return "untidy" if "Traceback" in said or "Warning:" in said else "taken"
+    if code not in (1, 2):
+        return f"exit code {code}"
+    if problem := untidy(said):
+        return problem
+    return "refused" if code == 2 else "failed"
+
+
+def untidy(said: str) -> str:
+    """What is wrong with an error that should be one line for people; "" if nothing is."""
+    lines = said.split("\n")
+    ours = [line for line in lines if line.startswith("oche: ")]
+    others = [line for line in lines if line and not line.startswith(("oche: ", "checkpoint ", "plugin "))]
+    if len(ours) != 1 or others or lines[-1]:
+        return "not one line"
+    if len(ours[0]) > LONGEST:
+        return "a very long line"
+    return "" if ours[0].isprintable() else "unprintable"
+
+
+def _contents(paths: tuple[Path, ...]) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def _changed(before: dict[Path, bytes | None], after: dict[Path, bytes | None]) -> str:
+    return ", ".join(str(path) for path in before if before[path] != after[path])
+
+
+@contextlib.contextmanager
+def _streams(out, err):
+    """Python's streams and the system's: libraries in C write to the latter."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(err.fileno(), 2)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+        err.flush()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _clock():
+    def ring(number, frame):
+        raise TooSlow
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

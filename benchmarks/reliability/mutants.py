@@ -1,0 +1,171 @@
+"""Mutation testing of the mathematics: every small change to a formula should make a test fail.
+
+    python benchmarks/reliability/mutants.py                        all modules, one process, resumable
+    python benchmarks/reliability/mutants.py --modules relax hessian
+
+Each module is changed by mutmut in a copy of the tree below OUT, and only the tests named here are run on it. What was
+killed is not tried again; what survived is, whenever the line is given, so that new tests show. Survivors that change
+nothing are listed in equivalent.yaml, with the reason. OUT/table.md has the rates, OUT/survivors.diff every change that no
+test notices. Functions with a decorator, other than classmethod and staticmethod, are not mutated (mutmut cannot).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
+# module of oche: files of tests/ that are run on its mutants
+MODULES = {
+    "perturb": ("test_perturb",),
+    "decide": ("test_decide", "test_decisions"),
+    "relax": ("test_relax", "test_relaxations", "test_exponentiated"),
+    "relax_noisy": ("test_relaxations", "test_relax"),
+    "arch": ("test_arch", "test_genotypes", "test_decide"),
+    "hessian": ("test_hessian",),
+    "hypergrad": ("test_hypergrad",),
+    "penalty": ("test_penalty",),
+}
+_STATUS = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests", None: "not tried"}
+_TIMEOUT = (-24, 24, 36, 152, 255)  # of mutmut: a mutant that never ends is noticed too
+
+
+@dataclass(frozen=True)
+class Setting:
+    modules: tuple[str, ...] = tuple(MODULES)
+    """modules of oche, in the order in which they are tried"""
+    out: Path = Path("build/mutants")
+    """folder for the copies and the results"""
+    jobs: int = 1
+    """mutants at a time"""
+
+
+def copy(module: str, to: Path) -> None:
+    """Brings what the tests of ``module`` need to ``to``; files that are there and alike stay as they are."""
+    for folder in ("oche", "tests"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                _put(to / file.relative_to(ROOT), file.read_bytes())
+    _put(to / "pyproject.toml", (ROOT / "pyproject.toml").read_bytes())
+    only = f"oche/{module}/*.py" if (ROOT / "oche" / module).is_dir() else f"oche/{module}.py"
+    tests = "\n  ".join(f"tests/{name}.py" for name in MODULES[module])
+    _put(to / "setup.cfg", _CONFIG.format(only=only, tests=tests).encode())
+
+
+_CONFIG = """[mutmut]
+source_paths = oche
+only_mutate = {only}
+pytest_add_cli_args =
+  -n
+  0
+  -p
+  no:cacheprovider
+pytest_add_cli_args_test_selection =
+  {tests}
+timeout_constant = 20
+use_git_change_detection = false
+"""
+
+
+def _put(path: Path, data: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != data:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def mutmut(at: Path, *words: str) -> str:
+    """What ``mutmut WORDS`` says; run in ``at``, on one thread."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    line = [sys.executable, "-m", "mutmut", *words]
+    done = subprocess.run(line, cwd=at, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"mutmut {' '.join(words[:2])} failed in {at}:\n{(done.stdout + done.stderr)[-3000:]}")
+    return done.stdout
+
+
+def statuses(at: Path) -> dict[str, str]:
+    """Name of each mutant, and what became of it."""
+    found = {}
+    for file in sorted((at / "mutants" / "oche").rglob("*.py.meta")):
+        for name, code in json.loads(file.read_text())["exit_code_by_key"].items():
+            found[name] = "timeout" if code in _TIMEOUT else _STATUS.get(code, "crashed")
+    return found
+
+
+def change(at: Path, name: str) -> str:
+    """The lines that a mutant takes out and puts in, "- …" and "+ …"."""
+    lines = mutmut(at, "show", name).splitlines()
+    return "\n".join(
+        f"{line[0]} {line[1:].strip()}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")
+    )
+
+
+def is_equivalent(name: str, changed: str, known: list[dict[str, str]]) -> bool:
+    """Whether equivalent.yaml has this very change in this function."""
+    function = name.rpartition("__mutmut_")[0].replace("ǁ", ".").replace(".x_", ".")
+    return any(
+        function.endswith(entry["of"]) and changed.split("\n") == [f"- {entry['was']}", f"+ {entry['is']}"]
+        for entry in known
+    )
+
+
+def one(module: str, setting: Setting) -> tuple[Counter[str], int, list[str], float]:
+    """(mutants by what became of them, how many of those unnoticed are equivalent, diffs of the others, seconds)."""
+    at, began = setting.out / module, time.monotonic()
+    copy(module, at)
+    jobs = ("--max-children", str(setting.jobs))
+    again = [name for name, status in statuses(at).items() if status in ("survived", "no tests")] if at.exists() else []
+    mutmut(at, "run", *jobs)
+    if again:
+        mutmut(at, "run", *jobs, *again)
+    found = statuses(at)
+    known = yaml.safe_load(EQUIVALENT.read_text()) or []
+    left, equivalent = [], 0
+    for name, status in found.items():
+        if status in ("survived", "no tests"):
+            changed = change(at, name)
+            if is_equivalent(name, changed, known):
+                equivalent += 1
+            else:
+                left.append(f"{name}: {status}\n{changed}\n")
+    return Counter(found.values()), equivalent, left, time.monotonic() - began
+
+
+def row(module: str, counts: Counter[str], equivalent: int, seconds: float) -> str:
+    total = sum(counts.values())
+    noticed = counts["killed"] + counts["timeout"] + counts["crashed"]
+    of_all, of_real = 100 * noticed / total, 100 * noticed / (total - equivalent)
+    shares = (f"{of_all:.1f} %", f"{of_real:.1f} %", f"{seconds:.0f}")
+    cells = [f"`{module}`", total, noticed, equivalent, total - noticed - equivalent, *shares]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+HEAD = """| module | mutants | killed | equivalent | survive | killed of all | killed of those that are not equivalent | seconds |
+|---|---|---|---|---|---|---|---|"""
+
+
+def main(setting: Setting) -> None:
+    setting.out.mkdir(parents=True, exist_ok=True)
+    for module in setting.modules:
+        counts, equivalent, left, seconds = one(module, setting)
+        (setting.out / f"{module}.row").write_text(row(module, counts, equivalent, seconds) + "\n")
+        (setting.out / f"{module}.diff").write_text("\n".join(left))
+        print((setting.out / f"{module}.row").read_text(), end="", flush=True)
+    rows = [file.read_text() for name in MODULES if (file := setting.out / f"{name}.row").exists()]
+    (setting.out / "table.md").write_text(f"{HEAD}\n{''.join(rows)}")
+    shown = [file.read_text() for name in MODULES if (file := setting.out / f"{name}.diff").exists()]
+    (setting.out / "survivors.diff").write_text("\n".join(shown))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Setting, description=__doc__))

@@ -1,0 +1,141 @@
+"""Bad inputs of every kind, drawn by hypothesis: a slice of what benchmarks/reliability/fuzz.py runs by the thousand. And
+what that has found, one test each."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oche import cli
+from oche.errors import one_line
+
+SCRIPTS = str(Path(__file__).parents[1] / "benchmarks/reliability")
+sys.path.insert(0, SCRIPTS)
+import fuzz  # noqa: E402
+import inputs_data  # noqa: E402
+import inputs_words  # noqa: E402
+from judge import Case, judge, untidy  # noqa: E402
+from mangle import damaged  # noqa: E402
+from sound import make  # noqa: E402
+
+sys.path.remove(SCRIPTS)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    import runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        runs.no_report(patch)
+        yield make(tmp_path_factory.mktemp("sound"))
+
+
+# --- a slice ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind in fuzz.KINDS if kind != "reported"])
+def test_bad_inputs_end_in_one_line(kind, sound, quick, tmp_path_factory, monkeypatch):
+    @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @given(st.integers(0, 2**32))
+    def ends_well(number):
+        words, outcome = fuzz.one(kind, 1, number, sound)
+        assert not outcome.is_fault, f"oche {words}: {outcome.verdict}\n{outcome.said}"
+
+    ends_well()
+
+
+# --- the judge itself -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (ValueError("x"), "traceback"), (SystemExit(3), "exit code 3"), (SystemExit(0), "taken"),
+        (OSError(28, "disk full"), "failed"),
+    ],
+)  # fmt: skip
+def test_the_judge_tells_faults(error, verdict, monkeypatch):
+    def run(*words):
+        raise error
+
+    monkeypatch.setattr(cli, "_run", run)
+    assert judge(Case(("search",))).verdict == verdict
+
+
+def test_the_judge_sees_files_that_changed_and_warnings(tmp_path, monkeypatch):
+    file = tmp_path / "x"
+
+    def refuses(command, args):
+        file.write_text(command)
+        raise cli.OcheError("no")
+
+    monkeypatch.setattr(cli, "_run", refuses)
+    assert judge(Case(("search",), kept=(file,))).verdict == "files changed"
+    assert judge(Case(("search",))).verdict == "refused"
+    monkeypatch.setattr(cli, "_run", lambda *words: print("x.py: UserWarning: so", file=sys.stderr) or 0)
+    assert judge(Case(("search",))).verdict == "untidy"
+    assert untidy("oche: a\noche: b\n") == "not one line" == untidy("oche: a\nb\n") == untidy("oche: a")
+    assert untidy("oche: a\x1b\n") == "unprintable" and untidy("oche: a\n") == ""
+
+
+def test_damage_is_damage():
+    data, rng = bytes(range(256)) * 4, random.Random(0)
+    changed = [damaged(rng, data) for _ in range(100)]
+    assert sum(d != data for d in changed) > 95 and {len(d) < len(data) for d in changed} == {True, False}
+    assert damaged(rng, b"") is not None
+
+
+# --- what was found ---------------------------------------------------------------------------------------------------
+
+
+def refused(capsys, *words: str) -> str:
+    """The one line that ``oche WORDS`` is refused with."""
+    assert cli.main([*words]) == 2
+    err = capsys.readouterr().err
+    assert untidy(err) == "", err
+    return err
+
+
+@pytest.mark.parametrize("text", inputs_words._YAML)
+def test_yaml_that_python_cannot_take(text, tmp_path, capsys):
+    """Dates, numbers and tags beyond bounds raise whatever they lead PyYAML to; keys that are lists have no hash."""
+    (tmp_path / "x.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
+    refused(capsys, "search", "--config", str(tmp_path / "x.yaml"), "--data", "nowhere.npz")
+
+
+def test_a_config_that_is_no_text_is_refused_where_it_is_looked_into_for_the_method(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_bytes(b"data: \xbe\n")
+    assert "x.yaml: it is not UTF-8 text" in refused(capsys, "search", "--config", str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize("text", ["a: {b\n", "[" * 20_000, "plugins: [3]\n", "- x\n"])
+def test_a_broken_config_of_a_run(text, sound, tmp_path, capsys):
+    """Looked into for plugins before it is read."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "status.json").write_bytes(
+        (sound.training / "status.json").read_bytes().replace(b"complete", b"interrupted")
+    )
+    (run / "config.yaml").write_text(text)
+    assert "config.yaml" in refused(capsys, "resume", str(run))
+
+
+def test_errors_are_one_printable_line_of_a_terminal_s_size():
+    assert one_line("a\n b\x1b[31m é\udcff") == "a b\\x1b[31m é\\udcff"
+    long = one_line("x" * 900 + "y" * 900)
+    assert len(long) < 1010 and long.startswith("x" * 750) and long.endswith("y" * 250)
+    assert one_line("x" * 1000) == "x" * 1000
+
+
+def test_parquet_whose_pages_are_damaged(tmp_path, capsys):
+    """Its footer is sound, so that it opens."""
+    pytest.importorskip("pyarrow")
+    data = inputs_data._made("parquet")
+    (tmp_path / "x.parquet").write_bytes(data[:4] + bytes(500) + data[504:])
+    said = refused(capsys, *inputs_data.SEARCH, str(tmp_path / "x.parquet"))
+    assert "x.parquet is no parquet file that can be read" in said
