@@ -176,6 +176,7 @@ def test_every_step_has_its_rate():
         ({"mixup": -1.0}, "mixup=-1.0"),
         ({"cutmix": math.inf}, "cutmix=inf"),
         ({"lr_batch": 0}, "lr_batch >= 1"),
+        ({"crop": (0.5, 0.2)}, "use 0 < least <= largest <= 1"),
         ({"precision": "fp8"}, "precision='fp8' is unknown"),
     ],
 )
@@ -196,6 +197,8 @@ def test_imagenet_mobile_is_the_published_setting():
     assert (r.cells, r.channels, r.epochs, r.batch, r.stem) == (14, 48, 250, 128, "imagenet")
     assert (r.label_smoothing, r.auxiliary, r.drop_path, r.w.decay, r.w.clip) == (0.1, 0.4, 0.0, 3e-5, 5.0)
     assert isinstance(r.w.schedule, Exponential)
+    photographs = dataset(side=32, augment=Augment(pad=4, flip=True))
+    assert r.augmentation(photographs) == Augment(pad=4, flip=True, cutout=0, crop=(0.08, 1.0))
     assert [r.w.rate(epoch / 250) for epoch in (0, 1, 100, 250)] == pytest.approx(
         [0.1 * 0.97**epoch for epoch in (0, 1, 100, 250)]
     )

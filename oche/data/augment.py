@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .catalog import Augment
+from .resized import resized_crop
 
 
 def prepare(
@@ -28,7 +29,9 @@ def prepare(
     Crop and flip come first (so padding is black), then the policy, then (x / 255 − mean) / std with ``mean`` and ``std``
     (C,) in [0, 1] units, then cutout. ``augment=None`` only normalises. ``generator=None`` draws from torch's global one.
     """
-    if augment is not None and (augment.pad or augment.flip):
+    if augment is not None and augment.crop is not None:
+        x = resized_crop(x, augment.crop, augment.flip, generator)
+    elif augment is not None and (augment.pad or augment.flip):
         x = crop_and_flip(x, augment.pad, augment.flip, generator)
     if augment is not None and augment.policy is not None:
         x = augment.policy(x, generator)

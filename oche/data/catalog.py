@@ -49,12 +49,16 @@ class Augment:
     """mirror left to right with probability 1/2"""
     cutout: int = 0
     """side in pixels of a square set to zero (after normalisation), its centre uniform over the image; 0: off"""
+    crop: tuple[float, float] | None = None
+    """instead of padding: least and largest share of the area that a random crop has, which is scaled to the image's size"""
     policy: Policy | None = None
     """further changes of colours and geometry, after crop and flip (see `oche.data.policies`); None: off"""
 
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
             raise OcheError(f"pad={self.pad}, cutout={self.cutout} are no lengths; use 0 (off) or more pixels")
+        if self.crop is not None and not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise OcheError(f"crop={self.crop} are no shares of an image; use 0 < least <= largest <= 1, or None")
 
 
 # Digits and numbers are not mirrored: a mirrored 2 is no digit. The rest follows from the image side, see `suited`.
