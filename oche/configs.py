@@ -74,5 +74,6 @@ class TrainConfig(Common):
     genotype: str = ""
     """what to train: a published name, the text of a genotype, or lstm: what language models of found cells are compared with"""
     recipe: str = "darts"
-    """name of the recipe that `train` started from: darts, seed, small, nb201; of language models recurrent, recurrent-small"""
+    """name of the recipe that `train` started from: darts, modern, imagenet-mobile, seed, small, nb201; of language models
+    recurrent, recurrent-small"""
     train: Recipe | LanguageRecipe = field(default_factory=Recipe)

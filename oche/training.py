@@ -19,14 +19,14 @@ from .averaging import Moving, averaged, copy_into
 from .data import Dataset, batches, halves, prepare, steps_per_epoch
 from .evaluation import evaluate
 from .image_recipe import RECIPES as RECIPES
-from .image_recipe import Recipe, darts, imagenet_mobile, nb201, seed, small
+from .image_recipe import Recipe, darts, imagenet_mobile, modern, nb201, seed, small
 from .loop import Clock, Meter, Record, Session, drive
 from .objective import frozen_statistics
 from .precision import computing, plainly, prove
 from .run.engine import Engine
 from .seeds import fold, generator
 
-__all__ = ["RECIPES", "Recipe", "Training", "darts", "imagenet_mobile", "nb201", "seed", "small", "train"]
+__all__ = ["RECIPES", "Recipe", "Training", "darts", "imagenet_mobile", "modern", "nb201", "seed", "small", "train"]
 
 
 class Training:

@@ -17,7 +17,7 @@ from oche.data import Augment
 from oche.data.mixing import Mixing
 from oche.data.policies import RandAugment, TrivialAugment
 from oche.errors import OcheError
-from oche.image_recipe import Recipe, imagenet_mobile
+from oche.image_recipe import Recipe, imagenet_mobile, modern
 from oche.loop import Session, drive
 from oche.optim import Sgd
 from oche.rates import Cosine, Exponential, OneCycle
@@ -238,3 +238,14 @@ def by_hand(net):
         m.register_forward_hook(note)
     net(torch.zeros(1, 3, 224, 224))
     return sum(total), sum(total) + sum(rest)
+
+
+def test_modern_is_the_published_network_trained_otherwise():
+    r = modern()
+    assert (r.cells, r.channels, r.batch, r.cutout) == (20, 36, 96, None) and r.epochs <= 60
+    assert r.descent.lr == r.w.lr and modern(batch=192).descent.lr == 2 * r.w.lr
+    assert r.w.nesterov and isinstance(r.w.schedule, OneCycle) and r.label_smoothing == 0.1 and r.ema
+    task = make(modern(channels=2, cells=3, batch=6, steps=4), engine=Engine("cpu"))
+    session = Session()
+    drive(task, task.recipe.length, session)
+    assert session.history[-1]["lr"] == 0 and session.history[-1]["test_acc"] > 0

@@ -1,0 +1,158 @@
+"""`modern` against `darts`: the same small network trained by both recipes for the same number of steps on the same batches.
+
+    python benchmarks/recipes.py --data digits cifar10.parquet --steps 250 250 --out runs/recipes --jobs 2
+
+Finished runs are never made again: the same line can be given at any time, and OUT/table.md is written after each. Test
+accuracies are of the networks after their last step. ``--recipes`` takes more of the variants in `VARIANTS`, each `modern`
+without one of its parts; ``--split 0.8`` measures on a fifth of the training images instead, as those that chose the parts did.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+Result = tuple[str, str, int, float, float]  # data, recipe, seed, accuracy, seconds of CPU
+
+
+@dataclass(frozen=True)
+class Setting:
+    data: tuple[str, ...] = ("digits",)
+    """data sets, as oche train takes them"""
+    steps: tuple[int, ...] = (250,)
+    """steps of a training, for each data set"""
+    recipes: tuple[str, ...] = ("darts", "modern")
+    """what is compared"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """seeds of each"""
+    genotype: str = "DARTS_V2"
+    """the cell"""
+    channels: int = 8
+    """width"""
+    cells: int = 3
+    """depth"""
+    batch: int = 32
+    """images in a batch"""
+    limit: int | None = 5000
+    """training images at most"""
+    split: float = 1.0
+    """share of the training images that trains; below 1 the rest is measured, and no test image"""
+    out: Path = Path("runs/recipes")
+    """folder for runs and table"""
+    jobs: int = 1
+    """runs at a time, each on one thread"""
+
+
+def variants() -> dict[str, Callable[..., Any]]:
+    from oche.training import darts, modern
+
+    return {
+        "darts": darts,
+        "darts without drop path and tower": lambda **size: darts(drop_path=0.0, auxiliary=0.0, **size),
+        "modern": modern,
+        **{f"modern {words}": _changed(modern, **fields) for words, fields in parts().items()},
+    }
+
+
+def parts() -> dict[str, dict[str, Any]]:
+    """What is done to `modern`: each takes a part away or puts one in."""
+    from oche.data.policies import TrivialAugment
+    from oche.optim import Sgd
+    from oche.training import modern
+
+    w = modern().w
+    return {
+        "without one cycle": dict(w=Sgd(lr=w.lr, nesterov=True, decay=w.decay)),
+        "without smoothing": dict(label_smoothing=0.0),
+        "without ema": dict(ema=0.0),
+        "with trivial": dict(augment=TrivialAugment(0.25), cutout=0),
+        "with mixup": dict(mixup=0.2),
+        "with cutmix": dict(cutmix=1.0, cutout=0),
+        "with tower": dict(auxiliary=0.4),
+        "with drop path": dict(drop_path=0.2),
+    }
+
+
+def _changed(make: Callable[..., Any], **fields: Any) -> Callable[..., Any]:
+    return lambda **size: make(**{**size, **fields})
+
+
+def one(setting: Setting, data: str, name: str, seed: int) -> Result:
+    """One training, from wherever it stands."""
+    import oche
+
+    steps = setting.steps[setting.data.index(data)]
+    path = setting.out / f"{Path(data).stem}-{name.replace(' ', '-')}-{steps}-{seed}"
+    begun = time.process_time()
+    if (path / "status.json").exists():
+        run = oche.Run.open(path)
+        run = run if run.state == "complete" else oche.resume(path, quiet=True)
+    else:
+        recipe = variants()[name](
+            channels=setting.channels, cells=setting.cells, batch=setting.batch, steps=steps, split=setting.split,
+            evaluate=10**6,
+        )  # fmt: skip
+        run = oche.train(
+            setting.genotype, data=data, recipe=recipe, out=path, limit=setting.limit, seed=seed, threads=1, quiet=True
+        )
+    cost, file = time.process_time() - begun, path / "cpu_seconds.txt"
+    if not file.exists():
+        file.write_text(f"{cost:.1f}")
+    return data, name, seed, run.summary.get("test_acc", run.summary.get("val_acc")), float(file.read_text())
+
+
+def table(setting: Setting, results: list[Result]) -> str:
+    from oche.run.environment import environment
+
+    e = environment("cpu")
+    part = "Test" if setting.split == 1 else f"Validation (a share of {1 - setting.split:.2g} of the training images)"
+    lines = [
+        "# `modern` against `darts` at equal steps",
+        "",
+        f"{time.strftime('%Y-%m-%d')}, commit {str(e['commit'])[:12]}, torch {e['torch']}, {e['cpu']}, one thread a run, "
+        f"{setting.jobs} at a time. {setting.genotype}, C = {setting.channels}, {setting.cells} cells, batch {setting.batch}, "
+        f"{setting.limit or 'all'} training images at most. {part} accuracy in % after the last step, mean ± sample standard "
+        f"deviation over seeds {', '.join(map(str, setting.seeds))}.",
+    ]
+    for data, steps in zip(setting.data, setting.steps, strict=True):
+        lines += [
+            "", f"## {Path(data).stem}, {steps} steps", "",
+            "| recipe | accuracy | each seed | n | CPU seconds a run |", "| --- | --- | --- | --- | --- |",
+        ]  # fmt: skip
+        for name in setting.recipes:
+            mine = sorted(r for r in results if r[:2] == (data, name))
+            if mine:
+                acc = [100 * r[3] for r in mine]
+                sd = f" ± {statistics.stdev(acc):.2f}" if len(acc) > 1 else ""
+                each = ", ".join(f"{a:.2f}" for a in acc)
+                cost = statistics.fmean(r[4] for r in mine)
+                lines.append(f"| {name} | {statistics.fmean(acc):.2f}{sd} | {each} | {len(acc)} | {cost:.0f} |")
+    return "\n".join([*lines, ""])
+
+
+def main(setting: Setting) -> None:
+    if len(setting.steps) != len(setting.data):
+        raise SystemExit(f"steps={setting.steps} for data={setting.data}; give as many of each")
+    if unknown := set(setting.recipes) - set(variants()):
+        raise SystemExit(f"no recipe {', '.join(sorted(unknown))}; there are {', '.join(variants())}")
+    os.environ.update(OMP_NUM_THREADS="1")
+    setting.out.mkdir(parents=True, exist_ok=True)
+    work = [(d, r, s) for s in setting.seeds for d in setting.data for r in setting.recipes]
+    results: list[Result] = []
+    with ProcessPoolExecutor(setting.jobs) as pool:
+        for done in as_completed([pool.submit(one, setting, *w) for w in work]):
+            results.append(done.result())
+            print(*results[-1], flush=True)
+            (setting.out / "table.md").write_text(table(setting, results))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Setting, description=__doc__))
