@@ -15,7 +15,7 @@ from ..seeds import generator
 from ..work import load_data
 from .trial import Trial
 
-_DATA = ("data", "data_dir", "limit", "size", "holdout", "tokens")  # what decides which images or tokens there are
+DATA = ("data", "data_dir", "limit", "size", "holdout", "tokens")  # what decides which images or tokens there are
 _FREE = ("seed",)  # seeds change numbers, not what is possible
 
 
@@ -23,12 +23,12 @@ def check(trials: Sequence[Trial], where: str, log: Log) -> None:
     """Raises `OcheError` for the first trial that could not be run as asked; ``where`` names its file. Data are downloaded."""
     seen: set[str] = set()
     held: tuple[Any, Any] = (None, None)  # one data set at a time
-    for trial in sorted(trials, key=lambda t: str(_key(t, _DATA))):
+    for trial in sorted(trials, key=lambda t: str(_key(t, DATA))):
         if (key := _key(trial)) in seen:
             continue
         seen.add(key)
         try:
-            if held[0] != (name := _key(trial, _DATA)):
+            if held[0] != (name := _key(trial, DATA)):
                 held = name, load_data(trial.search, log)
             _check(trial, held[1], Log(quiet=True))
         except OcheError as error:
