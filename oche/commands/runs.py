@@ -11,6 +11,8 @@ import tyro
 from ..api import Run
 from ..api import resume as resume_run
 from ..assessment import Assessment
+from ..errors import OcheError
+from ..run.claim import is_run
 from ..run.log import Log
 from ..run.ranks import voice
 from .shared import percent, reached, say_found, say_trained, simple
@@ -117,16 +119,30 @@ def _tell_unknown(numbers: dict[str, float | int]) -> None:
 
 @dataclass(frozen=True)
 class ReportArgs:
-    run: Path_
-    """run directory"""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """run directory; or several, or the directory of a comparison or a study: they are compared"""
+    out: Path | None = None
+    """the page of a comparison; by default report.html in its directory, of several ones comparison.html here"""
 
 
 def report(args: list[str]) -> int:
-    from ..report import write_report
+    from ..report import write_comparison, write_report
 
     given = simple(
-        ReportArgs, args, "report", "Draws the pictures of a run and writes its report.html.", "oche report runs/x"
+        ReportArgs,
+        args,
+        "report",
+        "Draws the pictures of a run and writes its report.html; of several runs one page that compares them.",
+        "oche report runs/x\n  oche report runs/a runs/b --out a-b.html\n  oche report runs/compare",
     )
-    write_report(Run.open(given.run).path)
-    print(given.run / "report.html")
+    one = given.runs[0] if len(given.runs) == 1 else None
+    if not given.runs:
+        raise OcheError("oche report needs a run directory, or several; write oche report runs/x")
+    if one is not None and (is_run(one) or not one.is_dir()):
+        if given.out is not None:
+            raise OcheError(f"--out is for comparisons; the report of a run is {one / 'report.html'}")
+        write_report(Run.open(one).path)
+        print(one / "report.html")
+    else:
+        print(write_comparison(given.runs, given.out or (one / "report.html" if one else Path("comparison.html"))))
     return 0

@@ -1,7 +1,8 @@
-"""Reports of run directories: pictures and one self-contained page. They read files only, never a search."""
+"""Reports of run directories: pictures and self-contained pages. They read files only, never a search."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -10,3 +11,10 @@ def write_report(run_dir: Path | str) -> Path:
     from .run_page import write_report as write  # matplotlib and jinja2 wait until a report is wanted
 
     return write(run_dir)
+
+
+def write_comparison(paths: Sequence[Path], out: Path) -> Path:
+    """Writes one page about several runs; see `oche.report.compare_page.write_comparison`."""
+    from .compare_page import write_comparison as write
+
+    return write(paths, out)

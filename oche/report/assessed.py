@@ -96,3 +96,17 @@ def _confusions(found: Assessment, name: str) -> Table:
     rows = [(found.classes[i], found.classes[j], n) for i, j, n in pairs[:_PAIRS]]
     more = f"; {len(pairs) - _PAIRS} rarer ones are left out" if len(pairs) > _PAIRS else ""
     return Table(f"{name}-confusions", ("is", "taken for", "images"), rows, f"Confusions by frequency{more}")
+
+
+def compared(known: list[tuple[str, Assessment]]) -> list[Section]:
+    """Accuracy by class of several networks, where they are assessed on the same classes."""
+    if len(known) < 2 or len({found.classes for _, found in known}) > 1:
+        return []
+    rows = [
+        (label, *(Cell(words.percent(found.by_class[k]), found.by_class[k]) for _, found in known))
+        for k, label in enumerate(known[0][1].classes)
+    ]
+    table = Table(
+        "accuracy-by-class", ("class", *(name for name, _ in known)), rows, "Test accuracy by class, a column a run"
+    )
+    return [Section("What the networks get right", [table], "assessment")]

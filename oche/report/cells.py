@@ -18,6 +18,7 @@ from .layered import Link, arrange
 from .palette import INK, MUTED, PAPER, operation_colour, tint
 
 _FONT, _LABEL_HEIGHT, _NODE, _PORT, _LANE, _GAP, _MARGIN = 11.0, 21.0, 34.0, 8.0, 5.0, 8.0, 14.0
+MARK = "✱"  # before operations that are to be seen first, see `differences.marked`
 _CONCAT = -1  # the edge number of dashed lines to the output
 
 
@@ -162,8 +163,10 @@ def _curves(cell: Cell, places: Layout, at: list[Point]) -> list[Shape]:
             y += ports.get((r, step), 0.0)
             points += [(x - reach, y)] if step else []
             points += [(x + reach, y)] if step < len(way) - 1 else []
-        colour = operation_colour(cell.edges[edge][0]) if edge >= 0 else MUTED
-        curves.append(Curve(tuple(points), colour, 1.5 if edge >= 0 else 1.1, dashed=edge < 0, arrow=True))
+        operation = cell.edges[edge][0] if edge >= 0 else ""
+        colour = operation_colour(operation) if operation else MUTED
+        width = 1.1 if not operation else 3.2 if operation.startswith(MARK) else 1.5
+        curves.append(Curve(tuple(points), colour, width, dashed=edge < 0, arrow=True))
     return curves
 
 

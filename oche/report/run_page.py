@@ -5,6 +5,7 @@ Reads files only, never a search.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def _cells(album: Album, run: Run) -> Section:
 def side_by_side(figures: list[Figure]) -> list[Item]:
     """``figures`` in a row, or below one another where one is too broad for half a page."""
     if max(figure.width for figure in figures) > 600:
-        return [Figure(f.svg, f.caption, f.name, wide=True) for f in figures]
+        return [replace(figure, wide=True) for figure in figures]
     return [Row(figures)]
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from report_runs import OPERATIONS, make_run
+from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
 
-from oche.report import write_report
+from oche.report import write_comparison, write_report
+from oche.report.cells import MARK
+from oche.report.page import Section, Table
+from oche.report.page import page as html
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -33,7 +38,18 @@ def browser():
 def report(tmp_path_factory) -> Path:
     hostile = "<img src=http://127.0.0.1:9/x onerror=alert(1)>", "</script><script>alert(2)</script>"
     path = make_run(tmp_path_factory.mktemp("browser") / "run", epochs=5, classes=hostile, note="".join(hostile))
+    write_json(path / "train" / "assessment.json", assessment(hostile[0]).to_dict())
     return write_report(path)
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("comparison")
+    for name, nodes, epochs in (("first", 4, 6), ("second", 1, 3)):
+        path = make_run(out / name, epochs=epochs, trained=False, toy=False, nodes=nodes)
+        write_json(path / "config.yaml", {"method": name, "seed": epochs})
+        make_training(path / "train", 0.9 + nodes / 100, epochs=2)
+    return write_comparison([out], out / "report.html")
 
 
 @pytest.fixture
@@ -41,21 +57,25 @@ def opened(browser, report):
     """Opens the report and collects what goes wrong: console messages, page errors, requests for anything else."""
     contexts, wrong = [], []
 
-    def show(width: int = 1200, height: int = 900, scheme: str = "light", **options):
+    def show(width: int = 1200, height: int = 900, scheme: str = "light", file: Path = report, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda m: wrong.append(f"console {m.type}: {m.text}"))
         page.on("pageerror", lambda error: wrong.append(f"page error: {error}"))
         page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda r: r.url in (report.as_uri(), "data:,") or wrong.append(f"request: {r.url}"))
-        page.goto(report.as_uri())
+        page.on("request", lambda r: _own(r.url, file) or wrong.append(f"request: {r.url}"))
+        page.goto(file.as_uri())
         return page
 
     yield show
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+def _own(url: str, file: Path) -> bool:
+    return url in (file.as_uri(), "data:,") or url.startswith(("data:image/png;base64,", "blob:"))
 
 
 def squares(page) -> list[str]:
@@ -148,24 +168,26 @@ CONTRAST = """() => {
   const of = (selector, key) => [...document.querySelectorAll(selector)].map((e) => ratio(getComputedStyle(e)[key]));
   return {
     paper,
-    words: Math.min(...of("h1, h2, h3, p, figcaption, td, th, summary, .state, .verdict", "color")),
+    words: Math.min(...of("h1, h2, h3, p, li, figcaption, td, th, th button, summary, .csv, .state, .verdict", "color")),
     figures: Math.min(...of("figure text[fill=currentColor], .maps text[fill=currentColor]", "fill")),
     labels: document.querySelectorAll("figure text[fill=currentColor]").length,
   };
 }"""
 
 
+@pytest.mark.parametrize("what", ["report", "comparison"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_light_and_dark(opened, scheme):
-    found = opened(scheme=scheme).evaluate(CONTRAST)
+def test_text_can_be_read_in_light_and_dark(opened, scheme, what, request):
+    found = opened(scheme=scheme, file=request.getfixturevalue(what)).evaluate(CONTRAST)
     assert found["paper"] > 0.9 if scheme == "light" else found["paper"] < 0.02
     assert found["words"] >= 4.5  # WCAG 2 AA
     assert found["figures"] >= 4.5
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 1200])
-def test_the_page_itself_never_scrolls_sideways(opened, width):
-    page = opened(width=width, height=844)
+@pytest.mark.parametrize("what", ["report", "comparison"])
+@pytest.mark.parametrize("width", [320, 375, 768, 1200])
+def test_the_page_itself_never_scrolls_sideways(opened, width, what, request):
+    page = opened(width=width, height=844, file=request.getfixturevalue(what))
     page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -184,3 +206,102 @@ def test_text_of_the_cells_is_large_enough_to_read(opened):
         "#cells svg", "all => all.map(s => s.getBoundingClientRect().width / s.viewBox.baseVal.width * 11)"
     )
     assert min(sizes) >= 9  # pixels
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------
+
+
+def column(page, name: str, k: int) -> list[str]:
+    rows = page.locator(f'[data-name="{name}"] tbody tr')
+    return [row.locator("th, td").nth(k).inner_text() for row in rows.all()]
+
+
+def test_tables_sort_by_click_and_by_key(opened, comparison):
+    page = opened(file=comparison)
+    heads = page.locator('[data-name="runs"] th[scope="col"]')
+    titles = [head.inner_text().split(" ↕")[0] for head in heads.all()]
+    k = titles.index("test accuracy")
+    assert column(page, "runs", k) == ["94.00\u00a0%", "91.00\u00a0%"]
+    heads.nth(k).locator("button").click()
+    assert column(page, "runs", k) == ["91.00\u00a0%", "94.00\u00a0%"] and column(page, "runs", 0) == [
+        "second",
+        "first",
+    ]
+    assert [head.get_attribute("aria-sort") for head in heads.all()].count("none") == len(titles) - 1
+    assert heads.nth(k).get_attribute("aria-sort") == "ascending"
+    heads.nth(k).locator("button").focus()
+    page.keyboard.press("Enter")
+    assert column(page, "runs", k) == ["94.00\u00a0%", "91.00\u00a0%"]
+    assert heads.nth(k).get_attribute("aria-sort") == "descending"
+    heads.nth(0).locator("button").focus()
+    page.keyboard.press("Space")
+    assert column(page, "runs", 0) == ["first", "second"] and heads.nth(k).get_attribute("aria-sort") == "none"
+
+
+def test_what_is_not_known_sorts_last_whichever_way(browser, tmp_path):
+    rows = [
+        ("a", 9, None),
+        ("b", 10, "item 10"),
+        ("c", None, "item 9"),
+        ("d", -1.5, 'of "two", lines'),
+        ("e", 2e-9, "Item 2"),
+    ]
+    file = tmp_path / "page.html"
+    file.write_text(html("t", [Section("s", [Table("x", ("name", "number", "text"), rows)])]), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(file.as_uri())
+
+    def order(k: int) -> str:
+        page.locator("th button").nth(k).click()
+        return "".join(column(page, "x", 0))
+
+    assert [order(1), order(1), order(2), order(2)] == ["deabc", "baedc", "ecbda", "dbcea"]
+    with page.expect_download() as download:
+        page.click(".csv")
+    assert download.value.suggested_filename == "x.csv"
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["name", "number", "text"], ["d", "-1.5", 'of "two", lines'], ["b", "10", "item 10"], ["c", "", "item 9"],
+        ["e", "2e-09", "Item 2"], ["a", "9", ""],
+    ]  # fmt: skip
+    page.close()
+
+
+# --- comparisons --------------------------------------------------------------------------------------------------------
+
+
+def test_one_slider_moves_all_searches_to_the_same_share(opened, comparison):
+    page = opened(file=comparison)
+    heads, output = page.locator(".maps > div > h3"), page.locator(".heat output")
+    assert [h.inner_text().rsplit(" · ", 1)[0] for h in heads.all()] == [
+        "first · epoch 6 of 6",
+        "second · epoch 3 of 3",
+    ]
+    last = squares(page)
+    page.locator(".heat input").focus()
+    page.keyboard.press("Home")
+    assert output.inner_text() == "0 % of the search" and squares(page) != last
+    assert [h.inner_text() for h in heads.all()] == ["first · epoch 0 of 6", "second · epoch 0 of 3"]
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    assert [h.inner_text().split(" of ")[0] for h in heads.all()] == ["first · epoch 2", "second · epoch 1"]
+    page.locator(".maps rect[data-value]").nth(3).hover()
+    assert page.locator(".readout").inner_text().startswith("first, normal cell, 0→2, ")
+
+
+def test_differences_of_cells_are_marked_on_the_page(opened, comparison):
+    page = opened(file=comparison)
+    assert page.locator("#cells details[open]").count() == 1
+    assert page.locator("#cells svg").count() == 4
+    assert page.locator("#cells svg text", has_text=MARK).count() > 0
+    assert "edges only here" in page.locator("#cells figcaption").first.inner_text()
+
+
+def test_mistakes_are_shown_as_images(opened):
+    page = opened()
+    assert page.locator(".images img").count() == 3
+    sizes = page.eval_on_selector_all(
+        ".images img", "all => all.map(i => [i.naturalWidth, i.getBoundingClientRect().width])"
+    )
+    assert all(natural == 8 and shown > 80 for natural, shown in sizes)
+    assert "<img src=http" in page.locator("#assessment").inner_text()  # a class's name, as text

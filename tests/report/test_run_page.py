@@ -64,7 +64,7 @@ def assert_self_contained(page: Page) -> None:
     for tag, attributes in page.elements:
         for key in ("src", "href", "xlink:href", "data", "action", "srcset", "poster"):
             value = attributes.get(key)
-            assert value is None or value.startswith(("#", "data:,")), (tag, key, value)
+            assert value is None or value.startswith(("#", "data:,", "data:image/png;base64,")), (tag, key, value)
         assert not any(key.startswith("on") for key in attributes)
         assert tag not in ("iframe", "object", "embed", "base", "form")
     assert not re.search(r"@import|url\((?![\"']?#)", page.source)
