@@ -75,7 +75,7 @@ class Run:
             if self.kind == "train":
                 raise OcheError(f"{self.path} trains {self.config.genotype!r}, which has no cells")
             raise OcheError(f"{self.path} has no genotype yet; go on with: oche resume {self.path}")
-        return Genotype.parse(file.read_text())
+        return Genotype.parse(file.read_text(errors="replace"))
 
     @cached_property
     def config(self) -> Any:
