@@ -4,6 +4,7 @@ what that has found, one test each."""
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -139,3 +140,20 @@ def test_parquet_whose_pages_are_damaged(tmp_path, capsys):
     (tmp_path / "x.parquet").write_bytes(data[:4] + bytes(500) + data[504:])
     said = refused(capsys, *inputs_data.SEARCH, str(tmp_path / "x.parquet"))
     assert "x.parquet is no parquet file that can be read" in said
+
+
+def test_metadata_of_parquet_that_are_no_text(tmp_path):
+    """They are a courtesy: the data are as good without."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"image": [inputs_data._image("PNG")] * 6, "label": ["a", "b"] * 3}
+    pq.write_table(pa.table(columns).replace_schema_metadata({b"\xff": b"\xff"}), tmp_path / "x.parquet")
+    from oche.data import load
+
+    assert load(tmp_path / "x.parquet", holdout=0).classes == ("a", "b")
+
+
+def test_a_genotype_file_that_is_no_text(sound, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(sound.training, run)
+    (run / "genotype.txt").write_bytes(b"Genotype(\xff")
+    assert "not a genotype" in refused(capsys, "evaluate", str(run), "--quiet")

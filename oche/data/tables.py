@@ -119,7 +119,7 @@ def _binary(path: Path, column: Any) -> Any:
 
 def _metadata(schema: Any, label: str) -> tuple[tuple[str, ...] | None, str]:
     """Class names and a note, where the schema carries them."""
-    found = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+    found = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in (schema.metadata or {}).items()}
     note = found.get("note") or (f"source: {found['source']}" if "source" in found else "")
     try:
         if "class_names" in found:

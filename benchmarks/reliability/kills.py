@@ -1,0 +1,227 @@
+"""Searches, trainings and studies killed with SIGKILL at random moments, again and again, and resumed: each must end, bit for
+bit, as one that nothing happened to.
+
+    python benchmarks/reliability/kills.py                       100 kills
+    python benchmarks/reliability/kills.py --searches 0 --trainings 0 --studies 5 --seed 3
+
+A run is started, killed at a moment drawn uniformly from the time it takes undisturbed, resumed, killed again, until it
+ends; then the next is begun, until there were as many kills as asked. Runs are forked from a server that has all imported;
+of a study the driver, a worker, or both at once, are killed. OUT/table.md counts, OUT/faults.txt says what was not equal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import tyro
+import yaml
+
+from oche.run.checkpoint import load_weights
+from oche.run.claim import is_run
+from oche.run.lock import held
+from oche.run.rundir import read_metrics
+
+SERVER = get_context("forkserver")
+SERVER.set_forkserver_preload(["oche.api", "oche.report", "oche.bilevel", "oche.training", "oche.data.reading", "oche.commands.search",
+                               "oche.commands.train", "oche.commands.runs", "sklearn.datasets"])  # fmt: skip
+COMMON = "--data digits --limit 90 --threads 1 --device cpu --engine plain --checkpoint 0 --quiet".split()
+SEARCH = "search --method darts-2nd --space.channels 2 --space.cells 3 --space.nodes 2 --search.batch 8 --search.epochs 4".split()
+TRAINING = (
+    "train DARTS_V2 --recipe small --train.channels 2 --train.cells 3 --train.batch 12 --train.epochs 4 --train.drop-path 0.3 "
+    "--train.auxiliary 0.4 --train.cutout 4"
+).split()
+STUDY: dict[str, Any] = {
+    "device": "cpu", "limit": 60, "data": "digits", "recipe": "small", "checkpoint": 0.0, "engine": "plain", "jobs": 2,
+    "space": {"channels": 2, "cells": 3, "nodes": 2}, "search": {"batch": 8, "steps": 24},
+    "train": {"channels": 2, "cells": 3, "steps": 12}, "grid": {"method": ["darts", "random"], "seed": [0, 1]},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    searches: int = 40
+    """kills of searches"""
+    trainings: int = 40
+    """kills of trainings"""
+    studies: int = 20
+    """kills of studies"""
+    seed: int = 0
+    """the moments follow from it, as far as the machine's speed allows"""
+    out: Path = Path("build/kills")
+    """folder for runs and results"""
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------------
+
+
+def _work(words: list[str]) -> None:
+    """In a process of its own: ``oche WORDS``, without its report, which is drawn from files only."""
+    import torch
+
+    import oche.report
+    from oche import cli
+
+    torch.set_num_threads(1)
+    oche.report.write_report = lambda path: path
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        sys.exit(cli.main(words))
+
+
+def live(words: list[str], seconds: float | None) -> bool:
+    """Runs ``oche WORDS``, killed after so many seconds; whether it came to its end. Raises RuntimeError where that was none."""
+    process = SERVER.Process(target=_work, args=(words,))
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"oche {' '.join(words)}: exit code {process.exitcode}")
+    return process.exitcode == 0
+
+
+def lives(words: list[str], out: Path, moments: Iterator[float]) -> Iterator[None]:
+    """Starts a run and goes on with it until its end; yields after each kill."""
+    while not live(["resume", str(out), "--quiet"] if is_run(out) else [*words, "--out", str(out)], next(moments)):
+        yield
+
+
+def results(run: Path) -> dict[str, Any]:
+    """All that a run found, without times."""
+    summary = json.loads((run / "summary.json").read_text())
+    return {
+        "state": json.loads((run / "status.json").read_text())["state"],
+        "weights": {k: t.numpy().tobytes() for k, t in load_weights(run / "weights.safetensors").items()},
+        "genotype": (run / "genotype.txt").read_text(),
+        "metrics": [{k: v for k, v in record.items() if k != "timings"} for record in read_metrics(run)],
+        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "step_ms")},
+        "leftovers": [file.name for file in run.rglob(".tmp-*")],
+    }
+
+
+# --- studies --------------------------------------------------------------------------------------------------------------
+
+
+def study_lives(out: Path, moments: Iterator[float], rng: random.Random) -> Iterator[None]:
+    """The same for a study, in processes as `oche study` makes them; another life is given whatever a life ended with, but
+    ten that failed without a kill are a fault."""
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(STUDY | {"out": str(out)}))
+    failed = 0
+    while True:
+        driver = subprocess.Popen([sys.executable, "-m", "oche", "study", str(file), "--quiet"], stderr=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if driver.wait(next(moments)) == 0:
+                return
+        killed = _kill(driver, out, rng.choice(("driver", "worker", "both")))
+        if killed:
+            yield
+        elif driver.poll() is not None:
+            failed += 1
+            if failed == 10:
+                raise RuntimeError(f"oche study {file}: exit code {driver.returncode}")
+        driver.kill()
+        driver.wait()
+        _settled(out)
+
+
+def _kill(driver: subprocess.Popen[bytes], out: Path, victim: str) -> bool:
+    """Whether something was there to be killed."""
+    pids = [] if victim == "worker" or driver.poll() is not None else [driver.pid]
+    pids += [] if victim == "driver" else _workers(out)[: None if victim == "both" else 1]
+    done = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            done += 1
+    return done > 0
+
+
+def _workers(out: Path) -> list[int]:
+    locks = [file for file in out.glob("trials/*/.lock") if held(file.parent)]
+    return [int(text) for file in locks if (text := file.read_text().strip())]
+
+
+def _settled(out: Path) -> None:
+    """Waits for workers that outlive their driver: the next would find their trials in use."""
+    end = time.monotonic() + 120
+    while _workers(out) and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def study_results(out: Path) -> dict[str, Any]:
+    return {
+        f"{run.parent.parent.name}/{run.parent.name}/{name}": value
+        for run in sorted(out.glob("trials/*/*/status.json"))
+        for name, value in results(run.parent).items()
+    }
+
+
+# --- all ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    lives: Callable[[Path, Iterator[float], random.Random], Iterator[None]]
+    results: Callable[[Path], dict[str, Any]]
+    kills: int
+
+
+def campaign(name: str, kind: Kind, setting: Setting, faults: Any) -> tuple[int, int, int, float]:
+    """(kills, runs that came to their end, of them not equal, seconds of an undisturbed one)."""
+    rng, kills, ended, bad = random.Random(f"{name} {setting.seed}"), 0, 0, 0
+    calm, began = setting.out / f"{name}-calm", time.monotonic()
+    for _ in kind.lives(calm, iter(lambda: None, 0), rng):  # type: ignore[arg-type]
+        raise RuntimeError("nobody killed it")
+    seconds, wanted = time.monotonic() - began, kind.results(calm)
+    moments = iter(lambda: rng.uniform(0, seconds), -1.0)
+    while kills < kind.kills:
+        out = setting.out / f"{name}-{ended}"
+        kills += sum(1 for _ in kind.lives(out, moments, rng))
+        found, ended = kind.results(out), ended + 1
+        unequal = [key for key in {*wanted, *found} if wanted.get(key) != found.get(key)]
+        if unequal:
+            bad += 1
+            print(f"{out} is not {calm}: {', '.join(sorted(unequal))}", file=faults, flush=True)
+        else:
+            shutil.rmtree(out)
+        print(f"{name}: {kills} kills, {ended} runs, {bad} not equal", flush=True)
+    return kills, ended, bad, seconds
+
+
+def main(setting: Setting) -> None:
+    shutil.rmtree(setting.out, ignore_errors=True)
+    setting.out.mkdir(parents=True)
+    kinds = {
+        "search": Kind(lambda out, moments, rng: lives([*SEARCH, *COMMON], out, moments), results, setting.searches),
+        "training": Kind(lambda out, moments, rng: lives([*TRAINING, *COMMON], out, moments), results, setting.trainings),
+        "study": Kind(study_lives, study_results, setting.studies),
+    }
+    rows = ["| | kills | runs that came to their end | not as undisturbed | seconds undisturbed |", "|---|---|---|---|---|"]
+    live(["--version"], None)  # starts the server, whose imports would count to the first run's time
+    with (setting.out / "faults.txt").open("w") as faults:
+        for name, kind in kinds.items():
+            if kind.kills:
+                kills, ended, bad, seconds = campaign(name, kind, setting, faults)
+                rows.append(f"| {name} | {kills} | {ended} | {bad} | {seconds:.1f} |")
+    (setting.out / "table.md").write_text("\n".join(rows) + "\n")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Setting, description=__doc__))
