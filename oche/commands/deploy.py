@@ -32,8 +32,10 @@ class ExportArgs:
     """quantise to 8 bits, ranges measured on training images (onnx)"""
     tolerance: float = 1e-4
     """largest difference to the trained network that is let through"""
+    card: bool = True
+    """whether a model card (README.md, or OUT.md beside --out) goes with it"""
     overwrite: bool = False
-    """replace a file of that name"""
+    """replace a file of that name, and a card that somebody has changed"""
     quiet: bool = False
     """say nothing but warnings"""
 
@@ -53,7 +55,14 @@ def export(args: list[str]) -> int:
         "  oche export runs/x/train --to torch-export --out x.pt2\n"
         "  oche export runs/x/train --to safetensors",
     )
-    write(given.run, part(given, Export), out=given.out, overwrite=given.overwrite, log=Log(quiet=given.quiet))
+    write(
+        given.run,
+        part(given, Export),
+        out=given.out,
+        overwrite=given.overwrite,
+        card=given.card,
+        log=Log(quiet=given.quiet),
+    )
     return 0
 
 

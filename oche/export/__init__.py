@@ -19,6 +19,7 @@ from ..errors import OcheError, nearest
 from ..run.atomic import write_bytes
 from ..run.log import Log
 from ..seeds import fold as fold_seed
+from .card import Card
 from .graph import Graph, Input
 from .int8 import quantise
 from .measure import BATCH, accuracy, difference, latency
@@ -84,6 +85,8 @@ class Exported:
     """batch size → milliseconds"""
     accuracy: tuple[float, float] | None
     """with int8: before and after"""
+    card: Path | None = None
+    """the model card beside it"""
 
 
 def export(
@@ -92,9 +95,12 @@ def export(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    card: bool = True,
     log: Log | None = None,
 ) -> Exported:
     """Writes the network of the finished training ``what`` to ``out``, by default export/model.SUFFIX in its directory.
+
+    ``card``: whether a model card goes beside it, as README.md in export/ and else as OUT.md, with pictures of the cells.
 
     Raises `OcheError` before any work for what cannot be done, a file that is there already without ``overwrite``, and
     `Disagreement` where the file read back differs from the trained network by more than the tolerance; nothing is left or
@@ -105,6 +111,9 @@ def export(
     run = what if isinstance(what, Run) else Run.open(what)
     path = Path(out) if out else run.path / "export" / f"model{'.int8' if how.int8 else ''}{target.suffix}"
     check_out(path, overwrite)
+    about = Card(run, path, own_folder=out is None) if card else None
+    if about is not None:
+        about.check(overwrite)
     classifier = load(run)
     size = classifier.image if how.size is None else (how.size, how.size)
     check_size(classifier.about, size)
@@ -112,9 +121,12 @@ def export(
     _say_size(classifier, size, log)
     graph = Graph.of(classifier, how.input, size, how.fold)
     with TemporaryDirectory(prefix="oche-export-") as folder:
-        done = _export(graph, how, target, data, _parts(data, run), Path(folder) / f"model{target.suffix}", log)
+        train, held = _parts(data, run)
+        done = _export(graph, how, target, data, (train, held), Path(folder) / f"model{target.suffix}", log)
         write_bytes(path, done.path.read_bytes())
-    done = replace(done, path=path)
+    done = replace(done, path=path, card=None if about is None else about.path)
+    if about is not None:
+        about.write(done, graph, target, len(held))
     _say(done, graph, target.reader, log)
     return done
 
@@ -214,6 +226,8 @@ def _say(done: Exported, graph: Graph, reader: str, log: Log) -> None:
         f"(batch, {len(graph.classifier.classes)})\n"
         f"time in {reader}, {torch.get_num_threads()} thread(s) of this CPU: {_times(done.latency)}"
     )
+    if done.card is not None:
+        log.say(f"model card: {done.card}")
 
 
 def _kilobytes(size: int) -> str:

@@ -5,14 +5,10 @@ Shapes: B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from statistics import median
-from time import perf_counter
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from ..cost.clock import timed
 from ..data import Split, batches
 from .graph import Graph, Opened
 
@@ -41,17 +37,5 @@ def latency(opened: Opened, graph: Graph, images: Tensor) -> dict[int, float]:
     times = {}
     for batch in (1, 32):
         x = graph.feed(images.repeat(-(-batch // len(images)), 1, 1, 1)[:batch])
-        times[batch] = _milliseconds(lambda x=x: opened(x))
+        times[batch] = timed(lambda x=x: opened(x)).median
     return times
-
-
-def _milliseconds(work: Callable[[], Any], seconds: float = 0.2) -> float:
-    """Median time of ``work``, after three runs that do not count; at least five that do."""
-    for _ in range(3):
-        work()
-    times: list[float] = []
-    while len(times) < 5 or sum(times) < seconds:
-        began = perf_counter()
-        work()
-        times.append(perf_counter() - began)
-    return 1000 * median(times)
