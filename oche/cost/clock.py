@@ -12,6 +12,7 @@ import torch
 
 WARM_UP = 3  # runs that do not count: caches fill, libraries choose their algorithms
 LEAST = 7  # runs that do, at least
+SECONDS = 0.2  # and for so long, at least
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Timing:
     runs: int
 
 
-def timed(work: Callable[[], Any], device: torch.device | str = "cpu", seconds: float = 0.2) -> Timing:
-    """How long ``work`` takes, after `WARM_UP` runs; measured for so many ``seconds``, and at least `LEAST` times.
+def timed(work: Callable[[], Any], device: torch.device | str = "cpu") -> Timing:
+    """How long ``work`` takes, after `WARM_UP` runs; measured for `SECONDS`, and at least `LEAST` times.
 
     On a GPU each run is waited for.
     """
@@ -34,7 +35,7 @@ def timed(work: Callable[[], Any], device: torch.device | str = "cpu", seconds: 
         work()
     wait()
     times: list[float] = []
-    while len(times) < LEAST or sum(times) < seconds:
+    while len(times) < LEAST or sum(times) < SECONDS:
         began = perf_counter()
         work()
         wait()

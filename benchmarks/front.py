@@ -1,0 +1,224 @@
+"""Does a penalty move the cell that a search finds along the front of accuracy against cost? NAS-Bench-201, on two CPU cores.
+
+    python benchmarks/front.py --data cifar10.parquet --table nasbench201.parquet --out runs/front
+
+Short searches of a small supernet with a penalty on parameters, at several targets and strengths and several seeds; what their
+cells really reach is looked up in the table, what they cost is counted on the benchmark's network (C = 16, five cells a stage).
+Finished runs are never made again and unfinished ones go on, so that the same line may be given at any time; OUT/front.md and
+OUT/front.svg are written after each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import oche
+from oche.bench201 import Table, parse
+from oche.cost.prices import COUNTS, Prices, prices
+from oche.cost.survey import sized
+from oche.cost.units import amount
+from oche.errors import OcheError
+from oche.methods import METHODS
+from oche.penalty_cost import parameters
+from oche.report.canvas import new_figure, styled, svg
+from oche.report.palette import MUTED, SERIES
+from oche.run import atomic
+from oche.run.environment import environment
+from oche.spaces.nb201 import NB201Space
+from oche.standings import spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINTS = ("none", "800k@0.1", "400k@0.1", "200k@0.1", "400k@0.02", "400k@1")
+
+
+@dataclass(frozen=True)
+class Setting:
+    data: str
+    table: Path
+    out: Path
+    points: tuple[str, ...]
+    seeds: tuple[int, ...]
+    method: str
+    steps: int
+    batch: int
+    limit: int
+    channels: int
+    cells: int
+
+    @property
+    def space(self) -> NB201Space:
+        return oche.spaces.nb201(channels=self.channels, cells=self.cells)
+
+    def path(self, point: str, seed: int) -> Path:
+        return self.out / f"{point}-{seed}"
+
+    def search(self, point: str, seed: int) -> oche.Run:
+        """The run of a point, TARGET@STRENGTH or none, made or gone on with."""
+        path = self.path(point, seed)
+        if path.exists():
+            return oche.resume(path)
+        method = METHODS[self.method].make(steps=self.steps, batch=self.batch)
+        if point != "none":
+            target, strength = point.split("@")
+            added = parameters if method.penalty is None else method.penalty + parameters
+            method = replace(method, penalty=added, target=target, strength=float(strength))
+        return oche.search(
+            self.data,
+            space=self.space,
+            method=method,
+            out=path,
+            seed=seed,
+            limit=self.limit,
+            table=self.table,
+            threads=1,
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a finished search found."""
+
+    point: str
+    accuracy: float  # percent
+    weights: float
+    seconds: float
+    arch: str
+
+
+def finished(setting: Setting, known: Table, count: Prices) -> list[Found]:
+    found = []
+    for point in setting.points:
+        for seed in setting.seeds:
+            path = setting.path(point, seed)
+            if (path / "status.json").exists() and (run := oche.Run.open(path)).state == "complete":
+                cell = run.genotype
+                of = (known.accuracy(cell), count.of(cell), run.summary["seconds"], known.query(cell).arch)
+                found.append(Found(point, *of))
+    return found
+
+
+# --- what is written ------------------------------------------------------------------------------------------------------
+
+
+def front(weights: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+    """Indices of the cells than which none is both smaller and better, by weights."""
+    order = np.lexsort((-accuracy, weights))
+    best = np.maximum.accumulate(accuracy[order])
+    return order[np.flatnonzero(np.r_[True, best[1:] > best[:-1]])]
+
+
+@styled
+def draw(found: Sequence[Found], points: Sequence[str], weights: np.ndarray, accuracy: np.ndarray) -> Figure:
+    figure = new_figure(7.2, 4.2)
+    axes = figure.add_subplot()
+    axes.scatter(weights / 1e6, accuracy, s=2, color=MUTED, alpha=0.25, linewidths=0, rasterized=True)
+    edge = front(weights, accuracy)
+    axes.plot(
+        weights[edge] / 1e6, accuracy[edge], color=MUTED, drawstyle="steps-post", label="front of all 15,625 cells"
+    )
+    for i, point in enumerate(points):
+        cells = [f for f in found if f.point == point]
+        if not cells:
+            continue
+        colour = SERIES[i % len(SERIES)]
+        target, _, strength = point.partition("@")
+        label = "no penalty" if point == "none" else f"target {target}, strength {strength}"
+        axes.scatter(
+            [f.weights / 1e6 for f in cells], [f.accuracy for f in cells], s=34, color=colour, marker="oooDs^v"[i % 7],
+            edgecolors="white", linewidths=0.6, label=label, zorder=3,
+        )  # fmt: skip
+    axes.set_xlabel("parameters of the benchmark's network (millions)")
+    axes.set_ylabel("true test accuracy (%)")
+    axes.set_ylim(min(84.0, *(f.accuracy - 0.5 for f in found)), 95)
+    axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def report(setting: Setting, found: Sequence[Found], best: float) -> str:
+    made, data = environment("cpu"), Path(setting.data).name
+    lines = [
+        "# Accuracy against parameters: searches with a penalty, NAS-Bench-201",
+        "",
+        f"{made['time'][:10]}, torch {made['torch']}, {made['cpu']}, one thread a run. {setting.method}, {setting.steps} steps, "
+        f"batch {setting.batch}, {setting.limit} training images of {data}, half of them to validate; C = {setting.channels}, "
+        f"{setting.cells} cells a stage. Mean ± sample standard deviation over the seeds.",
+        "",
+        "| target@strength | parameters (k) | true test accuracy (%) | n | within the target | best of that size or less (%) |",
+        "|---|---|---|---|---|---|",
+    ]
+    known, count = Table(setting.table), counted(setting)
+    weights, accuracy = every(known, count)
+    for point in setting.points:
+        cells = [f for f in found if f.point == point]
+        if not cells:
+            continue
+        limit = None if point == "none" else amount(point.split("@")[0], "parameters")
+        within = "–" if limit is None else f"{sum(f.weights <= limit for f in cells)} of {len(cells)}"
+        most = max(f.weights for f in cells)
+        lines.append(
+            f"| {point} | {spread([f.weights / 1e3 for f in cells], 0)} | {spread([f.accuracy for f in cells])} | {len(cells)} | "
+            f"{within} | {accuracy[weights <= most].max():.2f} |"
+        )
+    lines += ["", f"The best cell of all reaches {best:.2f} %. The cells:", ""]
+    lines += [f"- {f.point}: {f.arch}, {f.weights / 1e3:.0f} k, {f.accuracy:.2f} %, {f.seconds:.0f} s" for f in found]
+    return "\n".join([*lines, ""])
+
+
+def counted(setting: Setting) -> Prices:
+    """Parameters of the benchmark's networks, for CIFAR-10."""
+    return prices(sized(setting.space, "nb201"), COUNTS["parameters"])
+
+
+def every(known: Table, count: Prices) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and accuracies (percent) of all cells."""
+    return np.array([count.of(parse(a)) for a in known.archs]), np.array([known.accuracy(a) for a in known.archs])
+
+
+def write(setting: Setting) -> None:
+    known, count = Table(setting.table), counted(setting)
+    if found := finished(setting, known, count):
+        atomic.write_bytes(setting.out / "front.md", report(setting, found, known.best()[1]).encode())
+        atomic.write_bytes(setting.out / "front.svg", svg(draw(found, setting.points, *every(known, count))).encode())
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="CIFAR-10, as oche search takes it")
+    parser.add_argument("--table", type=Path, required=True, help="Parquet file of NAS-Bench-201's accuracies")
+    parser.add_argument("--out", type=Path, default=Path("runs/front"), help="folder for runs, table and picture")
+    parser.add_argument("--points", nargs="+", default=POINTS, help="TARGET@STRENGTH, or none")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of each point")
+    parser.add_argument("--method", default="beta-darts", help="as in oche list methods")
+    for name, value in (("steps", 300), ("batch", 64), ("limit", 5000), ("channels", 4), ("cells", 1)):
+        parser.add_argument(f"--{name}", type=int, default=value, help="of each search")
+    given = vars(parser.parse_args(words))
+    setting = Setting(**given | {"points": tuple(given["points"]), "seeds": tuple(given["seeds"])})
+    if not setting.table.is_file():
+        print(f"there is no table at {setting.table}, and without the true accuracies there is no front; nothing done")
+        return 0
+    setting.out.mkdir(parents=True, exist_ok=True)
+    try:
+        for seed in setting.seeds:
+            for point in setting.points:
+                setting.search(point, seed)
+                write(setting)
+    except OcheError as error:
+        print(f"front: {error}", file=sys.stderr)
+        return 2
+    print((setting.out / "front.md").read_text(encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Measured times: the statistics of a clock, files of tables, where they fit."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import oche
+from oche.cost import clock
+from oche.cost.clock import Timing, timed
+from oche.cost.prices import prices
+from oche.cost.survey import survey
+from oche.cost.table import Table, measured, time_of
+from oche.errors import OcheError
+from oche.run.engine import Engine
+from oche.run.environment import cpu_model
+
+SPACE = oche.spaces.nb201(channels=2, cells=1, classes=3, in_channels=1, image=(8, 8))
+ENGINE = Engine("cpu", 1)
+
+
+def test_a_clock_leaves_the_warm_up_out(monkeypatch):
+    """Runs of 9 s, three of them, then of 1, 2, … 11 s: the median is 6, the deciles 2 and 10."""
+    lengths, now = iter([9.0] * 3 + [float(i) for i in range(1, 12)]), [0.0]
+
+    def work():
+        now[0] += next(lengths)
+
+    monkeypatch.setattr(clock, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(clock, "SECONDS", 66.0)
+    assert timed(work) == Timing(6000.0, 2000.0, 10000.0, 11)
+
+
+def test_a_clock_measures_at_least_so_often(monkeypatch):
+    now = iter(range(1000))
+    monkeypatch.setattr(clock, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr(clock, "SECONDS", 0.0)
+    assert timed(lambda: None).runs == clock.LEAST
+
+
+def test_times_are_of_as_many_images_as_the_batch_has():
+    seen = []
+
+    class Look(nn.Module):
+        def forward(self, x):
+            seen.append((tuple(x.shape), self.training, torch.is_grad_enabled()))
+            return x
+
+    time_of(Look(), torch.zeros(1, 2, 4, 4), ENGINE, batch=3)
+    assert set(seen) == {((3, 2, 4, 4), False, False)}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table of the space, in a file."""
+    path = tmp_path_factory.mktemp("table") / "latencies.json"
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "SECONDS", 0.0)
+        fresh = replace(Table.fresh(ENGINE), each=told.append)
+        measured(SPACE, fresh).write(path)
+    assert told == list(fresh.entries) and len(told) == len({*told})
+    return path
+
+
+def test_a_table_says_what_it_was_measured_on(table):
+    about = json.loads(table.read_text())["about"]
+    assert about["hardware"] == cpu_model() and about["device"] == "cpu" and about["threads"] == 1
+    assert about["torch"] == torch.__version__ and about["time"][:2] == "20"
+    assert Table.open(table).differs(ENGINE) == ""
+    assert "threads 1, here 2" in Table.open(table).differs(Engine("cpu", 2))
+
+
+def test_a_table_from_a_file_gives_its_own_times_and_measures_none(table):
+    found = Table.open(table)
+    assert prices(SPACE, found) is not None
+    for key in found.entries:
+        found.entries[key] = Timing(1.0, 1.0, 1.0, 7)
+    one = prices(SPACE, found)
+    assert one.fixed == 4.0  # stem, two residual blocks, head
+    assert (one.groups["cell"] == 3.0).all()  # a cell in each of three stages
+    with pytest.raises(OcheError, match=r"the table of latencies has no .* measure one for this space and size"):
+        prices(replace(SPACE, channels=4), found)
+
+
+def test_the_expected_latency_of_one_cell_is_the_sum_of_its_parts(table):
+    found = Table.open(table)
+    one = prices(SPACE, found)
+    cell = SPACE.random(torch.Generator().manual_seed(1))
+    key = lambda op, place: found.entries[place.key(op)].median  # noqa: E731
+    parts = survey(SPACE)
+    want = sum(found.entries[p.key].median for p in parts.fixed)
+    for e, (op, _, _) in enumerate(cell.cells["cell"].edges):
+        want += sum(key(op, place) for place in parts.places["cell"][e])
+    assert one.of(cell) == pytest.approx(want, rel=1e-12)
+
+
+def test_times_of_other_machines_do_not_join(table):
+    found = Table.open(table)
+    assert found.fits(ENGINE, 1, table) is found
+    with pytest.raises(
+        OcheError, match=r"was measured otherwise \(batch 1, here 4\), and times of both would not compare"
+    ):
+        found.fits(ENGINE, 4, table)
+    found.about["hardware"] = "Abacus"
+    with pytest.raises(OcheError, match="hardware Abacus, here"):
+        found.fits(ENGINE, 1, table)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": "oche latencies 1", "about": {}, "batch": 1, "entries": {"x": 3}}']
+)
+def test_what_is_no_table_is_refused(text, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(OcheError, match=r"x\.json"):
+        Table.open(path)
+    with pytest.raises(OcheError, match=r"there is no table of latencies at .*; measure one: oche cost --table"):
+        Table.open(tmp_path / "y.json")
