@@ -69,6 +69,8 @@ def _name(axes: Axes, found: Assessment) -> None:
 @styled
 def reliability(found: Assessment, title: str = "Reliability") -> Figure:
     """How often answers of each confidence were right (1706.04599 Figure 1), and below it how many there were."""
+    from matplotlib.ticker import StrMethodFormatter
+
     figure = new_figure(4.6, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width = 100 / len(found.bins)
@@ -85,6 +87,7 @@ def reliability(found: Assessment, title: str = "Reliability") -> Figure:
     upper.plot([], [], color=VERMILION, lw=2, label="gap: accuracy − confidence")
     lower.bar(lefts, counts, width, align="edge", color=SERIES[0], alpha=0.75, lw=0)
     lower.set_yscale("symlog", linthresh=1)
+    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     upper.set(xlim=(0, 100), ylim=(0, 105), ylabel="right (%)", title=clip(title, 48))
     lower.set(xlabel="confidence (%)", ylabel="images")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)

@@ -44,9 +44,7 @@ class DirectorySession(Session):
         if "genotype" in record:
             self.run.write_text("genotype.txt", record["genotype"] + "\n")
         if self.board is not None:
-            for name, value in record.items():
-                if isinstance(value, int | float) and name not in ("step", "epoch"):
-                    self.board.add_scalar(name, value, record["step"])
+            self.board.add(record)
 
     def due(self) -> bool:
         return time.monotonic() - self._saved >= self.every

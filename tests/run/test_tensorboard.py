@@ -1,20 +1,33 @@
 """Events that TensorBoard reads, also those of a run that was killed."""
 
+import io
+import json
 import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import runs
+from PIL import Image
 
+import oche
 from oche.run.tensorboard import tensorboard_writer
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
 
 
-def scalars(directory):
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def read(directory):
     events = accumulator.EventAccumulator(str(directory))
-    events.Reload()
+    return events.Reload()
+
+
+def scalars(directory):
+    events = read(directory)
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
@@ -22,14 +35,57 @@ def test_events(tmp_path):
     board = tensorboard_writer(tmp_path)
     assert list(tmp_path.iterdir()) == []
     for step in (1, 2, 30):
-        board.add_scalar("val_acc", step / 32, step)
-        board.add_scalar("train_loss", 1, step)
+        board.add(
+            {
+                "step": step,
+                "epoch": 7,
+                "val_acc": step / 32,
+                "train_loss": 1,
+                "genotype": "x",
+                "entropy": {"normal": 0.5},
+            }
+        )
     file, *others = tmp_path.iterdir()
     assert file.name.startswith("events.out.tfevents.") and not others
     assert scalars(tmp_path) == {
         "val_acc": [(1, 1 / 32), (2, 2 / 32), (30, 30 / 32)],
         "train_loss": [(1, 1), (2, 1), (30, 1)],
+        "entropy/normal": [(1, 0.5), (2, 0.5), (30, 0.5)],
     }
+
+
+def test_mixtures(tmp_path):
+    """Three edges, two candidates: means by candidate, the spread, and a picture with candidates down and edges across."""
+    weights = [[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]]
+    (tmp_path / "space.json").write_text(json.dumps({"groups": {"normal": {"candidates": ["conv", "skip"]}}}))
+    board = tensorboard_writer(tmp_path)
+    board.add({"step": 4, "arch": {"normal": {"weights": weights, "edges": None}}})
+    events = read(tmp_path)
+    assert scalars(tmp_path)["mean_weight_normal/conv"] == [(4, pytest.approx(1.75 / 3))]
+    assert scalars(tmp_path)["mean_weight_normal/skip"] == [(4, pytest.approx(1.25 / 3))]
+    (spread,) = events.Histograms("weights/normal")
+    value = spread.histogram_value
+    assert (value.num, value.min, value.max, value.sum) == (6, 0.0, 1.0, 3.0)
+    assert sum(value.bucket) == 6 and value.bucket_limit[-1] == 1.0
+    (picture,) = events.Images("weights/normal")
+    grey = np.array(Image.open(io.BytesIO(picture.encoded_image_string)))
+    assert grey[8::16, 8::16].tolist() == [[64, 128, 255], [191, 128, 0]]
+    assert (picture.height, picture.width) == grey.shape == (32, 48)
+
+
+def test_a_search_opens_in_tensorboard(tmp_path):
+    run = runs.search(tmp_path / "x", method=oche.methods.darts(batch=16, epochs=2), device="cpu")
+    found = scalars(run.path)
+    steps = [r["step"] for r in run.history]
+    assert [step for step, _ in found["mean_weight_normal/skip_connect"]] == steps
+    for name in ("train_loss", "val_acc"):
+        assert found[name] == [(r["step"], pytest.approx(r[name])) for r in run.history if name in r]
+    assert {"entropy/normal", "entropy/reduce", "timings/step_ms", "skip_share/normal"} <= found.keys()
+    for name, arch in run.history[-1]["arch"].items():
+        mean = np.mean(arch["weights"], axis=0)
+        candidates = json.loads((run.path / "space.json").read_text())["groups"][name]["candidates"]
+        assert [found[f"mean_weight_{name}/{c}"][-1][1] for c in candidates] == pytest.approx(list(mean), rel=1e-6)
+        assert len(read(run.path).Images(f"weights/{name}")) == len(steps)
 
 
 KILLED = """
@@ -37,7 +93,7 @@ import os, signal, sys
 from oche.run.tensorboard import tensorboard_writer
 board = tensorboard_writer(sys.argv[1])
 for step in range(5):
-    board.add_scalar("loss", step / 2, step)
+    board.add({"step": step, "loss": step / 2})
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -53,7 +109,7 @@ def test_nothing_is_lost_by_kill_9(tmp_path):
 
 def test_two_writers_of_a_resumed_run_are_two_files(tmp_path):
     for step in (1, 2):
-        tensorboard_writer(tmp_path).add_scalar("loss", 0.5, step)
+        tensorboard_writer(tmp_path).add({"step": step, "loss": 0.5})
     assert len(list(tmp_path.iterdir())) == 2
 
 
