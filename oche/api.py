@@ -48,7 +48,7 @@ class Run:
     @property
     def state(self) -> str:
         """running, interrupted, failed or complete."""
-        return self._json("status.json").get("state", "failed")
+        return str(self._json("status.json").get("state", "failed"))
 
     @property
     def kind(self) -> Kind:
