@@ -53,7 +53,7 @@ class Run:
     @property
     def kind(self) -> Kind:
         """search or train; toy for the toy problem."""
-        return self._json("status.json").get("kind", "search")
+        return cast("Kind", str(self._json("status.json").get("kind", "search")))
 
     @property
     def summary(self) -> dict[str, Any]:
