@@ -111,7 +111,7 @@ def incumbents(panels: Mapping[str, tuple[Measure, Mapping[str, Sequence[Curve]]
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """The mean over ``curves`` at every time at which one of them changes, from when the last has begun to when the first ends."""
+    """The mean over ``curves`` wherever one changes, from the time when the last has begun to that when the first ends."""
     if not all(curves):
         return ()
     begin, end = max(curve[0][0] for curve in curves), min(curve[-1][0] for curve in curves)

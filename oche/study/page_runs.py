@@ -1,0 +1,157 @@
+"""The sections of a study's page that say what it cost, how its searches went, and how it was made."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..report import study_plots, words
+from ..report.album import Album
+from ..report.page import Cell, Code, Content, Fold, Heading, Item, Prose, Section, Table, slug
+from ..statistics import Association, CannotSay, summarise
+from .agreement import Agreements
+from .checklist import answers
+from .facts import Facts
+from .groups import Arena, Group
+from .incumbents import panels
+from .local import Job, score
+from .rows import Row
+
+_COST = (
+    "Mean ± sample standard deviation over finished trials. CPU time and peak memory are those of the whole process, retries "
+    "included; times depend on what else ran on the machine."
+)
+_INCUMBENTS = (
+    "Best so far against the seconds of the search: a thin line a seed, a thick one their mean. The supernet's validation "
+    "accuracy says how the search fared, not how good its cell is."
+)
+_AGREEMENT = (
+    "Cells drawn from the table, tried with the weights of each finished search: does the supernet put them in the order of "
+    "their own trainings? Kendall's τ and Spearman's ρ, 1 for the same order, 0 for none; over seeds mean ± sd."
+)
+_SUPERNET = "Supernet and stand-alone accuracy"
+_HOW = (
+    "Whether the supernets rank cells as their own trainings do has not been tried: oche study report DIR --cells 100 tries that "
+    "many cells of the table with every search's weights, in minutes a search, and keeps what it finds."
+)
+_CHECKLIST = (
+    "The checklist for research on architecture search by Lindauer and Hutter (JMLR 2020, 1909.02453), in our words, as far as "
+    "the files of this study know the answers."
+)
+
+
+def cost(arenas: Sequence[Arena]) -> Section:
+    columns = ("group", "n", "search (s)", "training (s)", "both (s)", "CPU (s)", "peak memory (MB)")
+    several = len(arenas) > 1
+    rows = [
+        (f"{arena.name}: {group.name}" if several else group.name, *_spent(group))
+        for arena in arenas
+        for group in arena.groups
+    ]
+    return Section("What it cost", [Table("cost", columns, rows, _COST)])
+
+
+def _spent(group: Group) -> Iterator[Content]:
+    done = [row for row in group.rows if row.state == "complete"]
+    yield len(done)
+    search, train = ([row.numbers.get(f"{part}_seconds") for row in done] for part in ("search", "train"))
+    both = [sum(filter(None, pair)) for pair in zip(search, train, strict=True)]
+    for values in (search, train, [b for b in both if b]):
+        yield _mean_sd([v for v in values if v is not None])
+    for name in ("cpu_s", "peak_mb"):
+        yield _mean_sd([row.numbers[name] for row in done if name in row.numbers])
+
+
+def _mean_sd(values: Sequence[float]) -> Cell:
+    found = summarise(values)
+    if isinstance(found, CannotSay):
+        return Cell(words.UNKNOWN, None)
+    spread = "" if isinstance(found.sd, CannotSay) else f" ± {found.sd:,.1f}"
+    return Cell(f"{found.mean:,.1f}{spread}", found.mean)
+
+
+def over_time(album: Album, arenas: Sequence[Arena]) -> Section:
+    items: list[Item] = []
+    for arena in arenas:
+        if found := panels(arena):
+            drawing = study_plots.incumbents(found, "seconds of the search")
+            items.append(album.plot(f"incumbents-{slug(arena.name)}", drawing, f"{arena.name}: {_INCUMBENTS}"))
+    return Section("Incumbents over time", items or [Prose("No search has left records yet.")])
+
+
+# --- supernet beside table --------------------------------------------------------------------------------------------
+
+
+def agreement(album: Album, found: Agreements, arenas: Sequence[Arena]) -> list[Section]:
+    """Nothing where no search had a table."""
+    if not found.by_trial and not found.problems:
+        return [Section(_SUPERNET, [Prose(_HOW)])] if found.possible else []
+    rows, points = [], {}
+    for place, group in ((arena.name, group) for arena in arenas for group in arena.groups):
+        if known := [found.by_trial[row.id] for row in group.rows if row.id in found.by_trial]:
+            points[group.name] = [pair for a in known for pair in zip(a.supernet, a.table, strict=True)]
+            taus = _taus([a.association for a in known])
+            rows.append((place, group.name, len(known), *taus, len(known[0].cells), known[0].images))
+    columns = ("data", "group", "seeds", "Kendall's τ", "Spearman's ρ", "cells", "images")
+    items: list[Item] = [Prose(_AGREEMENT)]
+    if points:
+        drawing = study_plots.agreement(points, "Cells in the supernet and by the table")
+        items += [
+            Table("rank-correlation", columns, rows),
+            album.plot("agreement", drawing, "Every point is a cell of the table, in the supernet of one seed"),
+        ]
+    return [Section(_SUPERNET, [*items, *(Prose(line, "muted") for line in found.problems)])]
+
+
+def _taus(found: Sequence[Association | CannotSay]) -> tuple[Cell, Cell]:
+    known = [a for a in found if isinstance(a, Association)]
+    if not known:
+        return Cell(f"cannot say: {found[0]}", None), Cell(words.UNKNOWN, None)
+    kendall, spearman = [a.kendall for a in known], [a.spearman for a in known]
+    return _plain(kendall), _plain(spearman)
+
+
+def _plain(values: Sequence[float]) -> Cell:
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return Cell(f"{statistics.fmean(values):.2f}{spread}", statistics.fmean(values))
+
+
+# --- trials, checklist, how to repeat it ------------------------------------------------------------------------------
+
+
+def trials(rows: Sequence[Row]) -> Section:
+    columns = ("group", "seed", "state", "result", "true accuracy (%)", "id", "genotype")
+    listed = [
+        (row.group, row.seed, row.state, score(row.numbers), _true(row), row.id, row.genotype) for row in rows
+    ]  # fmt: skip
+    left = [row for row in rows if row.state != "complete"]
+    missing = [(row.group, row.seed, row.state, _why(row), row.id) for row in left]
+    items: list[Item] = []
+    if missing:
+        told = f"{len(left)} of {len(rows)} trials are not finished; nothing above counts them."
+        items += [Prose(told, "watch"), Table("unfinished", ("group", "seed", "state", "why", "id"), missing)]
+    return Section("Trials", [*items, Fold(f"All {len(rows)} trials", [Table("trials", columns, listed)])])
+
+
+def _why(row: Row) -> str:
+    return "" if row.state in ("waiting", "running") else Job.at(row.path).result()
+
+
+def _true(row: Row) -> Cell:
+    value = row.numbers.get("true_acc")
+    return Cell(words.UNKNOWN if value is None else f"{100 * value:.2f}", value)
+
+
+def checklist(facts: Facts) -> Section:
+    rows = [(a.question, a.said, a.because, a.state, a.part) for a in answers(facts)]
+    columns = ("question", "answer", "because", "to state in the paper", "part")
+    return Section("Checklist", [Prose(_CHECKLIST), Table("checklist", columns, rows)])
+
+
+def details(study: Path, facts: Facts) -> Section:
+    looked = (("gpu", "cpu"), ("torch",), ("python",), ("oche",))
+    made = " · ".join(", ".join(found) for names in looked if (found := facts.distinct(*names)))
+    text = (study / "study.yaml").read_text(encoding="utf-8")
+    machine: list[Item] = [Heading("Made with"), Prose(made)] if made else []
+    return Section("To repeat it", [Heading("study.yaml"), Code(text, "study"), *machine])

@@ -1,0 +1,60 @@
+"""`oche study report`: report.html, report.md, tables/*.csv and pictures/ of a study, from its files alone, at any time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from ..report.album import Album
+from ..report.page import Cards, Section, page
+from ..report.plain import csv_text, markdown, tables
+from ..run import atomic
+from ..run.log import Log
+from .agreement import agreements
+from .facts import Facts
+from .groups import Arena, arenas
+from .page_results import results, summed
+from .page_runs import agreement, checklist, cost, details, over_time, trials
+from .rows import Row, rows
+from .status import summary
+
+
+def write(study: Path, cells: int = 0, log: Log | None = None) -> Path:
+    """Makes the report of the study at ``study`` and returns the page's path. Raises `OcheError` where there is no study.
+
+    ``cells``: with how many cells of a table the supernet of each finished search is tried, unless it was before; 0: none.
+    """
+    found = rows(study)
+    compared = arenas(found)
+    known = agreements(found, cells, log or Log(quiet=True))
+    album = Album(study / "pictures")
+    sections = [
+        *_head(found, compared),
+        *results(album, compared),
+        over_time(album, compared),
+        *agreement(album, known, compared),
+        cost(compared),
+        trials(found),
+        checklist(facts := Facts.of(study, found, compared)),
+        details(study, facts),
+    ]
+    title, subtitle = study.resolve().name, summary(found)
+    text = page(title, sections, subtitle, kicker="oche study report")
+    for table in tables(sections):
+        atomic.write_bytes(study / "tables" / f"{table.name}.csv", csv_text(table).encode())
+    atomic.write_bytes(study / "report.md", markdown(title, sections, subtitle).encode())
+    atomic.write_bytes(study / "report.html", text.encode())
+    return study / "report.html"
+
+
+def _head(found: tuple[Row, ...], compared: tuple[Arena, ...]) -> list[Section]:
+    states = Counter(row.state for row in found)
+    cards = [
+        ("trials finished", f"{states['complete']} of {len(found)}"),
+        ("groups", str(sum(len(arena.groups) for arena in compared))),
+    ]
+    for arena in compared:
+        for name, best in [*summed(arena).items()][:1]:
+            value = arena.measure.mean_sd([*arena.results[name].values()])
+            cards.append((f"{arena.name}: best mean {arena.what}, {name} (n = {best.n})", value))
+    return [Section("", [Cards(cards)])]
