@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oche import cli
-from oche.errors import one_line
+from oche.errors import OcheError, one_line
 
 SCRIPTS = str(Path(__file__).parents[1] / "benchmarks/reliability")
 sys.path.insert(0, SCRIPTS)
@@ -157,3 +157,26 @@ def test_a_genotype_file_that_is_no_text(sound, tmp_path, capsys):
     shutil.copytree(sound.training, run)
     (run / "genotype.txt").write_bytes(b"Genotype(\xff")
     assert "not a genotype" in refused(capsys, "evaluate", str(run), "--quiet")
+
+
+@pytest.mark.parametrize("status", [b'{"kind": [], "state": 3}', b"[" * 20_000, b"3", b'{"kind": {}}', b"\xff"])
+@pytest.mark.parametrize("command", ["resume", "train", "export", "evaluate"])
+def test_a_damaged_status(status, command, sound, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(sound.training, run)
+    (run / "status.json").write_bytes(status)
+    words = ["--data", "nowhere.npz"] if command == "train" else []
+    refused(capsys, command, str(run), *words)
+
+
+@pytest.mark.parametrize("line", [b"3", b"[]", b"[" * 20_000, b'{"step": '])
+def test_a_damaged_record_before_the_last(line, tmp_path):
+    from oche.run.rundir import last_metric, read_metrics
+
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+    with pytest.raises(OcheError, match=r"metrics\.jsonl line 2 is damaged"):
+        read_metrics(tmp_path)
+    assert last_metric(tmp_path) == {"step": 3}
+    file.write_bytes(b'{"step": 1}\n' + line + b"\n")  # the last: cut short by a kill
+    assert read_metrics(tmp_path) == [{"step": 1}] and last_metric(tmp_path) == {}

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST = 1200  # characters that one line of an error may have
-PATIENCE = 20.0  # seconds that a case may take
+PATIENCE = 20.0  # seconds of computing that a case may take
+WAIT = 300.0  # seconds that it may take on a busy machine
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TooSlow(BaseException):
 
 
 def judge(case: Case) -> Outcome:
-    """Runs ``case`` and judges its end. Main thread only: a clock ends what takes longer than `PATIENCE`."""
+    """Runs ``case`` and judges its end. Main thread only: clocks end what takes longer than `PATIENCE` or `WAIT`."""
     before, began = _contents(case.kept), time.monotonic()
     code, said = call(list(case.words))
     seconds = time.monotonic() - began
@@ -134,10 +135,13 @@ def _clock():
     def ring(number, frame):
         raise TooSlow
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    clocks = ((signal.SIGPROF, signal.ITIMER_PROF, PATIENCE), (signal.SIGALRM, signal.ITIMER_REAL, WAIT))
+    before = [signal.signal(number, ring) for number, _, _ in clocks]
+    for _, timer, seconds in clocks:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (number, timer, _), handler in zip(clocks, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)

@@ -28,7 +28,7 @@ EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 # module of oche: files of tests/ that are run on its mutants
 MODULES = {
     "perturb": ("test_perturb",),
-    "decide": ("test_decide", "test_decisions"),
+    "decide": ("test_decide", "test_decisions", "test_baselines"),
     "relax": ("test_relax", "test_relaxations", "test_exponentiated"),
     "relax_noisy": ("test_relaxations", "test_relax"),
     "arch": ("test_arch", "test_genotypes", "test_decide"),

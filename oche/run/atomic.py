@@ -83,12 +83,20 @@ def _finite(value: Any) -> Any:
     return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def parse_json(data: bytes | str) -> Any:
+    """What the JSON text ``data`` says. Raises ValueError, also where it is nested more deeply than Python can follow."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("brackets too deep") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The mapping in the file at ``path``; {} where it is absent. Raises `OcheError` where it is damaged."""
     if not path.exists():
         return {}
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except (ValueError, OSError) as error:
         raise OcheError(
             f"cannot read {path}: {' '.join(str(error).split())}; restore it or start the run anew"

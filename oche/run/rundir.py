@@ -10,7 +10,6 @@ metrics that was cut short is dropped. One process at a time writes; anyone may 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -134,11 +133,11 @@ class RunDir:
     @property
     def state(self) -> str:
         """running (or killed while it did), interrupted, complete, failed."""
-        return self.read_json("status.json").get("state", "failed")
+        return str(self.read_json("status.json").get("state", "failed"))
 
     @property
     def kind(self) -> str:
-        return self.read_json("status.json").get("kind", "")
+        return str(self.read_json("status.json").get("kind", ""))
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -205,13 +204,21 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
+            records.append(_record(line))
         except ValueError:
             if number < len(lines):
                 raise OcheError(
                     f"{file} line {number} is damaged: found {line[:40]!r}, expected JSON; remove it"
                 ) from None
     return records
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """Raises ValueError where ``line`` is no record."""
+    record = atomic.parse_json(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"a {type(record).__name__}")
+    return record
 
 
 _TAIL = 1 << 16  # bytes at the end of metrics.jsonl that surely hold a whole record
@@ -222,7 +229,7 @@ def last_metric(path: str | Path) -> dict[str, Any]:
     try:
         with (Path(path) / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            return json.loads(file.read().split(b"\n")[-2])
+            return _record(file.read().split(b"\n")[-2])
     except (OSError, IndexError, ValueError):  # none yet, or one that is longer than that
         return {}
 

@@ -1,0 +1,261 @@
+"""A system that misbehaves: a disk that fills, a directory that may only be read, two processes at one run, a clock that jumps.
+
+    python benchmarks/reliability/system.py                      as root: disks are small ones in memory, mounted for it
+
+A run that meets trouble ends in one line, leaves only whole files, and goes on to the undisturbed end once the trouble is
+over. OUT/table.md counts, OUT/faults.txt says what went otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+import tyro
+from judge import call, untidy
+from kills import COMMON, SEARCH, SERVER, TRAINING, results
+
+import oche.report
+from oche.run.checkpoint import load_latest
+from oche.run.rundir import read_metrics
+
+KINDS = {"search": [*SEARCH, *COMMON], "training": [*TRAINING, *COMMON]}
+
+
+@dataclass(frozen=True)
+class Setting:
+    disks: int = 40
+    """runs on a disk that fills"""
+    doors: int = 20
+    """commands on a disk that may only be read"""
+    pairs: int = 20
+    """pairs of processes at one run"""
+    clocks: int = 20
+    """runs under a clock that jumps"""
+    seed: int = 0
+    """all follows from it"""
+    out: Path = Path("build/system")
+    """folder for runs and results"""
+
+
+class Fault(Exception):
+    """What oche did and should not have done."""
+
+
+def ended(code: int | str, said: str, *allowed: int | str) -> None:
+    """Raises `Fault` unless a command ended as one of ``allowed``, with one line if not with 0."""
+    if code not in allowed or "Traceback" in said or (code in (1, 2) and untidy(said)):
+        raise Fault(f"exit code {code}: {said[-1500:]}")
+
+
+def whole(run: Path) -> None:
+    """Raises `Fault` unless every file of a run can be read."""
+    try:
+        for file in run.rglob("*.json"):
+            json.loads(file.read_text())
+        read_metrics(run)
+        load_latest(run / "checkpoints", say=_damaged)
+    except (ValueError, OSError) as error:
+        raise Fault(f"{run} is not whole: {error}") from error
+
+
+def _damaged(text: str) -> None:
+    raise ValueError(text)
+
+
+def same(run: Path, calm: Path) -> None:
+    found, wanted = results(run), results(calm)
+    if unequal := [key for key in wanted if found[key] != wanted[key]]:
+        raise Fault(f"{run} is not {calm}: {', '.join(unequal)}")
+
+
+def resume(run: Path) -> None:
+    """Goes on with a run, or begins it where it never came to be, to its end."""
+    ended(*call(["resume", str(run), "--quiet"]), 0)
+
+
+# --- a disk that fills --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def disk(at: Path, kilobytes: int) -> Iterator[Callable[[str], None]]:
+    """A disk of its own at ``at``; yields what changes its options, such as "size=9m" or "ro"."""
+    at.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(at)], check=True)
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", str(at)], check=True) and None
+    finally:
+        subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+def full_disk(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
+    """A run on a disk that it fills at some moment, and resumed when there is room."""
+    need = sum(file.stat().st_size for file in calm.rglob("*") if file.is_file()) // 1024
+    with disk(at, rng.randint(8, need + 20)) as change:
+        code, said = call([*KINDS[kind], "--out", str(at / "run")])
+        ended(code, said, 0, 1, 2)
+        if code:
+            if os.strerror(errno.ENOSPC) not in said:
+                raise Fault(f"says nothing of the disk: {said}")
+            whole(at / "run")
+            change("size=64m")
+            again = (at / "run" / "status.json").exists()
+            ended(*call(["resume", str(at / "run"), "--quiet"] if again else [*KINDS[kind], "--out", str(at / "run")]), 0)
+        same(at / "run", calm)
+    return "full" if code else "had room"
+
+
+# --- a disk that may only be read ---------------------------------------------------------------------------------------
+
+
+def read_only(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
+    """A command on a run that may only be read."""
+    with disk(at, 65536) as change:
+        shutil.copytree(calm, at / "run")
+        (at / "images").mkdir()
+        change("ro")
+        run = str(at / "run")
+        words = rng.choice((
+            [*KINDS[kind], "--out", f"{at}/new"], [*KINDS[kind], "--out", run, "--overwrite"], ["resume", run], ["report", run],
+            ["evaluate", run, "--quiet"], ["export", run, "--to", "safetensors"], ["show", run, "--out", f"{at}/x"], ["train", run, "--limit", "60"],
+            ["predict", run, f"{at}/images", "--out", f"{at}/x.csv"],
+        ))  # fmt: skip
+        code, said = call(words)
+        ended(code, said, 0, 1, 2)
+        change("rw")
+        same(at / "run", calm)
+    return f"exit code {code}"
+
+
+# --- two processes at one run -------------------------------------------------------------------------------------------
+
+
+def _one_of_two(words: list[str], said: Path) -> None:
+    torch.set_num_threads(1)
+    oche.report.write_report = lambda path: path
+    code, text = call(words)
+    said.write_text(json.dumps([code, text]))
+
+
+def two_at_once(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
+    """Two processes start the same run, the second a moment after the first."""
+    at.mkdir(parents=True)
+    files = [at / "first.json", at / "second.json"]
+    words = [*KINDS[kind], "--out", str(at / "run")]
+    processes = [SERVER.Process(target=_one_of_two, args=(words, file)) for file in files]
+    for process in processes:
+        process.start()
+        time.sleep(rng.uniform(0, 0.05))
+    for process in processes:
+        process.join()
+    found = sorted((json.loads(file.read_text()) for file in files), key=str)
+    ended(*found[0], 0)
+    ended(*found[1], 2)
+    same(at / "run", calm)
+    return "one works, one is refused"
+
+
+# --- a clock that jumps -------------------------------------------------------------------------------------------------
+
+
+class Jumping(datetime.datetime):
+    """Says another year, hour and second each time, before or after the true one."""
+
+    rng = random.Random(0)
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Jumping:
+        return cls.fromtimestamp(cls.rng.uniform(0, 4e9), tz)
+
+
+def jumping_clock(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
+    """A run that ends early by a kill of its loop, goes on, and is moved aside; files get times of their own."""
+    from oche.run import claim, rundir
+
+    Jumping.rng = rng
+    clock = [mock.patch.object(module, "datetime", Jumping) for module in (rundir, claim)]
+    clock.append(mock.patch("time.time", lambda: rng.uniform(0, 4e9)))
+    run = at / "run"
+    with contextlib.ExitStack() as jumps:
+        for patch in clock:
+            jumps.enter_context(patch)
+        with killed_at(kind, rng.randint(1, 8)):
+            call([*KINDS[kind], "--out", str(run)])
+        for file in run.rglob("*"):
+            os.utime(file, (rng.uniform(0, 4e9),) * 2)
+        resume(run)
+        same(run, calm)
+        ended(*call([*KINDS[kind], "--out", str(run), "--overwrite"]), 0)
+        same(run, calm)
+    return "as undisturbed"
+
+
+class _Killed(BaseException):
+    pass
+
+
+@contextlib.contextmanager
+def killed_at(kind: str, step: int) -> Iterator[None]:
+    """Within, runs end where ``step`` begins, as a kill would end them."""
+    from oche.bilevel import Search
+    from oche.training import Training
+
+    task = {"search": Search, "training": Training}[kind]
+    done = task.step
+
+    def dying(self: Any, at: int, progress: float) -> None:
+        if at == step:
+            raise _Killed
+        done(self, at, progress)
+
+    with mock.patch.object(task, "step", dying):
+        yield
+
+
+# --- all ----------------------------------------------------------------------------------------------------------------
+
+TROUBLES = {"disks": full_disk, "doors": read_only, "pairs": two_at_once, "clocks": jumping_clock}
+
+
+def main(setting: Setting) -> None:
+    shutil.rmtree(setting.out, ignore_errors=True)
+    out = setting.out.resolve()
+    torch.set_num_threads(1)
+    oche.report.write_report = lambda path: path
+    for kind, words in KINDS.items():
+        ended(*call([*words, "--out", str(out / f"{kind}-calm")]), 0)
+    rows = ["| trouble | runs | how they ended | faults |", "|---|---|---|---|"]
+    with (out / "faults.txt").open("w") as faults:
+        for name, trouble in TROUBLES.items():
+            counts: Counter[str] = Counter()
+            for number in range(count := getattr(setting, name)):
+                kind = ("search", "training")[number % 2]
+                try:
+                    counts[trouble(kind, out / f"{kind}-calm", out / name / str(number), random.Random(f"{name} {setting.seed} {number}"))] += 1
+                except Fault as fault:
+                    counts["fault"] += 1
+                    print(f"{name} {number}: {fault}\n", file=faults, flush=True)
+            bad = counts.pop("fault", 0)
+            rows.append(f"| {name} | {count} | {', '.join(f'{k}: {v}' for k, v in sorted(counts.items()))} | {bad} |")
+            print(rows[-1], flush=True)
+    (out / "table.md").write_text("\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Setting, description=__doc__))
