@@ -44,6 +44,13 @@ class Agreement:
     def association(self) -> Association | CannotSay:
         return associate(self.supernet, self.table)
 
+    @property
+    def ranks(self) -> list[tuple[float, float]]:
+        """Each cell's rank in the supernet and by the table; 1 is best, equals share the mean of theirs."""
+        from scipy.stats import rankdata
+
+        return [*zip(*((1 + len(self.cells) - rankdata(x)).tolist() for x in (self.supernet, self.table)), strict=True)]
+
     def save(self, path: Path) -> None:
         atomic.write_bytes(path, atomic.to_json(asdict(self)).encode())
 

@@ -111,13 +111,27 @@ def status(args: list[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class ReportArgs:
+    study: Path_
+    """directory of a study"""
+    cells: int = 0
+    """of searches with a table of NAS-Bench-201: cells of it to try with each supernet, for the rank correlation; 0: none"""
+    quiet: bool = False
+    """say nothing but where the report is"""
+
+
 def report(args: list[str]) -> int:
     given = simple(
-        DirArgs, args, "study report", "Compares the trials of a study, with statistics.", "oche study report runs/x"
+        ReportArgs,
+        args,
+        "study report",
+        "Compares the trials of a study, finished or not, with statistics: report.html, report.md, tables/ and pictures/.",
+        "oche study report runs/x\n  oche study report runs/x --cells 100",
     )
     from ..study.report import write
 
-    print(write(given.study))
+    print(write(given.study, given.cells, Log(quiet=given.quiet)))
     return 0
 
 

@@ -129,17 +129,18 @@ def _scaled(curve: Curve, measure: Measure) -> tuple[list[float], list[float]]:
 
 @styled
 def agreement(points: Mapping[str, Sequence[tuple[float, float]]], title: str = "") -> Figure:
-    """Cells by (accuracy in the supernet, accuracy by the table), shares of 1: a panel a group."""
+    """Cells by (rank in the supernet, rank by the table), 1 is best: a panel a group."""
     columns = min(3, len(points))
     lines = -(-len(points) // columns)
-    figure = new_figure(0.6 + 2.4 * columns, 0.7 + 2.2 * lines)
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    figure = new_figure(0.6 + 2.4 * columns, 0.7 + 2.3 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     for axes, (name, of) in zip(panels.flat, points.items(), strict=False):
-        axes.plot([100 * x for x, _ in of], [100 * y for _, y in of], "o", color=BLUE, ms=3, alpha=0.5, mew=0)
+        axes.axline((1, 1), slope=1, color=MUTED, lw=0.8, ls=(0, (5, 3)))
+        axes.plot([x for x, _ in of], [y for _, y in of], "o", color=BLUE, ms=3, alpha=0.5, mew=0)
         axes.set_title(clip(name, 26), size=9)
     for axes in [*panels.flat][len(points) :]:
         axes.set_visible(False)
-    figure.supxlabel("accuracy in the supernet (%)", size=9)
-    figure.supylabel("accuracy by the table (%)", size=9)
+    figure.supxlabel("rank in the supernet", size=9)
+    figure.supylabel("rank by the table", size=9)
     figure.suptitle(clip(title, 64), size=10, weight="bold")
     return figure

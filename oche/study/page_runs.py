@@ -90,7 +90,7 @@ def agreement(album: Album, found: Agreements, arenas: Sequence[Arena]) -> list[
     rows, points = [], {}
     for place, group in ((arena.name, group) for arena in arenas for group in arena.groups):
         if known := [found.by_trial[row.id] for row in group.rows if row.id in found.by_trial]:
-            points[group.name] = [pair for a in known for pair in zip(a.supernet, a.table, strict=True)]
+            points[group.name] = [pair for a in known for pair in a.ranks]
             taus = _taus([a.association for a in known])
             rows.append((place, group.name, len(known), *taus, len(known[0].cells), known[0].images))
     columns = ("data", "group", "seeds", "Kendall's τ", "Spearman's ρ", "cells", "images")
@@ -99,7 +99,11 @@ def agreement(album: Album, found: Agreements, arenas: Sequence[Arena]) -> list[
         drawing = study_plots.agreement(points, "Cells in the supernet and by the table")
         items += [
             Table("rank-correlation", columns, rows),
-            album.plot("agreement", drawing, "Every point is a cell of the table, in the supernet of one seed"),
+            album.plot(
+                "agreement",
+                drawing,
+                "Every point is a cell, by its rank in the supernet of one seed and by the table; on the diagonal both agree",
+            ),
         ]
     return [Section(_SUPERNET, [*items, *(Prose(line, "muted") for line in found.problems)])]
 
