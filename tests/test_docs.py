@@ -74,6 +74,8 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.report.write_report",
         "oche.bench201.Table",
         "oche.bench.command.bench",
+        "oche.cost.report.costs",
+        "oche.cost.table.measured",
     ):
         monkeypatch.setattr(name, reached)
     monkeypatch.chdir(tmp_path)
@@ -263,7 +265,8 @@ def test_records_hold_the_documented_fields(finished: tuple[Path, ...]) -> None:
         for name in json.loads(line)
     }
     assert written <= fields
-    rare = {"stage", "true_acc", "regret"}  # of searches in several stages, or with a table of NAS-Bench-201
+    # of searches in several stages, with a table of NAS-Bench-201, or with a penalty on cost
+    rare = {"stage", "true_acc", "regret", "cost", "cost_found"}
     assert fields - written == rare
 
 

@@ -32,6 +32,8 @@ class CostArgs:
     """side of the images; by default a run's own, 224 behind an ImageNet stem, else 32"""
     classes: int | None = None
     """by default a run's own, 1000 behind an ImageNet stem, else 10"""
+    in_channels: int | None = None
+    """of the images; by default a run's own, else 3"""
     batch: int = 1
     """images at once while the time is taken"""
     device: str = "auto"
@@ -102,7 +104,7 @@ def _seen(stem: str, given: CostArgs, own: dict[str, Any]) -> dict[str, Any]:
     side = given.image or own.get("image") or (224 if mobile else 32)
     classes = given.classes or (len(own["classes"]) if "classes" in own else 1000 if mobile else 10)
     image = (side, side) if isinstance(side, int) else tuple(side)
-    return {"image": image, "classes": classes, "in_channels": own.get("in_channels", 3)}
+    return {"image": image, "classes": classes, "in_channels": given.in_channels or own.get("in_channels", 3)}
 
 
 # --- a network ----------------------------------------------------------------------------------------------------------

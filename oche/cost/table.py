@@ -86,7 +86,7 @@ class Table:
             if self.engine is None:
                 raise OcheError(
                     f"the table of latencies has no {key!r}; measure one for this space and size: "
-                    "oche cost --table FILE --space NAME --recipe NAME --image SIDE"
+                    "oche cost --table FILE --space NAME --recipe NAME --image SIDE --classes N"
                 )
             self.each(key)
             self.entries[key] = time_of(module, x, self.engine, self.batch)
