@@ -67,7 +67,8 @@ def numbers(record: Mapping[str, Any], before: str = "") -> Iterator[dict[str, A
 def mixtures(record: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Of each cell type the mean weight of each candidate, how all weights are spread, and a picture of them.
 
-    Pictures are those of the report in grey: edges along x, candidates along y, the heaviest white.
+    Pictures are those of the report in grey: edges along x, candidates along y, the heaviest white. TensorBoard shows nothing of a
+    tag that two kinds share.
     """
     for name, arch in (record.get("arch") or {}).items():
         weights: Weights = arch["weights"]
@@ -75,7 +76,7 @@ def mixtures(record: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[di
         for candidate, column in zip(candidates, zip(*weights, strict=True), strict=True):
             yield {"tag": f"mean_weight_{name}/{candidate}", "simple_value": sum(column) / len(column)}
         yield {"tag": f"weights/{name}", "histo": _spread(weights)}
-        yield {"tag": f"weights/{name}", "image": _picture(weights)}
+        yield {"tag": f"mixture/{name}", "image": _picture(weights)}
 
 
 def _spread(weights: Weights) -> dict[str, Any]:

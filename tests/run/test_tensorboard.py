@@ -61,13 +61,15 @@ def test_mixtures(tmp_path):
     board = tensorboard_writer(tmp_path)
     board.add({"step": 4, "arch": {"normal": {"weights": weights, "edges": None}}})
     events = read(tmp_path)
+    tags = [tag for kind in ("scalars", "histograms", "images") for tag in events.Tags()[kind]]
+    assert len(tags) == len({*tags}) == 4  # of a tag that two kinds share TensorBoard's server shows nothing
     assert scalars(tmp_path)["mean_weight_normal/conv"] == [(4, pytest.approx(1.75 / 3))]
     assert scalars(tmp_path)["mean_weight_normal/skip"] == [(4, pytest.approx(1.25 / 3))]
     (spread,) = events.Histograms("weights/normal")
     value = spread.histogram_value
     assert (value.num, value.min, value.max, value.sum) == (6, 0.0, 1.0, 3.0)
     assert sum(value.bucket) == 6 and value.bucket_limit[-1] == 1.0
-    (picture,) = events.Images("weights/normal")
+    (picture,) = events.Images("mixture/normal")
     grey = np.array(Image.open(io.BytesIO(picture.encoded_image_string)))
     assert grey[8::16, 8::16].tolist() == [[64, 128, 255], [191, 128, 0]]
     assert (picture.height, picture.width) == grey.shape == (32, 48)
@@ -85,7 +87,7 @@ def test_a_search_opens_in_tensorboard(tmp_path):
         mean = np.mean(arch["weights"], axis=0)
         candidates = json.loads((run.path / "space.json").read_text())["groups"][name]["candidates"]
         assert [found[f"mean_weight_{name}/{c}"][-1][1] for c in candidates] == pytest.approx(list(mean), rel=1e-6)
-        assert len(read(run.path).Images(f"weights/{name}")) == len(steps)
+        assert len(read(run.path).Images(f"mixture/{name}")) == len(steps)
 
 
 KILLED = """
