@@ -38,14 +38,24 @@ from oche.run.lock import held
 from oche.run.rundir import read_metrics
 
 SERVER = get_context("forkserver")
-SERVER.set_forkserver_preload(["oche.api", "oche.report", "oche.bilevel", "oche.training", "oche.data.reading", "oche.commands.search",
-                               "oche.commands.train", "oche.commands.runs", "sklearn.datasets"])  # fmt: skip
-COMMON = "--data digits --limit 90 --threads 1 --device cpu --engine plain --checkpoint 0 --quiet".split()
-SEARCH = "search --method darts-2nd --space.channels 2 --space.cells 3 --space.nodes 2 --search.batch 8 --search.epochs 4".split()
-TRAINING = (
+SERVER.set_forkserver_preload([
+    "oche.api", "oche.report", "oche.bilevel", "oche.training", "oche.data.reading", "oche.commands.search",
+    "oche.commands.train", "oche.commands.runs", "sklearn.datasets",
+])  # fmt: skip
+
+
+def words(line: str) -> list[str]:
+    return line.split()
+
+
+COMMON = words("--data digits --limit 90 --threads 1 --device cpu --engine plain --checkpoint 0 --quiet")
+SEARCH = words(
+    "search --method darts-2nd --space.channels 2 --space.cells 3 --space.nodes 2 --search.batch 8 --search.epochs 4"
+)
+TRAINING = words(
     "train DARTS_V2 --recipe small --train.channels 2 --train.cells 3 --train.batch 12 --train.epochs 4 --train.drop-path 0.3 "
     "--train.auxiliary 0.4 --train.cutout 4"
-).split()
+)
 STUDY: dict[str, Any] = {
     "device": "cpu", "limit": 60, "data": "digits", "recipe": "small", "checkpoint": 0.0, "engine": "plain", "jobs": 2,
     "space": {"channels": 2, "cells": 3, "nodes": 2}, "search": {"batch": 8, "steps": 24},
@@ -70,8 +80,8 @@ class Setting:
 # --- runs -----------------------------------------------------------------------------------------------------------------
 
 
-def _work(words: list[str]) -> None:
-    """In a process of its own: ``oche WORDS``, without its report, which is drawn from files only."""
+def _work(line: list[str]) -> None:
+    """In a process of its own: ``oche LINE``, without its report, which is drawn from files only."""
     import torch
 
     import oche.report
@@ -80,24 +90,24 @@ def _work(words: list[str]) -> None:
     torch.set_num_threads(1)
     oche.report.write_report = lambda path: path
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        sys.exit(cli.main(words))
+        sys.exit(cli.main(line))
 
 
-def live(words: list[str], seconds: float | None) -> bool:
-    """Runs ``oche WORDS``, killed after so many seconds; whether it came to its end. Raises RuntimeError where that was none."""
-    process = SERVER.Process(target=_work, args=(words,))
+def live(line: list[str], seconds: float | None) -> bool:
+    """Runs ``oche LINE``, killed after so many seconds; whether it came to its end. Raises RuntimeError where that was none."""
+    process = SERVER.Process(target=_work, args=(line,))
     process.start()
     process.join(seconds)
     process.kill()
     process.join()
     if process.exitcode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"oche {' '.join(words)}: exit code {process.exitcode}")
+        raise RuntimeError(f"oche {' '.join(line)}: exit code {process.exitcode}")
     return process.exitcode == 0
 
 
-def lives(words: list[str], out: Path, moments: Iterator[float]) -> Iterator[None]:
+def lives(line: list[str], out: Path, moments: Iterator[float]) -> Iterator[None]:
     """Starts a run and goes on with it until its end; yields after each kill."""
-    while not live(["resume", str(out), "--quiet"] if is_run(out) else [*words, "--out", str(out)], next(moments)):
+    while not live(["resume", str(out), "--quiet"] if is_run(out) else [*line, "--out", str(out)], next(moments)):
         yield
 
 
@@ -124,7 +134,9 @@ def study_lives(out: Path, moments: Iterator[float], rng: random.Random) -> Iter
     file.write_text(yaml.safe_dump(STUDY | {"out": str(out)}))
     failed = 0
     while True:
-        driver = subprocess.Popen([sys.executable, "-m", "oche", "study", str(file), "--quiet"], stderr=subprocess.DEVNULL)
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "oche", "study", str(file), "--quiet"], stderr=subprocess.DEVNULL
+        )
         with contextlib.suppress(subprocess.TimeoutExpired):
             if driver.wait(next(moments)) == 0:
                 return
@@ -209,10 +221,15 @@ def main(setting: Setting) -> None:
     setting.out.mkdir(parents=True)
     kinds = {
         "search": Kind(lambda out, moments, rng: lives([*SEARCH, *COMMON], out, moments), results, setting.searches),
-        "training": Kind(lambda out, moments, rng: lives([*TRAINING, *COMMON], out, moments), results, setting.trainings),
+        "training": Kind(
+            lambda out, moments, rng: lives([*TRAINING, *COMMON], out, moments), results, setting.trainings
+        ),
         "study": Kind(study_lives, study_results, setting.studies),
     }
-    rows = ["| | kills | runs that came to their end | not as undisturbed | seconds undisturbed |", "|---|---|---|---|---|"]
+    rows = [
+        "| | kills | runs that came to their end | not as undisturbed | seconds undisturbed |",
+        "|---|---|---|---|---|",
+    ]
     live(["--version"], None)  # starts the server, whose imports would count to the first run's time
     with (setting.out / "faults.txt").open("w") as faults:
         for name, kind in kinds.items():

@@ -116,7 +116,9 @@ def full_disk(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
             whole(at / "run")
             change("size=64m")
             again = (at / "run" / "status.json").exists()
-            ended(*call(["resume", str(at / "run"), "--quiet"] if again else [*KINDS[kind], "--out", str(at / "run")]), 0)
+            ended(
+                *call(["resume", str(at / "run"), "--quiet"] if again else [*KINDS[kind], "--out", str(at / "run")]), 0
+            )
         same(at / "run", calm)
     return "full" if code else "had room"
 
@@ -133,8 +135,8 @@ def read_only(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
         run = str(at / "run")
         words = rng.choice((
             [*KINDS[kind], "--out", f"{at}/new"], [*KINDS[kind], "--out", run, "--overwrite"], ["resume", run], ["report", run],
-            ["evaluate", run, "--quiet"], ["export", run, "--to", "safetensors"], ["show", run, "--out", f"{at}/x"], ["train", run, "--limit", "60"],
-            ["predict", run, f"{at}/images", "--out", f"{at}/x.csv"],
+            ["evaluate", run, "--quiet"], ["export", run, "--to", "safetensors"], ["show", run, "--out", f"{at}/x"],
+            ["train", run, "--limit", "60"], ["predict", run, f"{at}/images", "--out", f"{at}/x.csv"],
         ))  # fmt: skip
         code, said = call(words)
         ended(code, said, 0, 1, 2)
@@ -246,8 +248,9 @@ def main(setting: Setting) -> None:
             counts: Counter[str] = Counter()
             for number in range(count := getattr(setting, name)):
                 kind = ("search", "training")[number % 2]
+                rng, at = random.Random(f"{name} {setting.seed} {number}"), out / name / str(number)
                 try:
-                    counts[trouble(kind, out / f"{kind}-calm", out / name / str(number), random.Random(f"{name} {setting.seed} {number}"))] += 1
+                    counts[trouble(kind, out / f"{kind}-calm", at, rng)] += 1
                 except Fault as fault:
                     counts["fault"] += 1
                     print(f"{name} {number}: {fault}\n", file=faults, flush=True)
