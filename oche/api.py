@@ -111,7 +111,7 @@ def search(
     """
     from .configs import SearchConfig
     from .methods import METHODS, closest
-    from .run.log import Log
+    from .run.ranks import voice
     from .spaces import darts
 
     space = space or darts()
@@ -122,9 +122,7 @@ def search(
     }
     if method is not None:
         parts |= {"search": method, "method": closest(method, {name: m.make() for name, m in METHODS.items()})}
-    return run_search(
-        SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=Log(quiet=quiet)
-    )
+    return run_search(SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=voice(quiet))
 
 
 def train(
@@ -145,13 +143,13 @@ def train(
     """
     from .methods import closest
     from .recipes import RECIPES
-    from .run.log import Log
+    from .run.ranks import voice
 
     if recipe is not None:
         alike = {name: made for name, make in RECIPES.items() if type(made := make()) is type(recipe)}
         options |= {"train": recipe, "recipe": closest(recipe, alike)}
     config, default_out = plan_training(what, data, options)
-    return run_train(config, out=out or default_out, overwrite=overwrite, log=Log(quiet=quiet))
+    return run_train(config, out=out or default_out, overwrite=overwrite, log=voice(quiet))
 
 
 def resume(path: str | Path, *, quiet: bool = True) -> Run:
@@ -159,19 +157,23 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
 
     Raises `OcheError` where there is no run, or another process is at work in it.
     """
-    from .run.log import Log
+    from .run.ranks import join, voice
     from .work import go_on
 
-    run, log = Run.open(path), Log(quiet=quiet)
+    ranks, log = join(), voice(quiet)
+    with ranks.together():
+        run = Run.open(path)
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
-        if not (run.path / "report.html").exists():  # stopped between its end and its report
+        if ranks.leads and not (run.path / "report.html").exists():  # stopped between its end and its report
             from .report import write_report
 
             write_report(run.path)
         return run
-    config = run.config  # refuses what is neither
-    go_on(run.path, config, log)
+    with ranks.together():
+        config = run.config  # refuses what is neither
+    with ranks.watching():
+        go_on(run.path, config, log)
     return run
 
 
@@ -288,30 +290,37 @@ def run_search(
 
     ``before`` is called once the directory exists.
     """
+    from .run.ranks import join
     from .work import start
 
-    config, data = check_search(config, log)
-    path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}")
-    start(path, config, data, overwrite=overwrite, log=log, before=before)
+    ranks = join()
+    with ranks.watching():
+        config, data = ranks.in_turn(lambda: check_search(config, log))
+        path = ranks.path(Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}"))
+        start(path, config, data, overwrite=overwrite, log=log, before=before)
     return Run(path)
 
 
 def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
+    from .run.ranks import join
     from .work import start
 
-    config, data = check_train(config, log)
-    path = Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train")
-    start(path, config, data, overwrite=overwrite, log=log)
+    ranks = join()
+    with ranks.watching():
+        config, data = ranks.in_turn(lambda: check_train(config, log))
+        path = ranks.path(Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train"))
+        start(path, config, data, overwrite=overwrite, log=log)
     return Run(path)
 
 
 def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[SearchConfig, Any]:
     """``config`` complete, and the data it names (``data`` if at hand). Raises `OcheError` for all that can be refused."""
     from .feeds import check
+    from .run.ranks import ranks_here
     from .truth import table_for
     from .truth import truth as find_truth
-    from .work import load_data
+    from .work import check_shares, load_data
 
     load_plugins(config.plugins)
     config = anchored(config)
@@ -323,6 +332,7 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
         log.say(f"true accuracies: {truth.column} of {config.table}")
     data = data or load_data(config, log)
     check(data, config.space, config.search)
+    check_shares(config, data, ranks_here())
     config = replace(config, space=config.space.fit(data))
     config.search.check_target(config.space)
     return config, data
@@ -331,7 +341,8 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
 def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainConfig, Any]:
     """The same for a training."""
     from .recipes import check_domains
-    from .work import load_data
+    from .run.ranks import ranks_here
+    from .work import check_shares, load_data
 
     load_plugins(config.plugins)
     config = anchored(config)
@@ -340,6 +351,7 @@ def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainC
     _check_device(config, log, mixed=False)
     data = data or load_data(config, log)
     config.train.check(config.genotype, data)
+    check_shares(config, data, ranks_here())
     return config, data
 
 
@@ -387,8 +399,9 @@ def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool 
     from .data.text_files import is_text
     from .fused import choose, native
     from .run.engine import Engine
+    from .run.ranks import ranks_here
 
-    engine = Engine(config.device)
+    engine = Engine(config.device, ranks=ranks_here())
     _ = engine.device
     if is_text(config.data):  # language models have a fast path of their own, which needs nothing
         return

@@ -58,7 +58,8 @@ class Search:
         self.recent: dict[str, list[Tensor]] = {name: [] for name in self.groups}
         self.feed = feed(data, space, method, seed, engine)
         validates = method.hypergrad.moves and not method.hypergrad.one_level
-        self.meters = {name: self.feed.meter(engine.device) for name in (("train", "val") if validates else ("train",))}
+        kinds = ("train", "val") if validates else ("train",)
+        self.meters = {name: self.feed.meter(engine.device, engine.ranks.sum) for name in kinds}
         self.watch = Watch(method.on_collapse, method.stop)
         self.epoch, self.done, self.tuned = 0, 0, 0  # the one under way; steps; rounds of training for its selection
         self._build(0)
@@ -124,7 +125,7 @@ class Search:
         self._advance(progress)
         self.done = step + 1
         q = self.method.within(self.stage, progress)
-        set_step(self.net, q, fold(self.seed, "edges", step))
+        set_step(self.net, q, fold(self.seed, "edges", step), self.engine.ranks.rank)
         noise = self._noise(step)
         inner = self._objective("train", step, noise, q)
         # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
@@ -305,9 +306,17 @@ class Search:
             self._descend(self._loss(x, y, noise, 1.0), self.weights, self.method.w.lr / 10)
 
     def initial(self) -> Record | None:
+        self._agree()
         return self._record(0.0)
 
+    def _agree(self) -> None:
+        """Raises `OcheError` where ranks have come to different architectures, and would search on for one that is nobody's."""
+        tensors = [*(a.detach() for a in self.logits), *self.alive.values()]
+        found = b"".join(t.cpu().numpy().tobytes() for t in tensors)
+        self.engine.ranks.agree(f"the architecture after {self.done} steps", found)
+
     def report(self, progress: float) -> Record:
+        self._agree()
         q = self.method.within(self.stage, progress)
         self._decide(q)
         record, every = self._record(q), self.method.curvature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from .arch import Genotype
+from .assessor import assess
 from .bilevel import Search
 from .bilevel import search as search_loop
 from .configs import Common, SearchConfig, TrainConfig
@@ -18,17 +20,20 @@ from .cost.in_run import cost_found, timed_method
 from .data import Corpus, Dataset, load
 from .data.text import load_text
 from .data.text_files import is_text
+from .errors import OcheError
 from .language import LanguageTraining
 from .language import train as language_loop
 from .language_recipe import LanguageRecipe
 from .loop import Diverged, Interrupted, OutOfMemory, Session
-from .run.checkpoint import latest_step, save_weights
+from .run.checkpoint import latest_step
 from .run.config import dump_yaml
+from .run.elsewhere import Elsewhere
 from .run.engine import Engine
 from .run.environment import environment
 from .run.log import Interrupt, Log
+from .run.ranks import Ranks, join
 from .run.rundir import RunDir
-from .run.session import DirectorySession
+from .run.session import WorkSession, session_of
 from .spaces.lstm import LSTM
 from .training import Recipe, Training
 from .training import train as training_loop
@@ -44,8 +49,40 @@ def load_data(config: Common, log: Log) -> Any:
         )  # fmt: skip
     return load(
         config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
-        seed=config.seed, progress=not log.quiet,
+        damaged=config.damaged, seed=config.seed, progress=not log.quiet,
     )  # fmt: skip
+
+
+def engine_of(config: Common, ranks: Ranks) -> Engine:
+    """Where a run computes."""
+    return Engine(config.device, config.threads, fused=config.engine, ranks=ranks, sync=config.sync_bn)
+
+
+def check_shares(config: SearchConfig | TrainConfig, data: Any, ranks: Ranks) -> None:
+    """Raises `OcheError` where several ranks cannot share the batches of a run."""
+    if not ranks.several:
+        return
+    if isinstance(data, Corpus):
+        raise OcheError("language models are not shared by several ranks; start oche without torchrun")
+    images = len(data.train)
+    if isinstance(config, TrainConfig):
+        assert isinstance(config.train, Recipe)
+        recipe = config.train
+        ranks.check_batch("train.batch", recipe.batch, round(recipe.split * images), recipe.accumulate)
+        return
+    method = config.search
+    if not method.hypergrad.one_level:
+        images = min(first := round(method.split * images), images - first)
+    ranks.check_batch("search.batch", method.batch, images)
+    if method.grow:
+        ranks.check_batch("search.grow", method.grow, images)
+
+
+def _told_apart_by(config: SearchConfig | TrainConfig, data: Any) -> bytes:
+    """What must be the same on all ranks; paths need not be, since machines differ."""
+    places = {"data": "", "data_dir": None, "plugins": ()} | ({"table": None} if hasattr(config, "table") else {})
+    same = dump_yaml(replace(config, **places))
+    return same.encode() + str(data.classes).encode() + data.train.labels.numpy().tobytes()
 
 
 def start(
@@ -58,9 +95,12 @@ def start(
     before: Callable[[], None] = lambda: None,
 ) -> None:
     """Makes the run directory and does the work. ``before`` is called once the directory exists."""
-    kind = "search" if isinstance(config, SearchConfig) else "train"
-    with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
-        run.write_json("environment.json", environment(config.device))
+    kind, ranks = "search" if isinstance(config, SearchConfig) else "train", join()
+    with ranks.together():
+        if ranks.leads:
+            with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
+                shared = {"ranks": ranks.count} if ranks.several else {}
+                run.write_json("environment.json", environment(config.device) | shared)
     before()
     go_on(path, config, log, data)
 
@@ -69,22 +109,30 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
     """Does what is left of a run's work, whatever happens leaving a state that says so."""
     from .report import write_report
 
-    with RunDir.open(path) as run, Interrupt() as interrupt:
+    ranks = join()
+    with ranks.together():
+        opened = RunDir.open(path) if ranks.leads else Elsewhere(path)
+    with opened as run, Interrupt(ranks.several, quiet=not ranks.leads) as interrupt:
         run.set_state("running")
         try:
-            data = data or load_data(config, log)
-            engine = Engine(config.device, config.threads, fused=config.engine)
-            session = DirectorySession(run, log, interrupt, config.checkpoint)
-            if isinstance(config, SearchConfig):
-                summary = _search(run, config, data, engine, session)
-            else:
-                summary = _TRAIN[type(config.train)](run, config, data, engine, session)
+            with ranks.watching():
+                data = data or ranks.in_turn(lambda: load_data(config, log))
+                with ranks.together():
+                    check_shares(config, data, ranks)
+                ranks.agree("their settings and data", _told_apart_by(config, data))
+                engine = engine_of(config, ranks)
+                session = session_of(run, log, interrupt, config.checkpoint, ranks)
+                if isinstance(config, SearchConfig):
+                    summary = _search(run, config, data, engine, session)
+                else:
+                    summary = _TRAIN[type(config.train)](run, config, data, engine, session)
         except Interrupted:
             run.set_state("interrupted")
             log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
             raise
         except (Diverged, OutOfMemory) as error:
             told = type(error)(f"{error}; {_way_on(path, config, error.settings)}")
+            told.said = isinstance(error, Diverged) and not ranks.leads  # the loss is that of all ranks
             run.set_state("failed", error=f"{type(error).__name__}: {told}")
             raise told from None
         except BaseException as error:
@@ -92,7 +140,8 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
             raise
         run.write_json("summary.json", {**summary, "note": data.note, "data": config.data})
         run.set_state("complete")
-    write_report(path)
+    if ranks.leads:
+        write_report(path)
 
 
 def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str, ...]) -> str:
@@ -103,7 +152,7 @@ def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str,
     return f"{kept}: change {change} in {path / 'config.yaml'} and write: oche resume {path}"
 
 
-def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, session: DirectorySession) -> dict[str, Any]:
+def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, session: WorkSession) -> dict[str, Any]:
     truth = find_truth(config.table, config.data)
 
     def describe(task: Search) -> None:
@@ -135,7 +184,7 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
     genotype = task.conclude()
     run.write_text("genotype.txt", str(genotype) + "\n")
     logits = {f"logits.{name}": a.detach() for name, a in zip(task.groups, task.logits, strict=True)}
-    save_weights(run.path / "weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})
+    run.write_weights("weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})
     last, measures = session.history[-1], [f"{part}_{task.feed.meter.measure}" for part in ("val", "train")]
     return {
         "genotype": str(genotype), **{name: last.get(name) for name in measures},
@@ -144,14 +193,12 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
     }  # fmt: skip
 
 
-def _say_form(session: DirectorySession, computes: str) -> None:
+def _say_form(session: WorkSession, computes: str) -> None:
     if computes:
         session.log.say(f"cells compute {computes}")
 
 
-def _train(
-    run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: DirectorySession
-) -> dict[str, Any]:
+def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: WorkSession) -> dict[str, Any]:
     assert isinstance(config.train, Recipe)
     genotype = Genotype.parse(config.genotype)
     run.write_text("genotype.txt", str(genotype) + "\n")
@@ -170,16 +217,25 @@ def _train(
     task, clock = training_loop(
         genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe
     )  # fmt: skip
-    save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
+    run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
     last = session.history[-1]
     return {
-        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **costs,
+        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **_assessed(run, task), **costs,
         "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
     }  # fmt: skip
 
 
+def _assessed(run: RunDir, task: Training) -> dict[str, float]:
+    """Writes what the trained network gets right and wrong to assessment.json; returns its calibration error."""
+    if task.held_split is None or not task.engine.ranks.leads:
+        return {}
+    found = assess(task.net, task.held_split, task.data, task.engine.alone, task.held)
+    run.write_json("assessment.json", found.to_dict())
+    return {f"{task.held}_ece": found.ece}
+
+
 def _train_language(
-    run: RunDir, config: TrainConfig, corpus: Corpus, engine: Engine, session: DirectorySession
+    run: RunDir, config: TrainConfig, corpus: Corpus, engine: Engine, session: WorkSession
 ) -> dict[str, Any]:
     assert isinstance(config.train, LanguageRecipe)
     if config.genotype != LSTM:
@@ -200,7 +256,7 @@ def _train_language(
         before=describe,
     )  # fmt: skip
     run.write_json("vocabulary.json", {"tokens": corpus.tokens, "vocabulary": corpus.vocabulary})
-    save_weights(run.path / "weights.safetensors", task.net.state_dict(), {"genotype": config.genotype})
+    run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": config.genotype})
     return {
         "genotype": config.genotype, **found, "train_ppl": session.history[-1].get("train_ppl"), **costs,
         "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),

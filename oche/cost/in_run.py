@@ -30,11 +30,16 @@ def timed_method(path: Path, config: SearchConfig, engine: Engine, log: Log) -> 
     if method.resource is None or not method.resource.measured:
         return method
     file = method.latencies or path / FILE
-    if not file.exists():
-        log.say("measuring the latency of every candidate, once for this run")
-        measured(sized(config.space, method.priced or config.space.recipe), Table.fresh(engine)).write(file)
-    elif apart := Table.open(file).differs(engine):
-        log.warn(f"the latencies of {file} are not those of this machine ({apart}); the target is a time over there")
+    with engine.ranks.together():  # prices must be the same on all: rank 0 measures, and the others read its file
+        if not engine.ranks.leads:
+            pass
+        elif not file.exists():
+            log.say("measuring the latency of every candidate, once for this run")
+            measured(sized(config.space, method.priced or config.space.recipe), Table.fresh(engine.alone)).write(file)
+        elif apart := Table.open(file).differs(engine.alone):
+            log.warn(
+                f"the latencies of {file} are not those of this machine ({apart}); the target is a time over there"
+            )
     return replace(method, latencies=file)
 
 

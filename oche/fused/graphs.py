@@ -58,6 +58,8 @@ class Cuda:
 
 def refusal(search: Search) -> str | None:
     """Why the steps of ``search`` cannot be replayed, in one line; None where nothing is known against it."""
+    if search.engine.ranks.several:
+        return f"gradients are averaged over {search.engine.ranks.count} ranks in every step"
     method, candidates = search.method, search.method.relax.by_candidate
     if isinstance(candidates, Dirichlet | UniformPath) or (isinstance(candidates, GumbelHard) and not candidates.mixes):
         return f"the relaxation {type(candidates).__name__} asks the device what it drew in every step"

@@ -1,18 +1,23 @@
 """Two ranks with half a batch each do what one process does with the whole, fail together, and leave runs that go on."""
 
+import copy
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import crew
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import dataset, plain, space
 from torch import nn
 
 import oche
+from oche.api import run_train
 from oche.bilevel import search
 from oche.cli import main
+from oche.configs import TrainConfig
 from oche.data import Augment
 from oche.errors import OcheError
 from oche.hypergrad import exact
@@ -20,12 +25,15 @@ from oche.loop import Session
 from oche.methods import darts, gdas, sdarts_adv
 from oche.optim import Sgd
 from oche.perturb import Adversarial
-from oche.run import ranks
+from oche.run.checkpoint import load_latest, load_weights
+from oche.run.claim import is_run
 from oche.run.collectives import SyncNorm
 from oche.run.engine import Engine
-from oche.run.ranks import ALONE, Ranks, join, ranks_here, speaks
+from oche.run.log import Log
+from oche.run.ranks import ALONE, Ranks, join, ranks_here, speaks, voice
+from oche.seeds import fold, generator
 from oche.spaces.edges import SkipDropout, set_step
-from oche.training import Recipe, idle, train
+from oche.training import Recipe, Training, idle, train
 
 PLAIN = Augment(pad=0, flip=False, cutout=0)
 W = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5)
@@ -177,3 +185,250 @@ def test_two_ranks_do_what_one_process_does(one, two, name):
             else:
                 assert found[key] == pytest.approx(value, rel=1e-9) if isinstance(value, float) else True
                 assert not isinstance(value, str) or found[key] == value
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_synchronised_batchnorm_is_that_of_the_whole_batch(two):
+    """Against torch's own on all images: outputs, first and second derivatives, running statistics."""
+    x = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+    norm = nn.BatchNorm2d(3, dtype=torch.float64)
+    y = norm(x)
+    (slope,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+    (curve,) = torch.autograd.grad(slope.pow(2).sum(), x)
+    for rank, found in enumerate(end["norm"] for end in two):
+        for key, whole in (("y", y), ("slope", slope), ("curve", curve)):
+            torch.testing.assert_close(found[key], whole.detach()[rank::2], rtol=1e-9, atol=1e-9, msg=key)
+        for key, whole in norm.state_dict().items():
+            torch.testing.assert_close(found[key], whole, rtol=1e-12, atol=1e-12, msg=key)
+
+
+def test_forms_agree_where_each_rank_normalises_by_itself(two):
+    forms = two[0]["forms"]
+    for key, value in forms["plain"].items():
+        torch.testing.assert_close(forms["auto"][key], value, rtol=1e-7, atol=1e-8, msg=key)
+    running = [key for key in forms["plain"] if "running" not in key]
+    assert all(torch.equal(two[0]["forms"]["plain"][key], two[1]["forms"]["plain"][key]) for key in running)
+
+
+def test_errors_reach_all_ranks_and_one_of_them_tells(two):
+    first, second = (end["quarrels"] for end in two)
+    assert first["together 0"] == "OcheError rank 0 has no disk False"
+    assert second["together 0"] == "Said rank 0 has no disk True"
+    assert first["together 1"] == "Said rank 1 has no disk True"
+    assert second["together 1"] == "OcheError rank 1 has no disk False"
+    assert first["in turn"] == second["in turn"] == "rank 0,rank 1"
+    assert first["told"] == second["told"] == "from 0"
+
+
+def test_ranks_that_disagree_on_the_architecture_stop(two):
+    for end, kind in zip(two, ("OcheError", "Said"), strict=True):
+        said = end["quarrels"]["agree"]
+        assert said.startswith(f"{kind} rank 1 and rank 0 do not agree on the architecture after 0 steps")
+
+
+def test_which_networks_have_idle_weights():
+    data, recipe = dataset(augment=PLAIN), RECIPES["training"]
+    images = torch.zeros(2, 1, 8, 8)
+    assert idle(recipe.network(CELL, data), images)
+    assert not idle(recipe.network(oche.genotypes.resolve("DARTS_V2"), data), images)
+
+
+def test_what_is_drawn_for_a_rank_alone():
+    assert Ranks(0, 2).own("drop path", 3) == ("drop path", 3) == ALONE.own("drop path", 3)
+    assert Ranks(1, 2).own("drop path", 3) != Ranks(2, 3).own("drop path", 3) != ("drop path", 3)
+
+
+def test_ranks_drop_other_activations_but_the_same_paths():
+    made = space()
+    edges = [SkipDropout(start=0.5)(made, 2, 1) for _ in range(2)]
+    for rank, edge in enumerate(edges):
+        set_step(edge, 0.0, 5, rank)
+    drawn = [edge.uniform((4, 2), "cpu", own=True) for edge in edges]
+    assert not torch.equal(*drawn)
+    assert torch.equal(*(edge.uniform((4, 2), "cpu") for edge in edges))
+
+
+def test_accumulated_gradients_are_those_of_the_parts():
+    """Written out: the mean over parts of the gradient of each part's mean loss, each part normalised by itself."""
+    data = dataset(augment=PLAIN)
+    recipe = replace(RECIPES["training"], accumulate=3, auxiliary=0.0, w=Sgd(lr=0.1, momentum=0.0, decay=0.0, clip=0.0))
+    task = Training(CELL, recipe, data, seed=3, engine=engine(ranks=ALONE), title="t")
+    before = copy.deepcopy(task.net)
+    seen = []
+    task.net.register_forward_pre_hook(lambda net, x: seen.append(x[0]))
+    task.begin(0, 0)
+    task.step(0, 0.0)
+    assert [len(x) for x in seen] == [3, 3, 2]
+    order = torch.randperm(24, generator=generator(fold(3, "order"), "order", 0))[:8]
+    labels = data.train.labels[order].split([3, 3, 2])
+    before.train()
+    loss = sum(F.cross_entropy(before(x), y, reduction="sum") for x, y in zip(seen, labels, strict=True)) / 8
+    loss.backward()
+    for own, expected in zip(task.net.parameters(), before.parameters(), strict=True):
+        change = torch.zeros_like(expected) if expected.grad is None else expected.grad
+        torch.testing.assert_close(own, expected - 0.1 * change, rtol=1e-10, atol=1e-12)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+TORCHRUN = dict(
+    RANK="1", WORLD_SIZE="2", LOCAL_RANK="1", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="1"
+)
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets what torchrun sets, but for changes."""
+
+    def set_to(**changes):
+        for name, value in {**TORCHRUN, **changes}.items():
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    return set_to
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(MASTER_ADDR=None), "MASTER_ADDR is missing"),
+        (dict(MASTER_PORT=None), "MASTER_PORT is missing"),
+        (dict(LOCAL_RANK=None), "LOCAL_RANK is missing; start them with torchrun"),
+        (dict(RANK="x"), "RANK is 'x'"),
+        (dict(RANK="2"), "RANK=2 of WORLD_SIZE=2"),
+    ],
+)
+def test_environments_that_contradict_themselves(environment, changes, words):
+    environment(**changes)
+    with pytest.raises(OcheError, match=words):
+        ranks_here()
+
+
+def test_a_process_by_itself(environment, monkeypatch):
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    assert ranks_here() == ALONE == join()
+    environment(WORLD_SIZE="1", RANK="0")
+    assert ranks_here() == ALONE == join()
+    assert not torch.distributed.is_initialized()
+
+
+def test_batches_that_cannot_be_shared():
+    four = Ranks(0, 4)
+    four.check_batch("train.batch", 96, 96)
+    ALONE.check_batch("train.batch", 97, 50, 1)
+    with pytest.raises(OcheError, match=r"train.batch=98 does not divide among 4 ranks; use 96 or 100"):
+        four.check_batch("train.batch", 98, 1000)
+    with pytest.raises(OcheError, match=r"among 4 ranks x 3 parts; use 84 or 96"):
+        four.check_batch("train.batch", 88, 1000, parts=3)
+    with pytest.raises(OcheError, match="more than the 50 images"):
+        four.check_batch("search.batch", 64, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "words"),
+    [
+        ("cuda", 0, "device 'cuda' is not usable here"),
+        ("auto", 1, "2 ranks on this machine have 1 GPUs; use --nproc-per-node=1, or --device cpu"),
+        ("cuda:1", 2, "device 'cuda:1' is one for 2 ranks"),
+        ("mps", 0, "device 'mps' is one for 2 ranks"),
+    ],
+)
+def test_devices_that_ranks_cannot_have(monkeypatch, name, gpus, words):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    with pytest.raises(OcheError, match=words):
+        _ = Engine(name, ranks=Ranks(1, 2, 1, 2)).device
+
+
+def test_fused_forms_cannot_synchronise():
+    two_ranks = Engine("cpu", fused="fused", ranks=Ranks(0, 2), sync=True)
+    with pytest.raises(OcheError, match="cannot synchronise BatchNorms"):
+        two_ranks.equip(nn.Sequential(nn.BatchNorm2d(2)))
+
+
+def test_the_first_rank_of_a_machine_tells_what_goes_wrong_before_they_meet(environment, capsys):
+    for local, told in (("0", True), ("1", False)):
+        environment(LOCAL_RANK=local, RANK=local)
+        assert main(["demo"]) == 2
+        assert ("oche demo is no work for several ranks" in capsys.readouterr().err) == told
+        assert speaks(OcheError("x")) == told
+    said = OcheError("x")
+    said.said = True
+    assert not speaks(said)
+
+
+def test_accumulation_must_fit_the_batch():
+    with pytest.raises(OcheError, match="accumulate=9 cannot cut a batch of 8"):
+        Recipe(batch=8, accumulate=9, auxiliary=0.0)
+    with pytest.raises(OcheError, match="batch=8 in 8 parts gives the auxiliary tower"):
+        Recipe(batch=8, accumulate=8)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+SHARED = TrainConfig(
+    data="digits", limit=48, device="cpu", threads=1, checkpoint=0.0, sync_bn=True, genotype=str(CELL), recipe="small",
+    train=replace(RECIPES["training"], epochs=3, batch=16),
+)  # fmt: skip
+
+
+def go(out: str, stop_after: int | None = None, kill_after: int | None = None) -> str:
+    """Starts the run at ``out`` or goes on with it. After so many steps rank 1 is asked to stop, or killed."""
+    import oche.report
+
+    oche.report.write_report = lambda path: path
+    step, count = Training.step, 0
+
+    def stepped(self, *args):
+        nonlocal count
+        step(self, *args)
+        count += 1
+        if join().rank == 1 and count == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if join().rank == 1 and count == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Training.step = stepped
+    if is_run(Path(out)):
+        run = oche.resume(out)
+    else:
+        run = run_train(SHARED, out=out, overwrite=False, log=voice(quiet=True))
+    return str(run.path)
+
+
+def test_ranks_stop_together_die_together_and_one_process_goes_on(tmp_path, quick):
+    """Nine steps: asked to stop after 2, killed after 2 more, the rest in a single process; as if nothing had happened."""
+    whole = oche.api.run_train(SHARED, out=tmp_path / "whole", overwrite=False, log=Log(quiet=True))
+    out = tmp_path / "x"
+
+    asked = crew.crew(go, tmp_path / "asked", str(out), 2)
+    assert [end.error for end in asked] == ["Interrupted: "] * 2
+    assert oche.Run.open(out).state == "interrupted"
+    assert load_latest(out / "checkpoints")[0] == 2
+
+    killed = crew.crew(go, tmp_path / "killed", str(out), None, 2)
+    assert killed[1].code == -signal.SIGKILL
+    assert killed[0].code == 1 and killed[0].error.startswith("Lost: rank 0: another rank ended")
+    assert oche.Run.open(out).state == "failed"
+    assert load_latest(out / "checkpoints")[0] == 3  # that of the last step that all ranks ended
+
+    run = oche.resume(out)
+    assert run.state == "complete" and run.summary["steps"] == 9
+    for key in ("train_loss", "test_loss", "test_acc"):
+        ours, others = ([record[key] for record in r.history] for r in (run, whole))
+        assert ours == pytest.approx(others, rel=1e-4)
+    weights, expected = (load_weights(r.path / "weights.safetensors") for r in (run, whole))
+    for key, value in expected.items():
+        torch.testing.assert_close(weights[key], value, rtol=2e-3, atol=2e-4, msg=key)
+    assert not [p for p in tmp_path.iterdir() if p.name not in ("x", "whole", "asked", "killed")]
+
+
+def test_a_directory_in_the_way_is_told_by_rank_0_alone(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "mine.txt").touch()
+    ends = crew.crew(go, tmp_path / "ends", str(tmp_path / "x"))
+    assert [end.code for end in ends] == [2, 2]
+    assert ends[0].error.startswith("OcheError: ") and "is not a run and not empty" in ends[0].error
+    assert ends[1].error.startswith("Said: ")
