@@ -51,6 +51,28 @@ class Setting:
     """runs at a time, each on one thread"""
 
 
+def prepared(setting: Setting, data: str) -> str:
+    """``data``, or the images that are used of a file, decoded once; beside them what is to be said of them."""
+    import numpy as np
+    import torch
+
+    from oche.data import load
+
+    if not os.path.exists(data):  # a name
+        return data
+    path = setting.out / f"{Path(data).stem}-{setting.limit or 'all'}.npz"
+    if not path.with_suffix(".note").exists():
+        found = load(data, limit=setting.limit)
+        assert found.test is not None
+        arrays = {}
+        for name, split in (("train", found.train), ("test", found.test)):
+            x, y = split.gather(torch.arange(len(split)))
+            arrays |= {f"x_{name}": x.permute(0, 2, 3, 1).numpy(), f"y_{name}": y.numpy()}
+        np.savez(path, **arrays)
+        path.with_suffix(".note").write_text(found.note)  # the last of both: it says that all is there
+    return str(path)
+
+
 def variants() -> dict[str, Callable[..., Any]]:
     from oche.training import darts, modern
 
@@ -101,12 +123,14 @@ def one(setting: Setting, data: str, name: str, seed: int) -> Result:
             evaluate=10**6,
         )  # fmt: skip
         run = oche.train(
-            setting.genotype, data=data, recipe=recipe, out=path, limit=setting.limit, seed=seed, threads=1, quiet=True
-        )
+            setting.genotype, data=prepared(setting, data), recipe=recipe, out=path, limit=setting.limit, seed=seed,
+            threads=1, quiet=True,
+        )  # fmt: skip
     cost, file = time.process_time() - begun, path / "cpu_seconds.txt"
     if not file.exists():
         file.write_text(f"{cost:.1f}")
-    return data, name, seed, run.summary.get("test_acc", run.summary.get("val_acc")), float(file.read_text())
+    accuracy = run.summary["test_acc" if setting.split == 1 else "val_acc"]
+    return data, name, seed, accuracy, float(file.read_text())
 
 
 def table(setting: Setting, results: list[Result]) -> str:
@@ -124,7 +148,7 @@ def table(setting: Setting, results: list[Result]) -> str:
     ]
     for data, steps in zip(setting.data, setting.steps, strict=True):
         lines += [
-            "", f"## {Path(data).stem}, {steps} steps", "",
+            "", f"## {Path(data).stem}, {steps} steps", "", *_note(setting, data),
             "| recipe | accuracy | each seed | n | CPU seconds a run |", "| --- | --- | --- | --- | --- |",
         ]  # fmt: skip
         for name in setting.recipes:
@@ -138,6 +162,11 @@ def table(setting: Setting, results: list[Result]) -> str:
     return "\n".join([*lines, ""])
 
 
+def _note(setting: Setting, data: str) -> list[str]:
+    file = Path(prepared(setting, data)).with_suffix(".note")
+    return [f"{file.read_text().capitalize()}.", ""] if file.exists() and file.read_text() else []
+
+
 def main(setting: Setting) -> None:
     if len(setting.steps) != len(setting.data):
         raise SystemExit(f"steps={setting.steps} for data={setting.data}; give as many of each")
@@ -145,6 +174,8 @@ def main(setting: Setting) -> None:
         raise SystemExit(f"no recipe {', '.join(sorted(unknown))}; there are {', '.join(variants())}")
     os.environ.update(OMP_NUM_THREADS="1")
     setting.out.mkdir(parents=True, exist_ok=True)
+    for data in setting.data:
+        prepared(setting, data)
     work = [(d, r, s) for s in setting.seeds for d in setting.data for r in setting.recipes]
     results: list[Result] = []
     with ProcessPoolExecutor(setting.jobs) as pool:

@@ -194,10 +194,10 @@ def darts(**fields) -> Recipe:
 def modern(**fields) -> Recipe:
     """The published network in a tenth of the epochs: one cycle of a larger rate, label smoothing, a mean of the weights.
 
-    60 epochs, Nesterov's momentum, rate 0 → 0.2 → 0 for batches of 96 and in proportion for others, smoothing 0.1, no drop path
+    60 epochs, Nesterov's momentum, rate 0 → 0.3 → 0 for batches of 96 and in proportion for others, smoothing 0.1, no drop path
     and no auxiliary tower. What was measured for it, and what was left out: docs/training.md.
     """
-    w = Sgd(lr=0.2, schedule=OneCycle(), nesterov=True)
+    w = Sgd(lr=0.3, schedule=OneCycle(), nesterov=True)
     short = dict(epochs=60, w=w, lr_batch=96, label_smoothing=0.1, ema=0.999, drop_path=0.0, auxiliary=0.0)
     return replace(Recipe(), **{**short, **fields})
 
