@@ -15,7 +15,7 @@ from ..seeds import generator
 from ..work import load_data
 from .trial import Trial
 
-DATA = ("data", "data_dir", "limit", "size", "holdout", "tokens")  # what decides which images or tokens there are
+DATA = ("data", "data_dir", "limit", "size", "damaged", "holdout", "tokens")  # what decides which images or tokens there are
 _FREE = ("seed",)  # seeds change numbers, not what is possible
 
 

@@ -109,12 +109,10 @@ def read(path: Path, **over: Any) -> Study:
 
 def _check_judged(trials: Iterable[Trial], where: str) -> None:
     """Raises `OcheError` where a trial of a study that tunes would have no validation numbers to be judged by."""
-    for trial in trials:
-        if trial.control and trial.train is None:
-            raise OcheError(
-                f"{where}: tune: {trial.group} trains nothing that could be judged; write recipe: small, say"
-            )
-        if trial.train is not None and getattr(trial.train.train, "split", 0) == 1:
+    for t in trials:
+        if t.control and t.train is None:
+            raise OcheError(f"{where}: tune: {t.group} trains nothing that could be judged; write recipe: small, say")
+        if t.train is not None and getattr(t.train.train, "split", 0) == 1:
             raise OcheError(
                 f"{where}: tune judges by validation accuracies, and train.split: 1 keeps no images for that; "
                 "write train.split: 0.8, say, or recipe: none to judge by the search's own"

@@ -73,7 +73,7 @@ def state(trial: Path) -> State:
     if held(trial):
         return "running"
     said = atomic.read_json(trial / "state.json").get("state", "waiting")
-    return "interrupted" if said == "running" else said
+    return "interrupted" if said in ("running", "complete") else said
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:

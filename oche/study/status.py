@@ -11,7 +11,8 @@ from .local import Job, score
 from .rows import Row, rows
 
 _COLOURS = {
-    "complete": "green", "stopped": "blue", "running": "cyan", "failed": "red", "interrupted": "yellow", "waiting": "bright_black",
+    "complete": "green", "stopped": "blue", "running": "cyan", "failed": "red", "interrupted": "yellow",
+    "waiting": "bright_black",
 }  # fmt: skip
 
 

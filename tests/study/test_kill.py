@@ -1,0 +1,97 @@
+"""A study whose driver and workers are killed at random moments ends as one that nobody touched."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import runs
+import study_files
+
+from oche.run.lock import held
+from oche.study import drive
+from oche.study.file import read
+from oche.study.rows import rows
+
+
+def start(file: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "oche", "study", str(file), "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def records(out: Path) -> int:
+    """How much has been done so far."""
+    return sum(file.read_bytes().count(b"\n") for file in out.glob("trials/*/*/metrics.jsonl"))
+
+
+def workers(out: Path) -> list[int]:
+    """Processes that are at work on a trial."""
+    locks = [file for file in out.glob("trials/*/.lock") if held(file.parent)]
+    return [int(text) for file in locks if (text := file.read_text().strip())]
+
+
+def wait_for(out: Path, count: int, driver: subprocess.Popen) -> None:
+    end = time.monotonic() + 240
+    while records(out) < count and driver.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def disturb(what: str, out: Path, driver: subprocess.Popen, chance: random.Random) -> None:
+    """Kills the driver or one worker with signal 9, or presses Ctrl-C."""
+    if what == "worker":
+        with suppress(ProcessLookupError, IndexError):  # it has just ended: nothing is killed this time
+            os.kill(chance.choice(workers(out)), signal.SIGKILL)
+        return
+    driver.send_signal({"driver": signal.SIGKILL, "ctrl-c": signal.SIGINT}[what])
+    said = driver.communicate(timeout=240)[0].decode()
+    if driver.returncode == 130:
+        assert f"go on with: oche study {out}" in said and "Traceback" not in said
+        assert "running" not in {row.state for row in rows(out)}
+
+
+def outcome(out: Path) -> list[tuple]:
+    """All that a study found, without the times that it took."""
+    timed = ("seconds", "step_ms", "peak_mb", "cpu_s")
+    return [
+        (row.id, row.state, row.genotype, {k: v for k, v in row.numbers.items() if not k.endswith(timed)})
+        for row in rows(out)
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processes are measured on Linux and macOS only")
+def test_nothing_is_lost_and_no_trial_runs_twice(tmp_path, monkeypatch):
+    chance, disturbances = random.Random(0), ["worker", "driver", "ctrl-c"]
+    listed = [{"method": "darts"}, {"method": "gdas"}, {"method": "random", "recipe": "small"}]
+    file = study_files.write(tmp_path, checkpoint=0.05, search={"batch": 8, "steps": 90}, trials=listed)  # 30 epochs
+    out, driver = tmp_path / "out", start(file)
+    chance.shuffle(disturbances)
+    for what in disturbances:
+        wait_for(out, records(out) + chance.randint(1, 9), driver)
+        disturb(what, out, driver, chance)
+        if driver.poll() is not None:
+            driver = start(file)
+    said = driver.communicate(timeout=240)[0].decode()
+    assert driver.returncode == 0, said
+    for run in out.glob("trials/*/*/metrics.jsonl"):
+        steps = [record["step"] for record in runs.metrics(run.parent)]
+        assert steps == sorted({*steps})
+    starts = sum(log.read_text().count("oche study trial ") for log in out.glob("trials/*/log.txt"))
+    assert (
+        3 < starts <= 3 + 1 + 2 + 2
+    )  # one more for the worker, two for what went down with the driver, and with Ctrl-C
+
+    begun = study_files.here(monkeypatch)
+    assert drive.run(read(file), study_files.LOG, "x") == 0 and not begun  # what is complete is not even begun
+    assert drive.run(read(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
+    assert outcome(out) == outcome(tmp_path / "calm") and len(begun) == 3
