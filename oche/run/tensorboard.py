@@ -67,8 +67,8 @@ def numbers(record: Mapping[str, Any], before: str = "") -> Iterator[dict[str, A
 def mixtures(record: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Of each cell type the mean weight of each candidate, how all weights are spread, and a picture of them.
 
-    Pictures are those of the report in grey: edges along x, candidates along y, the heaviest white. TensorBoard shows nothing of a
-    tag that two kinds share.
+    Pictures are those of the report in grey: edges along x, candidates along y, the heaviest white. TensorBoard shows nothing
+    of a tag that two kinds share.
     """
     for name, arch in (record.get("arch") or {}).items():
         weights: Weights = arch["weights"]
