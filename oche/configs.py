@@ -29,6 +29,8 @@ class Common:
     """use only this many training images, drawn evenly over the classes; of a text so many tokens, its first"""
     size: int | None = None
     """side to which images of a folder are brought"""
+    damaged: Literal["refuse", "skip"] = "refuse"
+    """what is done about images that cannot be decoded: refuse to start, or leave them out, for one more reading of all"""
     tokens: Literal["words", "characters"] = "words"
     """what a text is cut into"""
     seed: int = 0

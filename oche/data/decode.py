@@ -23,6 +23,10 @@ Encoded = Path | bytes
 T = TypeVar("T")
 
 
+class Damaged(OcheError):
+    """An image that cannot be decoded."""
+
+
 class Items(Protocol):
     """Encoded images by number, wherever they are."""
 
@@ -97,6 +101,17 @@ def decode(items: Items, i: int, size: tuple[int, int], channels: int) -> np.nda
     return _open(items, i, pixels)
 
 
+def load_whole(items: Items, i: int) -> tuple[int, int]:
+    """Decodes image ``i`` to its end; its (H, W). `OcheError` naming it when it cannot be used."""
+
+    def pixels(image: Image.Image) -> tuple[int, int]:
+        image.load()
+        return image.height, image.width
+
+    probe(items, i)
+    return _open(items, i, pixels)
+
+
 def _open(items: Items, i: int, use: Callable[[Image.Image], T]) -> T:
     encoded = items.read(i)
     try:
@@ -108,7 +123,7 @@ def _open(items: Items, i: int, use: Callable[[Image.Image], T]) -> T:
             reason = "there is no such file"
         elif isinstance(error, Image.UnidentifiedImageError):
             reason = "empty" if _length(encoded) == 0 else "not an image that Pillow knows"
-        raise OcheError(f"{items.name(i)} cannot be read ({reason}); replace or remove it") from error
+        raise Damaged(f"{items.name(i)} cannot be read ({reason}); replace or remove it") from error
 
 
 def _stream(encoded: Encoded) -> Path | io.BytesIO:

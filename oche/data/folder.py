@@ -13,18 +13,18 @@ from .decode import SUFFIXES, Files
 from .parts import Parts, Table, choose, is_part
 
 
-def read(root: Path, size: tuple[int, int] | None, show: bool) -> Parts:
+def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = False) -> Parts:
     """The folder's images, streamed; classes in the order of their names.
 
     Colour unless every image is grey. ``size`` None: the images' own size where all agree, else 64x64 or the median of
-    their shorter sides if that is less. Files that are no images, and hidden ones, are passed over.
+    their shorter sides if that is less. Files that are no images, and hidden ones, are passed over. ``skip``: damaged ones too.
     """
     folders = _folders(root)
     names = [f.name for f in folders]
     if not any(map(is_part, names)) or not (all(map(is_part, names)) or _has_train(names)):
-        return _table(root, folders, None, "").parts(size, show)
+        return _table(root, folders, None, "").parts(size, show, skip)
     train, test, note = choose(filter(is_part, names), str(root))
-    return _table(root, _folders(root / train), None if test is None else root / test, note).parts(size, show)
+    return _table(root, _folders(root / train), None if test is None else root / test, note).parts(size, show, skip)
 
 
 def _has_train(names: list[str]) -> bool:

@@ -45,10 +45,10 @@ class Rows:
         return f"{self.where}: {self.tables[k][0]} row {i - self.starts[k]}"
 
 
-def read(name: str, size: tuple[int, int] | None, show: bool) -> Parts:
+def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False) -> Parts:
     """The set ``hf:owner/name[:config]``, streamed: its first column of type Image, its label of type ClassLabel.
 
-    Parts whose labels are all −1 (kept secret) are passed over.
+    Parts whose labels are all −1 (kept secret) are passed over, as are damaged images with ``skip``.
     """
     repository, _, config = name.removeprefix("hf:").partition(":")
     if not repository.strip("/"):
@@ -74,7 +74,9 @@ def read(name: str, size: tuple[int, int] | None, show: bool) -> Parts:
     joined = np.concatenate([values[p] for p in parts])
     labels, classes = encode(joined, train_rows, test_rows, names and tuple(names), items.name)
     places = torch.from_numpy(train_rows), None if test_rows is None else torch.from_numpy(test_rows)
-    return Table(repository.rpartition("/")[2], items, labels, *places, classes, note).parts(size, show, lossy=True)
+    return Table(repository.rpartition("/")[2], items, labels, *places, classes, note).parts(
+        size, show, skip, lossy=True
+    )
 
 
 def _package(name: str) -> Any:

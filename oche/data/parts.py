@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import OcheError
 from .catalog import SMALLEST
 from .core import Split
+from .damage import without_damaged
 from .decode import Header, Items
 from .stream import Streamed, headers
 
@@ -45,8 +46,11 @@ class Table:
     classes: tuple[str, ...]
     note: str = ""
 
-    def parts(self, size: tuple[int, int] | None, show: bool, lossy: bool = False) -> Parts:
-        """Streamed splits, every header checked. ``lossy``: whether to note that JPEG images are."""
+    def parts(self, size: tuple[int, int] | None, show: bool, skip: bool, lossy: bool = False) -> Parts:
+        """Streamed splits, every header checked. ``skip``: whether to leave out images that cannot be decoded, rather than
+        refuse them. ``lossy``: whether to note that JPEG images are."""
+        if skip:
+            return without_damaged(self, show).parts(size, show, False, lossy)
         found = headers(self.items, show)
         shape, resized = _shape(self.items, found, size)
         jpeg = "images are stored as JPEG, which is lossy" if lossy and any(h.format == "JPEG" for h in found) else ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -11,6 +13,7 @@ from ..errors import OcheError, nearest
 from . import folder, hub, named, tables
 from .catalog import DATASETS, FORMS, SMALLEST, suited
 from .core import Dataset, Resident, Split, moments
+from .decode import Damaged
 from .memory import available
 from .parts import Parts
 from .progress import bar
@@ -28,6 +31,7 @@ def load(
     holdout: float = 0.2,
     limit: int | None = None,
     size: int | None = None,
+    damaged: Literal["refuse", "skip"] = "refuse",
     seed: int = 0,
     progress: bool = False,
 ) -> Dataset:
@@ -39,31 +43,44 @@ def load(
     images are scaled and cut to. ``progress``: show bars on the terminal.
 
     Images that half of the free memory holds are decoded here, once, and kept; others stream, and are read through here
-    for their mean and deviation. So whatever is wrong with any image raises `OcheError` now, and names it.
+    for their mean and deviation. So whatever is wrong with any image raises `OcheError` now, and names it; with
+    ``damaged="skip"`` an image that cannot be decoded is left out, and the note tells of it.
     """
     if limit is not None and limit < 1:
         raise OcheError(f"limit={limit} leaves no training images; use 1 or more, or nothing for all")
+    if damaged not in ("refuse", "skip"):
+        raise OcheError(f"damaged={damaged!r} is unknown; use 'refuse' or 'skip'")
     if size is not None and size < SMALLEST:
         raise OcheError(f"size={size} is too small for the networks; use {SMALLEST} pixels or more")
     memory, both = available() // 2, None if size is None else (size, size)
-    found = _split(_read(str(name), data_dir, both, memory, progress), holdout, limit, seed)
-    train, test = _placed(found, both, memory, progress)
+    try:
+        return _load(str(name), data_dir, both, damaged == "skip", holdout, limit, seed, memory, progress)
+    except Damaged as error:
+        raise Damaged(f"{error}, or write --damaged skip to leave out what cannot be read") from error
+
+
+def _load(
+    name: str, data_dir: str | Path | None, size: Size, skip: bool, holdout: float, limit: int | None, seed: int,
+    memory: int, show: bool,
+) -> Dataset:  # fmt: skip
+    found = _split(_read(name, data_dir, size, memory, show, skip), holdout, limit, seed)
+    train, test = _placed(found, size, memory, show)
     image = train.shape[1], train.shape[2]
     if min(image) < SMALLEST:
         raise OcheError(f"{name} has images of {image[1]}x{image[0]} pixels; they need {SMALLEST} a side: give a size")
-    mean, std = _measured(train, test, progress)
+    mean, std = _measured(train, test, show)
     return Dataset(found.name, train, test, found.classes, mean, std, suited(found.name, image), found.note)
 
 
-def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool) -> Parts:
+def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool, skip: bool) -> Parts:
     if name in DATASETS:
         return named.read(name, None if data_dir is None else Path(data_dir).expanduser(), memory, show)
     if name.startswith("hf:"):
-        return hub.read(name, size, show)
+        return hub.read(name, size, show, skip)
     path = Path(name).expanduser()
     if path.is_dir():
-        return folder.read(path, size, show)
-    reader = {".parquet": tables.parquet, ".npz": tables.npz}.get(path.suffix.lower())
+        return folder.read(path, size, show, skip)
+    reader = {".parquet": partial(tables.parquet, skip=skip), ".npz": tables.npz}.get(path.suffix.lower())
     if reader is not None and path.is_file():
         return reader(path, size, memory, show)
     possible = f"use {', '.join(DATASETS)}, {', '.join(FORMS)}"

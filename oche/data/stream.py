@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +22,17 @@ from .core import Batch, Resident, Split
 from .decode import Header, Items, decode, probe
 from .progress import bar
 
-WORKERS = min(16, os.cpu_count() or 1)
+
+def _cores() -> int:
+    """Cores that decoding may use: those that this process may run on, shared with the other ranks of its machine."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, mine // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # torchrun sets it
+
+
+WORKERS = min(16, _cores())
 AHEAD = 2  # batches being decoded while the caller works on one
 _PIECE = 256  # images a task, where all are to be read
+T = TypeVar("T")
 _executors: list[ThreadPoolExecutor] = []
 
 
@@ -34,31 +43,40 @@ def _threads() -> ThreadPoolExecutor:
     return _executors[0]
 
 
+def survey(
+    count: int, look: Callable[[int], T], title: str, show: bool = False
+) -> tuple[list[T | None], list[OcheError]]:
+    """What ``look`` finds of each of ``count`` images, None where it raises `OcheError`; and those errors, in order."""
+
+    def piece(start: int) -> tuple[list[T | None], list[OcheError]]:
+        found: list[T | None] = []
+        bad: list[OcheError] = []
+        for i in range(start, min(start + _PIECE, count)):
+            try:
+                found.append(look(i))
+            except OcheError as error:
+                found.append(None)
+                bad.append(error)
+        return found, bad
+
+    all_found: list[T | None] = []
+    errors: list[OcheError] = []
+    with bar(title, count, show) as advance, warnings.catch_warnings(action="ignore"):
+        # Pillow warns of large images, which `probe` refuses, and of damaged EXIF, which does not matter.
+        for found, bad in _threads().map(piece, range(0, count, _PIECE)):
+            all_found += found
+            errors += bad
+            advance(len(found))
+    return all_found, errors
+
+
 def headers(items: Items, show: bool = False) -> list[Header]:
     """Every image's header; `OcheError` naming the first that cannot be used and counting the others."""
-
-    def look(start: int) -> tuple[list[Header], list[OcheError]]:
-        good: list[Header] = []
-        bad: list[OcheError] = []
-        for i in range(start, min(start + _PIECE, len(items))):
-            try:
-                good.append(probe(items, i))
-            except OcheError as error:
-                bad.append(error)
-        return good, bad
-
-    found: list[Header] = []
-    errors: list[OcheError] = []
-    with bar("checking images", len(items), show) as advance, warnings.catch_warnings(action="ignore"):
-        # Pillow warns of large images, which `probe` refuses, and of damaged EXIF, which does not matter.
-        for good, bad in _threads().map(look, range(0, len(items), _PIECE)):
-            found += good
-            errors += bad
-            advance(len(good) + len(bad))
+    found, errors = survey(len(items), lambda i: probe(items, i), "checking images", show)
     if errors:
         more = f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""
-        raise OcheError(f"{errors[0]}{more}")
-    return found
+        raise type(errors[0])(f"{errors[0]}{more}")
+    return [header for header in found if header is not None]
 
 
 class Streamed(Split):

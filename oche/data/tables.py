@@ -49,11 +49,11 @@ class Column:
         return f"{self.path}: row {i}"
 
 
-def parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> Parts:
+def parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool, skip: bool = False) -> Parts:
     """Columns image (bytes, or struct with bytes), label (integer or string), and split (train, test, val) where there is one.
 
     Class names come from the schema's metadata: ``class_names`` (a JSON list) or what Hugging Face writes; so does the
-    note: ``note`` or ``source``. The encoded images stay in memory.
+    note: ``note`` or ``source``. The encoded images stay in memory. ``skip``: whether damaged ones are left out.
     """
     file = _open_parquet(path)
     schema = file.schema_arrow
@@ -72,7 +72,7 @@ def parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -
     items = Column(path, _binary(path, table[image]))
     places = torch.from_numpy(train), None if test is None else torch.from_numpy(test)
     note = "; ".join(filter(None, (note, unused)))
-    return Table(path.stem, items, labels, *places, classes, note).parts(size, show, lossy=True)
+    return Table(path.stem, items, labels, *places, classes, note).parts(size, show, skip, lossy=True)
 
 
 def _open_parquet(path: Path) -> Any:

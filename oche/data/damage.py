@@ -1,0 +1,64 @@
+"""Damaged images left out of a data set, where the user asks for that instead of an error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import OcheError
+from .decode import Encoded, Items, load_whole
+from .stream import survey
+
+if TYPE_CHECKING:
+    from .parts import Table
+
+
+class Some:
+    """Those of ``items`` whose numbers are ``rows``, renumbered."""
+
+    def __init__(self, items: Items, rows: list[int]) -> None:
+        self.items, self.rows = items, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, i: int) -> Encoded:
+        return self.items.read(self.rows[i])
+
+    def name(self, i: int) -> str:
+        return self.items.name(self.rows[i])
+
+
+def without_damaged(table: Table, show: bool) -> Table:
+    """``table`` without the images that cannot be decoded, of which its note tells. All images are decoded once for it.
+
+    Raises `OcheError` where a class then has no training image.
+    """
+    found, errors = survey(len(table.items), lambda i: load_whole(table.items, i), "looking for damaged images", show)
+    if not errors:
+        return table
+    sound = torch.tensor([size is not None for size in found])
+    place = sound.cumsum(0) - 1
+    train = _kept(table.train, sound, place)
+    labels = table.labels[sound]
+    empty = torch.bincount(labels[train], minlength=len(table.classes)).eq(0).nonzero().flatten().tolist()
+    if empty:
+        raise OcheError(f"class {table.classes[empty[0]]!r} has no training image that can be read; {errors[0]}")
+    note = f"{len(errors)} of {len(found)} images were left out, since they cannot be read: {_first(errors)}"
+    return replace(
+        table, items=Some(table.items, sound.nonzero().flatten().tolist()), labels=labels, train=train,
+        test=None if table.test is None else _kept(table.test, sound, place),
+        note="; ".join(filter(None, (table.note, note))),
+    )  # fmt: skip
+
+
+def _kept(rows: Tensor, sound: Tensor, place: Tensor) -> Tensor:
+    return place[rows[sound[rows]]]
+
+
+def _first(errors: list[OcheError]) -> str:
+    more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return str(errors[0]).partition(" cannot be read")[0] + more

@@ -1,0 +1,96 @@
+"""Damaged images: refused by default, left out where that is asked for, and told of either way."""
+
+import numpy as np
+import pytest
+import torch
+from data_files import encoded, pixels, write_classes
+
+import oche
+from oche import cli
+from oche.data import Streamed, load
+from oche.data import reading as reading_module
+from oche.errors import OcheError
+
+COUNTS = {"ant": 12, "bee": 8}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """train/ and test/; of train one image is empty, one text, one cut short behind a sound header; of test one cut short."""
+    made = {part: write_classes(tmp_path / part, COUNTS, seed=k) for k, part in enumerate(("train", "test"))}
+    (tmp_path / "train/ant/3.png").write_bytes(b"")
+    (tmp_path / "train/bee/0.png").write_text("no picture")
+    for file in ("train/ant/7.png", "test/bee/2.png"):
+        (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:-120])
+    return tmp_path, made
+
+
+@pytest.mark.parametrize("free", [0, 10**9], ids=["streamed", "resident"])
+def test_they_are_left_out_where_that_is_asked_for(folder, free, monkeypatch):
+    root, made = folder
+    monkeypatch.setattr(reading_module, "available", lambda: free)
+    data = load(root, damaged="skip")
+    assert isinstance(data.train, Streamed) is (free == 0)
+    assert data.note == f"4 of 40 images were left out, since they cannot be read: {root}/train/ant/3.png and 3 more"
+    for split, part, gone in (
+        (data.train, "train", {("ant", 3), ("bee", 0), ("ant", 7)}),
+        (data.test, "test", {("bee", 2)}),
+    ):
+        # files in the order of their names: 0, 1, 10, 11, 2 …
+        wanted = [
+            (made[part][name][i], k)
+            for k, (name, count) in enumerate(COUNTS.items())
+            for i in sorted(range(count), key=str)
+            if (name, i) not in gone
+        ]  # fmt: skip
+        images, labels = split.gather(torch.arange(len(split)))
+        assert labels.tolist() == split.labels.tolist() == [k for _, k in wanted]
+        assert np.array_equal(images.numpy(), np.stack([a.transpose(2, 0, 1) for a, _ in wanted]))
+
+
+def test_they_are_refused_by_default(folder):
+    root, _ = folder
+    with pytest.raises(OcheError, match=r"train/ant/3\.png cannot be read \(empty\).* \(and 1 more like it\)"):
+        load(root)
+    with pytest.raises(OcheError, match="damaged='drop' is unknown; use 'refuse' or 'skip'"):
+        load(root, damaged="drop")
+
+
+def test_sound_images_are_what_they_were(tmp_path):
+    write_classes(tmp_path / "x", COUNTS)
+    plain, skipping = load(tmp_path / "x"), load(tmp_path / "x", damaged="skip")
+    assert plain.note == skipping.note == "" and (plain.mean, plain.std) == (skipping.mean, skipping.std)
+    assert torch.equal(plain.train.gather(torch.arange(10))[0], skipping.train.gather(torch.arange(10))[0])
+
+
+def test_a_class_that_would_be_left_without_images(tmp_path):
+    write_classes(tmp_path / "x" / "train", {"ant": 3, "bee": 2})
+    for i in range(2):
+        (tmp_path / "x/train/bee" / f"{i}.png").write_bytes(b"\x89PNG")
+    with pytest.raises(
+        OcheError, match=r"class 'bee' has no training image that can be read; .*bee/0\.png cannot be read"
+    ):
+        load(tmp_path / "x", damaged="skip")
+
+
+def test_of_a_parquet_file(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    x = pixels(12, 9, 9, 3)
+    images = [encoded(a) for a in x]
+    images[4], images[9] = images[4][:-100], None
+    pq.write_table(pa.table({"image": images, "label": [i % 2 for i in range(12)]}), tmp_path / "x.parquet")
+    data = load(tmp_path / "x.parquet", damaged="skip", holdout=0)
+    assert len(data.train) == 10 and "2 of 12 images were left out" in data.note and "row 4 and 1 more" in data.note
+    assert np.array_equal(data.train.gather(torch.tensor([4]))[0][0].numpy(), x[5].transpose(2, 0, 1))
+
+
+def test_a_run_tells_of_them(folder, tmp_path, quick, capsys):
+    root, _ = folder
+    out = tmp_path / "run"
+    words = ["train", "DARTS_V2", "--data", str(root), "--recipe", "small", "--train.steps", "1", "--train.batch", "4"]
+    words += ["--train.channels", "2", "--train.cells", "2", "--train.reductions", "1", "--out", str(out), "--quiet"]
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert "cannot be read (empty)" in error and "--damaged skip" in error and not out.exists()
+    assert cli.main([*words, "--damaged", "skip"]) == 0
+    assert "4 of 40 images were left out" in oche.Run.open(out).summary["note"]
