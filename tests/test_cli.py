@@ -86,7 +86,7 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
     """What the help tells people to type goes through, up to the work itself."""
     _, out, _ = oche_(command, "--help")
     lines = [line.strip() for line in out.partition("examples:")[2].splitlines() if line.strip()]
-    for name in ("cifar", "digits-beta-darts", "x"):
+    for name in ("cifar", "digits-beta-darts", "x", "compare"):
         (here / "runs" / name).mkdir(parents=True)
     done = []
 
@@ -103,11 +103,12 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
         monkeypatch.setattr(f"oche.{name}", work)
     monkeypatch.setattr(demo, "toy_in", work)
     monkeypatch.setattr("oche.report.write_report", work)
+    monkeypatch.setattr("oche.report.write_comparison", work)
     monkeypatch.setattr("oche.report.cells.cell_svg", work)
     for text in lines:
         words = re.split(r"\s{2,}", text)[0].split()
         assert words[:2] == ["oche", command], text
-        for name in ("cifar", "digits-beta-darts", "x"):
+        for name in ("cifar", "digits-beta-darts", "x", "compare"):
             status = {"kind": "search", "state": "complete"}
             (here / "runs" / name / "status.json").write_text(json.dumps(status))
             (here / "runs" / name / "config.yaml").write_text("data: digits\n")
