@@ -183,3 +183,14 @@ def test_a_damaged_record_before_the_last(line, tmp_path):
     assert last_metric(tmp_path) == {"step": 3}
     file.write_bytes(b'{"step": 1}\n' + line + b"\n")  # the last: cut short by a kill
     assert read_metrics(tmp_path) == [{"step": 1}] and last_metric(tmp_path) == {}
+
+
+def test_a_folder_where_a_checkpoint_should_be(tmp_path):
+    """Left alone, and no obstacle to those that are written."""
+    from oche.run import checkpoint
+
+    (tmp_path / "step-00000003-0123456789abcdef.safetensors").mkdir()
+    assert checkpoint.load_latest(tmp_path) is None
+    checkpoint.save(tmp_path, 1, {"a": 1}, keep=1)
+    checkpoint.save(tmp_path, 4, {"a": 2}, keep=1)
+    assert checkpoint.load_latest(tmp_path) == (4, {"a": 2})

@@ -230,8 +230,41 @@ def test_a_hard_choice_is_not_perturbed():
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: RandomNoise((-0.1, 0.3)), lambda: Adversarial(steps=0), lambda: Adversarial((0.1, float("inf")))]
+    ("build", "said"),
+    [
+        (lambda: RandomNoise((-0.1, 0.3)), r"^eps=\(-0\.1, 0\.3\) is no schedule.*both >= 0"),
+        (lambda: Adversarial(steps=0), r"^Adversarial: steps=0 climbs nowhere; use steps >= 1"),
+        (lambda: Adversarial((0.1, float("inf"))), r"^eps=\(0\.1, inf\)"),
+    ],
 )
-def test_impossible_values_are_refused(build):
-    with pytest.raises(OcheError):
+def test_impossible_values_are_refused(build, said):
+    with pytest.raises(OcheError, match=said):
         build()
+
+
+def told(losses):
+    """An objective that says these numbers one after the other, whatever it is asked about."""
+    left = iter(losses)
+    return lambda m: (m["normal"].ops * 0).sum() + next(left)
+
+
+LARGEST = torch.finfo(torch.float64).max
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("losses", "worst"),  # of: unperturbed, random start, after one step; the start takes a gradient and is a point too
+    [((3.0, 2.0, 1.0), 0), ((1.0, 3.0, 2.0), 1), ((1.0, 2.0, 3.0), 2), ((2.0, 2.0, 2.0), 0), ((-2.0, NAN, NAN), 0),
+     ((-2.0, NAN, -1.0), 2), ((NAN, -2.0, -3.0), 1), ((1.0, INF, 2.0), 1), ((LARGEST, INF, 2.0), 1), ((-INF, -INF, -1.0), 2)],
+)  # fmt: skip
+def test_one_step_and_the_worst_of_three_points(losses, worst):
+    """A loss that is no number is never the worst; an infinite one is. The slope is zero, so the
+    step only goes back into the ball around the mixture."""
+    before = mixes(4, share=1.0, groups=("normal",))
+    after = Adversarial((0.1, 0.1), steps=1)(told(losses), before, 0.0, gen(5))["normal"].ops
+    start = RandomNoise((0.1, 0.1))(nothing, before, 0.0, gen(5))["normal"].ops
+    centre = before["normal"].ops.detach()
+    step = [naive_mixture(row, [True] * 4) for row in start.clamp(centre - 0.1, centre + 0.1).tolist()]
+    points = torch.stack([centre, start, torch.tensor(step, dtype=torch.float64)])
+    torch.testing.assert_close(after, points[worst], rtol=0, atol=1e-12)
+    assert min((points[i] - points[i - 1]).abs().max() for i in range(3)) > 0.01

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -111,12 +112,9 @@ def change(at: Path, name: str) -> str:
 
 
 def is_equivalent(name: str, changed: str, known: list[dict[str, str]]) -> bool:
-    """Whether equivalent.yaml has this very change in this function."""
-    function = name.rpartition("__mutmut_")[0].replace("ǁ", ".").replace(".x_", ".")
-    return any(
-        function.endswith(entry["of"]) and changed.split("\n") == [f"- {entry['was']}", f"+ {entry['is']}"]
-        for entry in known
-    )
+    """Whether equivalent.yaml knows this change of this function."""
+    function = name.rpartition("__mutmut_")[0].replace(".x_", ".").replace("xǁ", "").replace("ǁ", ".")
+    return any(function.endswith(entry.get("of", "")) and re.fullmatch(entry["change"], changed) for entry in known)
 
 
 def one(module: str, setting: Setting) -> tuple[Counter[str], int, list[str], float]:

@@ -145,7 +145,7 @@ def drop(directory: str | Path, step: int) -> None:
 
 
 def _newest_first(directory: Path) -> list[Path]:
-    found = [p for p in directory.glob("step-*.safetensors") if _NAME.fullmatch(p.name)]
+    found = [p for p in directory.glob("step-*.safetensors") if _NAME.fullmatch(p.name) and p.is_file()]
     return sorted(found, key=lambda p: (_step(p), p.stat().st_mtime_ns), reverse=True)
 
 
