@@ -104,11 +104,10 @@ def _confounders(facts: Facts) -> Said_:
         return UNKNOWN, "no run has an environment.json yet", "hardware and versions"
     looked = {"hardware": ("gpu", "cpu"), "torch": ("torch",), "threads": ("threads",), "system": ("platform",)}
     several = {what: found for what, names in looked.items() if len(found := facts.distinct(*names)) > 1}
-    lengths = facts.differing("search", _FREE)
-    lengths = [k for k in lengths if k.rpartition(".")[2] in ("epochs", "steps", "budget")]
-    if several or lengths:
+    lengths = facts.lengths
+    if several or len(lengths) > 1:
         parts = [f"{what}: {'; '.join(found)}" for what, found in several.items()]
-        parts += [f"methods differ in {_few(lengths)}"] if lengths else []
+        parts += [f"searches of {_few(lengths)}"] if len(lengths) > 1 else []
         return "no", ", ".join(parts), "how far this can matter"
     jobs = facts.asked.get("jobs")
     beside = "" if jobs == 1 else f"; with jobs: {jobs} trials ran beside each other, so their times depend on it"

@@ -49,6 +49,14 @@ class Facts:
         return [key for key in differ if not any(key == f or key.startswith(f"{f}.") for f in free)]
 
     @property
+    def lengths(self) -> list[str]:
+        """How long searches go on: "600 steps", "50 epochs", each once. Time counts before steps, steps before epochs."""
+        told = [t["search"]["search"] for t in self.trials if t["labels"]["method"] != RANDOM]
+        units = ("budget", "steps", "epochs")
+        used = [next((unit, tree[unit]) for unit in units if tree.get(unit) is not None) for tree in told]
+        return [*dict.fromkeys(str(value) if unit == "budget" else f"{value} {unit}" for unit, value in used)]
+
+    @property
     def seeds(self) -> dict[str, int]:
         """Finished seeds of each group, by its arena and name."""
         of_groups = ((arena, group) for arena in self.arenas for group in arena.groups)

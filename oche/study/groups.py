@@ -85,9 +85,14 @@ def _names(labels: list[Mapping[str, str]]) -> list[str]:
     keys = dict.fromkeys(key for of in labels for key in of)
     varied = [k for k in keys if k not in (*DATA, "method") and len({of.get(k, "default") for of in labels}) > 1]
     return [
-        " · ".join([of["method"], *(_label(k, of[k]) for k in varied if of.get(k, "default") != "default")])
+        " · ".join([of["method"], *(_label(k, of[k]) for k in varied if k in _told(of) and of[k] != "default")])
         for of in labels
     ]
+
+
+def _told(labels: Mapping[str, str]) -> set[str]:
+    """The labels that mean something: what a search is told is nothing to a random cell."""
+    return {k for k in labels if labels["method"] != RANDOM or k.partition(".")[0] != "search"}
 
 
 def _label(key: str, value: str) -> str:
