@@ -341,6 +341,7 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
 def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainConfig, Any]:
     """The same for a training."""
     from .recipes import check_domains
+    from .run.engine import Engine
     from .run.ranks import ranks_here
     from .work import check_shares, load_data
 
@@ -350,7 +351,7 @@ def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainC
     check_domains(config)
     _check_device(config, log, mixed=False)
     data = data or load_data(config, log)
-    config.train.check(config.genotype, data)
+    config.train.check(config.genotype, data, Engine(config.device, fused=config.engine, ranks=ranks_here()))
     check_shares(config, data, ranks_here())
     return config, data
 

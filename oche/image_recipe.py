@@ -16,9 +16,10 @@ from .feed import check_split
 from .genotypes import resolve
 from .loop import Budget
 from .optim import Sgd
-from .precision import Precision
+from .precision import Precision, plainly, prove
 from .rates import Exponential, OneCycle
 from .registry import component
+from .run.engine import Engine
 from .spaces.networks import FinalNetwork, build
 from .spaces.skeleton import Stem, Widen
 
@@ -166,12 +167,19 @@ class Recipe:
             reductions=self.reductions, widen=self.widen, head=self.head,
         )  # fmt: skip
 
-    def check(self, genotype: str, data: Dataset) -> None:
-        """Raises `OcheError` where no network of ``genotype``, text or name, can be trained so on ``data``."""
+    def check(self, genotype: str, data: Dataset, engine: Engine | None = None) -> None:
+        """Raises `OcheError` where no network of ``genotype``, text or name, can be trained so on ``data``, by ``engine``."""
         if self.split < 1:
             check_split(self.split, len(data.train))
         self.augmentation(data)
-        self.network(resolve(genotype), data)
+        net = self.network(resolve(genotype), data)
+        if engine is not None and self.precision != "float32":
+            engine = plainly(engine)
+            prove(engine.place(net), (self.at_once(engine), data.channels, *data.image), engine)
+
+    def at_once(self, engine: Engine) -> int:
+        """Images that go through the network at once, on each rank of ``engine``."""
+        return max(1, self.batch // (engine.ranks.count * self.accumulate))
 
     def augmentation(self, data: Dataset) -> Augment:
         """The data's own augmentation with this recipe's changes. Raises `OcheError` for a cutout that leaves nothing."""

@@ -96,9 +96,10 @@ class LanguageRecipe:
             return LSTMNetwork(vocabulary, self.width, self.dropouts)
         return RecurrentNetwork(genotype, vocabulary, self.width, self.dropouts)
 
-    def check(self, genotype: str, corpus: Corpus) -> None:
+    def check(self, genotype: str, corpus: Corpus, engine: object = None) -> None:
         """Raises `OcheError` where no language model of ``genotype`` can be trained so: it is of another kind, or the training
         text is too short for ``batch`` streams of ``bptt`` steps."""
+        del engine  # any will do
         with torch.device("meta"):  # no memory is taken
             self.network(genotype, len(corpus.vocabulary))
         stream(corpus.train, self.batch, self.bptt)

@@ -63,7 +63,7 @@ class Training:
     @property
     def at_once(self) -> int:
         """Images that go through the network at once."""
-        return max(1, self.recipe.batch // (self.engine.ranks.count * self.recipe.accumulate))
+        return self.recipe.at_once(self.engine)
 
     def rate(self, progress: float) -> float:
         """Learning rate of a step at ``progress``."""

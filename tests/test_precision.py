@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from test_training import PLAIN, make, recipe, steps
+from test_training import CELL, PLAIN, make, recipe, steps
 from tiny import dataset
 from torch import nn
 
+import oche
 from oche.errors import OcheError
 from oche.precision import computing, plainly, prove
 from oche.run.engine import Engine
@@ -69,3 +70,25 @@ def test_the_measured_fault_is_found():
         pytest.skip("this torch computes it right on this processor")
     with pytest.raises(OcheError, match="32x32"):
         prove(net, (8, 16, 32, 32), CPU)
+
+
+def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch):
+    def refuse(net, shape, engine):
+        assert shape == (16, 1, 8, 8) and engine.fused == "plain"
+        raise OcheError("wrong")
+
+    monkeypatch.setattr("oche.image_recipe.prove", refuse)
+    made = recipe(precision="bf16", batch=16, **PLAIN)
+    with pytest.raises(OcheError, match="wrong"):
+        oche.train("DARTS_V2", "digits", recipe=made, out=tmp_path / "x")
+    with pytest.raises(OcheError, match="plain modules"):
+        oche.train("DARTS_V2", "digits", recipe=made, out=tmp_path / "x", engine="fused")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_in_bf16_is_saved_in_float32(tmp_path):
+    made = recipe(precision="bf16", batch=16, steps=2, **PLAIN)
+    run = oche.train(str(CELL), "digits", recipe=made, out=tmp_path / "x", limit=64)
+    assert run.state == "complete" and run.summary["test_acc"] > 0
+    weights = oche.load(run).net.state_dict().values()
+    assert all(t.dtype == torch.float32 for t in weights if t.is_floating_point())
