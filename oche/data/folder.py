@@ -52,9 +52,9 @@ def _folders(root: Path) -> list[Path]:
     return found
 
 
-def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[Path], list[int]]:
+def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[str], list[int]]:
     """All images below ``folders``, which are of ``classes``, with their class numbers."""
-    files: list[Path] = []
+    files: list[str] = []
     labels: list[int] = []
     for folder in folders:
         if folder.name not in classes:
@@ -64,7 +64,7 @@ def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[Path],
         images = images_below(folder)
         if not images:
             raise OcheError(f"{folder} has no images ({', '.join(SUFFIXES)}); add some or remove the folder")
-        files += images
+        files += map(str, images)
         labels += [classes.index(folder.name)] * len(images)
     return files, labels
 

@@ -75,6 +75,9 @@ def choose(found: Iterable[str], where: str) -> tuple[str, str | None, str]:
     return train, test, f"not used: {', '.join(sorted(known.values()))}" if known else ""
 
 
+_LABELS = (str, int, float, type(None))
+
+
 def encode(
     values: np.ndarray,
     train: np.ndarray,
@@ -89,6 +92,8 @@ def encode(
     part get class 0.
     """
     listed = values.tolist()
+    if (odd := next((i for i, v in enumerate(listed) if not isinstance(v, _LABELS)), None)) is not None:
+        raise OcheError(f"{row(odd)} has a label of type {type(listed[odd]).__name__}; give integers or strings")
     known = _known(listed, train, names)
     codes = torch.zeros(len(listed), dtype=torch.int64)
     for part in (train, test):

@@ -1,17 +1,23 @@
 """Streaming: the same batches as from memory, decoding each image once, in whatever order, and stopping cleanly."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 import torch
 from data_files import encoded, pixels
+from PIL import Image
 
-from oche.data import Streamed, batches, halves
+import oche
+from oche.data import Streamed, batches, halves, load
+from oche.data import reading as reading_module
 from oche.data import stream as stream_module
 from oche.data.core import moments
 from oche.data.stream import headers
 from oche.errors import OcheError
+from oche.seeds import generator
 
 
 class Counted:
@@ -113,3 +119,88 @@ def test_subset_of_a_subset_and_its_device(both):
     inner = streamed.subset(torch.arange(10, 30)).subset(torch.tensor([5, 1])).to("cpu")
     images, labels = inner.gather(torch.tensor([1, 0]))
     assert torch.equal(images, x[[11, 15]]) and labels.tolist() == [4, 1] and np.array_equal(inner.labels, [1, 4])
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_every_rank_decodes_its_own_images_only(both, world):
+    items, streamed, _ = both
+    seen = []
+    for rank in range(world):
+        before = list(items.reads)
+        own = list(batches(streamed, 4 * world, seed=2, epoch=1, rank=rank, world=world))
+        seen.append({i for i in range(50) if items.reads[i] > before[i]})
+        assert sum(len(images) for images, _ in own) == len(seen[-1]) == sum(items.reads) - sum(before)
+    assert sum(map(len, seen)) == len(set().union(*seen)) == 50 // (4 * world) * 4 * world
+    whole = list(batches(streamed, 4 * world, seed=2, epoch=1))
+    parts = [list(batches(streamed, 4 * world, seed=2, epoch=1, rank=r, world=world)) for r in range(world)]
+    for k, (images, labels) in enumerate(whole):  # image j of a batch is that of rank j % world
+        assert all(torch.equal(images[r::world], parts[r][k][0]) for r in range(world))
+        assert all(torch.equal(labels[r::world], parts[r][k][1]) for r in range(world))
+
+
+# --- a folder of JPEG files, larger than the memory that it is said to have
+
+COUNT = 2_000  # benchmarks/loader.py reads 10,000
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory):
+    """JPEG files of 24 x 24 pixels in four class folders of train/, numbered by what they show: file i of class k is 4 i + k."""
+    root = tmp_path_factory.mktemp("jpegs")
+    for k in range(4):
+        (root / "train" / f"c{k}").mkdir(parents=True)
+    for n in range(COUNT):
+        bits = np.array([n >> b & 1 for b in range(12)], np.uint8).reshape(3, 4) * 200 + 20  # blocks of 8 x 6 pixels
+        block = np.kron(bits, np.ones((8, 6), np.uint8))
+        Image.fromarray(block).convert("RGB").save(root / "train" / f"c{n % 4}" / f"{n // 4:04}.jpg", quality=95)
+    return root
+
+
+def numbers(images: torch.Tensor) -> list[int]:
+    """What JPEG has left of the numbers in (B, 3, 24, 24)."""
+    middle = images[:, 1, 4::8, 3::6].flatten(1) > 120
+    return (middle * 2 ** torch.arange(12)).sum(1).tolist()
+
+
+def test_a_large_folder_streams(jpegs, monkeypatch):
+    """Memory for 100 of 2,000 images is enough, the order is that of the seed, and a resumed epoch decodes only what is left."""
+    monkeypatch.setattr(reading_module, "available", lambda: 2 * 100 * 3 * 24 * 24)
+    data = load(jpegs, holdout=0)
+    assert isinstance(data.train, Streamed) and len(data.train) == COUNT and data.test is None
+    began = [0, 0, 0]  # images being decoded now, at most, in all
+    begin, finish = Streamed._begin, Streamed._finish
+
+    def counted(self, index, share=None):
+        began[0] += len(index)
+        began[1], began[2] = max(began[:2]), began[2] + len(index)
+        return begin(self, index, share)
+
+    def done(self, pending):
+        began[0] -= len(pending.index)
+        return finish(self, pending)
+
+    monkeypatch.setattr(Streamed, "_begin", counted)
+    monkeypatch.setattr(Streamed, "_finish", done)
+    epoch = [(numbers(x), y.tolist()) for x, y in batches(data.train, 32, seed=3, epoch=1)]
+    shown = [n for images, _ in epoch for n in images]
+    order = torch.randperm(COUNT, generator=generator(3, "order", 1))[: COUNT // 32 * 32]
+    assert shown == [4 * (i % 500) + i // 500 for i in order.tolist()]  # the folder lists one class after another
+    assert all(y == [n % 4 for n in images] for images, y in epoch)
+    assert began[1] == 32 * (stream_module.AHEAD + 1) and began[2] == len(order)  # so few at once
+    began[2] = 0
+    rest = [(numbers(x), y.tolist()) for x, y in batches(data.train, 32, seed=3, epoch=1, start=50)]
+    assert rest == epoch[50:] and began[2] == len(order) - 50 * 32
+
+
+def test_a_training_that_streams_is_the_one_from_memory(jpegs, tmp_path, monkeypatch, quick):
+    """And goes on, stopped in the midst of an epoch, to the same bits."""
+    recipe = runs.recipe(steps=3, batch=16, channels=2, cells=2, reductions=(1,), auxiliary=0.0)
+
+    def train(name: str, free: int, **options) -> Path:
+        monkeypatch.setattr(reading_module, "available", lambda: free)
+        return oche.train(
+            "DARTS_V2", jpegs, recipe=recipe, limit=120, holdout=0.02, out=tmp_path / name, **options
+        ).path
+
+    one, other = train("memory", 10**9), train("streamed", 0)
+    assert runs.same_weights(one, other) and runs.metrics(one) == runs.metrics(other)
