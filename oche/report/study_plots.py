@@ -55,10 +55,11 @@ def critical_difference(ranking: Ranking, title: str = "") -> Figure:
     names, k = [*ranking.ranks], len(ranking.ranks)
     left, joined = (k + 1) // 2, ranking.alike
     step, drop = 0.36, 0.2 * len(joined) + 0.25
-    height = 0.75 + drop + step * left
-    figure = new_figure(7.4, height + 0.35, layout=None)
-    axes = figure.add_axes((0.27, 0.02, 0.46, 0.9))
-    axes.set(xlim=(1, k), ylim=(-drop - step * left, 0.75))
+    low = -drop - step * left - 0.15
+    height = 1.0 - low  # inches, as many as units of y
+    figure = new_figure(7.6, height, layout=None)
+    axes = figure.add_axes((0.32, 0, 0.36, 1))
+    axes.set(xlim=(1, k), ylim=(low, 1.0))
     axes.axis("off")
     _scale(axes, k, ranking.difference)
     for i, name in enumerate(names):
@@ -66,13 +67,13 @@ def critical_difference(ranking: Ranking, title: str = "") -> Figure:
         y = -drop - step * ((k - 1 - i) if right else i) - 0.1
         rank, end = ranking.ranks[name], k + 0.04 * (k - 1) if right else 1 - 0.04 * (k - 1)
         axes.plot([rank, rank, end], [0, y, y], color=MUTED, lw=0.9, clip_on=False)
-        words = f"{clip(name, 24)}  {rank:.2f}"
-        axes.text(end, y, f" {words} ", ha="left" if right else "right", va="center", size=8.5)
+        words = f"{clip(name, 22)}  {rank:.2f}"
+        axes.text(end, y, f" {words} ", ha="left" if right else "right", va="center", size=8)
     for level, clique in enumerate(joined):
         ends = [ranking.ranks[name] for name in (clique[0], clique[-1])]
         pad = 0.012 * (k - 1)
         axes.plot([ends[0] - pad, ends[1] + pad], [-0.17 - 0.2 * level] * 2, color=INK, lw=3.4, solid_capstyle="butt")
-    figure.suptitle(clip(title, 80), size=10, weight="bold", y=0.99, va="top")
+    figure.suptitle(clip(title, 80), size=10, weight="bold", y=1 - 0.06 / height, va="top")
     return figure
 
 
