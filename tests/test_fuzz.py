@@ -194,3 +194,25 @@ def test_a_folder_where_a_checkpoint_should_be(tmp_path):
     checkpoint.save(tmp_path, 1, {"a": 1}, keep=1)
     checkpoint.save(tmp_path, 4, {"a": 2}, keep=1)
     assert checkpoint.load_latest(tmp_path) == (4, {"a": 2})
+
+
+@pytest.mark.parametrize("label", [[1], {"a": 1}, b"x"])
+def test_labels_that_are_no_names(label, tmp_path, capsys):
+    """They have no hash, or no order."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    image = inputs_data._image("PNG")
+    pq.write_table(pa.table({"image": [image] * 6, "label": [label] * 6}), tmp_path / "x.parquet")
+    said = refused(capsys, *inputs_data.SEARCH, str(tmp_path / "x.parquet"))
+    assert f"row 0 has a label of type {type(label).__name__}; give integers or strings" in said
+
+
+@pytest.mark.parametrize("summary", ["{}", '{"parameters": "many"}', '{"parameters": null, "test_acc": []}'])
+def test_a_damaged_summary(summary, sound, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(sound.training, run)
+    (run / "report.html").touch()
+    (run / "summary.json").write_text(summary)
+    assert "summary.json is damaged: it has no parameters" in refused(capsys, "resume", str(run))
+    (run / "summary.json").write_text('{"parameters": 3, "test_acc": "high"}')
+    assert cli.main(["resume", str(run)]) == 0
+    assert "test accuracy unknown, 3 weights" in capsys.readouterr().out

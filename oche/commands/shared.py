@@ -105,15 +105,17 @@ def simple(cls: type[T], args: list[str], command: str, description: str, exampl
     return parse(cls, args, prog=f"oche {command}", description=description, epilog=f"examples:\n  {example}")
 
 
-def percent(x: float | None) -> str:
-    return "unknown" if x is None else f"{100 * x:.2f} %"
+def percent(x: object) -> str:
+    return f"{100 * x:.2f} %" if isinstance(x, int | float) else "unknown"
 
 
 def reached(numbers: dict[str, Any]) -> str:
     """ "test accuracy 98.12 %", or "validation perplexity 61.20, test perplexity 58.90"."""
     parts = {"val": "validation", "test": "test"}
     perplexities = [
-        f"{what} perplexity {numbers[key]:.2f}" for part, what in parts.items() if (key := f"{part}_ppl") in numbers
+        f"{what} perplexity {x:.2f}"
+        for part, what in parts.items()
+        if isinstance(x := numbers.get(f"{part}_ppl"), int | float)
     ]
     if perplexities:
         return ", ".join(perplexities)
@@ -138,5 +140,7 @@ def say_trained(run: Run, log: Log) -> None:
         return
     summary = run.summary
     note = f" ({summary['note']})" if summary.get("note") else ""
-    log.say(f"{run.path}: {reached(summary)}, {summary['parameters']:,} weights{note}")
+    if not isinstance(count := summary.get("parameters"), int):
+        raise OcheError(f"{run.path / 'summary.json'} is damaged: it has no parameters; see oche evaluate {run.path}")
+    log.say(f"{run.path}: {reached(summary)}, {count:,} weights{note}")
     log.say(f"report: {run.path / 'report.html'}")
