@@ -82,6 +82,8 @@ def _told_apart_by(config: SearchConfig | TrainConfig, data: Any) -> bytes:
     """What must be the same on all ranks; paths need not be, since machines differ."""
     places = {"data": "", "data_dir": None, "plugins": ()} | ({"table": None} if hasattr(config, "table") else {})
     same = dump_yaml(replace(config, **places))
+    if isinstance(data, Corpus):
+        return same.encode() + str(data.vocabulary).encode() + data.train.numpy().tobytes()
     return same.encode() + str(data.classes).encode() + data.train.labels.numpy().tobytes()
 
 
