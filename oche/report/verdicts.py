@@ -12,8 +12,8 @@ from .page import Cell, Content
 #: share of samples of a normal distribution whose mean lies within the interval, by n: measured, see docs/statistics.md
 COVERAGE = {3: 70, 5: 83, 10: 90, 20: 93}
 PAIR_COLUMNS = (
-    "one", "other", "seeds", "difference", "95 % from", "95 % to", "p", "p (Holm)", "chance that one is better", "d",
-    "verdict",
+    "one", "other", "verdict", "seeds", "difference", "95 % from", "95 % to", "p", "p (Holm)", "chance that one is better",
+    "d",
 )  # fmt: skip
 
 
@@ -40,13 +40,13 @@ def pair_row(pair: Pair, measure: Measure) -> tuple[Content, ...]:
     """See `PAIR_COLUMNS`."""
     found = pair.result
     if isinstance(found, CannotSay):
-        return (pair.a, pair.b, *[None] * (len(PAIR_COLUMNS) - 3), f"cannot say: {found}")
+        return (pair.a, pair.b, verdict(pair, measure), *[None] * (len(PAIR_COLUMNS) - 3))
     better = found.a12 if measure.higher else 1 - found.a12
     d = None if isinstance(found.d, CannotSay) else Cell(f"{found.d:+.2f}", found.d)
     seeds = f"{found.n}" + (f" (without {', '.join(map(str, found.left_out))})" if found.left_out else "")
     return (
-        pair.a, pair.b, Cell(seeds, found.n), points(found.difference, measure), *ends(found.interval, measure, True),
-        p_text(found.p), p_text(pair.holm), Cell(f"{100 * better:.0f} %", better), d, verdict(pair, measure),
+        pair.a, pair.b, verdict(pair, measure), Cell(seeds, found.n), points(found.difference, measure),
+        *ends(found.interval, measure, True), p_text(found.p), p_text(pair.holm), Cell(f"{100 * better:.0f} %", better), d,
     )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ def _confounders(facts: Facts) -> Said_:
         return "no", ", ".join(parts), "how far this can matter"
     jobs = facts.asked.get("jobs")
     beside = "" if jobs == 1 else f"; with jobs: {jobs} trials ran beside each other, so their times depend on it"
-    alike = " · ".join(found[0] for names in looked.values() if (found := facts.distinct(*names)))
+    alike = " · ".join(f"{what} {found[0]}" for what, names in looked.items() if (found := facts.distinct(*names)))
     return "yes", f"all runs: {alike}{beside}", ""
 
 

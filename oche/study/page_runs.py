@@ -158,4 +158,4 @@ def details(study: Path, facts: Facts) -> Section:
     made = " · ".join(", ".join(found) for names in looked if (found := facts.distinct(*names)))
     text = (study / "study.yaml").read_text(encoding="utf-8")
     machine: list[Item] = [Heading("Made with"), Prose(made)] if made else []
-    return Section("To repeat it", [Heading("study.yaml"), Code(text, "study"), *machine])
+    return Section("To repeat it", [*machine, Fold("study.yaml", [Code(text, "study")])])
