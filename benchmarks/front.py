@@ -192,7 +192,7 @@ def write(setting: Setting) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=(__doc__ or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--data", required=True, help="CIFAR-10, as oche search takes it")
     parser.add_argument("--table", type=Path, required=True, help="Parquet file of NAS-Bench-201's accuracies")

@@ -160,7 +160,7 @@ class Priced(Penalty):
             where = "below" if self.target < least else "above"
             raise OcheError(
                 f"target {words(self.target, self.kind)} is {where} every network of this size ({self.kind} from "
-                f"{words(least, self.kind)} to {words(most, self.kind)}); choose one between, or another size with priced="
+                f"{words(least, self.kind)} to {words(most, self.kind)}); choose one between, or another size with --search.priced"
             )
 
     def words(self) -> str:

@@ -17,7 +17,9 @@ from ..run.log import Log
 from .shared import choose, simple
 
 if TYPE_CHECKING:
+    from ..arch import Genotype
     from ..cost.report import Costs
+    from ..image_recipe import Recipe
     from ..run.engine import Engine
     from ..spaces.space import Space
 
@@ -111,12 +113,28 @@ def _seen(stem: str, given: CostArgs, own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _network(given: CostArgs, engine: Engine, log: Log) -> int:
+    from ..cost.report import Images, costs
+    from ..cost.survey import like
+
+    genotype, space, name, recipe, own = _asked(given)
+    space = replace(like(space, recipe), **_seen(recipe.stem, given, own))
+    net = replace(recipe, auxiliary=0.0).network(genotype, Images(space))
+    log.say(f"measuring the network of recipe {name}")
+    found = costs(net, genotype, space, engine, given.batch)
+    _show(found, space, given)
+    if given.out is not None:
+        tree = {"genotype": str(genotype), "recipe": name, **found.plain()}
+        atomic.write_bytes(given.out, json.dumps(tree, indent=1).encode())
+        log.say(f"numbers: {given.out}")
+    return 0
+
+
+def _asked(given: CostArgs) -> tuple[Genotype, Space, str, Recipe, dict[str, Any]]:
+    """Genotype and its space, recipe's name and recipe, and what a run's space.json says of its images."""
     from ..api import Run, read_genotype
     from ..bench201 import CELL
-    from ..cost.report import costs
-    from ..cost.survey import sized
+    from ..image_recipe import RECIPES
     from ..language_recipe import is_language
-    from ..recipes import RECIPES
     from ..spaces import SPACES
 
     assert given.what is not None
@@ -125,40 +143,11 @@ def _network(given: CostArgs, engine: Engine, log: Log) -> int:
     if is_language(str(genotype)):
         raise OcheError("oche cost is of networks for images, and this genotype makes language models")
     space = SPACES["nb201" if [*genotype.cells] == [CELL] else "darts"]()
-    name = given.recipe or (run.config.recipe if run and run.kind == "train" else space.recipe)
-    recipe = run.config.train if run and run.kind == "train" and not given.recipe else choose("recipe", name, RECIPES)()
     own = atomic.read_json(run.path / "space.json") if run else {}
-    space = sized(space, name)
-    space = replace(space, **_seen(getattr(recipe, "stem", ""), given, own))
-    net = replace(recipe, auxiliary=0.0).network(genotype, _Seen(space))
-    log.say(f"measuring {given.what if run or len(given.what) < 60 else 'the network'}, recipe {name}")
-    found = costs(net, genotype, space, engine, given.batch)
-    _show(found, space, given)
-    if given.out is not None:
-        atomic.write_bytes(
-            given.out, json.dumps({"genotype": str(genotype), "recipe": name, **found.plain()}, indent=1).encode()
-        )
-        log.say(f"numbers: {given.out}")
-    return 0
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What a recipe's network is told of the images, from a space."""
-
-    space: Space
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(map(str, range(self.space.classes)))
-
-    @property
-    def channels(self) -> int:
-        return self.space.in_channels
-
-    @property
-    def image(self) -> tuple[int, int]:
-        return self.space.image
+    if run and run.kind == "train" and given.recipe is None:
+        return genotype, space, run.config.recipe, run.config.train, own
+    name = given.recipe or space.recipe
+    return genotype, space, name, choose("recipe", name, RECIPES)(), own
 
 
 def _show(found: Costs, space: Space, given: CostArgs) -> None:

@@ -65,6 +65,25 @@ class Costs:
         return {"about": self.about, "network": network, "parts_ms": self.parts, "candidates": rows}
 
 
+@dataclass(frozen=True)
+class Images:
+    """What the networks of a space see, as a recipe asks for it (`oche.image_recipe.Seen`)."""
+
+    space: Space
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(map(str, range(self.space.classes)))
+
+    @property
+    def channels(self) -> int:
+        return self.space.in_channels
+
+    @property
+    def image(self) -> tuple[int, int]:
+        return self.space.image
+
+
 def costs(net: FinalNetwork, genotype: Genotype, space: Space, engine: Engine, batch: int = 1) -> Costs:
     """Counts and measures ``net``, the network of ``genotype``, and the operations of ``space`` at its places."""
     table = Table.fresh(engine, batch)

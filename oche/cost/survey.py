@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from hashlib import sha1
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from ..errors import OcheError
 from ..spaces.edges import Edge, EdgeBuilder
 from ..spaces.ops import find
 from ..spaces.space import Space
+
+if TYPE_CHECKING:
+    from ..image_recipe import Recipe
 
 SUPERNET = "supernet"  # in place of a recipe's name: networks as large as the supernet
 _SIZES = ("channels", "cells", "stem", "reductions", "widen", "head")  # fields that spaces and recipes may share
@@ -66,6 +69,7 @@ class Survey:
 
 def sized(space: Space, recipe: str) -> Space:
     """``space`` with networks as large as ``recipe`` builds them; for "supernet" as they are. Raises `OcheError`."""
+    from ..image_recipe import Recipe
     from ..recipes import RECIPES
 
     if space.domain != "images":
@@ -74,11 +78,16 @@ def sized(space: Space, recipe: str) -> Space:
         )
     if recipe == SUPERNET:
         return space
-    if recipe not in RECIPES or (made := RECIPES[recipe]()).domain != "images":
-        known = [name for name, make in RECIPES.items() if make().domain == "images"]
+    if recipe not in RECIPES or not isinstance(made := RECIPES[recipe](), Recipe):
+        known = [name for name, make in RECIPES.items() if isinstance(make(), Recipe)]
         raise OcheError(f"priced={recipe!r} is no recipe of networks for images; use {', '.join(known)} or {SUPERNET}")
+    return like(space, made)
+
+
+def like(space: Space, recipe: Recipe) -> Space:
+    """``space`` with networks as large as ``recipe`` builds them."""
     own = {f.name for f in fields(space)}
-    return replace(space, **{name: getattr(made, name) for name in _SIZES if name in own and hasattr(made, name)})
+    return replace(space, **{name: getattr(recipe, name) for name in _SIZES if name in own})
 
 
 def survey(space: Space) -> Survey:

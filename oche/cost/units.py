@@ -36,7 +36,8 @@ def amount(text: str, kind: str) -> float:
 def words(value: float, kind: str) -> str:
     """``value`` of that kind for people: "4.71 ms", "3.35 M", "1.07 GFLOPs"."""
     if kind == "latency":
-        return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+        size, unit = (1e3, "s") if value >= 1e3 else (1.0, "ms") if value >= 0.1 else (1e-3, "us")
+        return f"{value / size:.3g} {unit}"
     unit = "FLOPs" if kind == "flops" else ""
     for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:

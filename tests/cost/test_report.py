@@ -137,7 +137,7 @@ def test_a_table_for_searches(tell, tmp_path):
         ("DARTS_V2 --table t.json", "oche cost takes a genotype, or --table FILE"),
         ("DARTS_V3", "did you mean 'DARTS_V2'?"),
         ("DARTS_V2 --recipe drats", "unknown recipe 'drats'; did you mean 'darts'?"),
-        ("DARTS_V2 --recipe recurrent", "is no recipe of networks for images"),
+        ("DARTS_V2 --recipe recurrent", "unknown recipe 'recurrent'"),
         ("DARTS_RNN_V2", "makes language models"),
         ("DARTS_V2 --batch 0", "use batch >= 1"),
         ("DARTS_V2 --device cuda:77", "device 'cuda:77' is not usable here"),

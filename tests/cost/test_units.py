@@ -50,6 +50,7 @@ def test_what_is_no_amount_of_that_kind_is_refused(text, kind, said):
     [
         (4.713, "latency", "4.71 ms"),
         (2500.0, "latency", "2.5 s"),
+        (0.004, "latency", "4 us"),
         (3349342, "parameters", "3.35 M"),
         (999, "parameters", "999"),
         (1.0567e9, "flops", "1.06 GFLOPs"),

@@ -1,0 +1,78 @@
+"""How far is the sum of the times of its parts, which a search's penalty on latency prices, from the time of a whole network?
+
+    python benchmarks/latency.py --cells 12 --out latency.md
+
+Random cells of two spaces: every part is measured alone and every network as a whole, on one CPU thread, batch 1. Time is the
+processor's own (`time.process_time`), so that other work on the machine does not count; on an idle one it is the clock's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from scipy.stats import spearmanr
+
+import oche
+from oche.cost import clock
+from oche.cost.prices import COUNTS, prices
+from oche.cost.report import Images
+from oche.cost.survey import sized
+from oche.cost.table import Table, hardware, measured, time_of
+from oche.image_recipe import RECIPES
+from oche.run import atomic
+from oche.run.engine import Engine
+from oche.spaces import SPACES
+
+SPACES_AND_RECIPES = (("nb201", "nb201"), ("darts", "small"))
+
+
+def row(space_name: str, recipe: str, cells: int, engine: Engine) -> str:
+    """A line of the table: how sums compare with wholes over random cells."""
+    space = sized(SPACES[space_name](), recipe)
+    by_time = prices(space, measured(space, Table.fresh(engine)))
+    by_count = prices(space, COUNTS["flops"])
+    sums, wholes, counts = [], [], []
+    for i in range(cells):
+        cell = space.random(torch.Generator().manual_seed(i))
+        net = replace(RECIPES[recipe](), auxiliary=0.0).network(cell, Images(space))
+        wholes.append(time_of(net, torch.zeros(1, 3, *space.image), engine).median)
+        sums.append(by_time.of(cell))
+        counts.append(by_count.of(cell))
+    ratios = sorted(w / s for w, s in zip(wholes, sums, strict=True))
+    times = f"{min(wholes):.2f}–{max(wholes):.2f} | {statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+    ranks = f"{spearmanr(sums, wholes)[0]:.2f} | {spearmanr(counts, wholes)[0]:.2f}"
+    return f"| {space_name}, recipe {recipe} | {times} | {ranks} | {cells} |"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--cells", type=int, default=12, help="random cells of each space")
+    parser.add_argument("--out", type=Path, default=Path("latency.md"), help="file for the table")
+    given = parser.parse_args(words)
+    clock.perf_counter = time.process_time
+    engine = Engine("cpu", 1)
+    about = hardware(engine)
+    lines = [
+        "# The time of a network and the sum of the times of its parts",
+        "",
+        f"{about['time'][:10]}, {about['hardware']}, one thread, torch {about['torch']}, oche {oche.__version__}, batch 1, "
+        "32 x 32, plain modules in channels_last. Processor time, medians.",
+        "",
+        "| networks | whole network (ms) | whole / sum: median (range) | rank correlation with the sum | with FLOPs | n |",
+        "|---|---|---|---|---|---|",
+        *(row(space, recipe, given.cells, engine) for space, recipe in SPACES_AND_RECIPES),
+    ]
+    atomic.write_bytes(given.out, "\n".join([*lines, ""]).encode())
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
