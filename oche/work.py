@@ -31,7 +31,7 @@ from .run.elsewhere import Elsewhere
 from .run.engine import Engine
 from .run.environment import environment
 from .run.log import Interrupt, Log
-from .run.ranks import Ranks, join
+from .run.ranks import Lost, Ranks, join
 from .run.rundir import RunDir
 from .run.session import WorkSession, session_of
 from .spaces.lstm import LSTM
@@ -123,6 +123,7 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
                     check_shares(config, data, ranks)
                 ranks.agree("their settings and data", _told_apart_by(config, data))
                 engine = engine_of(config, ranks)
+                ranks.agree("the kind of their device", engine.device.type.encode())
                 session = session_of(run, log, interrupt, config.checkpoint, ranks)
                 if isinstance(config, SearchConfig):
                     summary = _search(run, config, data, engine, session)
@@ -136,6 +137,10 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
             told = type(error)(f"{error}; {_way_on(path, config, error.settings)}")
             told.said = isinstance(error, Diverged) and not ranks.leads  # the loss is that of all ranks
             run.set_state("failed", error=f"{type(error).__name__}: {told}")
+            raise told from None
+        except Lost as error:
+            told = Lost(f"{error}; go on with: oche resume {path}")
+            run.set_state("failed", error=f"Lost: {told}")
             raise told from None
         except BaseException as error:
             run.set_state("failed", error=f"{type(error).__name__}: {error}")

@@ -173,9 +173,8 @@ class Ranks:
         except RuntimeError as error:
             if not self.several or not any(sign in str(error) for sign in _SIGNS):
                 raise
-            raise Lost(
-                f"rank {self.rank}: another rank ended; what it said last tells why; what is saved stays"
-            ) from None
+            atexit.unregister(_leave)  # which would wait for the one that is gone
+            raise Lost(f"rank {self.rank}: another rank ended; what it said last tells why") from None
 
     # --- tensors, on their device -------------------------------------------------------------------------------------
 
@@ -269,9 +268,11 @@ def join() -> Ranks:
             "this build of torch knows no other processes (torch.distributed is missing); start oche by itself"
         )
     if not dist.is_initialized():
+        from torch.distributed.rendezvous import rendezvous
+
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         try:
-            store, rank, count = next(dist.rendezvous("env://", timeout=GATHER))
+            store, rank, count = next(rendezvous("env://", timeout=GATHER))
             dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=SILENCE)
         except (RuntimeError, ValueError, OSError) as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
@@ -297,7 +298,11 @@ def parallel(net: Any, device: torch.device, idle: bool) -> Any:
 
     All begin each step with the running statistics of rank 0. ``idle``: whether some weights get no gradient.
     """
+    import warnings
+
     from torch.nn.parallel import DistributedDataParallel
 
+    # Strides of 1 x 1 kernels differ in sides that have one entry, which means nothing.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     ids = [device] if device.type == "cuda" else None
     return DistributedDataParallel(net, ids, find_unused_parameters=idle)

@@ -25,7 +25,7 @@ class Ended:
     seconds: float
 
 
-def crew(function: Callable[..., Any], folder: Path, *args: Any, count: int = 2, limit: float = 120) -> list[Ended]:
+def crew(function: Callable[..., Any], folder: Path, *args: Any, count: int = 2, limit: float = 300) -> list[Ended]:
     """Calls ``function(*args)`` in ``count`` processes at once; what it returns is tensors, numbers and text."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:

@@ -3,7 +3,10 @@
 import copy
 import os
 import signal
+import socket
+import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import crew
@@ -11,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import dataset, plain, space
+from tiny_text import corpus
 from torch import nn
 
 import oche
@@ -25,6 +29,7 @@ from oche.loop import Session
 from oche.methods import darts, gdas, sdarts_adv
 from oche.optim import Sgd
 from oche.perturb import Adversarial
+from oche.run import ranks
 from oche.run.checkpoint import load_latest, load_weights
 from oche.run.claim import is_run
 from oche.run.collectives import SyncNorm
@@ -34,6 +39,7 @@ from oche.run.ranks import ALONE, Ranks, join, ranks_here, speaks, voice
 from oche.seeds import fold, generator
 from oche.spaces.edges import SkipDropout, set_step
 from oche.training import Recipe, Training, idle, train
+from oche.work import check_shares
 
 PLAIN = Augment(pad=0, flip=False, cutout=0)
 W = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5)
@@ -314,6 +320,21 @@ def test_a_process_by_itself(environment, monkeypatch):
     assert not torch.distributed.is_initialized()
 
 
+def test_ranks_that_do_not_find_each_other(environment, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and does not listen
+        environment(MASTER_PORT=str(port := free.getsockname()[1]))
+        monkeypatch.setattr(ranks, "GATHER", timedelta(seconds=1))
+        with pytest.raises(OcheError, match=f"2 ranks have not found each other at 127.0.0.1:{port} within 1 s"):
+            join()
+
+
+def test_language_models_are_not_shared():
+    with pytest.raises(OcheError, match="language models are not shared by several ranks"):
+        check_shares(SHARED, corpus(), Ranks(0, 2))
+    check_shares(SHARED, corpus(), ALONE)
+
+
 def test_batches_that_cannot_be_shared():
     four = Ranks(0, 4)
     four.check_batch("train.batch", 96, 96)
@@ -386,9 +407,11 @@ def go(out: str, stop_after: int | None = None, kill_after: int | None = None) -
         step(self, *args)
         count += 1
         if join().rank == 1 and count == stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         if join().rank == 1 and count == kill_after:
+            Path(out + ".killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)  # the signal may reach another thread first
 
     Training.step = stepped
     if is_run(Path(out)):
@@ -411,6 +434,8 @@ def test_ranks_stop_together_die_together_and_one_process_goes_on(tmp_path, quic
     killed = crew.crew(go, tmp_path / "killed", str(out), None, 2)
     assert killed[1].code == -signal.SIGKILL
     assert killed[0].code == 1 and killed[0].error.startswith("Lost: rank 0: another rank ended")
+    assert killed[0].error.endswith(f"go on with: oche resume {out}")
+    assert (tmp_path / "killed" / "0.pt").stat().st_mtime - (tmp_path / "x.killed").stat().st_mtime < 10
     assert oche.Run.open(out).state == "failed"
     assert load_latest(out / "checkpoints")[0] == 3  # that of the last step that all ranks ended
 
@@ -422,7 +447,7 @@ def test_ranks_stop_together_die_together_and_one_process_goes_on(tmp_path, quic
     weights, expected = (load_weights(r.path / "weights.safetensors") for r in (run, whole))
     for key, value in expected.items():
         torch.testing.assert_close(weights[key], value, rtol=2e-3, atol=2e-4, msg=key)
-    assert not [p for p in tmp_path.iterdir() if p.name not in ("x", "whole", "asked", "killed")]
+    assert not [p for p in tmp_path.iterdir() if p.name not in ("x", "x.killed", "whole", "asked", "killed")]
 
 
 def test_a_directory_in_the_way_is_told_by_rank_0_alone(tmp_path):
