@@ -151,6 +151,17 @@ def test_a_skip_without_which_a_node_starves_stays():
     assert torch.equal(LimitSkips(0)(no_skip), TopK()(no_skip))
 
 
+def test_a_skip_that_must_stay_does_not_keep_others():
+    """The weakest skip cannot go, since its node would starve: the next weakest goes all the same."""
+    names, dag = ("none", "skip_connect", "sep"), Dag(nodes=2)
+    alive = all_alive(dag, 3)
+    alive[0, 2] = False  # nothing but its skip
+    ops = torch.tensor([[0.1, 0.5, 0.0], [0.1, 0.6, 0.3], [0.1, 0.2, 0.7], [0.1, 0.2, 0.7], [0.1, 0.3, 0.6]])
+    assert active(LimitSkips(2)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (1,))
+    assert active(LimitSkips(1)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (2,))
+    assert active(LimitSkips(0)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (2,))
+
+
 # --- Threshold --------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +183,8 @@ def test_the_threshold_itself_is_strong_enough():
     ops[0, 2], ops[1, 3], ops[2, 1], ops[3, 2] = 0.85, 0.8499, 0.2, 0.1
     kept = Threshold()(view(ops, dag=Dag(nodes=2)))
     assert active(kept) == ((2,), (), (1,), (), ())  # node 3 has nothing strong: its strongest
+    ops[0, 2], ops[1, 3] = 0.9, 0.85
+    assert active(Threshold()(view(ops, dag=Dag(nodes=2)))) == ((2,), (3,), (1,), (), ())
 
 
 # --- GreedyEdge -------------------------------------------------------------------------------------------------------
