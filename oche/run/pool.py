@@ -106,7 +106,9 @@ class Pool(Generic[J]):
             self._under_way[job] = (self.start(job, slot), slot)
 
     def _slot(self) -> Slot | None:
-        shares = {process.pid: job.row_of_progress()[1] for job, (process, _) in self._under_way.items()}
+        # Files are read for it, so not where nobody looks at the shares.
+        measured = self._under_way.items() if self.room.measured else ()
+        shares = {process.pid: job.row_of_progress()[1] for job, (process, _) in measured}
         return self.room.free([slot for _, slot in self._under_way.values()], shares)
 
     def _look(self, waiting: deque[J]) -> None:

@@ -23,17 +23,17 @@ class Follower:
         self._given = 0
         self._child: Child | None = None
 
-    def next(self) -> dict[str, Any] | None:
-        """{"epoch", metric} of the next epoch; None where there is none left. Waits for it.
+    def next(self) -> dict[str, Any]:
+        """{"epoch", metric} of the next epoch, for which it waits; with the last one "done", when the trial is complete.
 
         Raises `RuntimeError` where the trial's process failed.
         """
         while True:
             over = self._over()  # asked first: what it has written since then is seen
-            if (record := self._fresh()) is not None:
-                return record
-            if self.job.found():
-                return None
+            if self.job.found() and self._given >= len(self._records()) - 1:
+                return {**self._fresh(), "done": True}
+            if self._given < len(self._records()) - self._ends():
+                return self._fresh()
             if over:
                 raise RuntimeError(f"{self.job.name}: {self.job.result()}")
             time.sleep(_LOOK)
@@ -41,7 +41,7 @@ class Follower:
     def _over(self) -> bool:
         """Whether the trial's process has ended; it is begun where the epochs that there are do not suffice."""
         if self._child is None:
-            if self._given < len(self._records()) or self.job.found():
+            if self._given < len(self._records()) - self._ends() or self.job.found():
                 return False
             self._child = begin(self.job, self.threads, {})
         if self._child.exit is not None:
@@ -50,13 +50,16 @@ class Follower:
             ended(self.job, self._child)
         return over
 
-    def _fresh(self) -> dict[str, Any] | None:
+    def _fresh(self) -> dict[str, Any]:
+        """The next of the records, or the last of them once more; {} where there is none."""
         records = self._records()
-        if self._given == len(records):
-            return None
-        self._given += 1
-        found = records[self._given - 1]
-        return {"epoch": found["epoch"], self.metric: found[self.metric]}
+        self._given = min(self._given + 1, len(records))
+        found = records[self._given - 1] if records else {}
+        return {name: found[name] for name in ("epoch", self.metric) if found}
+
+    def _ends(self) -> bool:
+        """Whether the newest record is the last: it is given when the trial is complete, which takes a little longer."""
+        return bool(records := self._records()) and records[-1]["progress"] >= 1
 
     def _records(self) -> list[dict[str, Any]]:
         return [r for r in read_metrics(self.job.path / self.job.last) if r["epoch"] and r.get(self.metric) is not None]

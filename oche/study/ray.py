@@ -144,12 +144,13 @@ def _tuned(jobs: Sequence[Job], study: Study, tune: Tune, log: Log, interrupt: I
     """Successive halving (ASHA) over ``jobs``, by Ray Tune. What it ends early is marked as stopped."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours, see `_watch`
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the trials' own records say all
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints even when quiet
     from ray import tune as api
     from ray.tune.schedulers import ASHAScheduler
 
     (metric, mode), needs, out = study.measure, _needs(study), study.place.out.absolute()
     scheduler = ASHAScheduler(
-        time_attr="epoch", metric=metric, mode=mode, max_t=max(study.epochs, tune.grace + 1),
+        time_attr="epoch", metric=metric, mode=mode, max_t=max(study.epochs, tune.grace) + 1,
         grace_period=tune.grace, reduction_factor=tune.reduction,
     )  # fmt: skip
     with log.lines() as show, TemporaryDirectory(prefix="ray-", dir=out) as scratch:
@@ -181,8 +182,7 @@ def _trainable() -> Any:
             self.follower = Follower(Job.at(Path(config["path"])), config["metric"], config["threads"])
 
         def step(self) -> dict[str, Any]:
-            record = self.follower.next()
-            return {"done": True} if record is None else record
+            return self.follower.next()
 
         def cleanup(self) -> None:
             self.follower.stop()

@@ -1,0 +1,122 @@
+"""The same trials on a Ray of this machine: they end, are gone on with after deaths, and those that trail are stopped early."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+import study_files
+from test_kill import outcome, records, wait_for, workers
+
+from oche import cli
+from oche.run.rundir import read_metrics
+from oche.study import drive, local
+from oche.study.file import read
+from oche.study.follow import Follower
+from oche.study.rows import rows
+from oche.study.trial import mark
+
+
+def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    file = study_files.write(tmp_path, grid={"method": "darts"})
+    assert cli.main(["study", str(file), "--on", "ray"]) == 2
+    assert capsys.readouterr().err == 'oche: --on ray needs Ray; write pip install "oche[study]", or leave --on out\n'
+    assert not (tmp_path / "out").exists()
+
+
+def test_epochs_are_given_one_by_one_and_those_there_without_work(tmp_path, monkeypatch):
+    begun = study_files.here(monkeypatch)
+    monkeypatch.setattr("oche.study.follow.begin", study_files.Here)
+    (trial,) = study_files.study(
+        tmp_path, grid={"method": "darts"}
+    ).trials  # 60 digits, half of them, batches of 16: 2 epochs
+    trial.write(tmp_path / "t")
+    job = local.Job.at(tmp_path / "t")
+
+    def given(metric: str = "val_acc") -> list[dict]:
+        follower, found = Follower(job, metric, 1), []
+        while not (found and "done" in found[-1]):
+            found.append(follower.next())
+        return found
+
+    first = given()
+    assert given() == first and len(begun) == 1
+    there = [(r["epoch"], r["val_acc"]) for r in read_metrics(job.path / "search") if r["epoch"]]
+    assert [(r["epoch"], r["val_acc"]) for r in first] == there and len(there) >= 2
+    assert ["done" in r for r in first] == [False] * (len(there) - 1) + [True]
+    assert given("no_such_thing") == [{"done": True}] and len(begun) == 1
+
+    (tmp_path / "t/summary.json").unlink()  # killed before its very end
+    monkeypatch.setattr("oche.study.trial._work", lambda *rest: 1 / 0)
+    follower = Follower(job, "val_acc", 1)
+    assert [follower.next() for _ in there[:-1]] == first[:-1]
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        follower.next()
+    assert len(begun) == 2
+
+
+def test_a_trial_that_was_stopped_is_done_until_it_is_asked_for_again(tmp_path):
+    (trial,) = study_files.study(tmp_path, grid={"method": "darts"}).trials
+    trial.write(tmp_path / "t")
+    mark(tmp_path / "t", "stopped", "stopped after epoch 3")
+    job = local.Job.at(tmp_path / "t")
+    assert job.stopped() and not job.found() and job.result() == "stopped after epoch 3"
+
+
+# --- with Ray
+
+
+def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch):
+    """The worker that attends to a trial is killed, then the driver with all of its Ray; then it ends like a calm study."""
+    pytest.importorskip("ray", reason="needs Ray: pip install 'oche[study]'")
+    keys = dict(jobs=2, checkpoint=0.05, search={"batch": 8, "steps": 150}, grid={"method": "darts"})
+    file, out = study_files.write(tmp_path, **keys), tmp_path / "out"
+    driver = subprocess.Popen([sys.executable, "-m", "oche", "study", str(file), "--on", "ray"])
+    try:
+        wait_for(out, 3, driver)
+        attending = parent(workers(out)[0])
+        assert attending != driver.pid
+        os.kill(attending, signal.SIGKILL)
+        wait_for(out, records(out) + 6, driver)  # given to another worker, it goes on
+        (log,) = out.glob("trials/*/log.txt")
+        assert log.read_text().count("oche study trial ") == 2
+    finally:
+        driver.kill()
+        driver.wait()
+    assert cli.main(["study", str(file), "--on", "ray", "--quiet"]) == 0
+    assert log.read_text().count("oche study trial ") == 3
+    steps = [record["step"] for record in runs.metrics(next(out.glob("trials/*/search")))]
+    assert steps == sorted({*steps}) and steps[-1] == 150
+    study_files.here(monkeypatch)
+    assert drive.run(read(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
+    assert outcome(out) == outcome(tmp_path / "calm")
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_those_that_trail_are_stopped_early_and_nothing_is_done_again(tmp_path):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'oche[study]'")
+    tune = {"samples": 3, "reduction": 2, "over": {"search.w.lr": {"log": [0.002, 0.5]}}}
+    search = {"batch": 16, "epochs": 4}
+    file = study_files.write(tmp_path, jobs=1, search=search, grid={"method": "darts"}, tune=tune)
+    assert cli.main(["study", str(file), "--on", "ray", "--quiet"]) == 0
+    found = rows(tmp_path / "out")
+    states = [row.state for row in found]
+    assert len(states) == 3 and {*states} <= {"complete", "stopped"} and "complete" in states
+    for row in found:
+        epochs = read_metrics(row.path / "search")[-1]["epoch"]
+        assert epochs == 4 if row.state == "complete" else 1 <= epochs <= 4
+    logs = {row.id: (row.path / "log.txt").read_text() for row in found}
+    assert all(text.count("oche study trial ") == 1 for text in logs.values())
+    assert cli.main(["study", str(file), "--on", "ray", "--quiet"]) == 0
+    assert [row.state for row in rows(tmp_path / "out")].count("complete") >= states.count("complete")
+    assert all((row.path / "log.txt").read_text() == logs[row.id] for row in found if row.state == "complete")
+    assert not [*(tmp_path / "out").glob("ray-*")]  # Tune's own files are gone
