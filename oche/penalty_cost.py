@@ -134,7 +134,7 @@ class Priced(Penalty):
         total = []
         for (name, dag), (a, alive) in zip(found.dags.items(), pairs, strict=True):
             mix = self.relax(a, alive, dag, None, progress)
-            given = (mix, alive, dag, found.candidates, found.groups[name])
+            given = (mix, alive, dag, found.candidates, found.on(name, a.device, a.dtype))
             total.append(torch.stack([expected(*given), settled(*given)]))
         soft, hard = torch.stack(total).sum(0).unbind()
         return soft + found.fixed, hard + found.fixed
@@ -160,7 +160,7 @@ class Priced(Penalty):
             where = "below" if self.target < least else "above"
             raise OcheError(
                 f"target {words(self.target, self.kind)} is {where} every network of this size ({self.kind} from "
-                f"{words(least, self.kind)} to {words(most, self.kind)}); choose one between, or another size with --search.priced"
+                f"{words(least, self.kind)} to {words(most, self.kind)}); choose one between, or another --search.priced"
             )
 
     def words(self) -> str:

@@ -6,7 +6,7 @@ Shapes: E edges of a cell, O candidates; mixtures, masks and prices (E, O).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -36,6 +36,14 @@ class Prices:
     """(E, O) by group, float64: of a candidate on an edge, in all cells of that kind together"""
     dags: Mapping[str, Dag]
     candidates: tuple[str, ...]
+    _moved: dict[tuple, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def on(self, group: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """(E, O) the prices of a group on a device, sent there once: no step waits for them."""
+        key = (group, device, dtype)
+        if key not in self._moved:
+            self._moved[key] = self.groups[group].to(device, dtype)
+        return self._moved[key]
 
     def of(self, genotype: Genotype) -> float:
         """The cost of the network of a genotype of the space."""
@@ -107,16 +115,15 @@ def settled(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], pric
 
     It never leaves the device, and has no gradient.
     """
-    usable = eligible(alive, dag, candidates).to(mix.ops.device)
-    best, choice = mix.strength().detach().masked_fill(~usable, -torch.inf).max(1)
+    strength = mix.strength().detach()
+    counts, *_ = _reading(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
+    best, choice = strength.masked_fill(counts == 0, -torch.inf).max(1)
     cost = prices.to(mix.ops.device, mix.ops.dtype).gather(1, choice[:, None])[:, 0]
     total = []
-    for incoming, first in zip(
-        dag.incoming, (edges[0] for edges in dag.incoming), strict=True
-    ):  # a node's edges are a slice
-        strong, here = best[first : first + len(incoming)], cost[first : first + len(incoming)]
-        top = strong.topk(min(dag.keep, len(incoming)))
-        total.append(here[top.indices].masked_fill(top.values == -torch.inf, 0).sum())
+    for incoming in dag.incoming:
+        here = slice(incoming[0], incoming[-1] + 1)  # a node's edges follow one another
+        top = best[here].topk(min(dag.keep, len(incoming)))
+        total.append(cost[here][top.indices].masked_fill(top.values == -torch.inf, 0).sum())
     return torch.stack(total).sum()
 
 
