@@ -15,7 +15,15 @@ from ..seeds import generator
 from ..work import load_data
 from .trial import Trial
 
-DATA = ("data", "data_dir", "limit", "size", "damaged", "holdout", "tokens")  # what decides which images or tokens there are
+DATA = (
+    "data",
+    "data_dir",
+    "limit",
+    "size",
+    "damaged",
+    "holdout",
+    "tokens",
+)  # what decides which images or tokens there are
 _FREE = ("seed",)  # seeds change numbers, not what is possible
 
 
@@ -47,7 +55,6 @@ def _check(trial: Trial, data: Any, log: Log) -> None:
     if trial.control and trial.train is None and config.table is None:
         raise OcheError("a random cell says nothing without training; write recipe: small, say, or a table: FILE")
     if trial.train is not None:
-        cell = config.space.random(
-            generator(trial.seed, "random cell")
-        )  # any will do: what is checked is the same for all
+        # Any cell will do: what is checked is the same for all.
+        cell = config.space.random(generator(trial.seed, "random cell"))
         check_train(replace(trial.train, genotype=str(cell)), log, data)

@@ -18,10 +18,11 @@ from oche.api import Run
 from oche.errors import OcheError
 from oche.run.lock import Lock
 from oche.run.log import Log
+from oche.run.room import usable_cores
 from oche.seeds import generator
 from oche.study import drive, local
 from oche.study import trial as trials
-from oche.study.file import read
+from oche.study.file import Place, read
 from oche.study.rows import rows
 from oche.study.slurm import script
 from oche.study.slurm import write as write_array
@@ -125,6 +126,7 @@ import os, signal, sys
 from pathlib import Path
 from oche.bilevel import Search
 from oche.run.log import Log
+from oche.run.room import usable_cores
 from oche.study.trial import run
 step = Search.step
 def dying(self, at, progress):
@@ -188,6 +190,26 @@ def test_what_is_said(tmp_path, started, capsys):
     assert "4 trials: 3 complete, 1 interrupted" in said and said.count("test acc") == 3
     assert cli.main(["study", str(out)]) == 0
     assert "4 trials, 3 of them complete" in capsys.readouterr().out
+
+
+def test_the_best_and_the_room_follow_from_what_trials_left(tmp_path, monkeypatch):
+    study = study_files.study(tmp_path, grid={"method": ["darts", "gdas", "snas"]})
+    jobs = drive.prepare(study)
+    assert local.best(jobs) == "" and local.room(jobs, study.place, "cpu").need == 0
+    for job, value in zip(jobs, (0.25, 0.75, None), strict=True):
+        job.usage_file.write_text(json.dumps({"peak_mb": 100 * (value or 9)}))
+        if value:
+            (job.path / "summary.json").write_text(json.dumps({"genotype": "g", "search_val_acc": value}))
+    assert local.best(jobs) == "gdas · darts · digits · seed 0, search val acc 75.00 %"
+    room = local.room(jobs, study.place, "cpu")
+    assert room.measured and room.need == 900 * 2**20 and len(room.slots) == usable_cores()
+    room = local.room(jobs, Place(jobs=5), "cpu")
+    assert not room.measured and len(room.slots) == 5
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in local.room(jobs, Place(gpus=0.5), "auto").slots] == [*"0101"]
+    assert [row[0] for row in local.rows_of(jobs)] == ["2 of 3 trials"]
 
 
 def test_the_example_runs_at_a_tiny_size(tmp_path, started):
