@@ -43,7 +43,7 @@ class Assessor(Meter):
         p = logits.detach().double().softmax(1)
         confidence, predicted = p.max(1)
         right = predicted == labels
-        self._confusion += torch.bincount(labels * self.classes + predicted, minlength=self.classes**2)
+        self._confusion.index_add_(0, labels * self.classes + predicted, torch.ones_like(labels))
         # I_m = ((m − 1) / M, m / M]: a confidence at an edge belongs to the bin below it.
         m = torch.bucketize(confidence, self._edges)
         self._bins.index_add_(1, m, torch.stack([torch.ones_like(confidence), confidence, right.double()]))

@@ -267,8 +267,7 @@ def _details(run: Run) -> Section:
         "To repeat it",
         [
             *([Heading("Genotype"), Code(run.genotype_text, "genotype")] if run.genotype_text else []),
-            Heading("Configuration"),
-            Code(run.config) if run.config else Prose("config.yaml is not there."),
+            Fold("Configuration", [Code(run.config)]) if run.config else Prose("config.yaml is not there."),
             Heading("Environment"),
             Code("\n".join(f"{key:<{width}}  {value}" for key, value in facts.items()))
             if facts
