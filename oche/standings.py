@@ -145,8 +145,8 @@ def _every(known: Truth) -> list[float]:
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 
 _HEAD = (
-    "method", "true test accuracy (%)", "regret (points)", "worst (%)", "n", "ms per step", "steps", "peak memory (MB)",
-    "CPU time (s)", "share of skips", "published (%)",
+    "method", "true test accuracy (%)", "95 % interval", "regret (points)", "worst (%)", "n", "ms per step", "steps",
+    "peak memory (MB)", "CPU time (s)", "share of skips", "published (%)",
 )  # fmt: skip
 
 
@@ -159,6 +159,7 @@ def markdown(setting: Setting, known: Truth, rows: Sequence[dict[str, Any]]) -> 
         _line(["---"] * len(_HEAD)),
         *(_line(_method(m, _rows_of(m, rows), known.column)) for m in sorted(means, key=lambda m: -means[m])),
         _line(_random(known)),
+        *_compared(setting, rows),
         *_missing(setting),
     ]
     return "\n".join([*lines, ""])
@@ -206,7 +207,7 @@ def _method(method: str, rows: Sequence[dict[str, Any]], column: str) -> list[st
         return [unit * row[name] for row in rows if row.get(name) is not None]
 
     return [
-        method, spread(all_of("true_acc", 100)), spread(all_of("regret", 100)), f"{min(all_of('true_acc', 100)):.2f}",
+        method, spread(true := all_of("true_acc", 100)), _interval(true), spread(all_of("regret", 100)), f"{min(true):.2f}",
         str(len(rows)), spread(all_of("step_ms"), 0), f"{statistics.median(all_of('steps')):.0f}",
         f"{max(memory):.0f}" if (memory := all_of("peak_mb")) else "–",
         f"{statistics.fmean(cpu):.0f}" if (cpu := all_of("cpu_s")) else "–",
@@ -225,8 +226,35 @@ def _published(method: str, column: str) -> str:
 def _random(known: Truth) -> list[str]:
     every = _every(known)
     regret = 100 * known.best - statistics.fmean(every)
-    cells = ["a random cell, the mean of all", spread(every), f"{regret:.2f}", f"{min(every):.2f}", f"{len(every):,}"]
+    cells = [
+        "a random cell, the mean of all",
+        spread(every),
+        "–",
+        f"{regret:.2f}",
+        f"{min(every):.2f}",
+        f"{len(every):,}",
+    ]
     return [*cells, *["–"] * (len(_HEAD) - len(cells))]
+
+
+def _interval(values: Sequence[float]) -> str:
+    """The bootstrap interval of the mean; of too few runs none."""
+    from .statistics import CannotSay, interval
+
+    found = interval(values)
+    return "–" if isinstance(found, CannotSay) else " to ".join(f"{end:.2f}" for end in found)
+
+
+def _compared(setting: Setting, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Which methods can be told apart seed by seed, and their mean ranks."""
+    from .report.measure import ACCURACY
+    from .report.verdicts import pairs_told, ranking_told
+    from .statistics import pairwise, rank_groups
+
+    results = {m: {row["seed"]: row["true_acc"] for row in of} for m in setting.methods if (of := _rows_of(m, rows))}
+    if len(results) < 2:
+        return []
+    return ["", pairs_told(pairwise(results), ACCURACY), "", ranking_told(rank_groups(results))]
 
 
 def _missing(setting: Setting) -> list[str]:

@@ -286,11 +286,12 @@ def test_the_table_holds_means_and_deviations(table, tmp_path, known):
     standings.write(asked, known)
     text = (tmp_path / "table.md").read_text()
     assert cells_of(text, "darts")[1:] == [
-        "55.00 ± 7.07", "5.00 ± 7.07", "50.00", "2", "25 ± 7", "40", "612", "12", "0.25", "54.30 ± 0.00 (2001.00326)",
+        "55.00 ± 7.07", "–", "5.00 ± 7.07", "50.00", "2", "25 ± 7", "40", "612", "12", "0.25", "54.30 ± 0.00 (2001.00326)",
     ]  # fmt: skip
-    assert cells_of(text, "gdas")[1:9] == ["58.00", "2.00", "58.00", "1", "20", "40", "–", "–"]
-    assert cells_of(text, "a random cell, the mean of all")[1:5] == ["50.00 ± 0.08", "10.00", "50.00", "15,625"]
+    assert cells_of(text, "gdas")[1:10] == ["58.00", "–", "2.00", "58.00", "1", "20", "40", "–", "–"]
+    assert cells_of(text, "a random cell, the mean of all")[1:6] == ["50.00 ± 0.08", "–", "10.00", "50.00", "15,625"]
     assert text.index("| gdas |") < text.index("| darts |")  # the better first
+    assert "Nothing can be said of these groups: 1 seed in common; a comparison takes 3 or more." in text
     assert "- gdas, seed 1: not run" in text and "- snas, seeds 0, 1: not run" in text
     assert "2026-11-25, commit unknown, torch 2.13.0, chip, 1 threads a run, 1 at a time." in text
 
@@ -302,6 +303,18 @@ def test_the_table_holds_means_and_deviations(table, tmp_path, known):
     ]
     assert (rows[0]["true_acc"], rows[0]["arch"], rows[0]["skip_share"]) == ("0.5", SKIPS, "0.5")
     assert (rows[0]["val_acc"], rows[3]["val_acc"], rows[1]["peak_mb"], rows[2]["true_acc"]) == ("0.25", "", "", "")
+
+
+def test_intervals_and_differences_are_told_where_seeds_suffice(table, tmp_path, known):
+    for seed in range(6):
+        put(tmp_path, "darts", seed, 50 + seed % 2)
+        put(tmp_path, "gdas", seed, 58 + seed % 3)
+    standings.write(setting(table, tmp_path, methods=("darts", "gdas"), seeds=tuple(range(6))), known)
+    text = (tmp_path / "table.md").read_text()
+    low, high = map(float, cells_of(text, "gdas")[2].split(" to "))
+    assert 58 <= low < 59 < high <= 60
+    assert "Told apart at 5 % (1 comparison, up to 6 seeds each, Holm's correction): gdas is better than darts." in text
+    assert "No mean ranks: ranks of 2 groups over 6 common blocks: it takes 3 groups and 3 blocks." in text
 
 
 def test_why_a_run_is_missing_is_said_in_its_own_words(table, tmp_path, known):

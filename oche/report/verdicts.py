@@ -11,6 +11,7 @@ from .page import Cell, Content
 
 #: share of samples of a normal distribution whose mean lies within the interval, by n: measured, see docs/statistics.md
 COVERAGE = {3: 70, 5: 83, 10: 90, 20: 93}
+_NAMED = 12  # pairs that a sentence lists
 PAIR_COLUMNS = (
     "one", "other", "verdict", "seeds", "difference", "95 % from", "95 % to", "p", "p (Holm)", "chance that one is better",
     "d",
@@ -83,7 +84,8 @@ def pairs_told(pairs: Sequence[Pair], measure: Measure) -> str:
     count = f"{many} comparison{'s' * (many > 1)}, up to {n} seeds each"
     if not apart:
         return f"No two groups could be told apart at 5 % ({count}, Holm's correction). That is no proof that they are equal."
-    return f"Told apart at 5 % ({count}, Holm's correction): {'; '.join(apart)}."
+    more = f"; and {len(apart) - _NAMED} more" if len(apart) > _NAMED else ""
+    return f"Told apart at 5 % ({count}, Holm's correction): {'; '.join(apart[:_NAMED])}{more}."
 
 
 def _loser(pair: Pair, measure: Measure) -> str:
