@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ class About:
     std: tuple[float, ...]
     fold: bool = False
     """whether BatchNorms are part of the convolutions before them"""
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels or not all(0 < s < inf for s in self.std):
+            raise OcheError(
+                f"mean={self.mean}, std={self.std} do not normalise images of {self.channels} channels; give one number each "
+                "per channel, deviations above 0"
+            )
 
     def network(self) -> FinalNetwork:
         """The network with fresh weights, in evaluation mode; without the auxiliary tower, which only training needs."""

@@ -20,11 +20,12 @@ from .cost.in_run import cost_found, timed_method
 from .data import Corpus, Dataset, load
 from .data.text import load_text
 from .data.text_files import is_text
-from .errors import OcheError
+from .errors import OcheError, one_line
 from .language import LanguageTraining
 from .language import train as language_loop
 from .language_recipe import LanguageRecipe
 from .loop import Diverged, Interrupted, OutOfMemory, Session
+from .run.atomic import read_json
 from .run.checkpoint import latest_step
 from .run.config import dump_yaml
 from .run.elsewhere import Elsewhere
@@ -78,6 +79,27 @@ def check_shares(config: SearchConfig | TrainConfig, data: Any, ranks: Ranks) ->
         ranks.check_batch("search.grow", method.grow, images)
 
 
+def check_unchanged(path: Path, data: Any) -> None:
+    """Raises `OcheError` where the network of the run at ``path`` was begun for data of another kind than ``data`` are now."""
+    if not (path / "space.json").exists():
+        return
+    began, now = read_json(path / "space.json"), _kind(data)
+    for name in sorted(began.keys() & now.keys()):
+        if began[name] != now[name]:
+            was, found = (one_line(facts[name])[:80] for facts in (began, now))
+            raise OcheError(
+                f"{path} was begun with {name} {was}, and {data.name} has {found} now; restore the data that it was begun on, "
+                "or start anew"
+            )
+
+
+def _kind(data: Any) -> dict[str, Any]:
+    """What a network must know of its data, by its names in space.json."""
+    if isinstance(data, Corpus):
+        return {"vocabulary": len(data.vocabulary)}
+    return {"classes": list(data.classes), "image": list(data.image), "in_channels": data.channels}
+
+
 def _told_apart_by(config: SearchConfig | TrainConfig, data: Any) -> bytes:
     """What must be the same on all ranks; paths need not be, since machines differ."""
     places = {"data": "", "data_dir": None, "plugins": ()} | ({"table": None} if hasattr(config, "table") else {})
@@ -121,6 +143,7 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
                 data = data or ranks.in_turn(lambda: load_data(config, log))
                 with ranks.together():
                     check_shares(config, data, ranks)
+                    check_unchanged(path, data)
                 ranks.agree("their settings and data", _told_apart_by(config, data))
                 engine = engine_of(config, ranks)
                 ranks.agree("the kind of their device", engine.device.type.encode())
