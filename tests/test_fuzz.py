@@ -16,15 +16,13 @@ from oche import cli
 from oche.errors import OcheError, one_line
 
 SCRIPTS = str(Path(__file__).parents[1] / "benchmarks/reliability")
-sys.path.insert(0, SCRIPTS)
+sys.path.append(SCRIPTS)
 import fuzz  # noqa: E402
 import inputs_data  # noqa: E402
 import inputs_words  # noqa: E402
 from judge import Case, judge, untidy  # noqa: E402
 from mangle import damaged  # noqa: E402
 from sound import make  # noqa: E402
-
-sys.path.remove(SCRIPTS)
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +214,10 @@ def test_a_damaged_summary(summary, sound, tmp_path, capsys):
     (run / "summary.json").write_text('{"parameters": 3, "test_acc": "high"}')
     assert cli.main(["resume", str(run)]) == 0
     assert "test accuracy unknown, 3 weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["method", "space"])
+def test_a_name_that_is_no_number(name, tmp_path, capsys):
+    """NaN is not equal to itself, so it looked like a contradiction to an option that nobody had given."""
+    (tmp_path / "x.yaml").write_text(f"{name}: .nan\n")
+    refused(capsys, "search", "--config", str(tmp_path / "x.yaml"), "--data", "nowhere.npz")

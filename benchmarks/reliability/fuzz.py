@@ -5,11 +5,13 @@
 
 All are command lines, run in this process one after the other. Input number i of a kind follows from (kind, seed, i) alone.
 OUT/table.md counts outcomes by kind, OUT/faults.txt has every fault: a traceback, more lines than one, another exit code, a
-file that changed, a run that was resumed to another end, more than 20 seconds of computing.
+file that changed, a run that was resumed to another end, more than 20 seconds of computing. A kind that is done is not done
+again: the same line goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -31,6 +33,7 @@ from judge import Outcome, judge
 from sound import Sound, make
 
 import oche.report
+from oche.run.atomic import write_bytes
 
 # kind: (what makes an input of it, its share of all)
 KINDS = {
@@ -76,36 +79,46 @@ def counts(setting: Setting) -> dict[str, int]:
     return {kind: -(-setting.count * share // total) for kind, (_, share) in KINDS.items()}
 
 
+def of_kind(kind: str, count: int, setting: Setting, sound: Sound) -> dict[str, Any]:
+    """Runs the inputs of a kind: {"seconds", "outcomes": how many of each, "faults": what is to be mended}."""
+    began, outcomes, faults = time.monotonic(), Counter(), []
+    for number in range(setting.first, setting.first + count):
+        words, outcome = one(kind, setting.seed, number, sound)
+        outcomes[outcome.verdict] += 1
+        if outcome.is_fault:
+            shown = f"{kind} {number}: {outcome.verdict}: oche {[word[:200] for word in words]}"
+            faults.append(f"{shown}\n{outcome.said[-3000:]}\n")
+    return {"seconds": time.monotonic() - began, "outcomes": outcomes, "faults": faults}
+
+
 def main(setting: Setting) -> None:
     torch.set_num_threads(1)
-    shutil.rmtree(setting.out, ignore_errors=True)
-    setting.out.mkdir(parents=True)
-    began, table, seconds = time.monotonic(), {}, {}
+    setting.out.mkdir(parents=True, exist_ok=True)
     drawn, quick = oche.report.write_report, lambda path: path
-    oche.report.write_report = quick
-    sound = make((setting.out / "sound").resolve())
-    with (setting.out / "faults.txt").open("w") as faults:
-        for kind, count in counts(setting).items():
+    sound, found = Sound((setting.out / "sound").resolve()), {}
+    for kind, count in counts(setting).items():
+        kept = setting.out / f"{kind}-{setting.seed}-{setting.first}-{count}.json"
+        if not kept.exists():
+            oche.report.write_report = quick
+            if not sound.exported.exists():  # the last that is made
+                shutil.rmtree(sound.root, ignore_errors=True)
+                make(sound.root)
             oche.report.write_report = drawn if kind == "reported" else quick
-            start, table[kind] = time.monotonic(), Counter()
-            for number in range(setting.first, setting.first + count):
-                words, outcome = one(kind, setting.seed, number, sound)
-                table[kind][outcome.verdict] += 1
-                if outcome.is_fault:
-                    shown = f"{kind} {number}: {outcome.verdict}: oche {[word[:200] for word in words]}"
-                    print(f"{shown}\n{outcome.said[-3000:]}\n", file=faults, flush=True)
-            seconds[kind] = time.monotonic() - start
-            print(kind, dict(table[kind]), f"{seconds[kind]:.0f} s", flush=True)
-    (setting.out / "table.md").write_text(as_table(table, seconds))
-    print(f"{setting.out / 'table.md'}: {time.monotonic() - began:.0f} s")
+            write_bytes(kept, json.dumps(of_kind(kind, count, setting, sound)).encode())
+        found[kind] = json.loads(kept.read_text())
+        print(kind, found[kind]["outcomes"], f"{found[kind]['seconds']:.0f} s", flush=True)
+    (setting.out / "table.md").write_text(as_table(found))
+    (setting.out / "faults.txt").write_text("\n".join(fault for kind in found.values() for fault in kind["faults"]))
+    print((setting.out / "table.md").read_text(), end="")
 
 
-def as_table(table: dict[str, Counter[str]], seconds: dict[str, float]) -> str:
+def as_table(found: dict[str, dict[str, Any]]) -> str:
     verdicts = ["refused", "failed", "taken"]
-    verdicts += sorted({v for found in table.values() for v in found} - {*verdicts})
+    verdicts += sorted({verdict for kind in found.values() for verdict in kind["outcomes"]} - {*verdicts})
     rows: list[list[Any]] = [["kind", "inputs", *verdicts, "seconds"], ["---"] * (len(verdicts) + 3)]
     counted = [
-        [kind, found.total(), *(found[v] for v in verdicts), round(seconds[kind])] for kind, found in table.items()
+        [name, sum(kind["outcomes"].values()), *(kind["outcomes"].get(v, 0) for v in verdicts), round(kind["seconds"])]
+        for name, kind in found.items()
     ]
     sums = [sum(column) for column in list(zip(*counted, strict=True))[1:]]
     rows += [*counted, ["all", *sums]]

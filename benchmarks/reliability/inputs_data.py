@@ -184,8 +184,18 @@ def _cifar10(rng: Random, at: Path) -> None:
 
 def _elsewhere(rng: Random, name: str) -> str:
     return rng.choice(
-        (name, name, name, f"../{name}", f"/{name}", "../evil.bin", "/evil.bin", "../" * 9 + "x", mangled(rng, name))
-    ).replace("\x00", "")
+        (
+            name,
+            name,
+            name,
+            f"../{name}",
+            f"/{name}",
+            "../evil.bin",
+            "/evil.bin",
+            "../" * 9 + "x",
+            mangled(rng, name) or "x",
+        )
+    ).replace("\x00", "x")
 
 
 def _link(rng: Random, name: str) -> tarfile.TarInfo:

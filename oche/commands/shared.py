@@ -52,7 +52,7 @@ def take(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
     file = _from_config(rest)
     load_plugins(_paths(rest, "--plugins") or named_in(file))
     for name, value in file.items():
-        if name in names and name != "data" and found.get(name, value) != value:
+        if name in names and name != "data" and name in found and found[name] != value:
             raise OcheError(
                 f"--{name} {found[name]} and the --config file contradict each other: the file sets the {name} and its values; "
                 f"leave one of them out, or change single values"

@@ -37,10 +37,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise refused(path, error) from error
 
 
-def refused(path: Path, error: OSError) -> OcheError:
+class Unwritten(OcheError):
+    """The system did not take a file: the disk is full, or may only be read."""
+
+    exit_code = 1
+
+
+def refused(path: Path, error: OSError) -> Unwritten:
     """The message for a file that could not be written."""
     reason = error.strerror or error
-    return OcheError(
+    return Unwritten(
         f"cannot write {path}: {reason}; what was there before is unchanged; free space or choose another --out"
     )
 
