@@ -1,4 +1,4 @@
-# make demo | test | lint | docs, on a machine with Python >= 3.11 and make.
+# make demo | test | lint | docs | mutants | reliability, on a machine with Python >= 3.11 and make.
 # PIP_ARGS goes to pip: for a CPU-only PyTorch on Linux,
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -7,7 +7,7 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs mutants reliability clean
 
 demo: $(VENV)/installed
 	$(BIN)/oche demo
@@ -24,6 +24,14 @@ docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+mutants: $(VENV)/installed-mutants
+	nice -n 15 $(BIN)/python benchmarks/reliability/mutants.py
+
+reliability: $(VENV)/installed-dev
+	nice $(BIN)/python benchmarks/reliability/fuzz.py
+	nice $(BIN)/python benchmarks/reliability/kills.py
+	nice $(BIN)/python benchmarks/reliability/system.py
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "oche needs Python 3.11 or newer, and $(PYTHON) is older; write make PYTHON=python3.12 ..."; exit 2; }
@@ -39,6 +47,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ".[docs]"
+	@touch $@
+
+$(VENV)/installed-mutants: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ".[mutants]"
 	@touch $@
 
 clean:
