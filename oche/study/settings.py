@@ -69,11 +69,7 @@ def trial(settings: Settings, labels: Mapping[str, str], where: str) -> Trial:
     recipe = _named("recipe", settings.get("recipe", NONE), [*RECIPES, NONE], where)
     search = anchored(_search(settings, space, method, where))
     search = replace(search, table=table_for(search.table, search.data, search.space))
-    own = {
-        "method": method,
-        "space": space,
-        "data": Path(search.data).stem if Path(search.data).exists() else search.data,
-    }
+    own = {"method": method, "space": space, "data": _short(search.data)}
     return Trial({**own, **labels}, search, None if recipe == NONE else _train(settings, recipe, search, where))
 
 
@@ -103,11 +99,22 @@ def _named(what: str, name: Any, known: Collection[str], where: str) -> str:
     raise OcheError(f"{where}: unknown {what} {name!r}{nearest(str(name), [*known])}; known: {', '.join(known)}")
 
 
+def _short(data: str) -> str:
+    """A data set's name, or what a file or folder is called."""
+    return Path(data).stem if Path(data).exists() else data
+
+
 def varying(points: Sequence[Settings]) -> list[dict[str, str]]:
-    """For each of ``points`` the settings in which any two of them differ, seeds and the like apart, as text."""
+    """For each of ``points`` the settings in which any two of them differ, seeds and the like apart, as text.
+
+    Data are among them where two files or folders are called the same.
+    """
     keys = dict.fromkeys(key for point in points for key in point)
     apart = ("method", "space", "data", "seed")
     differ = [k for k in keys if k not in apart and len({repr(point.get(k)) for point in points}) > 1]
+    known = {data for point in points if isinstance(data := point.get("data"), str)}
+    if len({_short(data) for data in known}) < len(known):
+        differ.append("data")
     return [{k: _text(point[k]) if k in point else "default" for k in differ} for point in points]
 
 

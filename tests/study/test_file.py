@@ -67,6 +67,17 @@ def test_components_are_chosen_by_name_and_changed():
     assert varying([{"seed": 0, "x": 1e-3, "y": 1}, {"seed": 1, "y": 1}]) == [{"x": "0.001"}, {"x": "default"}]
 
 
+def test_data_that_are_called_the_same_are_told_apart(tmp_path):
+    folders = [tmp_path / "a/images", tmp_path / "b/images"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    one, two = (
+        study_files.study(tmp_path, grid={"method": "darts", "data": [*map(str, f)]}) for f in (folders[:1], folders)
+    )
+    assert [t.labels["data"] for t in one.trials] == ["images"]
+    assert [t.labels["data"] for t in two.trials] == [*map(str, folders)]
+
+
 # --- names by content
 
 

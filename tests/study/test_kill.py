@@ -41,7 +41,7 @@ def workers(out: Path) -> list[int]:
 
 
 def wait_for(out: Path, count: int, driver: subprocess.Popen) -> None:
-    end = time.monotonic() + 240
+    end = time.monotonic() + 900
     while records(out) < count and driver.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -54,7 +54,7 @@ def disturb(what: str, out: Path, driver: subprocess.Popen, chance: random.Rando
             os.kill(chance.choice(workers(out)), signal.SIGKILL)
         return
     driver.send_signal({"driver": signal.SIGKILL, "ctrl-c": signal.SIGINT}[what])
-    said = driver.communicate(timeout=240)[0].decode()
+    said = driver.communicate(timeout=900)[0].decode()
     if driver.returncode == 130:
         assert f"go on with: oche study {out}" in said and "Traceback" not in said
         assert "running" not in {row.state for row in rows(out)}
@@ -81,7 +81,7 @@ def test_nothing_is_lost_and_no_trial_runs_twice(tmp_path, monkeypatch):
         disturb(what, out, driver, chance)
         if driver.poll() is not None:
             driver = start(file)
-    said = driver.communicate(timeout=240)[0].decode()
+    said = driver.communicate(timeout=900)[0].decode()
     assert driver.returncode == 0, said
     for run in out.glob("trials/*/*/metrics.jsonl"):
         steps = [record["step"] for record in runs.metrics(run.parent)]
