@@ -164,7 +164,8 @@ def table(setting: Setting, results: list[Result]) -> str:
 
 def _note(setting: Setting, data: str) -> list[str]:
     file = Path(prepared(setting, data)).with_suffix(".note")
-    return [f"{file.read_text().capitalize()}.", ""] if file.exists() and file.read_text() else []
+    text = file.read_text() if file.exists() else ""
+    return [f"{text[0].upper()}{text[1:]}.", ""] if text else []
 
 
 def main(setting: Setting) -> None:
