@@ -1,4 +1,5 @@
-"""How far is the sum of the times of its parts, which a search's penalty on latency prices, from the time of a whole network?
+"""How far is the time of a whole network from the sum of the times of its parts, and from the price that a search's penalty on
+latency gives it, which is that sum times a number measured on three other networks?
 
     python benchmarks/latency.py --cells 12 --out latency.md
 
@@ -13,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,10 +22,8 @@ from scipy.stats import spearmanr
 import oche
 from oche.cost import clock
 from oche.cost.prices import COUNTS, prices
-from oche.cost.report import Images
-from oche.cost.survey import sized
-from oche.cost.table import Table, hardware, measured, time_of
-from oche.image_recipe import RECIPES
+from oche.cost.survey import final, sized
+from oche.cost.table import Table, hardware, latencies, time_of
 from oche.run import atomic
 from oche.run.engine import Engine
 from oche.spaces import SPACES
@@ -36,19 +34,25 @@ SPACES_AND_RECIPES = (("nb201", "nb201"), ("darts", "small"))
 def row(space_name: str, recipe: str, cells: int, engine: Engine) -> str:
     """A line of the table: how sums compare with wholes over random cells."""
     space = sized(SPACES[space_name](), recipe)
-    by_time = prices(space, measured(space, Table.fresh(engine)))
+    table = Table.fresh(engine)
+    by_time, plain = latencies(space, table), prices(space, table)
     by_count = prices(space, COUNTS["flops"])
-    sums, wholes, counts = [], [], []
+    sums, scaled, wholes, counts = [], [], [], []
     for i in range(cells):
         cell = space.random(torch.Generator().manual_seed(i))
-        net = replace(RECIPES[recipe](), auxiliary=0.0).network(cell, Images(space))
-        wholes.append(time_of(net, torch.zeros(1, 3, *space.image), engine).median)
-        sums.append(by_time.of(cell))
+        wholes.append(time_of(final(space, cell), torch.zeros(1, 3, *space.image), engine).median)
+        sums.append(plain.of(cell))
+        scaled.append(by_time.of(cell))
         counts.append(by_count.of(cell))
-    ratios = sorted(w / s for w, s in zip(wholes, sums, strict=True))
-    times = f"{min(wholes):.2f}–{max(wholes):.2f} | {statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+    times = f"{min(wholes):.2f}–{max(wholes):.2f} | {ratio(wholes, sums)} | {ratio(wholes, scaled)}"
     ranks = f"{spearmanr(sums, wholes)[0]:.2f} | {spearmanr(counts, wholes)[0]:.2f}"
     return f"| {space_name}, recipe {recipe} | {times} | {ranks} | {cells} |"
+
+
+def ratio(wholes: Sequence[float], told: Sequence[float]) -> str:
+    """Median and range of what was measured over what was told."""
+    each = sorted(w / t for w, t in zip(wholes, told, strict=True))
+    return f"{statistics.median(each):.2f} ({each[0]:.2f}–{each[-1]:.2f})"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -65,8 +69,8 @@ def main(words: Sequence[str] | None = None) -> int:
         f"{about['time'][:10]}, {about['hardware']}, one thread, torch {about['torch']}, oche {oche.__version__}, batch 1, "
         "32 x 32, plain modules in channels_last. Processor time, medians.",
         "",
-        "| networks | whole network (ms) | whole / sum: median (range) | rank correlation with the sum | with FLOPs | n |",
-        "|---|---|---|---|---|---|",
+        "| networks | ms of a whole one | over the sum: median (range) | over the price | ranks: with price | with FLOPs | n |",
+        "|---|---|---|---|---|---|---|",
         *(row(space, recipe, given.cells, engine) for space, recipe in SPACES_AND_RECIPES),
     ]
     atomic.write_bytes(given.out, "\n".join([*lines, ""]).encode())

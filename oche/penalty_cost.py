@@ -19,7 +19,7 @@ from .registry import singleton
 from .relax import Relaxation
 
 if TYPE_CHECKING:
-    from .cost.prices import Measure, Prices
+    from .cost.prices import Prices
     from .method import Method
     from .run.engine import Engine
     from .spaces.space import Space
@@ -46,18 +46,16 @@ class Resource(Penalty):
         kept = [p for p in parts(default) if not isinstance(p, Resource)] if isinstance(default, Penalty) else []
         return sum(kept[1:], kept[0]) + self if kept else self
 
-    def measure(self, method: Method, engine: Engine | None) -> Measure:
-        """What prices a part of the network."""
-        from .cost.prices import COUNTS
+    def prices(self, space: Space, method: Method, engine: Engine | None) -> Prices:
+        """Of the networks of ``space``, at its own sizes."""
+        from .cost.prices import COUNTS, prices
 
-        return COUNTS[self.kind]
+        return prices(space, COUNTS[self.kind])
 
     def within(self, method: Method, space: Space, engine: Engine | None = None) -> Priced:
-        from .cost.prices import prices
         from .cost.survey import sized
 
-        space = sized(space, method.priced or space.recipe)
-        found = prices(space, self.measure(method, engine))
+        found = self.prices(sized(space, method.priced or space.recipe), method, engine)
         priced = Priced(self.kind, found, method.limit, method.strength, method.relax)
         priced.check_reach()
         return priced
@@ -68,18 +66,18 @@ class Resource(Penalty):
 
 @dataclass(frozen=True)
 class Latency(Resource):
-    """Time of the network: the sum of the times of its parts, each measured alone."""
+    """Time of the network, from those of its parts (`oche.cost.table.latencies`)."""
 
     kind = "latency"
     measured = True
 
-    def measure(self, method: Method, engine: Engine | None) -> Measure:
-        from .cost.table import Table
+    def prices(self, space: Space, method: Method, engine: Engine | None) -> Prices:
+        from .cost.table import Table, latencies
 
         if method.latencies is not None:
-            return Table.open(method.latencies)
+            return latencies(space, Table.open(method.latencies))
         assert engine is not None  # nothing else can measure
-        return Table.fresh(engine)
+        return latencies(space, Table.fresh(engine))
 
 
 @dataclass(frozen=True)

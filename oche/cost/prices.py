@@ -6,7 +6,7 @@ Shapes: E edges of a cell, O candidates; mixtures, masks and prices (E, O).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -44,6 +44,10 @@ class Prices:
         if key not in self._moved:
             self._moved[key] = self.groups[group].to(device, dtype)
         return self._moved[key]
+
+    def scaled(self, by: float) -> Prices:
+        """All prices times a number."""
+        return replace(self, fixed=by * self.fixed, groups={k: by * v for k, v in self.groups.items()}, _moved={})
 
     def of(self, genotype: Genotype) -> float:
         """The cost of the network of a genotype of the space."""

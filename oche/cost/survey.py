@@ -20,7 +20,9 @@ from ..spaces.ops import find
 from ..spaces.space import Space
 
 if TYPE_CHECKING:
+    from ..arch import Genotype
     from ..image_recipe import Recipe
+    from ..spaces.networks import FinalNetwork
 
 SUPERNET = "supernet"  # in place of a recipe's name: networks as large as the supernet
 _SIZES = ("channels", "cells", "stem", "reductions", "widen", "head")  # fields that spaces and recipes may share
@@ -88,6 +90,15 @@ def like(space: Space, recipe: Recipe) -> Space:
     """``space`` with networks as large as ``recipe`` builds them."""
     own = {f.name for f in fields(space)}
     return replace(space, **{name: getattr(recipe, name) for name in _SIZES if name in own})
+
+
+def final(space: Space, genotype: Genotype) -> FinalNetwork:
+    """The final network of a genotype, as large as ``space`` says."""
+    from ..spaces.networks import build
+
+    own = {f.name for f in fields(space)}
+    sizes = {name: getattr(space, name) for name in (*_SIZES, "classes", "in_channels", "image") if name in own}
+    return build(genotype, **sizes)
 
 
 def survey(space: Space) -> Survey:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from hashlib import sha1
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -15,10 +17,13 @@ from ..errors import OcheError
 from ..run import atomic
 from ..run.engine import Engine
 from ..run.environment import environment
+from ..seeds import generator
 from ..spaces.space import Space
 from .clock import Timing, timed
-from .prices import prices
+from .prices import Prices, prices
+from .survey import final
 
+WHOLE = 3  # networks
 _FORMAT = "oche latencies 1"
 
 
@@ -118,7 +123,24 @@ def time_of(module: nn.Module, x: Tensor, engine: Engine, batch: int = 1) -> Tim
         return timed(lambda: module(images), engine.device)
 
 
+def latencies(space: Space, table: Table) -> Prices:
+    """What the networks of ``space`` take, in milliseconds: the sum of the times of their parts, times a number.
+
+    A part measured alone finds its data in the cache, and nothing adds up or concatenates: the sum is too small, by much the
+    same factor for all networks of a space. The factor is the median over `WHOLE` random cells, measured as whole networks.
+    """
+    found, ratios = prices(space, table), list[float]()
+    for i in range(WHOLE):
+        cell = space.random(generator(0, "whole networks", i))
+        with torch.random.fork_rng(devices=[]):
+            net = final(space, cell)
+        x = torch.zeros(1, space.in_channels, *space.image)
+        key = f"network {sha1(f'{cell} {net}'.encode()).hexdigest()[:8]} {space.in_channels}x{space.image[0]}x{space.image[1]}"
+        ratios.append(table(key, net, x) / found.of(cell))
+    return found.scaled(median(ratios))
+
+
 def measured(space: Space, table: Table) -> Table:
-    """``table`` with all that the networks of ``space`` are made of."""
-    prices(space, table)
+    """``table`` with all that `latencies` needs for ``space``."""
+    latencies(space, table)
     return table

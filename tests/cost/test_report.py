@@ -157,14 +157,19 @@ def test_mistakes_are_answered_on_one_line(words, said, tell):
 
 def test_a_search_measures_once_and_goes_on_with_the_same_times(tmp_path, monkeypatch, quick):
     measured = []
-    monkeypatch.setattr("oche.cost.table.time_of", lambda *args: measured.append(1) or clock.Timing(1.0, 1.0, 1.0, 7))
+
+    def time(module, *rest):  # a whole network takes twice the sum of its parts, each of which takes a millisecond
+        measured.append(module)
+        return clock.Timing(188.0 if hasattr(module, "genotype") else 1.0, 1.0, 1.0, 7)
+
+    monkeypatch.setattr("oche.cost.table.time_of", time)
     space = oche.spaces.nb201(channels=4, cells=1)
     method = METHODS["beta-darts"].make(steps=2, batch=8)
-    method = replace(method, penalty=method.penalty + latency, target="94ms")
+    method = replace(method, penalty=method.penalty + latency, target="188ms")
     run = oche.search(space=space, method=method, limit=40, out=tmp_path / "x")
     assert (tmp_path / "x" / "latencies.json").exists() and measured
     cell = run.genotype.cells["cell"]
-    assert run.summary["cost"] == 4 + 3 * 5 * len(cell.edges)  # a millisecond a part, five cells a stage
+    assert run.summary["cost"] == 2 * (4 + 3 * 5 * len(cell.edges))  # five cells a stage
     assert run.history[-1]["cost"] == pytest.approx(run.summary["cost"])
     assert json.loads((tmp_path / "x" / "space.json").read_text())["priced"]["kind"] == "latency"
     count = len(measured)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from statistics import median
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from oche.cost import clock
 from oche.cost.clock import Timing, timed
 from oche.cost.prices import prices
 from oche.cost.survey import survey
-from oche.cost.table import Table, measured, time_of
+from oche.cost.table import Table, latencies, measured, time_of
 from oche.errors import OcheError
 from oche.run.engine import Engine
 from oche.run.environment import cpu_model
+from oche.seeds import generator
 
 SPACE = oche.spaces.nb201(channels=2, cells=1, classes=3, in_channels=1, image=(8, 8))
 ENGINE = Engine("cpu", 1)
@@ -95,6 +97,18 @@ def test_the_expected_latency_of_one_cell_is_the_sum_of_its_parts(table):
     for e, (op, _, _) in enumerate(cell.cells["cell"].edges):
         want += sum(key(op, place) for place in parts.places["cell"][e])
     assert one.of(cell) == pytest.approx(want, rel=1e-12)
+
+
+def test_prices_are_such_that_whole_networks_get_their_own_time(table):
+    found = Table.open(table)
+    wholes = {key: 7.0 for key in found.entries if key.startswith("network")}
+    assert len(wholes) == 3
+    found.entries |= {key: Timing(t, t, t, 7) for key, t in wholes.items()}
+    sums, scaled = prices(SPACE, found), latencies(SPACE, found)
+    cells = [SPACE.random(generator(0, "whole networks", i)) for i in range(3)]
+    factor = median(7.0 / sums.of(cell) for cell in cells)
+    assert scaled.fixed == pytest.approx(factor * sums.fixed, rel=1e-12)
+    assert sorted(scaled.of(cell) for cell in cells)[1] == pytest.approx(7.0, rel=1e-12)
 
 
 def test_times_of_other_machines_do_not_join(table):
