@@ -167,7 +167,7 @@ def _improved(arena: Arena, group: Group) -> tuple[Content, ...]:
             group.name, percent, None, None, difference, found.n, found.n_random, f"no interval: {found.interval}",
         )  # fmt: skip
     low, high = found.interval
-    reading = "adds" if low > 0 else "costs" if high < 0 else "not told from random"
+    reading = "interval above 0" if low > 0 else "interval below 0" if high < 0 else "interval holds 0"
     return (
         group.name, percent, Cell(f"{low:+.2f}", low), Cell(f"{high:+.2f}", high), difference, found.n, found.n_random,
         reading,
