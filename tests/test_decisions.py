@@ -1,6 +1,7 @@
 """Decisions of the DARTS family against their rules written out in plain Python."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oche.arch import Dag, Mix, active, all_alive, top_k
-from oche.decide import EachEdge, GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold, TopK, View
+from oche.decide import (
+    EachEdge,
+    Evolution,
+    GreedyEdge,
+    KeepOps,
+    LimitSkips,
+    Perturbation,
+    SampleBest,
+    Threshold,
+    TopK,
+    View,
+)
+from oche.decide.sampling import draw, mutate
 from oche.errors import OcheError
 
 NAMES = ("none", "skip_connect", "sep", "dil")
@@ -423,3 +436,75 @@ def test_perturbation_refuses_bare_logits():
 def test_impossible_values_are_refused(build):
     with pytest.raises(OcheError, match="use "):
         build()
+
+
+# --- the end of a search ----------------------------------------------------------------------------------------------
+
+
+class Court:
+    """A search that has ended, of two groups; remembers what it was asked and told."""
+
+    def __init__(self, seed=0, generator=None):
+        self.views = {
+            name: replace(random_view(seed + i), group=name, generator=generator)
+            for i, name in enumerate(("normal", "reduce"))
+        }
+        self.groups = {name: v.dag for name, v in self.views.items()}
+        self.told, self.asked = {}, []
+
+    def view(self, group):
+        return self.views[group]
+
+    def narrow(self, group, alive):
+        self.told[group] = alive
+
+    def accuracy(self, alive, images=None):
+        self.asked.append(images)
+        return float(
+            sum((mask * view.mix.ops).sum() for mask, view in zip(alive.values(), self.views.values(), strict=True))
+        )
+
+    def random(self, generator):
+        return {name: draw(view.usable, view.dag, generator) for name, view in self.views.items()}
+
+
+@given(seeds)
+def test_a_decision_settles_each_group_by_its_own_view(seed):
+    court = Court(seed)
+    TopK().conclude(court)
+    assert {*court.told} == {"normal", "reduce"}
+    assert all(torch.equal(alive, TopK()(court.views[name])) for name, alive in court.told.items())
+
+
+@pytest.mark.parametrize(("finalists", "images", "whole"), [(1, 64, 0), (2, 64, 2), (3, 64, 3), (3, None, 0)], ids=str)
+def test_finalists_are_tried_on_every_image_where_there_is_a_choice(finalists, images, whole):
+    court = Court(generator=torch.Generator().manual_seed(0))
+    SampleBest(count=8, images=images, finalists=finalists).conclude(court)
+    assert court.asked == [images] * 8 + [None] * whole
+
+
+def test_what_a_sampling_needs_and_cannot_do_is_said_in_full():
+    with pytest.raises(OcheError) as caught:
+        SampleBest().conclude(Court())
+    assert str(caught.value) == "SampleBest draws architectures, but was given no generator; give View.generator"
+    with pytest.raises(OcheError) as caught:
+        Evolution()(random_view(0))
+    assert str(caught.value) == (
+        "Evolution compares whole architectures at the end of a search; use it as select=, not as decide= or the finish of a "
+        "stage"
+    )
+
+
+def test_a_candidate_that_its_new_source_has_not_becomes_one_that_it_has():
+    """One node, three sources, one kept: with "a", which the other two lack. They have "b", and "b" or "c"."""
+    dag, names = Dag(nodes=1, inputs=3, keep=1), ("a", "b", "c")
+    alive = torch.tensor([[True, False, False], [False, True, False], [False, True, True]])
+    v = view(torch.full((3, 3), 1 / 3), alive, dag=dag, names=names)
+    parent, g = (
+        {"normal": torch.tensor([[True, False, False], [False] * 3, [False] * 3])},
+        torch.Generator().manual_seed(0),
+    )
+    seen = Counter(active(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(2000))
+    want = {((), (1,), ()): 1 / 2, ((), (), (1,)): 1 / 4, ((), (), (2,)): 1 / 4}
+    assert seen.keys() == want.keys()
+    assert all(abs(seen[cell] / 2000 - share) < 0.05 for cell, share in want.items())

@@ -50,10 +50,10 @@ def words(line: str) -> list[str]:
 
 COMMON = words("--data digits --limit 90 --threads 1 --device cpu --engine plain --checkpoint 0 --quiet")
 SEARCH = words(
-    "search --method darts-2nd --space.channels 2 --space.cells 3 --space.nodes 2 --search.batch 8 --search.epochs 4"
+    "search --method darts-2nd --space.channels 2 --space.cells 3 --space.nodes 2 --search.batch 15 --search.epochs 3"
 )
 TRAINING = words(
-    "train DARTS_V2 --recipe small --train.channels 2 --train.cells 3 --train.batch 12 --train.epochs 4 --train.drop-path 0.3 "
+    "train DARTS_V2 --recipe small --train.channels 2 --train.cells 3 --train.batch 15 --train.epochs 3 --train.drop-path 0.3 "
     "--train.auxiliary 0.4 --train.cutout 4"
 )
 STUDY: dict[str, Any] = {
