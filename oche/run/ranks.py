@@ -193,7 +193,8 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        for dtype in {b.dtype for b in net.buffers()}:
+        # In the order in which the network has them: that of a set differs from process to process.
+        for dtype in dict.fromkeys(b.dtype for b in net.buffers()):
             buffers = [b for b in net.buffers() if b.dtype == dtype]
             flat = torch.cat([b.flatten() for b in buffers])
             dist.broadcast(flat, 0)
@@ -273,6 +274,8 @@ def join() -> Ranks:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         try:
             store, rank, count = next(rendezvous("env://", timeout=GATHER))
+            if ranks.beside == ranks.count:  # torchrun keeps the store of one machine when it starts ranks anew
+                store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=SILENCE)
         except (RuntimeError, ValueError, OSError) as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
