@@ -98,7 +98,7 @@ def correlate(
             scores.append(stream.score(net, {CELL: mix}, images))
             progress.update(i + 1)
     table = tuple(known(parse(cell))["true_acc"] for cell in chosen)
-    return Agreement(tuple(chosen), tuple(scores), table, known.column, images)
+    return Agreement(tuple(chosen), tuple(scores), table, known.column, min(images, len(stream.val)))
 
 
 def draw(archs: tuple[str, ...], candidates: tuple[str, ...], count: int, seed: int) -> list[str]:

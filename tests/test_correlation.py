@@ -55,7 +55,8 @@ def test_scores_are_those_of_the_search_that_has_ended(run, found):
     set_step(task.net, 1.0, None)
     for cell, score in zip(found.cells, found.supernet, strict=True):
         assert task.accuracy({CELL: mask(cell, EDGES, config.space.candidates)}, 20) == pytest.approx(score)
-    assert len({*found.supernet}) > 1
+    assert len({*found.supernet}) > 1 and found.images == 20
+    assert correlate(run, cells=1).images == 30  # half of 60 images, fewer than would be taken
 
 
 def test_the_table_gives_what_each_cell_reaches_by_itself(found):
