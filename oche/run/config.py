@@ -112,7 +112,7 @@ def _line(error: yaml.YAMLError) -> str:
     return f" line {mark.line + 1}" if mark else ""
 
 
-def _problem(error: yaml.YAMLError) -> str:
+def _problem(error: Exception) -> str:
     return " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
 
 
