@@ -77,11 +77,18 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.bench.command.bench",
         "oche.cost.report.costs",
         "oche.cost.table.measured",
+        "oche.study.drive.run",
+        "oche.study.ray.run",
+        "oche.study.slurm.write",
+        "oche.study.status.table",
+        "oche.study.report.write",
+        "oche.study.trial.run",
     ):
         monkeypatch.setattr(name, reached)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "my.yaml").write_text(blocks("yaml")[0].text)
+    (tmp_path / "study.yaml").symlink_to(ROOT / "examples" / "study.yaml")
     return tmp_path
 
 
@@ -99,6 +106,12 @@ def make_run(path: Path, kind: str) -> None:
 
 def prepare(words: list[str]) -> None:
     """Makes the runs that a command line reads: all that it names below runs/, except after --out."""
+    if words[:1] == ["study"]:  # their commands go on with a study that has begun
+        for word in words[1:]:
+            if word.startswith("runs/") and not Path(word).exists():
+                Path(word).mkdir(parents=True)
+                shutil.copy(ROOT / "examples" / "study.yaml", Path(word))
+        return
     for before, word in zip(["", *words], words, strict=False):
         if word.startswith("runs/") and before != "--out":
             path = Path(word).parent if word.endswith(".yaml") else Path(word)
