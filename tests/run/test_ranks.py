@@ -241,6 +241,17 @@ def test_which_networks_have_idle_weights():
     assert not idle(recipe.network(oche.genotypes.resolve("DARTS_V2"), data), images)
 
 
+def test_buffers_are_sent_in_one_order_by_every_process(monkeypatch):
+    """That of a set of dtypes follows from where they lie in memory."""
+    net, sent = nn.BatchNorm2d(3), []
+    for i, dtype in enumerate((torch.float64, torch.int32, torch.bool, torch.float16), 4):
+        net.register_buffer(f"more{i}", torch.zeros(i, dtype=dtype))
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda t, source: sent.append((t.dtype, len(t))))
+    Ranks(0, 2).align(net)
+    expected = [(torch.float32, 6), (torch.int64, 1), (torch.float64, 4), (torch.int32, 5), (torch.bool, 6)]
+    assert sent == [*expected, (torch.float16, 7)]
+
+
 def test_what_is_drawn_for_a_rank_alone():
     assert Ranks(0, 2).own("drop path", 3) == ("drop path", 3) == ALONE.own("drop path", 3)
     assert Ranks(1, 2).own("drop path", 3) != Ranks(2, 3).own("drop path", 3) != ("drop path", 3)
