@@ -24,8 +24,7 @@ from .hypergrad import SgdStep, Tensors
 from .loop import Clock, Record, Session, drive
 from .method import Method
 from .objective import Objective, frozen_statistics
-from .penalty import parts
-from .penalty_cost import Priced
+from .optim import largest_step
 from .run.engine import Engine
 from .seeds import fold, generator
 from .spaces.edges import set_step
@@ -50,8 +49,8 @@ class Search:
         method.check(space)
         self.truth = truth
         self.space, self.method, self.data, self.seed, self.engine = space, method, data, seed, engine
-        self.penalty = None if method.penalty is None else method.penalty.within(method, space, engine)
-        self.priced = next((p for p in parts(self.penalty) if isinstance(p, Priced)), None)
+        self.regulariser, resource = method.regulariser, method.resource
+        self.priced = None if resource is None else resource.within(method, space, engine)
         self.title = "search"
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
@@ -163,11 +162,13 @@ class Search:
 
     def _step_logits(self, noise: Mapping[str, Tensor | None], progress: float) -> None:
         """One step of the architecture on its gradient and that of its penalty, in which the weights play no part."""
-        if self.penalty is not None:
+        if self.regulariser is not None:
             mixes = self.mixes(self.logits, noise, progress)
             groups = [(a, self.alive[name], mixes[name]) for name, a in zip(self.groups, self.logits, strict=True)]
-            self.penalty.over(groups, progress).backward(inputs=list(self.logits))
+            self.regulariser.over(groups, progress).backward(inputs=list(self.logits))
         self.a_opt.step()
+        if self.priced is not None:
+            self.priced.step(self.logits, self.alive.values(), progress, largest_step(self.a_opt))
 
     def _perturbed(self, inner: Objective, step: int, progress: float) -> dict[str, Mix] | None:
         """The mixtures that the weights train under, where they are not the architecture's own."""
@@ -285,16 +286,9 @@ class Search:
     def accuracy(self, alive: dict[str, Tensor], images: int | None = None) -> float:
         """Less the penalty on what the network costs, if there is one (MnasNet, 1807.11626, multiplies by such a term)."""
         kept, self.alive = self.alive, alive
-        mixes, dear, self.alive = self.settled(), self._excess(), kept
+        mixes, self.alive = self.settled(), kept
+        dear = 0.0 if self.priced is None else self.priced.excess(zip(self.logits, alive.values(), strict=True), 1.0)
         return self.feed.score(self.net, mixes, images) - dear
-
-    def _excess(self) -> float:
-        """The penalty on what the architecture as it stands costs."""
-        if self.priced is None:
-            return 0.0
-        with torch.no_grad():
-            mixes = self.settled().values()
-            return float(self.priced.over(zip(self.logits, self.alive.values(), mixes, strict=True), 1.0))
 
     def _tune(self, group: str, alive: Tensor) -> None:
         """Trains the weights under mask ``alive`` (E, O) of ``group``, at a tenth of their first learning rate."""

@@ -74,9 +74,9 @@ class Method:
     penalty: Penalty | None = None
     """what is added to the upper loss; latency, parameters and flops come on top of what the method has"""
     target: str | None = None
-    """cost from which those three begin: 5ms, 3M (weights), 100MFLOPs; None: the cheaper the better"""
-    strength: float = 0.1
-    """their strength: units of loss for a cost that is e times the target"""
+    """cost from which those three act: 5ms, 3M (weights), 100MFLOPs; None: the cheaper the better"""
+    strength: float = 1.0
+    """their strength: 1 moves logits as far as the optimiser's own step at most"""
     priced: str | None = None
     """recipe whose network the cost is of, or supernet; by default that which its cells are published with"""
     latencies: Path | None = None
@@ -236,6 +236,12 @@ class Method:
                 f"a search has one target, and {' and '.join(p.kind for p in found)} would each need one; use one of them"
             )
         return found[0] if found else None
+
+    @property
+    def regulariser(self) -> Penalty | None:
+        """The rest of the penalty: what is added to the upper loss."""
+        rest = [p for p in parts(self.penalty) if not isinstance(p, Resource)]
+        return sum(rest[1:], rest[0]) if rest else None
 
     @property
     def limit(self) -> float | None:

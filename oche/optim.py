@@ -151,15 +151,28 @@ class MirrorDescent(torch.optim.Optimizer):
 
     def __init__(self, logits: Iterable[Tensor], *, lr: float, decay: float, floor: float) -> None:
         super().__init__(logits, dict(lr=lr, decay=decay, floor=floor))
+        self.largest = torch.zeros(())  # change of the logarithm of a weight in the last step
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
+        changes = []
         for group in self.param_groups:
             simplices = group.get("simplices") or [_rows(a) for a in group["params"]]
             for a, simplex in zip(group["params"], simplices, strict=True):
                 if a.grad is not None:
-                    moved = _mirror(a, a.grad, simplex, group["lr"], group["decay"], group["floor"])
-                    a.copy_(torch.where((simplex >= 0).to(a.device), moved, a))
+                    moved, lives = (
+                        _mirror(a, a.grad, simplex, group["lr"], group["decay"], group["floor"]),
+                        simplex >= 0,
+                    )
+                    changes.append((moved - _log_softmax(a, simplex)).abs().masked_fill(~lives.to(a.device), 0).max())
+                    a.copy_(torch.where(lives.to(a.device), moved, a))
+        if changes:
+            self.largest = torch.stack(changes).max()
+
+
+def largest_step(optimizer: torch.optim.Optimizer) -> Tensor | float:
+    """How far a logit moves in a step, at most: in mirror descent as measured in the last one; Adam's learning rate."""
+    return optimizer.largest if isinstance(optimizer, MirrorDescent) else optimizer.param_groups[0]["lr"]
 
 
 def _rows(a: Tensor) -> Tensor:

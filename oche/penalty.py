@@ -23,8 +23,6 @@ from .relax_noisy import Dirichlet, concentration
 from .schedules import check_ends, linear
 
 if TYPE_CHECKING:
-    from .method import Method
-    from .run.engine import Engine
     from .spaces.space import Space
 
 Group = tuple[Tensor, Tensor, Mix]  # (a, alive, mix) of one group of edges
@@ -49,10 +47,6 @@ class Penalty:
 
     def check_space(self, space: Space) -> None:
         """Raises `OcheError` where this does not fit ``space``."""
-
-    def within(self, method: Method, space: Space, engine: Engine) -> Penalty:
-        """This penalty for a search that is about to start: with what it must know of it, if it must. Raises `OcheError`."""
-        return self
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
         """() the penalty of one group of edges."""
@@ -92,9 +86,6 @@ class Sum(Penalty):
     def check_space(self, space: Space) -> None:
         for part in self.parts:
             part.check_space(space)
-
-    def within(self, method: Method, space: Space, engine: Engine) -> Sum:
-        return Sum(tuple(part.within(method, space, engine) for part in self.parts))
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
         return torch.stack([part(a, alive, mix, progress) for part in self.parts]).sum()

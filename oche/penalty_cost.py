@@ -5,8 +5,9 @@ Of logits a (E, O) and masks (E, O) of all groups of edges together; nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from .arch import Mix
 from .errors import OcheError
-from .penalty import Group, Penalty, parts
+from .penalty import Penalty, parts
 from .registry import singleton
 from .relax import Relaxation
 
@@ -61,7 +62,8 @@ class Resource(Penalty):
         return priced
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
-        raise TypeError(f"{self.kind} has a price only within a search; see Penalty.within")
+        """() nothing: it is no part of the loss, see `Priced`."""
+        return mix.ops.new_zeros(())
 
 
 @dataclass(frozen=True)
@@ -100,22 +102,24 @@ flops = singleton("flops", Flops())
 
 
 @dataclass(frozen=True)
-class Priced(Penalty):
-    """strength · max(0, log(cost / target)), by the cell that would be read off now; its gradient is that of the expected cost.
+class Priced:
+    """What a search does about the cost of the network that it is to find.
 
-    With C the cost of that cell (`oche.cost.prices.settled`) and E the expected cost (`oche.cost.prices.expected`)::
+    With C the cost of the cell that would be read off now (`oche.cost.prices.settled`) and E the expected cost of the
+    mixture (`oche.cost.prices.expected`), while C is above the target, or always without one, every step of the architecture
+    is followed by::
 
-        C > target    gradient strength · ∇E / E
-        else          none
+        a <- a − strength · s · ∇ log E / its largest entry
 
-    Without a target the gradient is always there. The logarithm makes the strength a number without units.
+    s: how far the optimiser moves a logit in a step, at most. A strength of 1 is as strong as the loss can be.
 
-    Deviation 1 from ProxylessNAS (1812.00332 §3.3.1), which adds the expected latency itself, times a strength in 1/ms.
-    Deviation 2 from FBNet (1812.03443 §3.2), which multiplies the loss by α · log(latency)^β: here it is added, so that it
-    composes with other penalties, and a target ends it.
-    Deviation 3 from both: the target is compared with the cost of the cell, not with the expected one. A mixture is far from
-    decided for most of a search, and its expected cost is then close to the mean of all cells, whatever cell it leads to.
-    Deviation 4: the mixture is the noise-free one, whatever the step draws; FBNet's is its sample.
+    Deviation 1 from ProxylessNAS (1812.00332 §3.3.1), which adds the expected latency to the loss, and FBNet (1812.03443
+    §3.2), which multiplies the loss by α · log(latency)^β: here it is a step of its own, as AdamW (1711.05101) decays weights.
+    Adam divides each logit's gradient by its own size; with the decay of β-DARTS in the same gradient, which pulls all
+    logits alike and grows, what is left of a constant term is its sign turned round: searches found the dearest cell.
+    Deviation 2 from both: the target is compared with the cost of the cell, not with the expected one. A mixture is far from
+    decided for most of a search, and its expected cost then close to the mean of all cells, whatever cell it leads to.
+    Deviation 3: the mixture is the noise-free one, whatever the step draws; FBNet's is its sample.
     """
 
     kind: str
@@ -137,15 +141,25 @@ class Priced(Penalty):
         soft, hard = torch.stack(total).sum(0).unbind()
         return soft + found.fixed, hard + found.fixed
 
-    def over(self, groups: Iterable[Group], progress: float) -> Tensor:
-        soft, hard = self.cost([(a, alive) for a, alive, _ in groups], progress)
-        steers = soft.log() - soft.log().detach()  # 0 in value
-        if self.target is None:
-            return self.strength * (hard.log() + steers)
-        return self.strength * torch.where(hard > self.target, (hard / self.target).log() + steers, 0.0 * steers)
+    def excess(self, pairs: Iterable[tuple[Tensor, Tensor]], progress: float) -> float:
+        """strength · max(0, log(C / target)); without a target strength · log C."""
+        with torch.no_grad():
+            cost = self.cost(pairs, progress)[1]
+        return self.strength * float(
+            (cost / (self.target or 1.0)).log().clamp_min(-inf if self.target is None else 0.0)
+        )
 
-    def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
-        return self.over([(a, alive, mix)], progress)
+    def step(self, logits: Sequence[Tensor], alive: Iterable[Tensor], progress: float, size: Tensor | float) -> None:
+        """Moves ``logits``, of every group, as the class says; ``size``: s."""
+        soft, hard = self.cost(zip(logits, alive, strict=True), progress)
+        slopes = torch.autograd.grad(soft.log(), logits)
+        largest = torch.stack([slope.abs().max() for slope in slopes]).max()
+        scale = self.strength * size / largest.clamp_min(torch.finfo(largest.dtype).tiny)
+        if self.target is not None:
+            scale = torch.where(hard > self.target, scale, 0.0)
+        with torch.no_grad():
+            for a, slope in zip(logits, slopes, strict=True):
+                a.sub_(scale * slope)
 
     def check_reach(self) -> None:
         """Raises `OcheError` for a target below the cheapest network of the space, or above the dearest."""

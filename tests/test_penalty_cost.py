@@ -1,4 +1,4 @@
-"""Penalties on cost: value, gradient, what they are added to, and every method on every space under one."""
+"""Penalties on cost: what they do to logits, what they are added to, and every method on every space under one."""
 
 import math
 from dataclasses import replace
@@ -15,6 +15,7 @@ from oche.cost.prices import COUNTS, prices
 from oche.errors import OcheError
 from oche.method import Method
 from oche.methods import METHODS
+from oche.optim import largest_step
 from oche.penalty import BetaDecay, Sum, ZeroOne, parts
 from oche.penalty_cost import Priced, flops, latency, parameters
 from oche.relax import Softmax
@@ -36,8 +37,15 @@ def logits(seed=0):
     return torch.randn(len(SPACE.dag), len(SPACE.candidates), generator=g, dtype=torch.float64)
 
 
-def over(penalty, a):
-    return penalty.over([(a, ALIVE, None)], 0.5)
+def excess(what, a):
+    return what.excess([(a, ALIVE)], 0.5)
+
+
+def stepped(what, a, size=0.1):
+    """By how much a step moves logits."""
+    moved = a.detach().clone().requires_grad_()
+    what.step([moved], [ALIVE], 0.5, size)
+    return moved.detach() - a.detach()
 
 
 def expected(a):
@@ -49,38 +57,67 @@ def settled(a):
     return PRICES.fixed + PRICES.groups["cell"].gather(1, a.argmax(1, keepdim=True)).sum().item()
 
 
-# --- value and gradient -------------------------------------------------------------------------------------------------
+# --- what it costs, and what it does ------------------------------------------------------------------------------------
+
+
+def slopes(a, step=1e-6):
+    """Derivatives of the logarithm of the expected cost by every logit, by central differences."""
+    found = torch.zeros_like(a)
+    for e in range(a.shape[0]):
+        for o in range(a.shape[1]):
+            there, back = a.clone(), a.clone()
+            there[e, o] += step
+            back[e, o] -= step
+            found[e, o] = (expected(there).log() - expected(back).log()) / (2 * step)
+    return found
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_beyond_the_target_it_is_the_logarithm_of_the_ratio_and_steers_by_the_expected_cost(seed):
-    a = logits(seed).requires_grad_()
-    target = settled(a) / 1.5
-    got = over(priced(target), a)
-    assert got.item() == pytest.approx(0.7 * math.log(1.5), rel=1e-12)
-    (gradient,) = torch.autograd.grad(got, a)
-    step = 1e-6
-    for e, o in [(0, 0), (2, 2), (5, 3)]:
-        moved = [a.detach().clone() for _ in range(2)]
-        moved[0][e, o] += step
-        moved[1][e, o] -= step
-        slope = 0.7 * (expected(moved[0]).log() - expected(moved[1]).log()) / (2 * step)
-        assert gradient[e, o].item() == pytest.approx(slope.item(), rel=1e-6, abs=1e-9)
+def test_beyond_the_target_logits_go_down_the_slope_of_the_expected_cost(seed):
+    a = logits(seed)
+    what = priced(settled(a) / 1.5)
+    assert excess(what, a) == pytest.approx(0.7 * math.log(1.5), rel=1e-12)
+    want = slopes(a)
+    torch.testing.assert_close(stepped(what, a), -0.7 * 0.1 * want / want.abs().max(), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("over_by", [1.0, 0.5])
-def test_up_to_the_target_there_is_none(over_by):
-    a = logits().requires_grad_()
-    got = over(priced(settled(a) / over_by), a)
-    assert got.item() == 0 and (torch.autograd.grad(got, a)[0] == 0).all()
+def test_up_to_the_target_nothing_moves(over_by):
+    a = logits()
+    what = priced(settled(a) / over_by)
+    assert excess(what, a) == 0 and (stepped(what, a) == 0).all()
 
 
 def test_without_a_target_it_never_ends():
-    a = logits().requires_grad_()
-    got = over(priced(None), a)
-    assert got.item() == pytest.approx(0.7 * math.log(settled(a)), rel=1e-12)
-    want = torch.autograd.grad(0.7 * expected(a).log(), a)[0]
-    torch.testing.assert_close(torch.autograd.grad(got, a)[0], want, rtol=1e-10, atol=1e-14)
+    a = logits()
+    assert excess(priced(None), a) == pytest.approx(0.7 * math.log(settled(a)), rel=1e-12)
+    assert stepped(priced(None), a).abs().max().item() == pytest.approx(0.07, rel=1e-12)
+
+
+def test_the_dead_rest():
+    a, alive = logits(), ALIVE.clone()
+    alive[1, 2] = alive[3, :4] = False
+    moved = a.clone().requires_grad_()
+    priced(None).step([moved], [alive], 0.5, 0.1)
+    assert (moved.detach()[~alive] == a[~alive]).all() and not torch.equal(moved.detach(), a)
+
+
+def test_it_is_no_part_of_the_loss():
+    assert parameters(logits(), ALIVE, Softmax()(logits(), ALIVE, SPACE.dag, None, 0.5), 0.5) == 0
+
+
+@pytest.mark.parametrize("name", ["darts", "beta-darts", "gaea", "gaea-pc-darts"])
+def test_a_search_takes_steps_as_long_as_its_optimiser(name):
+    """At strength 3 the first step is three times as long as the optimiser's own, whatever that is."""
+    own = family.tiny(name)
+    tasks = [family.search(m, SPACE) for m in (own, with_penalty(own, strength=3.0))]
+    for task in tasks:
+        task.begin(0, 0)
+        task.step(0, 0.9)
+    plain, paid = (torch.cat([a.detach().flatten() for a in task.logits]) for task in tasks)
+    size = float(largest_step(tasks[0].a_opt))
+    assert 0 < size <= 0.4
+    assert (paid - plain).abs().max().item() == pytest.approx(3 * size, rel=1e-4)
 
 
 # --- every method on every space ----------------------------------------------------------------------------------------
@@ -98,7 +135,7 @@ def test_steps_of_every_method_with_a_penalty(name, kind):
     least, most = prices(space, COUNTS["parameters"]).bounds
     own = family.tiny(name)
     task = family.search(with_penalty(own, target=str(least + 1e-3 * (most - least)), strength=1.0), space)
-    assert [type(p) for p in parts(task.penalty)] == [*map(type, parts(own.penalty)), Priced]
+    assert [*parts(task.method.penalty)] == [*parts(own.penalty), parameters] and task.priced.kind == "parameters"
     before = [a.detach().clone() for a in task.logits]
     task.begin(0, 0)
     task.step(0, 0.9)
@@ -112,7 +149,7 @@ def test_steps_of_every_method_with_a_penalty(name, kind):
 @pytest.mark.parametrize("kind", family.SPACES)
 def test_a_strong_penalty_leads_to_the_cheapest_cells(kind):
     space = family.SPACES[kind]
-    method = with_penalty(METHODS["darts"].make(steps=30, batch=6), strength=100.0)
+    method = with_penalty(METHODS["darts"].make(steps=30, batch=6), strength=2.0)
     task = family.search(replace(method, a=replace(method.a, lr=0.3)), space)
     found = task.priced.prices
     assert found.of(family.run(task, Kept())) == found.bounds[0]
