@@ -30,7 +30,7 @@ class Trigger:
 
 
 class Average:
-    """The mean of weights after each `add`."""
+    """The mean of weights after each `move`."""
 
     def __init__(self, weights: Sequence[Tensor], means: Sequence[Tensor] = (), count: int = 0) -> None:
         """``means`` and ``count``: to go on from."""
@@ -39,10 +39,14 @@ class Average:
         for mine, given in zip(self.means, means, strict=False):
             mine.copy_(given)
 
-    @torch.no_grad()
-    def add(self, weights: Sequence[Tensor]) -> None:
+    def next_share(self) -> float:
+        """Counts one more step, and says what its weights are of the mean."""
         self.count += 1
-        share = self.share(self.count)
+        return self.share(self.count)
+
+    @torch.no_grad()
+    def move(self, weights: Sequence[Tensor], share: Any) -> None:
+        """Takes in ``weights`` as a ``share``, a number or a tensor, of the mean."""
         for mean, weight in zip(self.means, weights, strict=True):
             mean.lerp_(weight, share)
 

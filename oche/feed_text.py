@@ -6,8 +6,8 @@ Shapes: N tokens, B streams, T steps of a window, H width, V words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -108,6 +108,28 @@ class LanguageObjective:
         loss = word_loss(out, self.targets)
         self.loss, self.carry = loss.detach(), out.hidden.detach()
         return loss + regularisation(out, self.temporal, self.activation) if self.window.fits else loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it takes from outside."""
+        hidden = self.net.start(self.targets.shape[1]) if self.hidden is None else self.hidden
+        masks = {f"masks.{name}": mask for name, mask in self.masks._asdict().items() if mask is not None}
+        return {"tokens": self.window.tokens, "targets": self.targets, "hidden": hidden, **masks}
+
+    def on(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> LanguageObjective:
+        """The same of other `tensors`."""
+        masks = Masks(*(tensors.get(f"masks.{name}") for name in Masks._fields))
+        window = replace(self.window, tokens=tensors["tokens"])
+        return replace(
+            self, mix=mix, window=window, targets=tensors["targets"], hidden=tensors["hidden"], masks=masks
+        )  # fmt: skip
+
+    def left(self) -> dict[str, Tensor]:
+        """What it leaves, in the place of some of its `tensors`, to the next window, once it was computed."""
+        return {"hidden": self.carry} if hasattr(self, "carry") else {}
+
+    def leave(self, tensors: Mapping[str, Tensor]) -> None:
+        """Has it leave what ``tensors`` hold, computed elsewhere."""
+        self.carry = tensors["hidden"]
 
     def count(self, meter: WordMeter) -> None:
         """Adds what was last computed to ``meter``, without regularisation."""

@@ -22,6 +22,7 @@ from .language_recipe import LanguageRecipe
 from .loop import Clock, Meter, Record, Session, WordMeter, drive, perplexity
 from .run.engine import Engine
 from .seeds import fold
+from .spaces.language import Masks
 
 
 class LanguageTraining:
@@ -92,19 +93,30 @@ class LanguageTraining:
         tokens, targets = (self.stream[k : k + length] for k in (start, start + 1))
         torch.manual_seed(fold(self.seed, "dropout", step))
         self.net.train()
-        out = self.net(tokens, self.hidden)
+        masks = self.net.masks(self.batch)
+        share = 0.0 if self.average is None else self.average.next_share()
+        # Deviation 2 from the released code, whose last window of an epoch is scaled as if the text went on: by its length.
+        self._rate = recipe.w.lr * length / recipe.bptt
+        self.update(tokens, targets, self.hidden, masks, self._rate, share)
+        self._at += 1
+
+    def update(
+        self, tokens: Tensor, targets: Tensor, hidden: Tensor | None, masks: Masks, rate: float, share: float
+    ) -> None:
+        """What a step does once its window and ``masks`` are drawn; ``share``: of the new weights in their mean."""
+        recipe = self.recipe
+        out = self.net(tokens, hidden, masks)
         loss = word_loss(out, targets)
         self.optimizer.zero_grad()
         (loss + regularisation(out, recipe.temporal, recipe.activation)).backward()
         if recipe.w.clip:
             nn.utils.clip_grad_norm_(self.weights, recipe.w.clip)
-        # Deviation 2 from the released code, whose last window of an epoch is scaled as if the text went on: by its length.
-        self._rate = self.optimizer.param_groups[0]["lr"] = recipe.w.lr * length / recipe.bptt
+        self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
         if self.average is not None:
-            self.average.add(self.weights)
+            self.average.move(self.weights, share)
         self.meter.add_words(loss, targets.numel())
-        self.hidden, self._at = out.hidden.detach(), self._at + 1
+        self.hidden = out.hidden.detach()
 
     def initial(self) -> Record | None:
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch.nn.functional as F
@@ -72,6 +72,21 @@ class Objective:
             loss = mean(self.ranks, loss)
         self.logits, self.loss = logits.detach(), loss.detach()
         return loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it takes from outside."""
+        return {"images": self.images, "labels": self.labels}
+
+    def on(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> Objective:
+        """The same of other `tensors`."""
+        return replace(self, mix=mix, **tensors)
+
+    def left(self) -> dict[str, Tensor]:
+        """What it leaves, in the place of some of its `tensors`, to the next batch: of images nothing."""
+        return {}
+
+    def leave(self, tensors: Mapping[str, Tensor]) -> None:
+        """Has it leave what ``tensors`` hold, computed elsewhere."""
 
     def count(self, meter: Meter) -> None:
         """Adds what was last computed to ``meter``."""

@@ -5,10 +5,10 @@ Shapes: B images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,16 @@ from .run.engine import Engine
 from .seeds import fold, generator
 
 __all__ = ["RECIPES", "Recipe", "Training", "darts", "imagenet_mobile", "modern", "nb201", "seed", "small", "train"]
+
+
+class Part(NamedTuple):
+    """Some images of a batch, as a network takes them: those that go through it at once. D edges drop, of K classes."""
+
+    images: Tensor  # (B, C, H, W)
+    targets: Tensor  # (B,) labels, or (B, K) shares of the classes
+    drops: Tensor | None  # (D, B) of drop path
+    share: float  # of the batch
+    last: bool
 
 
 class Training:
@@ -93,36 +103,46 @@ class Training:
         )
 
     def step(self, step: int, progress: float) -> None:
-        own = self.engine.ranks.own
-        torch.manual_seed(fold(self.seed, *own("drop path", step)))
+        torch.manual_seed(fold(self.seed, *self.engine.ranks.own("drop path", step)))
         self.net.train()
         # Deviation 1 from the published code: the probability rises every step, not every epoch.
         self.net.set_drop_path(self.recipe.drop_path * progress)
-        self.optimizer.zero_grad()
-        images, labels = next(self._stream)
-        g = generator(self.seed, *own("augment", step), device=images.device)
-        parts = [*zip(images.chunk(self.recipe.accumulate), labels.chunk(self.recipe.accumulate), strict=True)]
-        for i, part in enumerate(parts, 1):
-            with self.engine.partly(self.model, last=i == len(parts)):
-                self._add(*part, len(part[1]) / len(labels), g)
-        self.w.update(self.optimizer, self.weights, self.w.rate(progress))
-        if self.average is not None:
-            self.average.add(averaged(self.net))
+        share = 0.0 if self.average is None else self.average.next_share()
+        self.update(self._parts(*next(self._stream), step), self.w.rate(progress), share)
 
-    def _add(self, images: Tensor, labels: Tensor, share: float, g: torch.Generator) -> None:
-        """Adds the gradient of some images of a batch, a ``share`` of it; ``g`` draws their changes."""
-        x = self.engine.images(prepare(images, self.data.mean, self.data.std, self.augment, g))
-        labels = targets = labels.to(x.device)
-        if self.mixing is not None:
-            x, targets = self.mixing(x, labels, len(self.data.classes), g)
-            labels = targets.argmax(1)  # the training accuracy is that of the larger share
+    def _parts(self, images: Tensor, labels: Tensor, step: int) -> Iterator[Part]:
+        """A batch as it goes through the network, with the changes and dropped paths that belong to ``step``."""
+        g = generator(self.seed, *self.engine.ranks.own("augment", step), device=images.device)
+        parts = [*zip(images.chunk(self.recipe.accumulate), labels.chunk(self.recipe.accumulate), strict=True)]
+        for i, (some, of) in enumerate(parts, 1):
+            x = self.engine.images(prepare(some, self.data.mean, self.data.std, self.augment, g))
+            targets = of.to(x.device)
+            if self.mixing is not None:
+                x, targets = self.mixing(x, targets, len(self.data.classes), g)
+            drops = self.net.drops(x) if self.recipe.drop_path else None
+            yield Part(x, targets, drops, len(of) / len(labels), i == len(parts))
+
+    def update(self, parts: Iterable[Part], rate: float, share: float) -> None:
+        """What a step does once its batch is drawn; ``share``: of the new weights in their moving mean."""
+        self.optimizer.zero_grad()
+        for part in parts:
+            with self.engine.partly(self.model, part.last):
+                self._add(part)
+        self.w.update(self.optimizer, self.weights, rate)
+        if self.average is not None:
+            self.average.move(averaged(self.net), share)
+
+    def _add(self, part: Part) -> None:
+        """Adds the gradient of a part of a batch."""
+        x, targets = part.images, part.targets
         with computing(self.recipe.precision, x.device):
-            out = self.model(x)
+            out = self.model(x, part.drops)
         logits, extra = out if isinstance(out, tuple) else (out, None)
         loss = self._loss(logits, targets)
         total = loss if extra is None else loss + self.recipe.auxiliary * self._loss(extra, targets)
-        (share * total).backward()
-        self.meters["train"].add(logits, labels, loss)
+        (part.share * total).backward()
+        # Of mixed images the training accuracy is that of the larger share.
+        self.meters["train"].add(logits, targets if targets.dim() == 1 else targets.argmax(1), loss)
 
     def _blank(self, count: int) -> Tensor:
         """So many images of the data's size, as the network takes them."""

@@ -192,11 +192,7 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
             name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": space.candidates}
             for name, dag in task.groups.items()
         }
-        _say_form(session, task.computes)
-        if config.engine == "fused" and engine.device.type == "cuda":
-            from .fused.graphs import replay
-
-            replay(task, session.log.warn)
+        _prepare(task, engine, session)
         run.write_json("space.json", {
             "space": config.method, "computes": task.computes, "parameters": parameters(task.net),
             "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.about(data), "groups": groups,
@@ -223,9 +219,14 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
     }  # fmt: skip
 
 
-def _say_form(session: WorkSession, computes: str) -> None:
-    if computes:
-        session.log.say(f"cells compute {computes}")
+def _prepare(task: Search | Training | LanguageTraining, engine: Engine, session: WorkSession) -> None:
+    """Says how the cells of ``task`` compute; has its steps replayed from CUDA graphs where that is asked for."""
+    if task.computes:
+        session.log.say(f"cells compute {task.computes}")
+    if engine.fused == "fused" and engine.device.type == "cuda":
+        from .fused.replay import replay
+
+        replay(task, session.log.warn)
 
 
 def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: WorkSession) -> dict[str, Any]:
@@ -237,7 +238,7 @@ def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, sess
     def describe(task: Training) -> None:
         image = engine.images(torch.zeros(1, data.channels, *data.image))
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
-        _say_form(session, task.computes)
+        _prepare(task, engine, session)
         run.write_json("space.json", {
             "space": config.recipe, "computes": task.computes, **costs, "image": data.image, "in_channels": data.channels,
             "classes": data.classes,
@@ -275,7 +276,7 @@ def _train_language(
     def describe(task: LanguageTraining) -> None:
         word = torch.zeros(1, 1, dtype=torch.int64, device=engine.device)
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(word)))
-        _say_form(session, task.computes)
+        _prepare(task, engine, session)
         run.write_json("space.json", {
             "space": config.recipe, "computes": task.computes, **costs, "vocabulary": len(corpus.vocabulary), "groups": {},
             "network": task.net.describe(),

@@ -36,7 +36,7 @@ def test_against_asgd_of_torch():
         a.grad, b.grad = gradient.clone(), gradient.clone()
         sgd.step()
         asgd.step()
-        average.add([a])
+        average.move([a], average.next_share())
         path.append(a.detach().clone())
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # torch keeps the rate in float32
         torch.testing.assert_close(average.means[0], torch.stack(path).mean(0))
@@ -48,10 +48,10 @@ def test_means_stand_in_for_weights_and_leave_again():
     average = Average(weights)
     with average.in_place_of(weights):
         assert weights[0].tolist() == [1.0, 3.0]  # nothing averaged yet
-    average.add(weights)
+    average.move(weights, average.next_share())
     with torch.no_grad():
         weights[0].add_(2.0)
-    average.add(weights)
+    average.move(weights, average.next_share())
     try:
         with average.in_place_of(weights):
             assert weights[0].tolist() == [2.0, 4.0]
@@ -64,8 +64,8 @@ def test_means_stand_in_for_weights_and_leave_again():
 def test_going_on_from_means():
     weights = [torch.tensor([1.0])]
     one = Average(weights)
-    one.add(weights)
+    one.move(weights, one.next_share())
     other = Average(weights, one.means, one.count)
     for average in (one, other):
-        average.add([torch.tensor([4.0])])
+        average.move([torch.tensor([4.0])], average.next_share())
     assert one.means[0].item() == other.means[0].item() == 2.5 and other.count == 2

@@ -17,7 +17,6 @@ from oche.loop import Session, drive
 from oche.optim import Sgd
 from oche.run.engine import Engine
 from oche.seeds import fold
-from oche.spaces.final import drop_path
 from oche.training import RECIPES, Recipe, Training, darts, seed, small, train
 
 NORMAL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("max_pool_3x3", 0), ("dil_conv_3x3", 2)], [2, 3]
@@ -124,17 +123,6 @@ def test_evaluation_is_the_network_with_running_statistics_and_no_extras(batches
 
 
 # --- drop path
-
-
-def test_drop_path_zeroes_whole_samples_and_keeps_the_mean():
-    x = torch.randn(20_000, 1, 2, 2).abs() + 1
-    out = drop_path(x, 0.3)
-    ratio = (out / x).reshape(len(x), -1)
-    assert ((ratio - ratio[:, :1]).abs() < 1e-6).all()
-    dropped = ratio[:, 0] == 0
-    assert ((ratio[~dropped] - 1 / 0.7).abs() < 1e-6).all()
-    assert dropped.double().mean().item() == pytest.approx(0.3, abs=0.015)  # 4.6 standard errors
-    assert out.mean().item() == pytest.approx(x.mean().item(), rel=0.03)
 
 
 def test_identities_are_exempt_and_evaluation_is_too():

@@ -59,11 +59,11 @@ def use(net: nn.Module, flow: str) -> None:
 
 def graph(task: Search | Training) -> None:
     """Has the steps of ``task`` replayed from CUDA graphs. Raises `OcheError` where they cannot be."""
-    from ..fused.graphs import replay
+    from ..fused.replay import replay
 
     said: list[str] = []
-    if not isinstance(task, Search) or not replay(task, said.append):
-        raise OcheError("".join(said) or "no CUDA graphs for a training")
+    if not replay(task, said.append):
+        raise OcheError("".join(said))
 
 
 class Steps(Protocol):

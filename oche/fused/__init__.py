@@ -124,7 +124,7 @@ def choose(
             Choice(form("shared"), "fused, in pure torch, for second derivatives") if twice else _on_cpu(engine, mixed)
         )
     if device.type == "cuda":
-        return _on_gpu(engine, device, twice)
+        return _on_gpu(engine, device, twice, mixed)
     return _plain(engine, f"there is no fused form for {device.type}")
 
 
@@ -145,12 +145,14 @@ def _on_cpu(engine: Engine, mixed: bool) -> Choice:
         return Choice(form("shared"), f"fused, in pure torch ({error})")
 
 
-def _on_gpu(engine: Engine, device: torch.device, twice: bool) -> Choice:
+def _on_gpu(engine: Engine, device: torch.device, twice: bool, mixed: bool) -> Choice:
     """Off unless asked for: nobody has measured it yet."""
     from .gpu import refusal
 
     if engine == "auto":
         return _plain(engine, "the fused form for GPUs is unmeasured, --engine fused takes it")
+    if not mixed:
+        return Choice(form("plain"), "as plain modules, whole steps replayed from CUDA graphs (unmeasured)")
     if twice:
         return _plain(engine, "this method takes second derivatives, which the kernels for GPUs do not have")
     if (reason := refusal(device)) is not None:

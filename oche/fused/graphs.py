@@ -1,32 +1,36 @@
-"""Whole search steps replayed from CUDA graphs: both updates, second order, clipping and optimisers in one launch.
+"""Whole steps replayed from CUDA graphs: forward, backward, clipping and optimisers in one launch.
 
 A graph repeats kernels on the same memory and runs no Python. So everything that a step takes from outside (batches, noise,
-progress, learning rate) is copied into buffers that stay where they are; weights, logits, optimiser state, running
-statistics and meters are such buffers anyway. What would change the kernels makes a new graph: the stage, the masks, the
-shapes of a batch, whether the architecture moves. Batches and their augmentation, noise and decisions stay outside.
+dropped paths, progress, learning rate) is copied into buffers that stay where they are; weights, logits, optimiser state,
+running statistics and meters are such buffers anyway. What would change the kernels makes a new graph.
 
 The first steps of every graph run eagerly on the buffers, as real steps; then one step is recorded, which computes nothing,
 and replayed. Unmeasured: no GPU was at hand. Tested by a recorder of torch's operations that replays them on the CPU, which
-like a graph knows no Python and refuses what asks the device for a number.
+like a graph knows no Python and refuses what asks the device for a number. What is replayed: `oche.fused.replay`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from ..bilevel import Search
-from ..feed import Feed
-from ..objective import Objective
-from ..relax_noisy import Dirichlet, GumbelHard, UniformPath
-from ..spaces.edges import Edge, MixedOperation, PartialOperation
-
 Run = Callable[[], None]
 WARM = 3  # eager steps before a recording: libraries choose their kernels and optimisers make their state
+
+
+class Number(NamedTuple):
+    """A number that changes from step to step, and as what the device reads it."""
+
+    value: float
+    dtype: torch.dtype
+
+
+Inputs = Mapping[str, Tensor | Number]
+Buffers = dict[str, Any]  # tensors; those of numbers have no dimensions
 
 
 class Backend(Protocol):
@@ -56,106 +60,21 @@ class Cuda:
         return graph.replay
 
 
-def refusal(search: Search) -> str | None:
-    """Why the steps of ``search`` cannot be replayed, in one line; None where nothing is known against it."""
-    if search.engine.ranks.several:
-        return f"gradients are averaged over {search.engine.ranks.count} ranks in every step"
-    method, candidates = search.method, search.method.relax.by_candidate
-    if isinstance(candidates, Dirichlet | UniformPath) or (isinstance(candidates, GumbelHard) and not candidates.mixes):
-        return f"the relaxation {type(candidates).__name__} asks the device what it drew in every step"
-    if type(search.feed) is not Feed:
-        return f"batches of a {type(search.feed).__name__} are not of one shape"
-    if method.perturb is not None:
-        return f"the perturbation {type(method.perturb).__name__} draws on the host in every step"
-    if type(search.a_opt) is not torch.optim.Adam or type(search.w_opt) is not torch.optim.SGD:
-        return f"the optimisers {type(search.w_opt).__name__} and {type(search.a_opt).__name__} are not SGD and Adam"
-    for edge in search.net.modules():
-        if isinstance(edge, Edge) and type(edge) not in (MixedOperation, PartialOperation):
-            return f"{type(edge).__name__} changes with every step"
-    return None
-
-
-def replay(search: Search, say: Callable[[str], None], backend: Backend | None = None) -> bool:
-    """Has the steps of ``search`` replayed from now on; where that cannot be, ``say`` is told why, and they stay eager.
-
-    ``backend``: by default `Cuda`, where the search runs on such a device.
-    """
-    reason = refusal(search)
-    if backend is None and search.engine.device.type != "cuda":
-        reason = f"they need a CUDA device, this is {search.engine.device}"
-    if reason is not None:
-        say(f"no CUDA graphs: {reason}")
-        return False
-    search.update = Replayed(search, say, backend or Cuda())
-    return True
-
-
-class Replayed:
-    """Stands in for `Search.update`."""
-
-    def __init__(self, search: Search, say: Callable[[str], None], backend: Backend) -> None:
-        self.search, self.say, self.backend = search, say, backend
-        self.of: tuple[Any, ...] = ()
-        self.programs: dict[Any, Program] = {}
-
-    def __call__(
-        self,
-        inner: Objective,
-        outer: Objective | None,
-        noise: Mapping[str, Tensor | None],
-        progress: float,
-        rate: float,
-        moves: bool,
-    ) -> None:
-        reason = refusal(self.search)  # a stage may have edges of its own
-        if reason is None:
-            program = self._program(_inputs(inner, outer, noise), moves)
-            program.numbers["progress"].fill_(progress)  # no copy, which the host would wait for
-            program.numbers["rate"].fill_(rate)
-            reason = program.step(self.backend)
-        if reason is not None:
-            self.say(f"no CUDA graphs: {reason}")
-            self.programs.clear()
-            del self.search.update  # the method of the class, from now on
-            self.search.update(inner, outer, noise, progress, rate, moves)
-        self.search.w_opt.param_groups[0]["lr"] = rate  # a number again, for checkpoints
-
-    def _program(self, inputs: dict[str, Tensor], moves: bool) -> Program:
-        """The program for such inputs, given them; those of another stage or of other masks are dropped."""
-        of = (self.search.net, self.search.w_opt.state, self.search.a_opt.state, *self.search.alive.values())
-        if len(of) != len(self.of) or not all(map(_same, of, self.of)):
-            self.of, self.programs = of, {}
-        key = moves, *((name, t.shape, t.dtype) for name, t in inputs.items())
-        if key not in self.programs:
-            self.programs[key] = Program(self.search, inputs, moves)
-        for name, buffer in self.programs[key].buffers.items():
-            buffer.copy_(inputs[name])
-        return self.programs[key]
-
-
-def _same(new: Any, old: Any) -> bool:
-    return new is old or (isinstance(new, Tensor) and isinstance(old, Tensor) and torch.equal(new, old))
-
-
-def _inputs(inner: Objective, outer: Objective | None, noise: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    """The tensors that a step takes from outside."""
-    inputs = {"train.images": inner.images, "train.labels": inner.labels}
-    if outer is not None:
-        inputs |= {"val.images": outer.images, "val.labels": outer.labels}
-    return inputs | {f"noise.{name}": n for name, n in noise.items() if n is not None}
-
-
 class Program:
     """The steps of one shape: their buffers, and what replays them once enough have run."""
 
-    def __init__(self, search: Search, inputs: dict[str, Tensor], moves: bool) -> None:
-        self.search, self.moves, device = search, moves, search.engine.device
-        self.buffers = {name: torch.empty_like(t, device=device) for name, t in inputs.items()}
-        # Progress in float64, as Python's numbers are; the rate as torch's fused optimisers read it.
-        dtypes = {"progress": torch.float64, "rate": torch.promote_types(search.engine.dtype, torch.float32)}
-        self.numbers = {name: torch.zeros((), dtype=dtype, device=device) for name, dtype in dtypes.items()}
-        self.masks: dict[str, Tensor] = {n: Placed.of(m, device) for n, m in search.alive.items()}
+    def __init__(self, make: Callable[[Buffers], Run], inputs: Inputs, device: torch.device) -> None:
+        """``make`` turns buffers into what does one step on them."""
+        self.buffers: Buffers = {name: _buffer(value, device) for name, value in inputs.items()}
+        self.run = make(self.buffers)
         self.warmed, self.repeat = 0, None
+
+    def fill(self, inputs: Inputs) -> None:
+        for name, value in inputs.items():
+            if isinstance(value, Number):
+                self.buffers[name].fill_(value.value)  # no copy, which the host would wait for
+            else:
+                self.buffers[name].copy_(value)
 
     def step(self, backend: Backend) -> str | None:
         """One step on what the buffers hold; why that failed, in which case nothing was computed."""
@@ -171,41 +90,38 @@ class Program:
         self.repeat()
         return None
 
-    def run(self) -> None:
-        """`Search.update` on the buffers."""
-        b, search = self.buffers, self.search
-        noise = {name: b.get(f"noise.{name}") for name in search.groups}
-        progress: Any = self.numbers["progress"]
-        rate: Any = self.numbers["rate"]
-        with capturable(search.w_opt), capturable(search.a_opt), self._masked():
-            inner = search._loss(b["train.images"], b["train.labels"], noise, progress)
-            outer = search._loss(b["val.images"], b["val.labels"], noise, progress) if "val.images" in b else None
-            Search.update(search, inner, outer, noise, progress, rate, self.moves)
 
-    @contextmanager
-    def _masked(self) -> Iterator[None]:
-        """Within, the masks of the search are on the device."""
-        kept, self.search.alive = self.search.alive, self.masks
-        try:
-            yield
-        finally:
-            self.search.alive = kept
+def _buffer(value: Tensor | Number, device: torch.device) -> Tensor:
+    if isinstance(value, Number):
+        return torch.zeros((), dtype=value.dtype, device=device)
+    return torch.empty_like(value, device=device)
 
 
-class Placed(Tensor):
-    """A mask on the device that remembers its rows, so that asking for them does not ask the device."""
+class Programs:
+    """Those of one task, by the shapes of what their steps take and by a ``key``; all anew once something else changes."""
 
-    rows: list[list[bool]]
-    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]  # plain results
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.basis: tuple[Any, ...] = ()
+        self.known: dict[Hashable, Program] = {}
 
-    @classmethod
-    def of(cls, mask: Tensor, device: torch.device) -> Placed:
-        placed = mask.to(device).as_subclass(cls)
-        placed.rows = mask.tolist()
-        return placed
+    def filled(
+        self, make: Callable[[Buffers], Run], inputs: Inputs, *, key: Hashable, basis: tuple[Any, ...]
+    ) -> Program:
+        """The program for such ``inputs``, given them. ``basis``: what else is recorded, tensors by their values and other
+        objects by themselves."""
+        if len(basis) != len(self.basis) or not all(map(_same, basis, self.basis)):
+            self.basis, self.known = basis, {}
+        shapes = ((name, None if isinstance(v, Number) else (v.shape, v.dtype)) for name, v in inputs.items())
+        whole = key, *shapes
+        if whole not in self.known:
+            self.known[whole] = Program(make, inputs, self.device)
+        self.known[whole].fill(inputs)
+        return self.known[whole]
 
-    def tolist(self) -> list[list[bool]]:
-        return self.rows
+
+def _same(new: Any, old: Any) -> bool:
+    return new is old or (isinstance(new, Tensor) and isinstance(old, Tensor) and torch.equal(new, old))
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ..errors import OcheError
+from .drop_path import DropsPaths, Rows
 
-Maps = Callable[[nn.Module, Iterable[nn.Module], Tensor, float], Iterator[Tensor]]
+Maps = Callable[[nn.Module, Iterable[nn.Module], Tensor, Rows], Iterator[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Described(Protocol):
 
     @property
     def maps(self) -> Maps:
-        """stem, cells, images, drop path → the maps in order, as ``points`` describes them"""
+        """stem, cells, images, what drops paths → the maps in order, as ``points`` describes them"""
         ...
 
     @property
@@ -81,7 +82,7 @@ class FeatureInfo:
         return len(self.info)
 
 
-class Backbone(nn.Module):
+class Backbone(DropsPaths):
     """Maps images (B, in_channels, H, W) to the list of their feature maps (B, C, ⌈H / reduction⌉, ⌈W / reduction⌉).
 
     One map for each resolution, the last that the network computes at it, before any activation; ``feature_info`` has
@@ -104,12 +105,8 @@ class Backbone(nn.Module):
         self.register_load_state_dict_pre_hook(_leave_out)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps = islice(self._maps(self.stem, self.cells, x, self.drop_path), self._places[-1] + 1)
+        maps = islice(self._maps(self.stem, self.cells, x, self.rows(x)), self._places[-1] + 1)
         return [x for i, x in enumerate(maps) if i in self._places]
-
-    def set_drop_path(self, probability: float) -> None:
-        """Sets the probability of dropping an edge's output for a sample, in training mode."""
-        self.drop_path = probability
 
 
 def _chosen(out_indices: Sequence[int] | None, count: int) -> tuple[int, ...]:

@@ -12,21 +12,15 @@ from torch import Tensor, nn
 
 from ..arch import Genotype
 from ..errors import OcheError
+from .drop_path import DropsPaths, Rows, dropped
 from .edges import Formed
 from .features import Point
 from .ops import FactorizedReduce, find, relu_conv_bn
 from .skeleton import CellPlan, Skeleton, describe
 
 
-def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zeroes whole samples of x (B, C, H, W) with ``probability`` and scales the others by 1 / (1 − probability)."""
-    keep = 1.0 - probability
-    mask = torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)
-    return x * (mask / keep)
-
-
 class FinalCell(Formed):
-    """A discrete cell. Edges that carry an identity are exempt from drop path, as in the published code."""
+    """A discrete cell."""
 
     def __init__(self, genotype: Genotype, plan: CellPlan) -> None:
         super().__init__()
@@ -40,7 +34,7 @@ class FinalCell(Formed):
             for op, source, _ in cell.edges
         )
 
-    def forward(self, s0: Tensor, s1: Tensor, drop: float) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, drops: Rows) -> Tensor:
         apply = self.form.apply
         states = {0: apply(self.preprocess0, s0), 1: apply(self.preprocess1, s1)}
         for node in self.cell.nodes:
@@ -48,9 +42,7 @@ class FinalCell(Formed):
             for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
                 if target != node:
                     continue
-                out = apply(op, states[source])
-                if drop > 0 and self.training and not isinstance(op, nn.Identity):
-                    out = drop_path(out, drop)
+                out = dropped(apply(op, states[source]), op, drops)
                 total = out if total is None else total + out
             assert total is not None  # every node of a Cell has an incoming edge
             states[node] = total
@@ -90,16 +82,16 @@ def _each(f: Callable[[int], int], size: tuple[int, int]) -> tuple[int, int]:
     return f(size[0]), f(size[1])
 
 
-def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drop: float) -> Iterator[Tensor]:
+def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drops: Rows) -> Iterator[Tensor]:
     """Both inputs of the first cell, then what each cell gives; see `Skeleton.points`."""
     s0, s1 = stem(x)
     yield from (s0, s1)
     for cell in cells:
-        s0, s1 = s1, cell(s0, s1, drop)
+        s0, s1 = s1, cell(s0, s1, drops)
         yield s1
 
 
-class FinalNetwork(nn.Module):
+class FinalNetwork(DropsPaths):
     """Maps (B, in_channels, H, W) to logits (B, classes); in training with an auxiliary head to (logits, auxiliary logits).
 
     ``drop_path`` is the probability in force; training raises it as it goes.
@@ -125,9 +117,10 @@ class FinalNetwork(nn.Module):
                 len(_cell(genotype, at.kind).concat) * at.channels, skeleton.classes, at.size
             )
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, drops: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """``drops`` (D, B): those of drop path, by default drawn anew; see `DropsPaths.drops`."""
         last, extra = x, None
-        for i, last in enumerate(self.maps(self.stem, self.cells, x, self.drop_path), -2):
+        for i, last in enumerate(self.maps(self.stem, self.cells, x, self.rows(x, drops)), -2):
             if i == self.auxiliary_after and self.auxiliary is not None and self.training:
                 extra = self.auxiliary(last)
         logits = self.head(last)
@@ -137,10 +130,6 @@ class FinalNetwork(nn.Module):
     def points(self) -> list[Point]:
         """The maps that it computes, in order."""
         return self.skeleton.points(lambda kind: len(_cell(self.genotype, kind).concat))
-
-    def set_drop_path(self, probability: float) -> None:
-        """Sets the probability of dropping an edge's output for a sample, in training mode."""
-        self.drop_path = probability
 
     def describe(self) -> list[dict]:
         """One row a part, for reports: {"name", "channels", "size"}."""

@@ -23,9 +23,9 @@ from ..bench201 import CELL as GROUP
 from ..bench201 import OPERATIONS, parse
 from ..errors import OcheError
 from ..registry import component
+from .drop_path import DropsPaths, Rows, dropped
 from .edges import EdgeBuilder, Formed, MixedEdge
 from .features import Point
-from .final import drop_path
 from .ops import Pointwise, find, operation
 from .skeleton import check_sizes
 from .space import Space
@@ -144,7 +144,7 @@ class Network(nn.Module):
             nn.BatchNorm2d(last), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, macro.classes)
         )
 
-    def run(self, x: Tensor, context: Mix | float) -> Tensor:
+    def run(self, x: Tensor, context: Mix | Rows) -> Tensor:
         """(B, in_channels, H, W) → logits (B, classes); cells are also given ``context``."""
         last = x
         for last in maps(self.stem, self.cells, x, context):  # noqa: B007
@@ -271,24 +271,22 @@ def nb201(**fields) -> NB201Space:
 
 
 class FinalCell(Formed):
-    """A discrete cell. Edges that carry an identity are exempt from drop path."""
+    """A discrete cell."""
 
     def __init__(self, cell: Cell, channels: int) -> None:
         super().__init__()
         self.cell = cell
         self.ops = nn.ModuleList(find(op).build(channels, 1, True) for op, _, _ in cell.edges)
 
-    def forward(self, x: Tensor, drop: float) -> Tensor:
+    def forward(self, x: Tensor, drops: Rows) -> Tensor:
         states = {0: x}
         for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
-            out = self.form.apply(op, states[source])
-            if drop > 0 and self.training and not isinstance(op, nn.Identity):
-                out = drop_path(out, drop)
+            out = dropped(self.form.apply(op, states[source]), op, drops)
             states[target] = out if target not in states else states[target] + out
         return states[self.cell.concat[0]]
 
 
-class FinalNetwork(Network):
+class FinalNetwork(Network, DropsPaths):
     """The network of one cell, as the benchmark trained it: maps (B, in_channels, H, W) to logits (B, classes)."""
 
     maps = staticmethod(maps)
@@ -297,17 +295,14 @@ class FinalNetwork(Network):
         super().__init__(macro, lambda place: FinalCell(genotype.cells[GROUP], place.channels))
         self.genotype, self.drop_path = genotype, drop_path
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(x, self.drop_path)
+    def forward(self, x: Tensor, drops: Tensor | None = None) -> Tensor:
+        """``drops`` (D, B): those of drop path, by default drawn anew; see `DropsPaths.drops`."""
+        return self.run(x, self.rows(x, drops))
 
     @property
     def points(self) -> list[Point]:
         """The maps that it computes, in order."""
         return self.macro.points
-
-    def set_drop_path(self, probability: float) -> None:
-        """Sets the probability of dropping an edge's output for a sample, in training mode."""
-        self.drop_path = probability
 
     def describe(self) -> list[dict]:
         """One row a part, for reports: {"name", "channels", "size"}."""

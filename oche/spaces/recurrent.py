@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -191,9 +191,10 @@ class SearchCell(Highway):
         (mix,) = context
         alive = [[o in on for o in range(len(self.candidates))] for on in mix.active]
         used = [o for o, name in enumerate(self.candidates) if name != NONE and any(row[o] for row in alive)]
-        weights = mix.strength()[:, used]
+        columns = _places(used, u.device)
+        weights = mix.strength()[:, columns]
         if not all(row[o] for row in alive for o in used):  # what is not evaluated has no gradient, either
-            weights = weights * torch.tensor(alive, device=u.device)[:, used]
+            weights = weights * _constant(tuple(map(tuple, alive)), u.device)[:, columns]
         names = [self.candidates[o] for o in used]
         found = Mixed.apply(u, state, weight, self.nodes, weights, mask, names, self.norm.eps)
         raw, means, variances = found  # pyright: ignore[reportGeneralTypeIssues]
@@ -227,10 +228,25 @@ class SearchCell(Highway):
         for o, name in enumerate(self.candidates):
             rows = [k for k, e in enumerate(edges) if name != NONE and o in mix.active[e]]
             if rows:
-                every = slice(None) if len(rows) == len(edges) else rows
+                every, where = _places(rows, s.device), _places([edges[k] for k in rows], s.device)
                 carried = s[every] + gate[every] * (ACTIVATIONS[name](h[every]) - s[every])
-                total = total + (weights[[edges[k] for k in rows], o, None, None] * carried).sum(0)
+                total = total + (weights[where, o, None, None] * carried).sum(0)
         return total
+
+
+def _places(numbers: list[int], device: torch.device) -> slice | Tensor:
+    """``numbers`` as an index: a slice where they follow one another, which copies nothing."""
+    first, last = numbers[0], numbers[-1]
+    if numbers == [*range(first, last + 1)]:
+        return slice(first, last + 1)
+    return _constant(tuple(numbers), device)
+
+
+@lru_cache(maxsize=256)
+def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """``values`` on the device, brought there once: what a graph replays moves nothing from the host."""
+    with torch.inference_mode(False):  # so that gradients may keep it
+        return torch.tensor(values, device=device)
 
 
 class Supernet(LanguageModel):

@@ -33,7 +33,9 @@ class Recorder(TorchDispatchMode):
         fresh = [t for t in results if t.untyped_storage()._cdata not in given]
         self.own |= {t.untyped_storage()._cdata for t in fresh}
         if written or fresh:
-            self.tape.append((func, args, kwargs, None if not fresh else out))
+            # Of results the memory counts; their shapes may be changed in place later on, as a product's by squeeze_.
+            aliases = tree_map_only(torch.Tensor, lambda t: t.detach(), out) if fresh else None
+            self.tape.append((func, args, kwargs, aliases))
         return out
 
     @staticmethod
@@ -83,3 +85,13 @@ class Tape:
                 for old, new in zip(tree_flatten(out)[0], tree_flatten(again)[0], strict=True):
                     if isinstance(old, torch.Tensor) and old.untyped_storage()._cdata != new.untyped_storage()._cdata:
                         old.detach().copy_(new)
+
+
+class Plain:
+    """A backend that repeats by running: the eager loop with the optimisers and buffers of a replayed one."""
+
+    def warm(self, run):
+        run()
+
+    def record(self, run):
+        return run

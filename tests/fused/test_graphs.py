@@ -1,15 +1,17 @@
-"""Replayed steps against eager ones, bit for bit, by a stand-in for CUDA graphs (tape.py)."""
+"""Replayed steps of searches on images against eager ones, bit for bit, by a stand-in for CUDA graphs (tape.py)."""
 
 import copy
 from dataclasses import replace
 
 import pytest
 import torch
-from tape import Recorder, Tape
+from tape import Plain, Recorder, Tape
 from tiny import dataset, space
 
 from oche.bilevel import Method, Search
-from oche.fused.graphs import WARM, Placed, capturable, refusal, replay
+from oche.fused.graphs import WARM, capturable
+from oche.fused.replay import refusal, replay
+from oche.fused.replay_search import Placed
 from oche.hypergrad import FiniteDifference, Neumann, exact, joint
 from oche.optim import Adam, ExponentiatedGradient, Sgd
 from oche.penalty import BetaDecay, Cost, ZeroOne
@@ -41,16 +43,6 @@ METHODS = {
 def make(method, engine=DOUBLE):
     method = replace(method, a=A, batch=6, steps=STEPS, w=method.w if method.w.clip == 0 else W)
     return Search(space(nodes=1), method, dataset(), seed=0, engine=engine)
-
-
-class Plain:
-    """A backend that repeats by running: the eager loop with the optimisers and buffers of a replayed one."""
-
-    def warm(self, run):
-        run()
-
-    def record(self, run):
-        return run
 
 
 def run(task, steps=range(STEPS), narrow=None):

@@ -284,17 +284,6 @@ def test_final_network(name, drop):
     torch.testing.assert_close(net(x), oracle.final(x, ws, *published_form(genotype), **setting)[0], **CLOSE)
 
 
-def test_drop_path_zeroes_whole_samples_and_scales_the_rest():
-    from oche.spaces.final import drop_path
-
-    torch.manual_seed(0)
-    x = normal(2000, 2, 3, 3)
-    out = drop_path(x, 0.3)
-    kept = out.abs().sum((1, 2, 3)) > 0
-    torch.testing.assert_close(out, torch.where(kept[:, None, None, None], x / 0.7, 0.0), **CLOSE)
-    assert 0.65 < kept.double().mean() < 0.75  # 0.7 within five standard deviations
-
-
 def test_identities_are_exempt_from_drop_path():
     skips = ", ".join(["('skip_connect', 0), ('skip_connect', 1)"] * 2)
     genotype = f"Genotype(normal=[{skips}], normal_concat=[2, 3], reduce=[{skips}], reduce_concat=[2, 3])"
