@@ -176,13 +176,19 @@ def _trainable() -> Any:
     from ray.tune import Trainable
 
     class Trial(Trainable):
-        """A trial as Ray Tune sees it: a step is an epoch. It needs no checkpoint of Tune's, having its own."""
+        """A trial as Ray Tune sees it: a step is an epoch."""
 
         def setup(self, config: dict[str, Any]) -> None:
             self.follower = Follower(Job.at(Path(config["path"])), config["metric"], config["threads"])
 
         def step(self) -> dict[str, Any]:
             return self.follower.next()
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """The trial's own directory has all; Tune asks for this at each end."""
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            """After a worker's death the epochs that there are come once more, without work."""
 
         def cleanup(self) -> None:
             self.follower.stop()
