@@ -56,7 +56,8 @@ class Comparison:
 
     @property
     def space(self) -> RecurrentSpace:
-        return recurrent(width=self.search_width)
+        # The published dropouts of 0.75 leave so narrow a supernet nothing to learn from.
+        return recurrent(width=self.search_width, dropouts=recurrent_small().dropouts)
 
     def recipe(self, corpus_words: int, kind: str) -> LanguageRecipe:
         """That of every training; an LSTM is as wide as it must be to have as many weights as a cell."""
