@@ -25,7 +25,7 @@ def test_records(run):
     session = make(run)
     assert session.restore() is None
     session.record({"epoch": 0, "step": 0, "genotype": "first"})
-    session.record({"epoch": 1, "step": 4, "val_loss": 1.5, "arch": [[1]], "genotype": "second"})
+    session.record({"epoch": 1, "step": 4, "val_loss": 1.5, "arch": {}, "genotype": "second"})
     assert read_metrics(run.path) == session.history
     assert (run.path / "genotype.txt").read_text() == "second\n"
 
@@ -33,10 +33,10 @@ def test_records(run):
 def test_scalars_reach_tensorboard(run):
     module = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
     session = make(run)
-    session.record({"epoch": 1, "step": 4, "val_loss": 1.5, "val_acc": None, "arch": [[1]], "timings": {"seconds": 3}})
+    session.record({"epoch": 1, "step": 4, "val_loss": 1.5, "val_acc": None, "arch": {}, "timings": {"seconds": 3}})
     events = module.EventAccumulator(str(run.path))
     events.Reload()
-    assert events.Tags()["scalars"] == ["val_loss"]
+    assert events.Tags()["scalars"] == ["val_loss", "timings/seconds"]
     assert [(e.step, e.value) for e in events.Scalars("val_loss")] == [(4, 1.5)]
 
 
