@@ -130,7 +130,7 @@ class Cell:
         through, past = [], []
         for e, edge in edges.items():
             source, split = self.sources[self.dag.edges[e][0]], edge.split
-            first, rest = (source.by((edge.k, i), partial(_part, split=split, i=i)) for i in (0, 1))
+            first, rest = (source.by((edge.k, i), partial(part, split=split, i=i)) for i in (0, 1))
             through += self.carried(e, edge.inner, first)
             past.append(Term(rest.by(edge.stride, edge.bypass).map, self.scales[e]))
         rest, (one, *_) = combine(past), edges.values()
@@ -144,7 +144,8 @@ def _shuffles(edge: nn.Module) -> TypeGuard[plain.PartialOperation]:
     return type(edge) is plain.PartialOperation and edge.k > 1 and not hooked(edge)
 
 
-def _part(x: Tensor, split: list[int], i: int) -> Tensor:
+def part(x: Tensor, split: list[int], i: int) -> Tensor:
+    """The ``i``-th part of the channels of x."""
     return x.split(split, 1)[i].contiguous(memory_format=NHWC)
 
 

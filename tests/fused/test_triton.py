@@ -23,9 +23,9 @@ from oche.errors import OcheError
 from oche.fused import gpu
 from oche.fused import triton_kernels as kernels
 from oche.objective import frozen_statistics
-from oche.spaces import ConvSpace
-from oche.spaces.edges import AuxiliarySkip, MixedEdge, PartialEdge, flow
-from oche.spaces.ops import DARTS
+from oche.spaces import ConvSpace, nb201
+from oche.spaces.edges import AuxiliarySkip, MixedEdge, PartialEdge, PartialOperation, SkipDropout, flow
+from oche.spaces.ops import DARTS, FactorizedReduce
 
 D = torch.float64
 ALL = ((3, 1), (5, 1), (3, 2), (5, 2))
@@ -144,18 +144,20 @@ class Cell:
         inputs = [x.clone().to(memory_format=torch.channels_last).requires_grad_() for x in self.inputs]
         ops = self.ops.clone().requires_grad_()
         scales = None if self.scales is None else self.scales.clone().requires_grad_()
-        states = flow(self.dag, edges, inputs, Mix(ops, scales, self.active), self.stride)
+        states = flow(self.dag, edges, inputs[: self.dag.inputs], Mix(ops, scales, self.active), self.stride)
+        found = states[self.dag.inputs :]
         if self.back is None:
-            self.back = [torch.randn_like(s) for s in states[2:]]
-        reached = [(s, b) for s, b in zip(states[2:], self.back, strict=True) if s.requires_grad]
+            self.back = [torch.randn_like(s) for s in found]
+        reached = [(s, b) for s, b in zip(found, self.back, strict=True) if s.requires_grad]
         torch.autograd.backward(*zip(*reached, strict=True))
         given = {"ops": ops, "scales": scales, "x0": inputs[0], "x1": inputs[1], **dict(edges.named_parameters())}
         found = {f"node {i}": s.detach() for i, s in enumerate(states)}
         found |= {f"gradient of {k}": t.grad for k, t in given.items() if t is not None}
         return found | dict(edges.named_buffers())
 
-    def check(self, tolerance=1e-9):
-        want, got = self.run(flow), self.run(gpu.flow)
+    def check(self, tolerance=1e-9, want=None):
+        want = want or self.run(flow)
+        got = self.run(gpu.flow)
         assert want.keys() == got.keys()
         for name, w in want.items():
             g = got[name]
@@ -204,9 +206,54 @@ def test_candidates_that_it_does_not_know():
     Cell(candidates=("none", "skip_connect", "conv_7x1_1x7", "dil_conv_3x3", "nor_conv_3x3"), stride=2).check()
 
 
-@pytest.mark.parametrize("builder", [PartialEdge(2), AuxiliarySkip()])
+@pytest.mark.parametrize("builder", [PartialEdge(2, SkipDropout()), AuxiliarySkip()])
 def test_edges_that_it_does_not_know(builder):
     Cell(builder, candidates=("none", "skip_connect", "sep_conv_3x3"), channels=4).check()
+
+
+def unused(*args):
+    raise AssertionError("a module computed")
+
+
+PARTIAL = ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3")
+
+
+@pytest.mark.parametrize("stride, size, scale", [(1, (4, 3), True), (2, (5, 4), False)])
+def test_partial_channels(stride, size, scale, monkeypatch):
+    cell = Cell(PartialEdge(2), stride, size, channels=4, scale=scale, candidates=PARTIAL)
+    want = cell.run(flow)
+    monkeypatch.setattr(PartialOperation, "forward", unused)
+    cell.check(want=want)
+
+
+def test_partial_channels_where_little_is_alive():
+    """A node that only "none" reaches, which still has what bypasses it; an edge without any candidate; one unknown."""
+    candidates = ("none", "skip_connect", "conv_7x1_1x7", "dil_conv_3x3")
+    cell = Cell(PartialEdge(3), channels=6, scale=True, candidates=candidates)
+    cell.active = ((0,), (0,), (), (2, 3), (0, 1))
+    cell.check()
+
+
+DENSE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+
+@pytest.mark.parametrize("stride, size, affine", [(1, (4, 3), False), (2, (5, 3), True)])
+def test_dense_candidates(stride, size, affine, monkeypatch):
+    """Those of NAS-Bench-201, whose pools have no BatchNorm; where the map shrinks a factorised reduction among them."""
+    cell = Cell(stride=stride, size=size, affine=affine, pool_norm=False, candidates=DENSE, channels=3)
+    assert all(len(gpu.known_of(edge, tuple(range(5)))) == 4 for edge in cell.edges)
+    want = cell.run(flow)
+    monkeypatch.setattr(torch.nn.Sequential, "forward", unused)
+    monkeypatch.setattr(FactorizedReduce, "forward", unused)
+    cell.check(want=want)
+
+
+def test_a_cell_of_nas_bench_201():
+    cell, space = Cell(nodes=1), nb201(channels=2)
+    cell.dag = space.dag
+    cell.edges = torch.nn.ModuleList(MixedEdge()(space, 2, 1) for _ in space.dag.edges).to(D)
+    cell.ops, cell.active = normal(6, 5).softmax(1), (tuple(range(5)),) * 6
+    cell.check()
 
 
 def test_statistics_rest_where_they_are_frozen_and_serve_where_nothing_trains():
@@ -269,9 +316,11 @@ def test_one_value_a_channel_is_refused_as_a_batchnorm_does():
         cell.run(gpu.flow)
 
 
-def test_the_host_is_not_asked():
+@pytest.mark.parametrize("builder", [MixedEdge(), PartialEdge(2)])
+def test_the_host_is_not_asked(builder):
     """So that a CUDA graph can record it."""
-    cell = Cell(candidates=("avg_pool_3x3", "skip_connect", "sep_conv_3x3"), nodes=1, scale=True, affine=True, stride=2)
+    candidates = ("avg_pool_3x3", "skip_connect", "dil_conv_3x3", "nor_conv_3x3")
+    cell = Cell(builder, nodes=1, scale=True, affine=True, stride=2, channels=4, candidates=candidates)
     with Recorder() as recorder:
         cell.run(gpu.flow)
     assert recorder.tape
