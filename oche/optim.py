@@ -160,12 +160,10 @@ class MirrorDescent(torch.optim.Optimizer):
             simplices = group.get("simplices") or [_rows(a) for a in group["params"]]
             for a, simplex in zip(group["params"], simplices, strict=True):
                 if a.grad is not None:
-                    moved, lives = (
-                        _mirror(a, a.grad, simplex, group["lr"], group["decay"], group["floor"]),
-                        simplex >= 0,
-                    )
-                    changes.append((moved - _log_softmax(a, simplex)).abs().masked_fill(~lives.to(a.device), 0).max())
-                    a.copy_(torch.where(lives.to(a.device), moved, a))
+                    lives = (simplex >= 0).to(a.device)
+                    moved = _mirror(a, a.grad, simplex, group["lr"], group["decay"], group["floor"])
+                    changes.append((moved - _log_softmax(a, simplex)).abs().masked_fill(~lives, 0).max())
+                    a.copy_(torch.where(lives, moved, a))
         if changes:
             self.largest = torch.stack(changes).max()
 

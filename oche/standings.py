@@ -226,14 +226,8 @@ def _published(method: str, column: str) -> str:
 def _random(known: Truth) -> list[str]:
     every = _every(known)
     regret = 100 * known.best - statistics.fmean(every)
-    cells = [
-        "a random cell, the mean of all",
-        spread(every),
-        "–",
-        f"{regret:.2f}",
-        f"{min(every):.2f}",
-        f"{len(every):,}",
-    ]
+    name = "a random cell, the mean of all"
+    cells = [name, spread(every), "–", f"{regret:.2f}", f"{min(every):.2f}", f"{len(every):,}"]
     return [*cells, *["–"] * (len(_HEAD) - len(cells))]
 
 

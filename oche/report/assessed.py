@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..assessment import Assessment
+from ..run import atomic
 from . import assessment_plots, words
 from .album import Album
 from .page import Cards, Cell, Fold, Heading, Images, Item, Prose, Row, Section, Table, page, slug
@@ -18,8 +19,6 @@ _EXPLAINED = (
 
 def write_assessed(folder: Path, found: Assessment, what: str) -> Path:
     """Pictures and a page of their own for ``found``, in ``folder``; returns the page's path."""
-    from ..run import atomic
-
     section = Section("", items(Album(folder / "pictures"), found, "assessment"), "assessment")
     target = folder / "report.html"
     text = page(what, [section], f"{found.images:,} {found.part} images of {found.data}", kicker="oche evaluate")

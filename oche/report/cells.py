@@ -18,7 +18,7 @@ from .layered import Link, arrange
 from .palette import INK, MUTED, PAPER, operation_colour, tint
 
 _FONT, _LABEL_HEIGHT, _NODE, _PORT, _LANE, _GAP, _MARGIN = 11.0, 21.0, 34.0, 8.0, 5.0, 8.0, 14.0
-MARK = "✱"  # before operations that are to be seen first, see `differences.marked`
+MARK = "✱"  # before operations that are to be seen first, see `compare_cells.marked`
 _CONCAT = -1  # the edge number of dashed lines to the output
 
 

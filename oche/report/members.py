@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import OcheError
-from .records import KNOWN, Run, nested, read_run
+from .records import Run, holds_run, nested, read_run
 
 _DEEPEST = 4  # directories below the given one in which runs are looked for
 _OWN = frozenset({"seed", "device", "threads", "engine", "checkpoint", "data_dir", "table", "plugins", "genotype"})
@@ -42,18 +42,13 @@ def members(paths: Sequence[Path]) -> list[Member]:
     return _grouped([_member(name, place) for name, place in zip(_names(places), places, strict=True)])
 
 
-def is_run(path: Path) -> bool:
-    """Whether ``path`` is the directory of a run, of whatever kind and state."""
-    return any((path / name).exists() for name in KNOWN)
-
-
 def _places(path: Path, depth: int = 0) -> Iterator[Path]:
     """Directories of runs at or below ``path``; what lies inside a run is its own."""
-    if is_run(path):
+    if holds_run(path):
         yield path
     elif path.is_dir() and depth <= _DEEPEST:
         inside = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if is_run(path / "search"):  # a trial of a study: its training belongs to its search
+        if holds_run(path / "search"):  # a trial of a study: its training belongs to its search
             inside = [path / "search"]
         for child in inside:
             yield from _places(child, depth + 1)
@@ -75,7 +70,7 @@ def _member(name: str, place: Path) -> Member:
     run = read_run(place.resolve())
     trainings, random = nested(run)
     beside = place.parent / "train"
-    if place.name == "search" and is_run(beside):
+    if place.name == "search" and holds_run(beside):
         trainings.append(read_run(beside.resolve()))
     try:
         tree = yaml.safe_load(run.config)

@@ -43,9 +43,8 @@ class Run:
     toy: dict[str, Any] | None
     problems: tuple[str, ...]
     groups: tuple[Group, ...]
-    assessments: tuple[
-        tuple[str, Assessment], ...
-    ]  # by the training itself, and by `oche evaluate` into folders below it
+    assessments: tuple[tuple[str, Assessment], ...]
+    """by the training itself, and by `oche evaluate` into folders below it"""
 
     @property
     def name(self) -> str:
@@ -69,12 +68,19 @@ class Run:
         return None
 
 
+def holds_run(path: Path) -> bool:
+    """Whether ``path`` has any file of a run, of whatever kind and state; `oche.run.claim.is_run` asks for one that began."""
+    return any((path / name).exists() for name in KNOWN)
+
+
 def read_run(path: Path) -> Run:
     """Reads the run directory at ``path``; raises `OcheError` only where there is none."""
     if not path.is_dir():
         raise OcheError(f"no run directory at {path}; give one that `oche search`, `oche train` or `oche toy` made")
-    if not any((path / name).exists() for name in (*KNOWN, "toy/toy.json")):
-        raise OcheError(f"{path} is not a run directory: it has none of {', '.join(KNOWN)}")
+    if not holds_run(path) and not (path / "toy/toy.json").exists():
+        raise OcheError(
+            f"{path} is not a run directory: it has none of {', '.join(KNOWN)}; give one that `oche search` made"
+        )
     problems: list[str] = []
     status, space = _json(path, "status.json", problems), _json(path, "space.json", problems)
     summary = _json(path, "summary.json", problems)
@@ -110,7 +116,7 @@ def nested(run: Run) -> tuple[list[Run], list[Run]]:
     own = [run] if run.kind == "train" else []
     random: list[tuple[int, Run]] = []
     for child in sorted(p for p in run.path.iterdir() if p.is_dir() and p.name not in ("toy", "pictures")):
-        if not any((child / name).exists() for name in KNOWN):
+        if not holds_run(child):
             continue
         inner = read_run(child)
         if match := re.fullmatch(r"random-(\d+)", child.name):

@@ -61,9 +61,6 @@ def moment(text: object) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}{zone}"
 
 
-mean_sd = ACCURACY.mean_sd
-
-
 def bought(found: float | None, random: Sequence[float], measure: Measure = ACCURACY) -> str:
     """What the search bought: what the found cell reaches in the test beside random cells trained the same way."""
     if found is None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from oche.report import words
+from oche.report.measure import ACCURACY
 
 ACCURACIES = st.lists(st.floats(0.5, 1.0), min_size=2, max_size=40).filter(lambda xs: statistics.stdev(xs) > 1e-6)
 
@@ -78,9 +79,9 @@ def test_equal_random_cells_leave_no_room_for_chance():
         (words.milliseconds(3918.0), "3.92 s"),
         (words.milliseconds(1.5e6), "1,500 s"),
         (words.milliseconds(None), "–"),
-        (words.mean_sd([]), "–"),
-        (words.mean_sd([0.5]), "50.00\u00a0%"),
-        (words.mean_sd([0.94, 0.95, 0.96]), "95.00 ± 1.00\u00a0%"),
+        (ACCURACY.mean_sd([]), "–"),
+        (ACCURACY.mean_sd([0.5]), "50.00\u00a0%"),
+        (ACCURACY.mean_sd([0.94, 0.95, 0.96]), "95.00 ± 1.00\u00a0%"),
         (words.moment("2026-11-24T21:37:14+00:00"), "2026-11-24 21:37:14 UTC"),
         (words.moment("2026-11-24T21:37:14+02:00"), "2026-11-24 21:37:14 +0200"),
         (words.moment("2026-11-24 10:00:00"), "2026-11-24 10:00:00"),
