@@ -38,9 +38,11 @@ from oche.run.lock import held
 from oche.run.rundir import read_metrics
 
 SERVER = get_context("forkserver")
+# All that a run imports, late imports too: else each life would begin with seconds of it, in which there is little to kill.
 SERVER.set_forkserver_preload([
-    "oche.api", "oche.report", "oche.bilevel", "oche.training", "oche.data.reading", "oche.commands.search",
-    "oche.commands.train", "oche.commands.runs", "sklearn.datasets",
+    "oche.api", "oche.report", "oche.bilevel", "oche.training", "oche.measure", "oche.data.reading", "oche.run.session",
+    "oche.commands.search", "oche.commands.train", "oche.commands.runs", "sklearn.datasets", "torch._dynamo",
+    "torch.utils.flop_counter", "tensorboard.summary.writer.record_writer",
 ])  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def words(line: str) -> list[str]:
 
 COMMON = words("--data digits --limit 90 --threads 1 --device cpu --engine plain --checkpoint 0 --quiet")
 SEARCH = words(
-    "search --method darts-2nd --space.channels 2 --space.cells 3 --space.nodes 2 --search.batch 15 --search.epochs 3"
+    "search --method darts-2nd --space.channels 2 --space.cells 3 --space.nodes 1 --search.batch 15 --search.epochs 3"
 )
 TRAINING = words(
     "train DARTS_V2 --recipe small --train.channels 2 --train.cells 3 --train.batch 15 --train.epochs 3 --train.drop-path 0.3 "
