@@ -102,22 +102,9 @@ class Recipe:
     """test (or validate) after every so many epochs, and at the end"""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop_path < 1 or not 0 <= self.label_smoothing < 1:
-            raise OcheError(
-                f"drop_path={self.drop_path}, label_smoothing={self.label_smoothing} are no probabilities below 1; "
-                "use 0 <= value < 1"
-            )
-        if (
-            not 0 <= self.ema < 1
-            or not (0 <= self.mixup < inf and 0 <= self.cutmix < inf)
-            or (self.lr_batch is not None and self.lr_batch < 1)
-        ):
-            raise OcheError(
-                f"ema={self.ema}, mixup={self.mixup}, cutmix={self.cutmix}, lr_batch={self.lr_batch} cannot train; "
-                "use 0 <= ema < 1, mixup >= 0, cutmix >= 0, lr_batch >= 1 or None"
-            )
-        if self.precision not in ("float32", "bf16"):
-            raise OcheError(f"precision={self.precision!r} is unknown; use 'float32' or 'bf16'")
+        for name, (fits, allowed) in self._ranges.items():
+            if not fits:
+                raise OcheError(f"{name}={getattr(self, name)!r} cannot train; use {allowed}")
         if self.auxiliary and self.batch < 2 * self.accumulate:
             found = f"batch={self.batch}" + (f" in {self.accumulate} parts" if self.accumulate > 1 else "")
             raise OcheError(
@@ -128,19 +115,26 @@ class Recipe:
             raise OcheError(
                 f"accumulate={self.accumulate} cannot cut a batch of {self.batch}; use 1 <= accumulate <= batch"
             )
-        if not 0 < self.split <= 1:
-            raise OcheError(f"split={self.split} leaves nothing to train on; use 0 < split <= 1")
-        if (
-            not 0 <= self.auxiliary < inf
-            or self.batch < 1
-            or self.evaluate < 1
-            or min(self.cutout or 0, self.pad or 0) < 0
-        ):
-            raise OcheError(
-                f"auxiliary={self.auxiliary}, batch={self.batch}, evaluate={self.evaluate}, cutout={self.cutout}, pad={self.pad} "
-                "cannot train; use auxiliary >= 0, batch >= 1, evaluate >= 1, cutout >= 0, pad >= 0"
-            )
         _ = self.length, Augment(crop=self.crop)  # their own checks
+
+    @property
+    def _ranges(self) -> dict[str, tuple[bool, str]]:
+        """Field → (whether its value is one that can train, which ones can)."""
+        return {
+            "drop_path": (0 <= self.drop_path < 1, "0 <= drop_path < 1"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "0 <= label_smoothing < 1"),
+            "ema": (0 <= self.ema < 1, "0 <= ema < 1"),
+            "mixup": (0 <= self.mixup < inf, "mixup >= 0"),
+            "cutmix": (0 <= self.cutmix < inf, "cutmix >= 0"),
+            "lr_batch": (self.lr_batch is None or self.lr_batch >= 1, "lr_batch >= 1 or None"),
+            "precision": (self.precision in ("float32", "bf16"), "'float32' or 'bf16'"),
+            "split": (0 < self.split <= 1, "0 < split <= 1"),
+            "auxiliary": (0 <= self.auxiliary < inf, "auxiliary >= 0"),
+            "batch": (self.batch >= 1, "batch >= 1"),
+            "evaluate": (self.evaluate >= 1, "evaluate >= 1"),
+            "cutout": ((self.cutout or 0) >= 0, "cutout >= 0"),
+            "pad": ((self.pad or 0) >= 0, "pad >= 0"),
+        }
 
     @property
     def length(self) -> Budget:

@@ -177,7 +177,7 @@ def test_every_step_has_its_rate():
         ({"cutmix": math.inf}, "cutmix=inf"),
         ({"lr_batch": 0}, "lr_batch >= 1"),
         ({"crop": (0.5, 0.2)}, "use 0 < least <= largest <= 1"),
-        ({"precision": "fp8"}, "precision='fp8' is unknown"),
+        ({"precision": "fp8"}, "precision='fp8' cannot train; use 'float32' or 'bf16'"),
     ],
 )
 def test_impossible_options_are_refused(fields, words):

@@ -289,9 +289,9 @@ def test_small_recipe_and_changes():
     ("fields", "words"),
     [
         ({"drop_path": 1.0}, "drop_path=1.0"),
-        ({"drop_path": -0.1}, "use 0 <= value < 1"),
+        ({"drop_path": -0.1}, "use 0 <= drop_path < 1"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
-        ({"split": 0.0}, "split=0.0 leaves nothing"),
+        ({"split": 0.0}, "split=0.0 cannot train"),
         ({"split": 1.5}, "use 0 < split <= 1"),
         ({"auxiliary": -0.4}, "auxiliary=-0.4"),
         ({"auxiliary": math.inf}, "auxiliary=inf"),

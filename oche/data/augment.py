@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .catalog import Augment
+from .draws import integers
 from .resized import resized_crop
 
 
@@ -57,11 +58,11 @@ def crop_and_flip(x: Tensor, pad: int, flip: bool, generator: torch.Generator | 
     b, _, h, w = x.shape
     rows, cols = (torch.arange(n, device=x.device).expand(b, n) for n in (h, w))
     if flip:
-        cols = torch.where(_draw(2, x, generator).bool(), w - 1 - cols, cols)
+        cols = torch.where(integers(2, x, generator).unsqueeze(1).bool(), w - 1 - cols, cols)
     if pad:
         x = F.pad(x, (pad, pad, pad, pad))
-        rows = rows + _draw(2 * pad + 1, x, generator)
-        cols = cols + _draw(2 * pad + 1, x, generator)
+        rows = rows + integers(2 * pad + 1, x, generator).unsqueeze(1)
+        cols = cols + integers(2 * pad + 1, x, generator).unsqueeze(1)
     which = torch.arange(b, device=x.device).view(b, 1, 1)
     return x.permute(0, 2, 3, 1)[which, rows.unsqueeze(2), cols.unsqueeze(1)].permute(0, 3, 1, 2)
 
@@ -75,13 +76,6 @@ def cutout(z: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
     h, w = z.shape[2:]
     inside = []
     for n in (h, w):
-        away = torch.arange(n, device=z.device) - _draw(n, z, generator)  # (B, n)
+        away = torch.arange(n, device=z.device) - integers(n, z, generator).unsqueeze(1)  # (B, n)
         inside.append((away >= -(side // 2)) & (away < side // 2))
     return z.masked_fill((inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1), 0.0)
-
-
-def _draw(below: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """(B, 1) integers in [0, below), on ``like``'s device."""
-    device = like.device if generator is None else generator.device
-    drawn = torch.randint(below, (len(like), 1), generator=generator, device=device)
-    return drawn.to(like.device, non_blocking=True)

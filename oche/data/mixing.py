@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .draws import uniform
+
 _QUANTILES = 4096
 
 
@@ -36,7 +38,7 @@ class Mixing:
         partner, left, mixed = x.roll(1, 0), labels.new_ones(len(x), dtype=x.dtype), x
         cut = torch.full_like(left, float(self.cutmix > 0), dtype=torch.bool)
         if self.mixup and self.cutmix:
-            cut = _uniform(x, generator) < 0.5
+            cut = uniform(x, generator) < 0.5
         if self.cutmix:
             box = _box(x, _beta(self.cutmix, x, generator), generator)
             mixed = torch.where((box & cut.view(-1, 1, 1)).unsqueeze(1), partner, x)
@@ -57,7 +59,7 @@ def _box(x: Tensor, share: Tensor, generator: torch.Generator | None) -> Tensor:
     inside = []
     for n in x.shape[2:]:
         half = (n * (1 - share).sqrt()).long().unsqueeze(1) // 2
-        away = torch.arange(n, device=x.device) - (n * _uniform(x, generator)).long().unsqueeze(1)
+        away = torch.arange(n, device=x.device) - (n * uniform(x, generator)).long().unsqueeze(1)
         inside.append((away >= -half) & (away < half))
     return inside[0].unsqueeze(2) & inside[1].unsqueeze(1)
 
@@ -65,7 +67,7 @@ def _box(x: Tensor, share: Tensor, generator: torch.Generator | None) -> Tensor:
 def _beta(alpha: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
     """(B,) draws of Beta(alpha, alpha): one of 4,096 equally likely quantiles, so that every device draws alike."""
     values = _quantiles(alpha).to(like.device, non_blocking=True)
-    return values[(_uniform(like, generator) * _QUANTILES).long()].to(like.dtype)
+    return values[(uniform(like, generator) * _QUANTILES).long()].to(like.dtype)
 
 
 @lru_cache(maxsize=16)
@@ -74,9 +76,3 @@ def _quantiles(alpha: float) -> Tensor:
 
     middles = (torch.arange(_QUANTILES, dtype=torch.float64) + 0.5) / _QUANTILES
     return torch.from_numpy(betaincinv(alpha, alpha, middles.numpy())).float()
-
-
-def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """(B,) floats in [0, 1), on ``like``'s device."""
-    device = like.device if generator is None else generator.device
-    return torch.rand(len(like), generator=generator, device=device).to(like.device, non_blocking=True)

@@ -1,6 +1,6 @@
 """Which operations training images are changed by, and how much: drawn for every image on its own.
 
-B images of C channels, H × W pixels. Draws come from the generator's own device, as in `oche.data.augment`.
+B images of C channels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import OcheError
 from ..registry import component
+from .draws import integers
 from .operations import OPERATIONS, SIGNED, apply
 
 LEVELS = 30  # amounts go in so many equal steps from nothing to the most
@@ -46,7 +47,7 @@ class TrivialAugment(Policy):
             raise OcheError(f"strength={self.strength} is no share of the published amounts; use 0 < strength <= 1")
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        level = draw(LEVELS + 1, x, generator) / LEVELS
+        level = integers(LEVELS + 1, x, generator) / LEVELS
         return change(x, level * self.strength, _WIDE, generator)
 
 
@@ -76,8 +77,8 @@ class RandAugment(Policy):
 
 def change(x: Tensor, level: Tensor, most: dict[str, float], generator: torch.Generator | None) -> Tensor:
     """Each image of x changed by an operation drawn for it, at its ``level`` (B,) in [0, 1] of ``most``."""
-    operation = draw(len(OPERATIONS), x, generator)
-    sign = 2.0 * draw(2, x, generator) - 1
+    operation = integers(len(OPERATIONS), x, generator)
+    sign = 2.0 * integers(2, x, generator) - 1
     limits = _limits(most, x.shape[2], x.shape[3]).to(x.device, non_blocking=True)[:, operation]
     least, largest, signed = limits
     return apply(x, operation, torch.where(signed > 0, sign, 1.0) * (least + level * (largest - least)))
@@ -94,10 +95,3 @@ def _limits(most: dict[str, float], h: int, w: int) -> Tensor:
     }  # fmt: skip
     rows = [(*ends.get(name, (0.0, 0.0)), float(name in SIGNED)) for name in OPERATIONS]
     return torch.tensor(rows).T
-
-
-def draw(below: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """(B,) integers in [0, below), on ``like``'s device."""
-    device = like.device if generator is None else generator.device
-    drawn = torch.randint(below, (len(like),), generator=generator, device=device)
-    return drawn.to(like.device, non_blocking=True)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .draws import uniform
+
 RATIO = 3 / 4  # least width by height; the largest is its inverse
 
 
@@ -21,8 +23,7 @@ def resized_crop(x: Tensor, areas: tuple[float, float], flip: bool, generator: t
     uniform. x and the result (B, C, H, W) uint8. Deviation 1 from the usual code, which draws anew up to ten times what does not
     fit into the image: a side that is too long is cut to the image's.
     """
-    device = x.device if generator is None else generator.device
-    draws = torch.rand(5, len(x), generator=generator, device=device).to(x.device, non_blocking=True)
+    draws = uniform(x, generator, 5)
     area = areas[0] + (areas[1] - areas[0]) * draws[0]
     root = torch.exp(log(RATIO) * (2 * draws[1] - 1) / 2)  # of width by height
     sizes = (area.sqrt() / root).clamp(max=1), (area.sqrt() * root).clamp(max=1)

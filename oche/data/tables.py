@@ -91,7 +91,7 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
         return read()
     except (ArrowException, OSError, ValueError) as error:
         reason = "it is empty" if path.stat().st_size == 0 else str(error).split("\n")[0]
-        raise OcheError(f"{path} is no parquet file that can be read ({reason})") from error
+        raise OcheError(f"{path} is no parquet file that can be read ({reason}); fetch or write it anew") from error
 
 
 def _column(path: Path, schema: Any, names: Sequence[str], what: str) -> str:

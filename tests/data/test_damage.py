@@ -67,9 +67,18 @@ def test_a_class_that_would_be_left_without_images(tmp_path):
     write_classes(tmp_path / "x" / "train", {"ant": 3, "bee": 2})
     for i in range(2):
         (tmp_path / "x/train/bee" / f"{i}.png").write_bytes(b"\x89PNG")
+    (tmp_path / "x/train/ant/0.png").write_bytes(b"")  # damaged too, and not what the message is about
     with pytest.raises(
         OcheError, match=r"class 'bee' has no training image that can be read; .*bee/0\.png cannot be read"
     ):
+        load(tmp_path / "x", damaged="skip")
+
+
+def test_a_test_part_that_would_be_left_without_images(tmp_path):
+    write_classes(tmp_path / "x" / "train", {"ant": 3, "bee": 2})
+    write_classes(tmp_path / "x" / "val", {"ant": 1})
+    (tmp_path / "x/val/ant/0.png").write_bytes(b"")
+    with pytest.raises(OcheError, match=r"no test image can be read; .*val/ant/0\.png cannot be read \(empty\)"):
         load(tmp_path / "x", damaged="skip")
 
 
