@@ -94,7 +94,7 @@ def check_unchanged(path: Path, data: Any) -> None:
 
 
 def _kind(data: Any) -> dict[str, Any]:
-    """What a network must know of its images, by its names in space.json; a checkpoint of text has its own words, and says which lack."""
+    """What a network must know of its images, by its names in space.json; checkpoints of text say themselves which words lack."""
     if isinstance(data, Corpus):
         return {}
     return {"classes": list(data.classes), "image": list(data.image), "in_channels": data.channels}
