@@ -33,10 +33,23 @@ def made(tmp_path_factory):
         return oche.train(CELLS, "digits", recipe=recipe, limit=300, seed=5, out=tmp_path_factory.mktemp("card") / "t")
 
 
+def copied(run, path):
+    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("checkpoints"))
+    return oche.Run.open(path)
+
+
 @pytest.fixture
 def run(made, tmp_path):
-    shutil.copytree(made.path, tmp_path / "t", ignore=shutil.ignore_patterns("checkpoints"))
-    return oche.Run.open(tmp_path / "t")
+    return copied(made, tmp_path / "t")
+
+
+@pytest.fixture(scope="session")
+def every_kind(made, tmp_path_factory):
+    """The training with a file of each kind in its export/, two of which take seconds each; tests leave it as it is."""
+    run = copied(made, tmp_path_factory.mktemp("kinds") / "t")
+    for how in (WEIGHTS, Export(to="torch-export", input="uint8-nchw"), Export(input="uint8-nhwc")):
+        export(run, how)
+    return run
 
 
 def row(text: str, name: str) -> str:
@@ -74,9 +87,8 @@ def test_pictures_of_the_cells_stand_beside_it(run):
         assert all(op in drawn for op, *_ in run.genotype.cells[name].edges)
 
 
-def test_its_snippets_run_on_the_files_that_it_lists(run, monkeypatch):
-    for how in (WEIGHTS, Export(to="torch-export", input="uint8-nchw"), Export(input="uint8-nhwc")):
-        card = export(run, how).card
+def test_its_snippets_run_on_the_files_that_it_lists(every_kind, monkeypatch):
+    card = every_kind.path / "export" / "README.md"
     text = card.read_text()
     assert [*re.findall(r"^\| `(\S+)`", text, re.MULTILINE)] == ["model.safetensors", "model.pt2", "model.onnx"]
     snippets = dict(
@@ -87,7 +99,7 @@ def test_its_snippets_run_on_the_files_that_it_lists(run, monkeypatch):
     last = images.permute(0, 2, 3, 1).contiguous().numpy()
     given = {"oche": images, "torch": images, "onnxruntime": last}
     monkeypatch.chdir(card.parent)
-    wanted = oche.load(run).probabilities(images)
+    wanted = oche.load(every_kind).probabilities(images)
     for package, code in snippets.items():
         assert f"import {package}\n" in code and len(code.strip().splitlines()) == 3
         space = {"images": given[package]}
@@ -96,12 +108,12 @@ def test_its_snippets_run_on_the_files_that_it_lists(run, monkeypatch):
         torch.testing.assert_close(torch.as_tensor(found), wanted, rtol=0, atol=1e-5)
 
 
-def test_a_row_goes_with_its_file(run):
-    export(run, Export(to="torch-export"))
-    export(run, WEIGHTS)
+def test_a_row_goes_with_its_file(every_kind, tmp_path):
+    run = copied(every_kind, tmp_path / "t")
     (run.path / "export" / "model.pt2").unlink()
     text = export(run, WEIGHTS, overwrite=True).card.read_text()
-    assert "model.pt2" not in text and text.count("| `model.safetensors` |") == 1
+    assert "model.pt2" not in text
+    assert [text.count(f"| `model.{kind}` |") for kind in ("safetensors", "onnx")] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -109,18 +121,19 @@ def test_a_row_goes_with_its_file(run):
 )
 def test_nobodys_own_text_is_replaced_unasked(edit, run, capsys):
     card = run.path / "export" / "README.md"
-    export(run, WEIGHTS)
+    model = export(run, WEIGHTS).path
     mine = b"\xff\xfe" if edit is None else edit(card.read_text()).encode()
     card.write_bytes(mine)
+    model.unlink()
     before = {p.name: p.read_bytes() for p in card.parent.iterdir()}
-    words = ["export", str(run.path), "--to", "torch-export"]
+    words = ["export", str(run.path), "--to", "safetensors"]
     assert cli.main(words) == 2
     error = capsys.readouterr().err
     assert "README.md exists already, and is no card of oche's as it was written" in error and error.count("\n") == 1
     assert {p.name: p.read_bytes() for p in card.parent.iterdir()} == before
     assert cli.main([*words, "--no-card"]) == 0
-    assert card.read_bytes() == mine and (card.parent / "model.pt2").exists()
-    assert cli.main([*words, "--overwrite"]) == 0 and "`model.pt2`" in card.read_text()
+    assert card.read_bytes() == mine and model.exists()
+    assert cli.main([*words, "--overwrite"]) == 0 and "`model.safetensors`" in card.read_text()
 
 
 def test_beside_a_file_that_goes_elsewhere(run, tmp_path, capsys):

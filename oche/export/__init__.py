@@ -88,6 +88,11 @@ class Exported:
     card: Path | None = None
     """the model card beside it"""
 
+    @property
+    def size(self) -> str:
+        """ "119.3 kB"."""
+        return f"{self.bytes / 1000:,.1f} kB"
+
 
 def export(
     what: Run | str | Path,
@@ -203,7 +208,7 @@ def _quantised(
     opened = target.open(path)
     before, after = (accuracy(graph, o, held) for o in (target.open(floats.path), opened))
     log.say(
-        f"in floats: accuracy {100 * before:.2f} %, {_kilobytes(floats.bytes)}, {_times(floats.latency)}\n"
+        f"in floats: accuracy {100 * before:.2f} %, {floats.size}, {_times(floats.latency)}\n"
         f"in 8 bits: accuracy {100 * after:.2f} % ({len(held)} images; ranges from {sum(map(len, calibration))} "
         "training images)"
     )
@@ -222,16 +227,12 @@ def _check_channels(graph: Graph, data: Dataset) -> None:
 def _say(done: Exported, graph: Graph, reader: str, log: Log) -> None:
     kind, shape = graph.layout
     log.say(
-        f"{done.path}: {_kilobytes(done.bytes)}; images {kind} (batch, {', '.join(map(str, shape))}) to {graph.output} "
+        f"{done.path}: {done.size}; images {kind} (batch, {', '.join(map(str, shape))}) to {graph.output} "
         f"(batch, {len(graph.classifier.classes)})\n"
         f"time in {reader}, {torch.get_num_threads()} thread(s) of this CPU: {_times(done.latency)}"
     )
     if done.card is not None:
         log.say(f"model card: {done.card}")
-
-
-def _kilobytes(size: int) -> str:
-    return f"{size / 1000:,.1f} kB"
 
 
 def _times(latency: dict[int, float]) -> str:

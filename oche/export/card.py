@@ -24,7 +24,7 @@ from ..classifier import Classifier
 from ..errors import OcheError
 from ..genotypes import GENOTYPES
 from ..report.cells import cell_svg
-from ..run.atomic import write_bytes
+from ..run.atomic import read_json, write_bytes
 from ..run.config import dump_yaml
 from ..run.environment import cpu_model
 
@@ -89,7 +89,8 @@ class Card:
 
         for name, path in self.pictures.items():
             write_bytes(path, cell_svg(self.run.genotype.cells[name], name).encode())
-        template = Environment(keep_trailing_newline=True).from_string(Path(__file__).with_name("card.md").read_text())
+        source = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+        template = Environment(keep_trailing_newline=True).from_string(source)
         rows = {**self._others(), self.model.name: _row(self.model.name, done, graph, target)}
         text = template.render(
             **_facts(self.run, graph.classifier, held), heads=_HEADS, rows=rows.values(), uses=_uses(rows),
@@ -128,7 +129,7 @@ def _row(name: str, done: Exported, graph: Graph, target: Target) -> str:
     else:
         accuracy = f"{100 * done.accuracy[1]:.2f} % in 8 bits, {100 * done.accuracy[0]:.2f} % before"
     cells = (
-        f"`{name}`", takes, graph.output, f"{done.bytes / 1000:,.1f} kB", f"{done.difference:.1e}",
+        f"`{name}`", takes, graph.output, done.size, f"{done.difference:.1e}",
         f"{times} ms ({where})", accuracy,
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
@@ -145,7 +146,7 @@ def _facts(run: Run, classifier: Classifier, held: int) -> dict[str, Any]:
     about, summary, config = classifier.about, run.summary, run.config
     published = next((name for name, known in GENOTYPES.items() if known.genotype == run.genotype), None)
     more = f", … ({len(about.classes)} in all)" if len(about.classes) > _LISTED else ""
-    trained = run._json("environment.json")
+    trained = read_json(run.path / "environment.json")
     return {
         "genotype": run.genotype, "cells": published or "Found cells", "name": Path(config.data).name,
         "classes": len(about.classes), "named": ", ".join(about.classes[:_LISTED]) + more,
