@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..errors import OcheError
 from ..plugins import load_plugins
 from ..run import atomic
 from ..run.log import Log
-from .shared import choose, simple
+from .shared import choose, console, simple
 
 if TYPE_CHECKING:
     from ..arch import Genotype
@@ -88,7 +87,8 @@ def _table(given: CostArgs, engine: Engine, log: Log) -> int:
     from ..spaces import SPACES
 
     assert given.table is not None
-    space = sized(choose("space", given.space, SPACES)(), given.recipe or choose("space", given.space, SPACES)().recipe)
+    space = choose("space", given.space, SPACES)()
+    space = sized(space, given.recipe or space.recipe)
     space = replace(space, **_seen(getattr(space, "stem", ""), given, {}))
     table = Table.fresh(engine, given.batch)
     if given.table.exists():  # other sizes and spaces of the same machine may share it
@@ -124,7 +124,7 @@ def _network(given: CostArgs, engine: Engine, log: Log) -> int:
     _show(found, space, given)
     if given.out is not None:
         tree = {"genotype": str(genotype), "recipe": name, **found.plain()}
-        atomic.write_bytes(given.out, json.dumps(tree, indent=1).encode())
+        atomic.write_bytes(given.out, atomic.to_json(tree, 1).encode())
         log.say(f"numbers: {given.out}")
     return 0
 
@@ -151,7 +151,6 @@ def _asked(given: CostArgs) -> tuple[Genotype, Space, str, Recipe, dict[str, Any
 
 
 def _show(found: Costs, space: Space, given: CostArgs) -> None:
-    from rich.console import Console
     from rich.table import Table as Rows
 
     from ..cost.units import words
@@ -159,16 +158,16 @@ def _show(found: Costs, space: Space, given: CostArgs) -> None:
     n, about = found.network, found.about
     h, w = space.image
     threads = f", {about['threads']} threads" if about["device"] == "cpu" else ""
-    console = Console(width=None if os.isatty(1) else 1000, highlight=False)
-    console.print(f"image          {space.in_channels} x {h} x {w}, {space.classes} classes")
-    console.print(f"parameters     {n.parameters:,}   without an auxiliary tower")
-    console.print(f"multiply-adds  {words(n.macs, 'parameters')}   {n.macs:,}, of convolutions and linear layers")
-    console.print(f"FLOPs          {words(n.flops, 'flops')}   two a multiply-add")
-    console.print(
+    out = console()
+    out.print(f"image          {space.in_channels} x {h} x {w}, {space.classes} classes")
+    out.print(f"parameters     {n.parameters:,}   without an auxiliary tower")
+    out.print(f"multiply-adds  {words(n.macs, 'parameters')}   {n.macs:,}, of convolutions and linear layers")
+    out.print(f"FLOPs          {words(n.flops, 'flops')}   two a multiply-add")
+    out.print(
         f"latency        {_ms(n.time)}   median of {n.time.runs} runs (10th to 90th percentile), batch {given.batch}"
     )
-    console.print(f"               {found.parts:.3g} ms is the sum of its parts, each measured alone")
-    console.print(f"measured on    {about['hardware']}, {about['device']}{threads}, torch {about['torch']}\n")
+    out.print(f"               {found.parts:.3g} ms is the sum of its parts, each measured alone")
+    out.print(f"measured on    {about['hardware']}, {about['device']}{threads}, torch {about['torch']}\n")
     rows = Rows(box=None, pad_edge=False, title="candidates at every place", title_justify="left")
     rows.add_column("operation")
     for name in ("channels", "stride", "map", "parameters", "multiply-adds", "FLOPs", "latency"):
@@ -177,7 +176,7 @@ def _show(found: Costs, space: Space, given: CostArgs) -> None:
         p, k = c.place, c.cost
         count = (f"{k.parameters:,}", words(k.macs, "parameters"), words(k.flops, "flops"), _ms(k.time))
         rows.add_row(c.operation, str(p.channels), str(p.stride), f"{p.size[0]} x {p.size[1]}", *count)
-    console.print(rows)
+    out.print(rows)
 
 
 def _ms(time: Any) -> str:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from ..run.log import Log
-from .shared import part, simple
-
-Path_ = Annotated[Path, tyro.conf.Positional]
+from .shared import Path_, part, simple
 
 
 @dataclass(frozen=True)

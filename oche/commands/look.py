@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,7 @@ from ..api import Run, read_genotype
 from ..arch import titled
 from ..errors import OcheError, nearest
 from ..plugins import load_plugins
-from .shared import simple
+from .shared import console, simple
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,6 @@ def show(args: list[str]) -> int:
 
 
 def list_things(args: list[str]) -> int:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -95,8 +93,7 @@ def list_things(args: list[str]) -> int:
         topics = args[:at]
     if len(topics) > 1 or (topics and topics[0] not in TABLES):
         raise OcheError(f"oche list knows no {' '.join(topics)!r}{nearest(topics[0], [*TABLES])}; write one of {known}")
-    # A pipe has no width to fit: a row a line, for grep and cut.
-    console = Console(width=None if sys.stdout.isatty() else 1000)
+    out = console()
     for topic in topics or TABLES:
         columns, rows = TABLES[topic]()
         table = Table(title=topic, title_justify="left", box=None, pad_edge=False)
@@ -104,5 +101,5 @@ def list_things(args: list[str]) -> int:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))  # 'oche[hub]' is no markup
-        console.print(table)
+        out.print(table)
     return 0

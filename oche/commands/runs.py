@@ -15,9 +15,7 @@ from ..errors import OcheError
 from ..run.claim import is_run
 from ..run.log import Log
 from ..run.ranks import voice
-from .shared import percent, reached, say_found, say_trained, simple
-
-Path_ = Annotated[Path, tyro.conf.Positional]
+from .shared import Path_, console, percent, reached, say_found, say_trained, simple
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,6 @@ def evaluate(args: list[str]) -> int:
 
 def _tell(found: Assessment) -> None:
     """Prints accuracy by class and calibration."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -99,10 +96,10 @@ def _tell(found: Assessment) -> None:
         table.add_column(column, justify="left" if column == "class" else "right")
     for name, accuracy, row in zip(found.classes, found.by_class, found.confusion, strict=True):
         table.add_row(escape(name), f"{sum(row):,}", percent(accuracy))
-    console = Console(highlight=False)
-    console.print(table)
+    out = console()
+    out.print(table)
     for i, j, n in found.confused[:3]:
-        console.print(escape(f"{found.classes[i]} taken for {found.classes[j]}: {n}"))
+        out.print(escape(f"{found.classes[i]} taken for {found.classes[j]}: {n}"))
     print(
         f"calibration error {100 * found.ece:.2f} %, negative log-likelihood {found.nll:.4f} nats, {found.images:,} images"
     )

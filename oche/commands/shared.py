@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import tyro
 
 from ..api import Run
 from ..errors import OcheError, nearest
@@ -16,7 +19,11 @@ from ..recipes import RECIPES
 from ..run.config import parse, read_yaml
 from ..run.log import Log
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 T = TypeVar("T")
+Path_ = Annotated[Path, tyro.conf.Positional]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +110,13 @@ def part(args: Any, cls: Callable[..., T]) -> T:
 def simple(cls: type[T], args: list[str], command: str, description: str, example: str) -> T:
     """Parses the arguments of a command without a configuration."""
     return parse(cls, args, prog=f"oche {command}", description=description, epilog=f"examples:\n  {example}")
+
+
+def console() -> Console:
+    """Where tables go. A pipe has no width to fit: there a row is a line, for grep and cut."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 1000, highlight=False)
 
 
 def percent(x: object) -> str:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Literal
 
 from ..run.log import Log
-from .shared import simple
+from .shared import Path_, console, simple
 
 if TYPE_CHECKING:
     from ..study.file import Study
-
-Path_ = Annotated[Path, tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
@@ -99,15 +94,12 @@ def status(args: list[str]) -> int:
     given = simple(
         DirArgs, args, "study status", "Lists the trials of a study and how far they are.", "oche study status runs/x"
     )
-    from rich.console import Console
-
     from ..study.status import table
 
     line, made = table(given.study)
-    # A pipe has no width to fit: a row a line, for grep and cut.
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-    console.print(made)
-    console.print(line)
+    out = console()
+    out.print(made)
+    out.print(line)
     return 0
 
 
