@@ -1,11 +1,11 @@
 """The command line, typed as a user types it: answers, files, refusals on one line."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -47,18 +47,15 @@ def here(tmp_path, monkeypatch):
 
 def test_help_is_light_and_quick():
     code = (
-        "import sys, time; began = time.perf_counter(); from oche.cli import main; assert main(['--help']) == 0; "
+        "import sys; from oche.cli import main; assert main(['--help']) == 0; "
         "heavy = {'torch', 'numpy', 'matplotlib', 'rich', 'tyro', 'yaml'} & set(sys.modules); assert not heavy, heavy"
     )
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        times.append(time.perf_counter() - began)
-        assert done.returncode == 0, done.stderr
-        if times[-1] < 0.5:
-            break
-    assert min(times) < 0.5
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    after = os.times()
+    assert done.returncode == 0, done.stderr
+    # Of the processor, since others may be at work on this machine.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 0.5
     assert all(f"  {name} " in done.stdout for name in cli.COMMANDS)
 
 

@@ -140,7 +140,7 @@ def test_every_rank_decodes_its_own_images_only(both, world):
 
 # --- a folder of JPEG files, larger than the memory that it is said to have
 
-COUNT = 2_000  # benchmarks/loader.py reads 10,000
+COUNT = 1_000  # benchmarks/loader.py reads 10,000
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +163,8 @@ def numbers(images: torch.Tensor) -> list[int]:
 
 
 def test_a_large_folder_streams(jpegs, monkeypatch):
-    """Memory for 100 of 2,000 images is enough, the order is that of the seed, and a resumed epoch decodes only what is left."""
-    monkeypatch.setattr(reading_module, "available", lambda: 2 * 100 * 3 * 24 * 24)
+    """Memory for 50 of 1,000 images is enough, the order is that of the seed, and a resumed epoch decodes only what is left."""
+    monkeypatch.setattr(reading_module, "available", lambda: 2 * 50 * 3 * 24 * 24)
     data = load(jpegs, holdout=0)
     assert isinstance(data.train, Streamed) and len(data.train) == COUNT and data.test is None
     began = [0, 0, 0]  # images being decoded now, at most, in all
@@ -184,12 +184,13 @@ def test_a_large_folder_streams(jpegs, monkeypatch):
     epoch = [(numbers(x), y.tolist()) for x, y in batches(data.train, 32, seed=3, epoch=1)]
     shown = [n for images, _ in epoch for n in images]
     order = torch.randperm(COUNT, generator=generator(3, "order", 1))[: COUNT // 32 * 32]
-    assert shown == [4 * (i % 500) + i // 500 for i in order.tolist()]  # the folder lists one class after another
+    each = COUNT // 4  # of a class: the folder lists one class after another
+    assert shown == [4 * (i % each) + i // each for i in order.tolist()]
     assert all(y == [n % 4 for n in images] for images, y in epoch)
     assert began[1] == 32 * (stream_module.AHEAD + 1) and began[2] == len(order)  # so few at once
     began[2] = 0
-    rest = [(numbers(x), y.tolist()) for x, y in batches(data.train, 32, seed=3, epoch=1, start=50)]
-    assert rest == epoch[50:] and began[2] == len(order) - 50 * 32
+    rest = [(numbers(x), y.tolist()) for x, y in batches(data.train, 32, seed=3, epoch=1, start=25)]
+    assert rest == epoch[25:] and began[2] == len(order) - 25 * 32
 
 
 def test_a_training_that_streams_is_the_one_from_memory(jpegs, tmp_path, monkeypatch, quick):
