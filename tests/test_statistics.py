@@ -262,6 +262,7 @@ def test_relative_improvement_is_yangs_and_turns_for_perplexity():
     assert improvement([60.0, 62.0], [80.0, 84.0], higher=False).percent == pytest.approx(100 * (82 - 61) / 82)
     assert isinstance(improvement([60.0, 62.0], [80.0, 84.0]).interval, CannotSay)
     assert isinstance(improvement([0.9], []), CannotSay) and isinstance(improvement([], [0.9]), CannotSay)
+    assert "is 0" in str(improvement([0.9], [0.0, 0.0]))
 
 
 def test_rank_correlations_of_scipys_manual():

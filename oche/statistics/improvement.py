@@ -27,8 +27,12 @@ def improvement(
     The interval resamples both groups on their own: cells of one seed, found and random, have nothing in common that is paired.
     Deviation 1: where less is better (perplexity) the sign is turned, so that a positive RI is always an improvement.
     """
-    if not found or not random or statistics.fmean(random) == 0:
-        return CannotSay("there are no random cells to compare with" if not random else "there is no result to compare")
+    if not random:
+        return CannotSay("there are no random cells to compare with")
+    if not found:
+        return CannotSay("there is no result to compare")
+    if statistics.fmean(random) == 0:
+        return CannotSay("the mean of the random cells is 0, and nothing is a share of that")
 
     def relative(m, r, axis):
         return _relative(m.mean(axis=axis), r.mean(axis=axis), higher)
