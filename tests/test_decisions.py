@@ -297,6 +297,53 @@ def test_two_edges_that_each_lead_in_one_factor_are_told_apart():
     assert active(kept) == ((1,), (0, 1, 2, 3))
 
 
+def uneven():
+    """Five edges into two nodes with two, three or four living candidates each."""
+    dag = Dag(nodes=2)
+    alive = torch.tensor(
+        [
+            [True] * 4,
+            [False, True, True, False],
+            [True, True, True, False],
+            [True, False, True, True],
+            [False, True, True, True],
+        ]
+    )
+    ops = torch.tensor([[1.0, 5, 3, 1], [0, 3, 1, 0], [3, 2, 5, 0], [1, 0, 6, 3], [0, 3, 3, 4]], dtype=torch.float64)
+    return dag, alive, ops / ops.sum(1, keepdim=True)
+
+
+def test_certainty_is_relative_to_the_number_of_candidates():
+    dag, alive, ops = uneven()
+    scaled, raw = GreedyEdge().scores(view(ops, alive, dag=dag))
+    importance, certainty = {}, {}
+    for e in range(5):
+        w = [ops[e, o].item() for o in (1, 2, 3) if alive[e, o]]
+        importance[e] = sum(w)
+        certainty[e] = 1 + sum(x / sum(w) * math.log(x / sum(w)) for x in w) / math.log(len(w))
+    torch.testing.assert_close(raw.tolist(), [importance[e] * certainty[e] for e in range(5)])
+    want = [a * b for a, b in zip(scale(importance).values(), scale(certainty).values(), strict=True)]
+    torch.testing.assert_close(scaled.tolist(), want)
+
+
+def test_an_edge_with_one_operation_beside_none_is_not_settled_yet():
+    """Of three undecided edges into a node that keeps two: it counts as none of them, and can be the one that is settled."""
+    dag, names = Dag(nodes=1, inputs=3), ("none", "sep", "dil")
+    alive = torch.tensor([[True, True, False], [True, True, True], [True, True, True]])
+    ops = torch.tensor([[0.1, 0.9, 0.0], [0.4, 0.35, 0.25], [0.5, 0.3, 0.2]], dtype=torch.float64)
+    kept = GreedyEdge()(view(ops, alive, dag=dag, names=names, progress=0.2))  # one is due: the surest and weightiest
+    assert active(kept) == ((1,), (0, 1, 2), (0, 1, 2))
+    settled = torch.tensor(
+        [[True, False, False], [False, True, False], [False, False, True]]
+    )  # the first carries nothing
+    assert torch.equal(GreedyEdge()(view(ops, settled, dag=dag, names=names, progress=1.0)), settled)
+
+
+def test_edges_that_are_all_alike_score_alike():
+    scaled, raw = GreedyEdge().scores(view(torch.full((14, 4), 0.25, dtype=torch.float64)))
+    assert scaled.tolist() == [0.0] * 14 and raw.unique().numel() == 1
+
+
 def test_stability_without_a_past_counts_for_nothing():
     g = torch.Generator().manual_seed(9)
     ops = torch.randn(14, 4, generator=g).softmax(1)
@@ -412,6 +459,15 @@ def test_what_is_settled_is_not_asked_about():
     oracle = Oracle(torch.rand(14, 4))
     kept = Perturbation()(oracle.view(torch.rand(14, 4), alive=alive))
     assert not oracle.asked and active(kept)[:6] == ((2,), (2,), (3,), (3,), (), (1,))
+
+
+def test_an_edge_that_lives_by_none_alone_is_no_source():
+    """A node that keeps two of three edges, one of which has nothing but "none": there is nothing to choose."""
+    dag, names = Dag(nodes=1, inputs=3), ("none", "sep")
+    alive = torch.tensor([[True, False], [False, True], [False, True]])
+    oracle = Oracle(torch.tensor([[9.0, 0.0], [0.0, 1.0], [0.0, 2.0]]))
+    assert active(Perturbation()(oracle.view(torch.ones(3, 2), alive=alive, dag=dag, names=names))) == ((), (1,), (1,))
+    assert not oracle.asked and not oracle.tuned
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
