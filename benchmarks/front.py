@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import oche
-from oche.bench201 import Table, parse
+from oche.bench201 import Table, parse, to_text
 from oche.cost.prices import COUNTS, Prices, prices
 from oche.cost.survey import sized
 from oche.cost.units import amount
@@ -37,7 +37,7 @@ from oche.standings import spread
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-POINTS = ("none", "800k@0.1", "400k@0.1", "200k@0.1", "400k@0.02", "400k@1")
+POINTS = ("none", "800k@1", "400k@1", "200k@1", "100k@1")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,6 @@ class Found:
     point: str
     accuracy: float  # percent
     weights: float
-    seconds: float
     arch: str
 
 
@@ -101,7 +100,7 @@ def finished(setting: Setting, known: Table, count: Prices) -> list[Found]:
             path = setting.path(point, seed)
             if (path / "status.json").exists() and (run := oche.Run.open(path)).state == "complete":
                 cell = run.genotype
-                of = (known.accuracy(cell), count.of(cell), run.summary["seconds"], known.query(cell).arch)
+                of = (known.accuracy(cell), count.of(cell), to_text(cell))
                 found.append(Found(point, *of))
     return found
 
@@ -120,26 +119,36 @@ def front(weights: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
 def draw(found: Sequence[Found], points: Sequence[str], weights: np.ndarray, accuracy: np.ndarray) -> Figure:
     figure = new_figure(7.2, 4.2)
     axes = figure.add_subplot()
-    axes.scatter(weights / 1e6, accuracy, s=2, color=MUTED, alpha=0.25, linewidths=0, rasterized=True)
+    axes.scatter(weights / 1e3, 100 - accuracy, s=2, color=MUTED, alpha=0.25, linewidths=0, rasterized=True)
     edge = front(weights, accuracy)
     axes.plot(
-        weights[edge] / 1e6, accuracy[edge], color=MUTED, drawstyle="steps-post", label="front of all 15,625 cells"
+        weights[edge] / 1e3,
+        100 - accuracy[edge],
+        color=MUTED,
+        drawstyle="steps-post",
+        label="front of all 15,625 cells",
     )
     for i, point in enumerate(points):
         cells = [f for f in found if f.point == point]
         if not cells:
             continue
-        colour = SERIES[i % len(SERIES)]
-        target, _, strength = point.partition("@")
+        colour, (target, _, strength) = SERIES[i % len(SERIES)], point.partition("@")
         label = "no penalty" if point == "none" else f"target {target}, strength {strength}"
         axes.scatter(
-            [f.weights / 1e6 for f in cells], [f.accuracy for f in cells], s=34, color=colour, marker="oooDs^v"[i % 7],
+            [f.weights / 1e3 for f in cells], [100 - f.accuracy for f in cells], s=38, color=colour, marker="osDv^P"[i % 6],
             edgecolors="white", linewidths=0.6, label=label, zorder=3,
         )  # fmt: skip
-    axes.set_xlabel("parameters of the benchmark's network (millions)")
-    axes.set_ylabel("true test accuracy (%)")
-    axes.set_ylim(min(84.0, *(f.accuracy - 0.5 for f in found)), 95)
-    axes.legend(loc="lower right", fontsize=8)
+        if point != "none":
+            axes.axvline(amount(target, "parameters") / 1e3, color=colour, linestyle=":", linewidth=1.2)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for put, ticks in ((axes.set_xticks, (100, 200, 400, 800, 1600)), (axes.set_yticks, (6, 8, 10, 15, 20, 30, 50))):
+        put(ticks, [f"{t:,}" for t in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("parameters of the benchmark's network (thousands); dotted: targets")
+    axes.set_ylabel("true test error (%)")
+    axes.set_ylim(5.3, max(16.0, *(1.1 * (100 - f.accuracy) for f in found)))
+    axes.legend(loc="upper right", fontsize=8)
     return figure
 
 
@@ -152,8 +161,8 @@ def report(setting: Setting, found: Sequence[Found], best: float) -> str:
         f"batch {setting.batch}, {setting.limit} training images of {data}, half of them to validate; C = {setting.channels}, "
         f"{setting.cells} cells a stage. Mean ± sample standard deviation over the seeds.",
         "",
-        "| target@strength | parameters (k) | true test accuracy (%) | n | within the target | best of that size or less (%) |",
-        "|---|---|---|---|---|---|",
+        "| target@strength | parameters (k) | true test accuracy (%) | n | within the target | best there (%) | mean of all there (%) |",
+        "|---|---|---|---|---|---|---|",
     ]
     known, count = Table(setting.table), counted(setting)
     weights, accuracy = every(known, count)
@@ -161,15 +170,14 @@ def report(setting: Setting, found: Sequence[Found], best: float) -> str:
         cells = [f for f in found if f.point == point]
         if not cells:
             continue
-        limit = None if point == "none" else amount(point.split("@")[0], "parameters")
-        within = "–" if limit is None else f"{sum(f.weights <= limit for f in cells)} of {len(cells)}"
-        most = max(f.weights for f in cells)
+        limit = np.inf if point == "none" else amount(point.split("@")[0], "parameters")
+        there, within = accuracy[weights <= limit], sum(f.weights <= limit for f in cells)
         lines.append(
             f"| {point} | {spread([f.weights / 1e3 for f in cells], 0)} | {spread([f.accuracy for f in cells])} | {len(cells)} | "
-            f"{within} | {accuracy[weights <= most].max():.2f} |"
+            f"{within} of {len(cells)} | {there.max():.2f} | {spread(there.tolist())} |"
         )
     lines += ["", f"The best cell of all reaches {best:.2f} %. The cells:", ""]
-    lines += [f"- {f.point}: {f.arch}, {f.weights / 1e3:.0f} k, {f.accuracy:.2f} %, {f.seconds:.0f} s" for f in found]
+    lines += [f"- {f.point}: {f.arch}, {f.weights / 1e3:.0f} k, {f.accuracy:.2f} %" for f in found]
     return "\n".join([*lines, ""])
 
 
@@ -200,7 +208,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--points", nargs="+", default=POINTS, help="TARGET@STRENGTH, or none")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of each point")
     parser.add_argument("--method", default="beta-darts", help="as in oche list methods")
-    for name, value in (("steps", 300), ("batch", 64), ("limit", 5000), ("channels", 4), ("cells", 1)):
+    for name, value in (("steps", 150), ("batch", 64), ("limit", 5000), ("channels", 4), ("cells", 1)):
         parser.add_argument(f"--{name}", type=int, default=value, help="of each search")
     given = vars(parser.parse_args(words))
     setting = Setting(**given | {"points": tuple(given["points"]), "seeds": tuple(given["seeds"])})
