@@ -161,7 +161,8 @@ def report(setting: Setting, found: Sequence[Found], best: float) -> str:
         f"batch {setting.batch}, {setting.limit} training images of {data}, half of them to validate; C = {setting.channels}, "
         f"{setting.cells} cells a stage. Mean ± sample standard deviation over the seeds.",
         "",
-        "| target@strength | parameters (k) | true test accuracy (%) | n | within the target | best there (%) | mean of all there (%) |",
+        "| target@strength | parameters (k) | true test accuracy (%) | n | within the target | best there (%) "
+        "| mean of all there (%) |",
         "|---|---|---|---|---|---|---|",
     ]
     known, count = Table(setting.table), counted(setting)
