@@ -111,7 +111,7 @@ class LanguageObjective:
 
     def tensors(self) -> dict[str, Tensor]:
         """What it takes from outside."""
-        hidden = self.net.start(self.targets.shape[1]) if self.hidden is None else self.hidden
+        hidden = self.net.start(self.targets.shape[1]) if self.hidden is None else self.hidden  # pyright: ignore[reportCallIssue]
         masks = {f"masks.{name}": mask for name, mask in self.masks._asdict().items() if mask is not None}
         return {"tokens": self.window.tokens, "targets": self.targets, "hidden": hidden, **masks}
 

@@ -275,7 +275,7 @@ def join() -> Ranks:
         try:
             store, rank, count = next(rendezvous("env://", timeout=GATHER))
             if ranks.beside == ranks.count:  # torchrun keeps the store of one machine when it starts ranks anew
-                store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+                store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # pyright: ignore[reportPrivateImportUsage]
             dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=SILENCE)
         except (RuntimeError, ValueError, OSError) as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
