@@ -194,6 +194,39 @@ def test_a_loss_that_is_not_a_number_is_refused():
         dominant_eigenvalue(lambda a: a[0].sum() * float("nan"), (torch.ones(3),))
 
 
+@pytest.mark.parametrize("n", [module.DENSE - 1, module.DENSE, module.DENSE + 1])
+def test_few_logits_take_the_whole_matrix_and_many_a_few_products(n, monkeypatch):
+    """The whole matrix takes n products; Lanczos' method fewer, where one eigenvalue stands out."""
+    values = [0.01 * i for i in range(n - 1)] + [50.0]
+    loss, a = quadratic(values)
+    product, count = module.hessian_product, []
+
+    def counted(*args):
+        multiply = product(*args)
+        return lambda v: count.append(1) or multiply(v)
+
+    monkeypatch.setattr(module, "hessian_product", counted)
+    assert dominant_eigenvalue(loss, a) == pytest.approx(50.0, rel=1e-6)
+    assert len(count) == n if n <= module.DENSE else len(count) < n
+
+
+@pytest.mark.parametrize("n", [12, module.DENSE + 20])
+def test_logits_in_single_precision(n):
+    values = [*torch.linspace(-3, 2, n - 1).tolist(), 7.0]
+    loss, a = quadratic(values)
+    single = tuple(t.float() for t in a)
+    found = dominant_eigenvalue(lambda a: loss(tuple(t.double() for t in a)).float(), single)
+    assert found == pytest.approx(7.0, rel=1e-3)
+
+
+def test_by_magnitude_a_slightly_smaller_positive_one_does_not_win():
+    """-5 among values up to 4.5, of more logits than the whole matrix is taken for."""
+    n = module.DENSE + 10
+    loss, a = quadratic([-5.0, 4.5, *torch.linspace(-1, 1, n - 2).tolist()])
+    assert dominant_eigenvalue(loss, a, which="magnitude") == pytest.approx(-5.0, rel=1e-5)
+    assert dominant_eigenvalue(loss, a, which="algebraic") == pytest.approx(4.5, rel=1e-5)
+
+
 # --- the rule ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from oche.errors import OcheError
-from oche.hypergrad import FiniteDifference, Neumann, SgdStep, exact, first_order, joint
+from oche.hypergrad import FiniteDifference, Neumann, SgdStep, exact, first_order, fixed, joint
 
 SHAPES_W, SHAPES_A = [(3, 2), (4,)], [(2, 3), (2,)]
 TIGHT = dict(rtol=1e-8, atol=1e-12)
@@ -176,6 +176,77 @@ def test_the_look_ahead_is_the_step_that_torch_takes():
         (want,) = step((w.detach().clone(),), (w.grad,))
         optimizer.step()
         torch.testing.assert_close(w.detach(), want, rtol=1e-14, atol=1e-15)
+
+
+# --- clipping ---------------------------------------------------------------------------------------------------------
+
+SLOPES = tuple(normal(s, 70 + i) for i, s in enumerate(SHAPES_W))  # of norm 3.2
+NORM = torch.cat([t.flatten() for t in SLOPES]).norm().item()
+CLIPS = [0.0, 0.1, 0.9 * NORM, 1.5 * NORM, 100.0]
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_gradients_are_clipped_as_torch_does(clip):
+    leaves = [torch.nn.Parameter(t.clone()) for t in SLOPES]
+    for leaf, slope in zip(leaves, SLOPES, strict=True):
+        leaf.grad = slope.clone()
+    if clip:
+        torch.nn.utils.clip_grad_norm_(leaves, clip)
+    for got, leaf in zip(SgdStep(0.1, clip=clip).clipped(SLOPES), leaves, strict=True):
+        torch.testing.assert_close(got, leaf.grad, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_what_is_pulled_back_through_the_clipping_is_its_vector_jacobian_product(clip):
+    step, v = SgdStep(0.1, clip=clip), tuple(normal(s, 80 + i) for i, s in enumerate(SHAPES_W))
+    leaves = tuple(t.clone().requires_grad_() for t in SLOPES)
+    want = torch.autograd.grad(step.clipped(leaves), leaves, v)
+    for got, expected in zip(step.pulled(SLOPES, v), want, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("clip", [0.5, 1e3])
+def test_a_clipped_look_ahead_is_differentiated_through_its_clipping(clip):
+    inner, outer, w, a = problem(2)
+    step = SgdStep(
+        0.05, momentum=0.9, decay=0.01, buffers=tuple(normal(s, 50 + i) for i, s in enumerate(SHAPES_W)), clip=clip
+    )
+    leaves, weights = (tuple(t.clone().requires_grad_() for t in ts) for ts in (a, w))
+    slope = torch.autograd.grad(inner(weights, leaves), weights, create_graph=True)
+    want = torch.autograd.grad(outer(step(weights, slope), leaves), leaves)
+    for got, expected in zip(exact(inner, outer, w, a, step), want, strict=True):
+        torch.testing.assert_close(got, expected, **TIGHT)
+    for got, expected in zip(FiniteDifference(1e-4)(inner, outer, w, a, step), want, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 100.0])
+def test_finite_differences_step_by_epsilon_whatever_the_slope(size):
+    """The two points lie ``epsilon`` from w, to either side along the outer slope."""
+    w, a, asked = (normal(3, 1),), (normal(3, 2),), []
+
+    def inner(w, a):
+        asked.append(w[0].detach().clone())
+        return (w[0] * a[0]).sum()
+
+    FiniteDifference(0.02)(inner, lambda w, a: size * w[0].sum(), w, a, SgdStep(0.1))
+    start, up, down = asked
+    assert torch.equal(start, w[0])
+    torch.testing.assert_close(up - w[0], torch.full((3,), 0.02 / 3**0.5, dtype=torch.float64), rtol=1e-9, atol=0)
+    torch.testing.assert_close(down - w[0], w[0] - up, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.3])
+def test_the_scale_of_neumann_s_series_is_its_own_where_it_is_given(scale):
+    inner, outer, w, a, _ = quadratic()
+    (one,) = Neumann(terms=2, scale=scale)(inner, outer, w, a, SgdStep(0.05))
+    (other,) = Neumann(terms=2)(inner, outer, w, a, SgdStep(scale))
+    torch.testing.assert_close(one, other, **TIGHT)
+
+
+def test_fixed_gives_zeros_of_the_logits_shapes():
+    out = fixed(None, None, (), (normal((2, 3), 1), normal(2, 2)), SgdStep(0.1))  # pyright: ignore[reportArgumentType]
+    assert [t.shape for t in out] == [(2, 3), (2,)] and not any(t.any() for t in out)
 
 
 @pytest.mark.parametrize("make", [lambda: FiniteDifference(0.0), lambda: Neumann(-1), lambda: Neumann(scale=0.0)])

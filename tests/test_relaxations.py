@@ -456,3 +456,34 @@ def test_finite_differences_agree_with_exact_because_evaluations_share_noise(rel
     drawn = problem(relax, lambda: relax.noise(dag, 3, source))
     loose = flat(FiniteDifference()(*drawn[:4], step))
     assert (loose - want).norm() > 10 * want.norm()
+
+
+def test_edge_logits_are_drawn_after_those_of_the_candidates():
+    relax = EdgeNormalised()
+    found, g = relax.init(DAG, 4, 0.3, seeded(5)), seeded(5)
+    assert torch.equal(found[:, :4], Softmax().init(DAG, 4, 0.3, g))
+    assert torch.equal(found[:, 4:], 0.3 * torch.randn(len(DAG), 1, generator=g))
+
+
+@dataclass(frozen=True)
+class Asking(Softmax):
+    """A softmax that must be told of the graph, as one of a user's own may."""
+
+    def __call__(self, a, alive, dag, noise, progress):
+        assert dag is DAG and progress == 0.25
+        return super().__call__(a, alive, dag, noise, progress)
+
+    def simplices(self, alive, dag):
+        assert dag is DAG
+        return super().simplices(alive, dag)
+
+
+def test_candidates_within_normalised_edges_are_told_all_that_there_is():
+    alive, relax = all_alive(DAG, 4), EdgeNormalised(Asking())
+    relax(normal((len(DAG), 5), 1), alive, DAG, None, 0.25)
+    assert relax.simplices(alive, DAG) is not None
+
+
+def test_seeds_of_dirichlet_samples_are_of_62_bits():
+    seeds = [int(Dirichlet().noise(DAG, 4, seeded(i))) for i in range(200)]
+    assert len({*seeds}) == 200 and 0.4 < sum(seeds) / 200 / 2**62 < 0.6 and max(seeds) < 2**62

@@ -31,7 +31,7 @@ MODULES = {
     "perturb": ("test_perturb", "test_bounds"),
     "decide": ("test_decide", "test_decisions", "test_baselines", "test_bounds"),
     "relax": ("test_relax", "test_relaxations", "test_exponentiated"),
-    "relax_noisy": ("test_relaxations", "test_relax"),
+    "relax_noisy": ("test_relaxations", "test_relax", "test_baselines"),
     "arch": ("test_arch", "test_genotypes", "test_decide", "test_bounds"),
     "hessian": ("test_hessian", "test_bounds"),
     "hypergrad": ("test_hypergrad", "test_bounds"),
