@@ -38,9 +38,11 @@ from oche.run.atomic import write_bytes
 # kind: (what makes an input of it, its share of all)
 KINDS = {
     "genotype": (inputs_words.genotype, 200), "nb201": (inputs_words.nb201, 90), "options": (inputs_words.options, 200),
-    "commands": (inputs_words.commands, 80), "configuration": (inputs_words.configuration, 220), "texts": (inputs_data.texts, 20),
+    "commands": (inputs_words.commands, 80), "configuration": (inputs_words.configuration, 200),
+    "study": (inputs_words.study, 20), "texts": (inputs_data.texts, 20),
     "tables": (inputs_data.tables, 40), "archives": (inputs_data.archives, 20), "images": (inputs_data.images, 35),
-    "exported": (inputs_runs.exported, 30), "finished": (inputs_runs.finished, 60), "halfway": (inputs_runs.halfway, 10),
+    "exported": (inputs_runs.exported, 30), "finished": (inputs_runs.finished, 60),
+    "halfway": (inputs_runs.halfway, 10),
     "reported": (inputs_runs.reported, 3),
 }  # fmt: skip
 

@@ -94,6 +94,29 @@ def configuration(rng: Random, sound: Sound, at: Path) -> Case:
     return Case((command, "--config", str(at / "config.yaml"), "--data", NOWHERE), kept=(at / "config.yaml",))
 
 
+_STUDY: dict[str, Any] = {
+    "out": "out", "jobs": 2, "device": "cpu", "limit": 60, "recipe": "small", "space": {"channels": 2, "cells": 3},
+    "search.epochs": 2,
+    "search": {"batch": 16}, "train": {"steps": 2},
+    "grid": [{"method": ["darts", "random"], "seed": "0-4"}, {"method": "gdas", "search.warmup": 0.5, "seed": [0, 1]}],
+    "trials": [{"method": "pc-darts", "seed": 7, "search.w.lr": 0.1}],
+}  # fmt: skip
+
+
+def study(rng: Random, sound: Sound, at: Path) -> Case:
+    """The file of a study, wrong like a configuration, to be checked and not run."""
+    how = rng.random()
+    tree = yaml.safe_load(yaml.safe_dump(_STUDY))
+    for _ in range(rng.randint(1, 3) if how < 0.6 else 0):
+        _spoil(rng, tree)
+    text = yaml.dump(tree, allow_unicode=True)
+    data = (text if how < 0.6 else mangled(rng, text)).encode("utf-8", "surrogateescape")
+    if how > 0.8:
+        data = damaged(rng, text.encode()) if how < 0.9 else (rng.choice(_YAML) + text).encode("utf-8", "surrogatepass")
+    (at / "study.yaml").write_bytes(data)
+    return Case(("study", str(at / "study.yaml"), "--check", "--quiet"), kept=(at / "study.yaml",))
+
+
 def _spoil(rng: Random, tree: dict[Any, Any]) -> None:
     """Changes one value, key or type somewhere below ``tree``."""
     here: Any = tree

@@ -94,7 +94,7 @@ def _of(settings: Settings, parts: Collection[str]) -> dict[str, Any]:
 
 
 def _named(what: str, name: Any, known: Collection[str], where: str) -> str:
-    if name in known:
+    if isinstance(name, str) and name in known:
         return name
     raise OcheError(f"{where}: unknown {what} {name!r}{nearest(str(name), [*known])}; known: {', '.join(known)}")
 
