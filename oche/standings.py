@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .api import Run
 from .errors import OcheError
+from .report.measure import spread
 from .run import atomic
 from .run.lock import held
 from .run.rundir import last_metric
@@ -124,12 +125,6 @@ def draw(setting: Setting, known: Truth) -> None:
     title = f"NAS-Bench-201, {' '.join(reversed(setting.length))} for each search"
     figure = ranking(reached, 100 * known.best, statistics.fmean(_every(known)), published, title)
     atomic.write_bytes(setting.out / "compare.svg", svg(figure).encode())
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean and, of two or more, sample standard deviation."""
-    sd = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{sd}" if values else "–"
 
 
 def _rows_of(method: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -231,6 +231,15 @@ def test_friedman_is_scipys_where_nothing_is_tied_and_ranks_turn_with_the_direct
     assert {name: 5 - rank for name, rank in up.ranks.items()} == pytest.approx(down.ranks)
 
 
+def test_friedman_of_scipys_manual():
+    x = np.random.default_rng(seed=18).random(
+        (6, 10)
+    )  # the example of scipy.stats.friedmanchisquare: 6 groups, 10 blocks
+    found = rank_groups({i: dict(enumerate(row)) for i, row in enumerate(x.tolist())})
+    assert found.chi2 == pytest.approx(11.428571428571416)
+    assert found.p == pytest.approx(0.043514520866727614, abs=0.01)  # χ² there; shuffled here
+
+
 def test_blocks_that_agree_give_the_least_p_that_counting_allows():
     groups = {name: {i: j + i / 10 for i in range(3)} for j, name in enumerate("abc")}
     found = rank_groups(groups)

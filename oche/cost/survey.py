@@ -76,13 +76,13 @@ def sized(space: Space, recipe: str) -> Space:
 
     if space.domain != "images":
         raise OcheError(
-            f"a price is one of networks for images, and this space is one for {space.domain}; search it without"
+            f"costs are known of networks for images, and this space is one for {space.domain}; use another --space"
         )
     if recipe == SUPERNET:
         return space
     if recipe not in RECIPES or not isinstance(made := RECIPES[recipe](), Recipe):
         known = [name for name, make in RECIPES.items() if isinstance(make(), Recipe)]
-        raise OcheError(f"priced={recipe!r} is no recipe of networks for images; use {', '.join(known)} or {SUPERNET}")
+        raise OcheError(f"{recipe!r} is no recipe of networks for images; use {', '.join(known)} or {SUPERNET}")
     return like(space, made)
 
 

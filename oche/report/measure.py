@@ -30,14 +30,17 @@ class Measure:
         return UNKNOWN if value is None else f"{self.scale * value:.{digits}f}{self.unit}"
 
     def mean_sd(self, values: Sequence[float]) -> str:
-        """Mean ± sample standard deviation; the mean alone for one value."""
-        if not values:
-            return UNKNOWN
-        spread = f" ± {self.scale * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        return f"{self.scale * statistics.fmean(values):.2f}{spread}{self.unit}"
+        """`spread` of ``values``, with the unit."""
+        return f"{spread([self.scale * v for v in values])}{self.unit if values else ''}"
 
     def better(self, one: float, other: float) -> bool:
         return one > other if self.higher else one < other
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean and, of two or more, sample standard deviation: "2,040.0 ± 31.5"."""
+    sd = f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):,.{digits}f}{sd}" if values else UNKNOWN
 
 
 ACCURACY = Measure("acc", "accuracy", "images", 100.0, "\u00a0%", True)  # a number and its unit stay on one line

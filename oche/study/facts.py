@@ -57,6 +57,11 @@ class Facts:
         return [*dict.fromkeys(str(value) if unit == "budget" else f"{value} {unit}" for unit, value in used)]
 
     @property
+    def tables(self) -> list[str]:
+        """Tables of NAS-Bench-201 that trials were given."""
+        return sorted({table for trial in self.trials if (table := trial["search"].get("table"))})
+
+    @property
     def seeds(self) -> dict[str, int]:
         """Finished seeds of each group, by its arena and name."""
         of_groups = ((arena, group) for arena in self.arenas for group in arena.groups)

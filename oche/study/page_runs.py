@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..report import study_plots, words
 from ..report.album import Album
+from ..report.measure import spread
 from ..report.page import Cell, Code, Content, Fold, Heading, Item, Prose, Section, Table, slug
-from ..statistics import Association, CannotSay, summarise
+from ..statistics import Association, CannotSay
 from .agreement import Agreements
 from .checklist import answers
 from .facts import Facts
@@ -36,8 +37,8 @@ _HOW = (
     "many cells of the table with every search's weights, in minutes a search, and keeps what it finds."
 )
 _CHECKLIST = (
-    "The checklist for research on architecture search by Lindauer and Hutter (JMLR 2020, 1909.02453), in our words, as far as "
-    "the files of this study know the answers."
+    "The 14 best practices for research on architecture search by Lindauer and Hutter (JMLR 2020, 1909.02453), by their numbers "
+    "there and in our words, as far as the files of this study know the answers."
 )
 
 
@@ -58,17 +59,13 @@ def _spent(group: Group) -> Iterator[Content]:
     search, train = ([row.numbers.get(f"{part}_seconds") for row in done] for part in ("search", "train"))
     both = [sum(filter(None, pair)) for pair in zip(search, train, strict=True)]
     for values in (search, train, [b for b in both if b]):
-        yield _mean_sd([v for v in values if v is not None])
+        yield _mean_sd([v for v in values if v is not None], 1)
     for name in ("cpu_s", "peak_mb"):
-        yield _mean_sd([row.numbers[name] for row in done if name in row.numbers])
+        yield _mean_sd([row.numbers[name] for row in done if name in row.numbers], 1)
 
 
-def _mean_sd(values: Sequence[float]) -> Cell:
-    found = summarise(values)
-    if isinstance(found, CannotSay):
-        return Cell(words.UNKNOWN, None)
-    spread = "" if isinstance(found.sd, CannotSay) else f" ± {found.sd:,.1f}"
-    return Cell(f"{found.mean:,.1f}{spread}", found.mean)
+def _mean_sd(values: Sequence[float], digits: int) -> Cell:
+    return Cell(spread(values, digits), statistics.fmean(values) if values else None)
 
 
 def over_time(album: Album, arenas: Sequence[Arena]) -> Section:
@@ -112,13 +109,7 @@ def _taus(found: Sequence[Association | CannotSay]) -> tuple[Cell, Cell]:
     known = [a for a in found if isinstance(a, Association)]
     if not known:
         return Cell(f"cannot say: {found[0]}", None), Cell(words.UNKNOWN, None)
-    kendall, spearman = [a.kendall for a in known], [a.spearman for a in known]
-    return _plain(kendall), _plain(spearman)
-
-
-def _plain(values: Sequence[float]) -> Cell:
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return Cell(f"{statistics.fmean(values):.2f}{spread}", statistics.fmean(values))
+    return _mean_sd([a.kendall for a in known], 2), _mean_sd([a.spearman for a in known], 2)
 
 
 # --- trials, checklist, how to repeat it ------------------------------------------------------------------------------
@@ -148,8 +139,8 @@ def _true(row: Row) -> Cell:
 
 
 def checklist(facts: Facts) -> Section:
-    rows = [(a.question, a.said, a.because, a.state, a.part) for a in answers(facts)]
-    columns = ("question", "answer", "because", "to state in the paper", "part")
+    rows = [(a.number, a.question, a.said, a.because, a.state, a.part) for a in answers(facts)]
+    columns = ("practice", "question", "answer", "because", "to state in the paper", "part")
     return Section("Checklist", [Prose(_CHECKLIST), Table("checklist", columns, rows)])
 
 

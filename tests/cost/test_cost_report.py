@@ -143,7 +143,8 @@ def test_a_table_for_searches(tell, tmp_path):
         ("DARTS_V2 --device cuda:77", "device 'cuda:77' is not usable here"),
         ("DARTS_V2 --image 4", "smaller than this space handles"),
         ("--table t.json --space nb202", "unknown space 'nb202'; did you mean 'nb201'?"),
-        ("--table t.json --space recurrent", "a price is one of networks for images"),
+        ("--table t.json --space recurrent", "costs are known of networks for images"),
+        ("--table t.json --recipe x", "'x' is no recipe of networks for images; use darts, "),
         ("nowhere/at/all", "there is nothing at nowhere/at/all"),
     ],
 )

@@ -189,7 +189,7 @@ def test_networks_as_large_as_a_recipe_builds_them():
 
 
 def test_sizes_that_are_none():
-    with pytest.raises(OcheError, match="priced='drats' is no recipe of networks for images; use darts, "):
+    with pytest.raises(OcheError, match="'drats' is no recipe of networks for images; use darts, "):
         sized(oche.spaces.darts(), "drats")
-    with pytest.raises(OcheError, match="a price is one of networks for images"):
+    with pytest.raises(OcheError, match="costs are known of networks for images"):
         sized(oche.spaces.recurrent(), "darts")
