@@ -21,6 +21,7 @@ Tensors = tuple[Tensor, ...]
 Multiply = Callable[[np.ndarray], np.ndarray]  # v (n,) -> H v (n,)
 
 DENSE = 32  # up to so many logits the whole matrix costs hardly more than its largest eigenvalue
+BASIS = 20  # vectors that Lanczos' method holds between two restarts
 
 
 def hessian_product(loss: Callable[[Tensors], Tensor], a: Tensors) -> Callable[[Tensor], Tensor]:
@@ -35,13 +36,13 @@ def hessian_product(loss: Callable[[Tensors], Tensor], a: Tensors) -> Callable[[
             raise OcheError(f"the loss is {value.item()}, which has no curvature; lower the learning rates")
         if not value.requires_grad:  # it uses none of them
             return torch.zeros_like
-        slope = torch.autograd.grad(value, leaves, create_graph=True, allow_unused=True, materialize_grads=True)
+        slope = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
         flat = torch.cat([s.flatten() for s in slope])
 
     def product(v: Tensor) -> Tensor:
         if not flat.requires_grad:  # the loss is linear
             return torch.zeros_like(v)
-        rows = torch.autograd.grad(flat, leaves, v, retain_graph=True, allow_unused=True, materialize_grads=True)
+        rows = torch.autograd.grad(flat, leaves, v, retain_graph=True, materialize_grads=True)
         return torch.cat([r.flatten() for r in rows])
 
     return product
@@ -91,7 +92,6 @@ def _lanczos(multiply: Multiply, n: int, which: str, tolerance: float) -> np.nda
     # ARPACK looks among the images of H, where eigenvalue 0 is not. It is there, since a softmax does not change when all its
     # logits do, and the largest at a maximum: so H is moved by the size of its typical eigenvalue.
     shift = 0.0 if which == "magnitude" else float(np.linalg.norm(image) / np.linalg.norm(start))
-    basis = min(n, 20)
     solve: Any = linalg.eigsh
     try:
         found = solve(
@@ -100,8 +100,8 @@ def _lanczos(multiply: Multiply, n: int, which: str, tolerance: float) -> np.nda
             which="LM" if which == "magnitude" else "LA",
             tol=tolerance,
             v0=start,
-            ncv=basis,
-            maxiter=n // (basis - 1),
+            ncv=BASIS,
+            maxiter=n // (BASIS - 1),
             return_eigenvectors=False,
         )
     except linalg.ArpackNoConvergence:

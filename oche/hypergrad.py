@@ -96,7 +96,7 @@ def _constant(tensors: Tensors) -> Tensors:
 def _grad(loss: Tensor, of: Tensors, create_graph: bool = False) -> Tensors:
     if not loss.requires_grad:  # it uses none of them
         return tuple(torch.zeros_like(t) for t in of)
-    return torch.autograd.grad(loss, of, create_graph=create_graph, allow_unused=True, materialize_grads=True)
+    return torch.autograd.grad(loss, of, create_graph=create_graph, materialize_grads=True)
 
 
 def _norm(v: Tensors) -> Tensor:
@@ -196,7 +196,7 @@ def _vjp(values: Tensors, of: Tensors, v: Tensors, retain: bool = False) -> Tens
     if not pairs:
         return tuple(torch.zeros_like(t) for t in of)
     outputs, cotangents = zip(*pairs, strict=True)
-    return torch.autograd.grad(outputs, of, cotangents, allow_unused=True, materialize_grads=True, retain_graph=retain)
+    return torch.autograd.grad(outputs, of, cotangents, materialize_grads=True, retain_graph=retain)
 
 
 @component

@@ -112,7 +112,7 @@ def _slopes(loss: Callable[[dict[str, Tensor]], Tensor], ops: dict[str, Tensor])
     with torch.enable_grad():
         leaves = {name: w.clone().requires_grad_() for name, w in ops.items()}
         value = loss(leaves)
-        slopes = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        slopes = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
     return dict(zip(leaves, slopes, strict=True)), value.detach()
 
 

@@ -106,8 +106,9 @@ def test_impossible_settings_are_refused(make, says):
 def test_a_path_is_one_architecture_with_weight_one(dag):
     alive = all_alive(dag, 4)
     for seed in range(30):
-        mix = path(dag, alive, seed, a=torch.randn(len(dag), 4))
-        assert mix.edges is None and set(mix.ops.unique().tolist()) <= {0.0, 1.0}
+        a = torch.randn(len(dag), 4, dtype=[torch.float32, torch.float64][seed % 2])
+        mix = path(dag, alive, seed, a)
+        assert mix.edges is None and mix.ops.dtype is a.dtype and set(mix.ops.unique().tolist()) <= {0.0, 1.0}
         assert mix.active == tuple(tuple(row.nonzero().flatten().tolist()) for row in mix.ops)
         for incoming in dag.incoming:
             assert sorted(map(len, (mix.active[e] for e in incoming)))[-dag.keep :] == [1] * min(
@@ -116,6 +117,12 @@ def test_a_path_is_one_architecture_with_weight_one(dag):
             assert sum(len(mix.active[e]) for e in incoming) == min(dag.keep, len(incoming))
     assert torch.equal(path(dag, alive, 3).ops, path(dag, alive, 3).ops)
     assert not torch.equal(path(dag, alive, 3).ops, path(dag, alive, 4).ops)
+
+
+def test_a_path_is_drawn_on_the_host_and_lies_where_the_logits_do():
+    """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
+    mix = path(BENCH, all_alive(BENCH, 4), 1, torch.zeros(6, 4, device="meta"))
+    assert mix.ops.device.type == "meta" and mix.active == path(BENCH, all_alive(BENCH, 4), 1).active
 
 
 def test_paths_are_uniform():

@@ -1,6 +1,8 @@
 """Settings of the mathematics at the ends of what they may be: the last value that is taken, the first that is refused, and
 the whole of what is said then."""
 
+from math import inf
+
 import pytest
 
 from oche.arch import Cell, Dag
@@ -9,7 +11,9 @@ from oche.decide.sampling import Evolution, SampleBest
 from oche.errors import OcheError
 from oche.hessian import EigenvalueStop
 from oche.hypergrad import FiniteDifference, Neumann
+from oche.penalty import BetaDecay, Cost, DirichletKL, Sum, ZeroOne
 from oche.perturb import Adversarial, RandomNoise
+from oche.relax_noisy import Concrete
 
 EDGES = (("a", 0, 2), ("a", 1, 2))
 
@@ -26,6 +30,8 @@ TAKEN = [
     (FiniteDifference, dict(epsilon=1e-300)), (Neumann, dict(terms=0)), (Neumann, dict(scale=1e-300)),
     (Neumann, dict(scale=None)),
     (Adversarial, dict(steps=1)), (RandomNoise, dict(eps=(0.0, 0.0))), (Cell, dict(edges=EDGES, concat=(2,))),
+    (ZeroOne, dict(weight=0.0)), (DirichletKL, dict(weight=0.0)), (BetaDecay, dict(weight=(0.0, 0.0))),
+    (Cost, dict(costs=(-1e308,), weight=0.0)), (Sum, dict(parts=(ZeroOne(),))), (Concrete, dict(tau=(1e-300, 1e300))),
 ]  # fmt: skip
 GREEDY = " are no shares of a search; use 0 <= start <= 1 and 0 < every <= 1, published: 0.18 and 0.1"
 STOP = " compare no epochs; use k >= 1, an odd window >= 1 and start >= 0, published: 5 and 5"
@@ -33,6 +39,8 @@ FALL = " is no fall; use 0 < ratio < 1, published: 0.75"
 TRY = " try nothing; use images >= 1 or None, finalists >= 1"
 EVOLVE = " cannot evolve; use population >= 1, sample >= 1, cycles >= population"
 WEIGHT = " is no weight of a candidate; use 0 <= at <= 1, published: 0.85"
+ENDS = " is no schedule; write its value at the start and at the end, both "
+PRICES = " is no price list; write one finite number for each candidate"
 REFUSED = [
     (Dag, dict(nodes=0), "a cell needs at least one node and one input; nodes=0, inputs=2"),
     (Dag, dict(inputs=0), "a cell needs at least one node and one input; nodes=4, inputs=0"),
@@ -65,6 +73,18 @@ REFUSED = [
     (Neumann, dict(terms=-1), "terms=-1, scale=None make no series; use terms >= 0 and scale > 0"),
     (Neumann, dict(scale=0.0), "terms=5, scale=0.0 make no series; use terms >= 0 and scale > 0"),
     (Adversarial, dict(steps=0), "Adversarial: steps=0 climbs nowhere; use steps >= 1, published: 7"),
+    (RandomNoise, dict(eps=(-0.1, 0.3)), f"eps=(-0.1, 0.3){ENDS}>= 0"),
+    (RandomNoise, dict(eps=(0.1, inf)), f"eps=(0.1, inf){ENDS}>= 0"),
+    (BetaDecay, dict(weight=(0.0, -1.0)), f"weight=(0.0, -1.0){ENDS}>= 0"),
+    (Concrete, dict(tau=(1.0, 0.0)), f"tau=(1.0, 0.0){ENDS}> 0"),
+    (ZeroOne, dict(weight=-1.0), "ZeroOne: weight=-1.0 is no strength; use weight >= 0"),
+    (ZeroOne, dict(weight=inf), "ZeroOne: weight=inf is no strength; use weight >= 0"),
+    (DirichletKL, dict(weight=-1.0), "DirichletKL: weight=-1.0 is no strength; use weight >= 0"),
+    (Cost, dict(costs=(1.0,), weight=-1.0), "Cost: weight=-1.0 is no strength; use weight >= 0"),
+    (Cost, dict(costs=()), f"costs=(){PRICES}"),
+    (Cost, dict(costs=(0.0, inf)), f"costs=(0.0, inf){PRICES}"),
+    (Cost, dict(costs=(-inf, 0.0)), f"costs=(-inf, 0.0){PRICES}"),
+    (Sum, dict(parts=()), "a Sum of no penalties penalises nothing; give at least one, or no penalty at all"),
     (Cell, dict(edges=(), concat=()), "a cell of a genotype has no edges; write at least one ('operation', source)"),
     (Cell, dict(edges=EDGES, concat=()), "concat=[] names nodes that the cell does not compute; use some of [2]"),
     (Cell, dict(edges=EDGES, concat=(1,)), "concat=[1] names nodes that the cell does not compute; use some of [2]"),

@@ -9,7 +9,7 @@ import torch
 
 from oche.arch import Dag, all_alive
 from oche.errors import OcheError
-from oche.optim import Adam, ExponentiatedGradient
+from oche.optim import Adam, ExponentiatedGradient, largest_step
 from oche.relax import EdgeNormalised, NodeSoftmax, Softmax
 from oche.relax_noisy import Concrete, GumbelHard
 from oche.run import arguments
@@ -109,6 +109,18 @@ def test_single_precision_and_lost_candidates_stay_finite():
         assert a.softmax(1).isfinite().all()
     want = torch.tensor([0.0, 1.0, math.exp(-30)])  # three steps of 10 times a difference of 1
     torch.testing.assert_close(a.softmax(1)[1].detach(), want, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_logits_may_lie_elsewhere_than_simplices(given):
+    """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
+    a = torch.zeros(5, 3, device="meta", requires_grad=True)
+    optimizer = ExponentiatedGradient().optimizer([a])
+    if given:
+        optimizer.param_groups[0]["simplices"] = [Softmax().simplices(MASK, DAG)]
+    a.grad = torch.zeros_like(a)
+    optimizer.step()
+    assert largest_step(optimizer).device == a.device
 
 
 def test_what_has_no_gradient_rests():

@@ -219,6 +219,28 @@ def test_logits_in_single_precision(n):
     assert found == pytest.approx(7.0, rel=1e-3)
 
 
+def test_single_precision_takes_no_products_for_digits_that_it_does_not_have(monkeypatch):
+    loss, a = quadratic(torch.linspace(0, 1, 200).tolist())
+    product, counts = module.hessian_product, {}
+
+    def counted(loss, a):
+        multiply = product(loss, a)
+
+        def asked(v):
+            counts[a[0].dtype] = counts.get(a[0].dtype, 0) + 1
+            return multiply(v)
+
+        return asked
+
+    monkeypatch.setattr(module, "hessian_product", counted)
+    single = tuple(t.float() for t in a)
+    assert dominant_eigenvalue(loss, a) == pytest.approx(1.0, rel=1e-6)
+    assert dominant_eigenvalue(lambda a: loss(tuple(t.double() for t in a)).float(), single) == pytest.approx(
+        1.0, rel=1e-3
+    )
+    assert counts[torch.float32] < 0.8 * counts[F64] < 0.8 * 200
+
+
 def test_by_magnitude_a_slightly_smaller_positive_one_does_not_win():
     """-5 among values up to 4.5, of more logits than the whole matrix is taken for."""
     n = module.DENSE + 10

@@ -178,6 +178,18 @@ def test_the_look_ahead_is_the_step_that_torch_takes():
         torch.testing.assert_close(w.detach(), want, rtol=1e-14, atol=1e-15)
 
 
+def test_a_step_of_other_weights_than_its_gradients_or_buffers_are_of_is_refused():
+    w, step = tuple(normal(s, i) for i, s in enumerate(SHAPES_W)), SgdStep(0.1, clip=0.5)
+    for wrong in (
+        lambda: step(w, w[:1]),
+        lambda: SgdStep(0.1, 0.9, buffers=[None])(w, w),
+        lambda: step.pulled(w, w[:1]),
+        lambda: step.pulled(w[:1], w),
+    ):
+        with pytest.raises(ValueError, match="zip"):
+            wrong()
+
+
 # --- clipping ---------------------------------------------------------------------------------------------------------
 
 SLOPES = tuple(normal(s, 70 + i) for i, s in enumerate(SHAPES_W))  # of norm 3.2

@@ -11,10 +11,12 @@ from scipy.special import digamma, gammaln
 
 from oche.arch import Dag, all_alive
 from oche.errors import OcheError
-from oche.penalty import BetaDecay, Cost, DirichletKL, Penalty, Sum, ZeroOne
-from oche.relax import EdgeNormalised, Softmax
+from oche.penalty import BetaDecay, Cost, DirichletKL, Penalty, Sum, ZeroOne, parts
+from oche.relax import EdgeNormalised, Sigmoid, Softmax
+from oche.relax_noisy import Dirichlet
 from oche.run import arguments
 from oche.run.tree import from_dict, to_dict
+from oche.spaces import nb201
 
 DAG = Dag(nodes=2)  # 2 + 3 edges
 PRICES = (0.0, 3.0, -1.5)
@@ -143,6 +145,13 @@ def test_edge_logits_are_not_looked_at(penalty):
     assert (torch.autograd.grad(got, a)[0][:, 3] == 0).all()
 
 
+@every
+def test_logits_may_lie_elsewhere_than_masks(penalty):
+    """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
+    a = torch.zeros(5, 3, device="meta", dtype=torch.float64)
+    assert value(penalty, a, mask(4)).device == a.device
+
+
 def groups(*seeds):
     logits = [(normal((5, 3), seed), mask(seed, 0.3 + 0.2 * i)) for i, seed in enumerate(seeds)]
     return [(a, alive, Softmax()(a, alive, DAG, None, 0.5)) for a, alive in logits]
@@ -172,6 +181,41 @@ def test_penalties_add():
     assert total.over(iter(both), 0.5).item() == pytest.approx(want, rel=1e-12)
     want = sum(p(*both[0], 0.5).item() for p in (one, two, three))
     assert total(*both[0], 0.5).item() == pytest.approx(want, rel=1e-12)
+
+
+# --- what they go with ------------------------------------------------------------------------------------------------
+
+
+def test_a_penalty_on_the_weights_of_one_relaxation_goes_with_no_other():
+    both = Sum((BetaDecay(), ZeroOne()))
+    for penalty in (ZeroOne(), both):
+        penalty.check(Sigmoid())
+        penalty.check(EdgeNormalised(Sigmoid()))
+        for relax, name in ((Softmax(), "Softmax"), (EdgeNormalised(Dirichlet()), "Dirichlet")):
+            with pytest.raises(OcheError) as caught:
+                penalty.check(relax)
+            assert str(caught.value) == (
+                f"ZeroOne is about the weights of Sigmoid, not of {name}; use relax=Sigmoid(), or another penalty"
+            )
+    for relax in (Softmax(), Sigmoid(), Dirichlet()):
+        BetaDecay().check(relax)
+    DirichletKL().check(Dirichlet())
+
+
+def test_a_price_list_is_as_long_as_the_space_has_candidates():
+    space = nb201(channels=2, cells=1, classes=3, image=(8, 8))
+    right, short = Cost((0.0, 1.0, 2.0, 3.0, 4.0)), Cost(PRICES)
+    for penalty in (right, ZeroOne(), ZeroOne() + right):
+        penalty.check_space(space)
+    for penalty in (short, ZeroOne() + short):
+        with pytest.raises(OcheError) as caught:
+            penalty.check_space(space)
+        assert str(caught.value) == "costs has 3 numbers, but the space 5 candidates; write one for each"
+
+
+def test_parts():
+    assert parts(None) == () and parts(ZeroOne()) == (ZeroOne(),)
+    assert parts(ZeroOne() + BetaDecay()) == (ZeroOne(), BetaDecay())
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

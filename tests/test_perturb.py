@@ -108,6 +108,21 @@ def test_eps_grows_with_progress_and_nothing_moves_at_zero():
     torch.testing.assert_close(still["normal"].ops, before["normal"].ops.detach())
 
 
+def test_mixtures_may_lie_elsewhere_than_the_generator():
+    """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
+    dag = tiny.space().dag
+    mix = Softmax()(torch.zeros(5, 4, device="meta"), all_alive(dag, 4), dag, None, 0.0)
+    assert RandomNoise()(nothing, {"normal": mix}, 0.5, gen(3))["normal"].ops.device.type == "meta"
+
+
+def test_draws_are_made_where_the_generator_is_whatever_the_default_device():
+    before, one, two = mixes(1), gen(3), gen(3)
+    want = RandomNoise()(nothing, before, 0.5, one)
+    with torch.device("meta"):
+        found = RandomNoise()(nothing, before, 0.5, two)
+    assert all(torch.equal(found[name].ops, mix.ops) for name, mix in want.items())
+
+
 # --- the adversary ----------------------------------------------------------------------------------------------------
 
 

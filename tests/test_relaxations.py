@@ -14,7 +14,7 @@ from oche.arch import Dag, all_alive
 from oche.errors import OcheError
 from oche.hypergrad import FiniteDifference, SgdStep, exact, first_order
 from oche.relax import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
-from oche.relax_noisy import Concrete, Dirichlet, GumbelHard, concentration
+from oche.relax_noisy import Concrete, Dirichlet, GumbelHard, UniformPath, concentration
 from oche.run import arguments
 from oche.run.tree import from_dict, to_dict
 from oche.schedules import linear
@@ -115,6 +115,20 @@ def test_on_its_simplices_the_noise_free_weights_sum_to_one(relax):
         torch.testing.assert_close(weights[members], a[members].softmax(0), **CLOSE)
 
 
+@pytest.mark.parametrize("relax", [*RELAXATIONS, UniformPath()], ids=repr)
+def test_logits_may_lie_elsewhere_than_masks(relax):
+    """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
+    a, alive = logits_for(relax).to("meta"), mask((len(DAG), 4), 5)
+    mix = relax(a, alive, DAG, None, 0.3)
+    assert mix.ops.device == a.device and (mix.edges is None or mix.edges.device == a.device)
+
+
+@pytest.mark.parametrize("relax", [Concrete(), GumbelHard(evaluate="all")], ids=repr)
+def test_noise_lies_where_the_logits_do(relax):
+    a, noise = logits_for(relax).to("meta"), relax.noise(DAG, 4, seeded(1)).to("meta")
+    assert relax(a, mask((len(DAG), 4), 5), DAG, noise, 0.3).ops.device == a.device
+
+
 @dataclass(frozen=True)
 class Holder:
     relax: Relaxation = Softmax()
@@ -159,6 +173,7 @@ def test_impossible_settings_are_refused(make, found):
 @pytest.mark.parametrize(("progress", "want"), [(-0.5, 10.0), (0.0, 10.0), (0.25, 7.525), (1.0, 0.1), (1.5, 0.1)])
 def test_linear_schedule(progress, want):
     assert linear((10.0, 0.1), progress) == pytest.approx(want, rel=1e-12)
+    assert linear((10.0, 0.1), torch.tensor(progress, dtype=torch.float64)).item() == pytest.approx(want, rel=1e-12)
     assert linear((3.0, 3.0), progress) == 3.0
 
 

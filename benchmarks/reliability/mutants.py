@@ -35,7 +35,11 @@ MODULES = {
     "arch": ("test_arch", "test_genotypes", "test_decide", "test_bounds"),
     "hessian": ("test_hessian", "test_bounds"),
     "hypergrad": ("test_hypergrad", "test_bounds"),
-    "penalty": ("test_penalty",),
+    "penalty": ("test_penalty", "test_bounds"),
+    "penalty_cost": ("test_penalty_cost",),
+    "cost/prices": ("cost/test_prices",),
+    "schedules": ("test_relaxations", "test_bounds"),
+    "optim": ("test_optim", "test_exponentiated"),
 }
 _STATUS = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests", None: "not tried"}
 _TIMEOUT = (-24, 24, 36, 152, 255)  # of mutmut: a mutant that never ends is noticed too
@@ -131,7 +135,7 @@ def is_equivalent(name: str, changed: str, known: list[dict[str, str]]) -> bool:
 
 def one(module: str, setting: Setting) -> tuple[Counter[str], int, list[str], float]:
     """(mutants by what became of them, how many of those unnoticed are equivalent, diffs of the others, seconds)."""
-    at, began = setting.out / module, time.monotonic()
+    at, began = place(module, setting.out, ""), time.monotonic()
     copy(module, at)
     jobs = ("--max-children", str(setting.jobs))
     again = [name for name, status in statuses(at).items() if status in ("survived", "no tests")] if at.exists() else []
@@ -145,6 +149,11 @@ def one(module: str, setting: Setting) -> tuple[Counter[str], int, list[str], fl
     left = [name for name in unseen if not is_equivalent(name, changed[name], known)]
     told = [f"{name}: {found[name]}\n{changed[name]}\n" for name in left]
     return Counter(found.values()), len(unseen) - len(left), told, time.monotonic() - began
+
+
+def place(module: str, out: Path, suffix: str) -> Path:
+    """Where the results of a module are."""
+    return out / (module.replace("/", "-") + suffix)
 
 
 def row(module: str, counts: Counter[str], equivalent: int, seconds: float) -> str:
@@ -164,12 +173,12 @@ def main(setting: Setting) -> None:
     setting.out.mkdir(parents=True, exist_ok=True)
     for module in setting.modules:
         counts, equivalent, left, seconds = one(module, setting)
-        (setting.out / f"{module}.row").write_text(row(module, counts, equivalent, seconds) + "\n")
-        (setting.out / f"{module}.diff").write_text("\n".join(left))
-        print((setting.out / f"{module}.row").read_text(), end="", flush=True)
-    rows = [file.read_text() for name in MODULES if (file := setting.out / f"{name}.row").exists()]
+        place(module, setting.out, ".row").write_text(row(module, counts, equivalent, seconds) + "\n")
+        place(module, setting.out, ".diff").write_text("\n".join(left))
+        print(place(module, setting.out, ".row").read_text(), end="", flush=True)
+    rows = [file.read_text() for name in MODULES if (file := place(name, setting.out, ".row")).exists()]
     (setting.out / "table.md").write_text(f"{HEAD}\n{''.join(rows)}")
-    shown = [file.read_text() for name in MODULES if (file := setting.out / f"{name}.diff").exists()]
+    shown = [file.read_text() for name in MODULES if (file := place(name, setting.out, ".diff")).exists()]
     (setting.out / "survivors.diff").write_text("\n".join(shown))
 
 
