@@ -11,6 +11,7 @@ from oche.decide.sampling import Evolution, SampleBest
 from oche.errors import OcheError
 from oche.hessian import EigenvalueStop
 from oche.hypergrad import FiniteDifference, Neumann
+from oche.optim import Adam, ExponentiatedGradient, Sgd
 from oche.penalty import BetaDecay, Cost, DirichletKL, Sum, ZeroOne
 from oche.perturb import Adversarial, RandomNoise
 from oche.relax_noisy import Concrete
@@ -32,6 +33,11 @@ TAKEN = [
     (Adversarial, dict(steps=1)), (RandomNoise, dict(eps=(0.0, 0.0))), (Cell, dict(edges=EDGES, concat=(2,))),
     (ZeroOne, dict(weight=0.0)), (DirichletKL, dict(weight=0.0)), (BetaDecay, dict(weight=(0.0, 0.0))),
     (Cost, dict(costs=(-1e308,), weight=0.0)), (Sum, dict(parts=(ZeroOne(),))), (Concrete, dict(tau=(1e-300, 1e300))),
+    (Sgd, dict(lr=0.1, lr_min=0.1)), (Sgd, dict(momentum=0.0, decay=0.0, clip=0.0)),
+    (Sgd, dict(nesterov=True, momentum=1e-9)),
+    (Adam, dict(betas=(0.0, 0.0), decay=0.0, init=0.0)), (Adam, dict(lr=1e-300)),
+    (ExponentiatedGradient, dict(lr=1e-300, decay=0.0, floor=0.0, init=0.0)),
+    (ExponentiatedGradient, dict(floor=1 - 1e-9)),
 ]  # fmt: skip
 GREEDY = " are no shares of a search; use 0 <= start <= 1 and 0 < every <= 1, published: 0.18 and 0.1"
 STOP = " compare no epochs; use k >= 1, an odd window >= 1 and start >= 0, published: 5 and 5"
@@ -41,6 +47,7 @@ EVOLVE = " cannot evolve; use population >= 1, sample >= 1, cycles >= population
 WEIGHT = " is no weight of a candidate; use 0 <= at <= 1, published: 0.85"
 ENDS = " is no schedule; write its value at the start and at the end, both "
 PRICES = " is no price list; write one finite number for each candidate"
+TRAIN = " cannot train; use 0 <= momentum < 1, decay >= 0, clip >= 0"
 REFUSED = [
     (Dag, dict(nodes=0), "a cell needs at least one node and one input; nodes=0, inputs=2"),
     (Dag, dict(inputs=0), "a cell needs at least one node and one input; nodes=4, inputs=0"),
@@ -85,6 +92,21 @@ REFUSED = [
     (Cost, dict(costs=(0.0, inf)), f"costs=(0.0, inf){PRICES}"),
     (Cost, dict(costs=(-inf, 0.0)), f"costs=(-inf, 0.0){PRICES}"),
     (Sum, dict(parts=()), "a Sum of no penalties penalises nothing; give at least one, or no penalty at all"),
+    (Sgd, dict(lr=0.1, lr_min=0.11), "lr=0.1, lr_min=0.11 is no schedule; use lr > 0 and 0 <= lr_min <= lr"),
+    (Sgd, dict(lr=0.0), "lr=0.0, lr_min=0.0 is no schedule; use lr > 0 and 0 <= lr_min <= lr"),
+    (Sgd, dict(momentum=1.0), f"momentum=1.0, decay=0.0003, clip=5.0{TRAIN}"),
+    (Sgd, dict(decay=inf), f"momentum=0.9, decay=inf, clip=5.0{TRAIN}"),
+    (Sgd, dict(clip=inf), f"momentum=0.9, decay=0.0003, clip=inf{TRAIN}"),
+    (Sgd, dict(nesterov=True, momentum=0.0),
+     "nesterov looks ahead along the momentum, and momentum=0 has none; use momentum > 0"),
+    *((Adam, fields, f"lr={fields.get('lr', 3e-4)}, betas={fields.get('betas', (0.5, 0.999))}, "
+       f"decay={fields.get('decay', 1e-3)}, init={fields.get('init', 1e-3)} cannot train; "
+       "use lr > 0, 0 <= betas < 1, decay >= 0, init >= 0")
+      for fields in (dict(lr=0.0), dict(lr=inf), dict(betas=(0.5, 1.0)), dict(decay=inf), dict(init=inf))),
+    *((ExponentiatedGradient, fields, f"lr={fields.get('lr', 0.1)}, decay={fields.get('decay', 0.0)}, "
+       f"floor={fields.get('floor', 1e-5)}, init={fields.get('init', 0.0)} cannot train; "
+       "use lr > 0, decay >= 0, 0 <= floor < 1, init >= 0")
+      for fields in (dict(lr=0.0), dict(lr=inf), dict(decay=inf), dict(floor=1.0), dict(init=inf))),
     (Cell, dict(edges=(), concat=()), "a cell of a genotype has no edges; write at least one ('operation', source)"),
     (Cell, dict(edges=EDGES, concat=()), "concat=[] names nodes that the cell does not compute; use some of [2]"),
     (Cell, dict(edges=EDGES, concat=(1,)), "concat=[1] names nodes that the cell does not compute; use some of [2]"),

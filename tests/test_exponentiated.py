@@ -111,6 +111,25 @@ def test_single_precision_and_lost_candidates_stay_finite():
     torch.testing.assert_close(a.softmax(1)[1].detach(), want, rtol=1e-4, atol=0)
 
 
+def test_a_weight_too_small_to_hold_has_no_slope_and_rests():
+    a = torch.tensor([[0.0, -800.0]], dtype=torch.float64, requires_grad=True)  # exp(-800) is 0
+    a.grad = torch.tensor([[0.5, 0.0]], dtype=torch.float64)
+    ExponentiatedGradient(lr=2.0, floor=0.0).optimizer([a]).step()
+    torch.testing.assert_close(a.detach(), torch.tensor([[0.0, -799.0]], dtype=torch.float64), rtol=1e-14, atol=0)
+
+
+def test_the_largest_step_is_that_of_the_logarithm_of_a_weight():
+    a, alive = normal((5, 3), 1).requires_grad_(), MASK
+    optimizer = ExponentiatedGradient(lr=0.7, floor=0.0).optimizer([a])
+    optimizer.param_groups[0]["simplices"] = [Softmax().simplices(alive, DAG)]
+    assert largest_step(optimizer) == 0
+    before, a.grad = Softmax()(a, alive, DAG, None, 0.0).ops.detach(), normal((5, 3), 2).masked_fill(~alive, 0)
+    optimizer.step()
+    after = Softmax()(a, alive, DAG, None, 0.0).ops.detach()
+    want = (after[alive].log() - before[alive].log()).abs().max().item()
+    assert largest_step(optimizer).item() == pytest.approx(want, rel=1e-9)
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_logits_may_lie_elsewhere_than_simplices(given):
     """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""

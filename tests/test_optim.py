@@ -8,7 +8,7 @@ import torch
 import oche
 from oche.errors import OcheError
 from oche.loop import cosine
-from oche.optim import Adam, Sgd
+from oche.optim import Adam, Sgd, largest_step
 from oche.rates import Cosine, Exponential, OneCycle
 
 
@@ -121,6 +121,11 @@ def test_adam_with_coupled_decay():
         m, v = 0.5 * m + 0.5 * g, 0.999 * v + 0.001 * g**2
         want = want - 0.01 * (m / (1 - 0.5**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
         torch.testing.assert_close(a.detach(), want, rtol=1e-12, atol=1e-14)
+
+
+def test_before_the_first_step_the_rate_is_the_one_at_the_start():
+    for settings in (Sgd(lr=0.3), Sgd(lr=0.3, decay_norms=False), Adam(lr=0.3)):
+        assert largest_step(settings.optimizer([normal((3, 2), 1).requires_grad_()])) == 0.3
 
 
 def test_published_settings():

@@ -26,7 +26,7 @@ PENALTIES = [
     BetaDecay((1.0, 3.0)),
     DirichletKL(),
     Cost(PRICES, 0.5),
-    ZeroOne(2.0) + DirichletKL(),
+    BetaDecay((1.0, 3.0)) + DirichletKL(),
 ]
 every = pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
 
@@ -56,6 +56,9 @@ def test_zero_one(seed):
     terms = [(1 / (1 + math.exp(-x)) - 0.5) ** 2 for row in living(a, alive) for x in row]
     assert value(ZeroOne(7.0), a, alive).item() == pytest.approx(-7 * sum(terms) / len(terms), rel=1e-12)
     assert ZeroOne().weight == 10
+    alone = torch.zeros(5, 3, dtype=torch.bool)
+    alone[1, 2] = True
+    assert value(ZeroOne(7.0), a, alone).item() == pytest.approx(-7 * (a[1, 2].sigmoid().item() - 0.5) ** 2, rel=1e-12)
 
 
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.0), (0.3, 7.5), (1.0, 25.0)])
@@ -162,6 +165,21 @@ def test_sums_add_up_over_groups(penalty):
     both = groups(6, 7)
     want = sum(penalty(*group, 0.5).item() for group in both)
     assert penalty.over(both, 0.5).item() == pytest.approx(want, rel=1e-12)
+
+
+@dataclass(frozen=True)
+class Growing(Penalty):
+    """One of a user's own."""
+
+    def __call__(self, a, alive, mix, progress):
+        return progress * mix.ops.square().sum()
+
+
+def test_every_group_is_told_of_the_progress():
+    both = groups(6, 7)
+    want = 0.25 * sum(mix.ops.square().sum().item() for *_, mix in both)
+    assert Growing().over(both, 0.25).item() == pytest.approx(want, rel=1e-12)
+    assert (Growing() + Growing()).over(both, 0.25).item() == pytest.approx(2 * want, rel=1e-12)
 
 
 @pytest.mark.parametrize("penalty", [ZeroOne(), BetaDecay()], ids=repr)

@@ -39,7 +39,7 @@ MODULES = {
     "penalty_cost": ("test_penalty_cost",),
     "cost/prices": ("cost/test_prices",),
     "schedules": ("test_relaxations", "test_bounds"),
-    "optim": ("test_optim", "test_exponentiated"),
+    "optim": ("test_optim", "test_exponentiated", "test_bounds"),
 }
 _STATUS = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests", None: "not tried"}
 _TIMEOUT = (-24, 24, 36, 152, 255)  # of mutmut: a mutant that never ends is noticed too

@@ -101,7 +101,7 @@ def carrying(view: View) -> Tensor:
 
 def undecided(view: View) -> Tensor:
     """(E,) bool: edges with a choice left that could carry an operation."""
-    return carrying(view).any(1) & (view.alive.sum(1) > 1)
+    return view.alive.sum(1) > 1  # one of them at most is "none"
 
 
 def _close(alive: Tensor, settled: Tensor, open_: Tensor, view: View) -> None:
