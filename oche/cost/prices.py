@@ -109,9 +109,9 @@ def expected(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], pri
     which wins no edge there, would bring the price down without changing the cell.
     """
     strength, c = mix.strength(), prices.to(mix.ops.device, mix.ops.dtype)
-    counts, norm, dead = _reading(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
+    counts, norm = _reading(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
     cost, mass = (strength * c * counts).sum(1), (strength * counts).sum(1)
-    return (cost / (norm @ mass + dead).clamp_min(1e-12)).sum()
+    return (cost / (norm @ mass).clamp_min(1e-12)).sum()  # an edge that carries nothing: 0 / 1e-12
 
 
 def settled(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], prices: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def settled(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], pric
     It never leaves the device, and has no gradient.
     """
     strength = mix.strength().detach()
-    counts, *_ = _reading(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
+    counts, _ = _reading(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
     best, choice = strength.masked_fill(counts == 0, -torch.inf).max(1)
     cost = prices.to(mix.ops.device, mix.ops.dtype).gather(1, choice[:, None])[:, 0]
     total = []
@@ -134,9 +134,9 @@ def settled(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], pric
 @lru_cache(maxsize=64)
 def _reading(
     alive: bytes, dag: Dag, candidates: tuple[str, ...], dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """What of a mask `expected` needs, on the device: (E, O) what an edge may settle on; (E, E) by the mass of which edges its
-    cost is divided; (E,) 1 where nothing lives."""
+    cost is divided."""
     mask = torch.frombuffer(bytearray(alive), dtype=torch.bool).view(len(dag), len(candidates))
     usable = eligible(mask, dag, candidates)
     norm = torch.zeros(len(dag), len(dag), dtype=dtype)
@@ -145,4 +145,4 @@ def _reading(
         for e in living:
             among = [e] if len(living) <= dag.keep else living
             norm[e, among] = 1 / min(len(among), dag.keep)
-    return usable.to(device, dtype), norm.to(device), (~usable.any(1)).to(device, dtype)
+    return usable.to(device, dtype), norm.to(device)

@@ -161,6 +161,38 @@ def test_none_does_not_make_a_cell_cheaper_that_cannot_keep_it():
     assert costs == pytest.approx([16.0, 16.0])  # two nodes, two edges each, (7 + 1) / 2 an edge
 
 
+@pytest.mark.parametrize("function", [expected, settled])
+def test_costs_are_in_the_precision_of_the_mixture_and_lie_where_it_does(function):
+    """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
+    a, alive, names, price = case(Softmax(), DAGS[0], 5)
+    for wanted in (a.float(), a, a.to("meta")):
+        cost = function(Softmax()(wanted, alive, DAGS[0], None, 0.5), alive, DAGS[0], names, price)
+        assert cost.dtype == wanted.dtype and cost.device == wanted.device
+
+
+def test_prices_are_sent_to_a_device_once_and_scaled_anew():
+    found = prices(SPACES["nb201"], COUNTS["parameters"])
+    own = found.groups["cell"]
+    assert own.dtype == torch.float64
+    single, meta = (found.on("cell", torch.device(d), t) for d, t in (("cpu", torch.float32), ("meta", own.dtype)))
+    assert torch.equal(single, own.float()) and (meta.device.type, meta.dtype) == ("meta", own.dtype)
+    assert found.on("cell", torch.device("cpu"), torch.float32) is single
+    twice = found.scaled(2.0)
+    assert twice.fixed == 2 * found.fixed and torch.equal(twice.groups["cell"], 2 * own)
+    assert torch.equal(twice.on("cell", torch.device("cpu"), torch.float32), 2 * single)
+    assert (twice.dags, twice.candidates) == (found.dags, found.candidates)
+
+
+def test_what_is_alike_is_measured_once_under_a_name_of_its_own():
+    asked = []
+    space = SPACES["seed"]
+    found = prices(space, lambda key, module, x: asked.append((key, x.shape)) or len(asked))
+    assert len({key for key, _ in asked}) == len(asked) and all(len(shape) > 1 and shape[0] == 1 for _, shape in asked)
+    places = {place.key(op) for rows in survey(space).places.values() for r in rows for place in r for op in OPS}
+    assert {key for key, _ in asked} == places | {part.key for part in survey(space).fixed}
+    assert all(group.dtype == torch.float64 for group in found.groups.values())
+
+
 # --- where things stand ---------------------------------------------------------------------------------------------------
 
 
