@@ -23,7 +23,7 @@ from .hessian import dominant_eigenvalue
 from .hypergrad import SgdStep, Tensors
 from .loop import Clock, Record, Session, drive
 from .method import Method
-from .objective import Objective, frozen_statistics
+from .objective import Objective, frozen_statistics, names
 from .optim import largest_step
 from .run.engine import Engine
 from .seeds import fold, generator
@@ -77,7 +77,7 @@ class Search:
         with self.engine.seeded(fold(seed, "weights")):
             self.net = self.engine.place(part.of(self.space).supernet(part.edge or self.method.edge))
         self.computes = self.engine.equip(self.net, twice=self.method.hypergrad.twice)
-        self.names = [name for name, _ in self.net.named_parameters()]
+        self.names = names(self.net)
         self.weights: Tensors = tuple(self.net.parameters())
         self.logits = tuple(self._init(name, dag, seed) for name, dag in self.groups.items())
         self.w_opt = self.method.w.optimizer(self.weights)

@@ -5,7 +5,7 @@ Shapes: B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -115,7 +115,7 @@ class Feed:
     def objective(
         self,
         net: nn.Module,
-        names: Sequence[str],
+        names: Mapping[str, int],
         own: Tensors,
         mix: Callable[[Tensors], Mixes],
         images: Tensor,

@@ -6,7 +6,7 @@ Shapes: N tokens, B streams, T steps of a window, H width, V words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,7 +87,7 @@ class LanguageObjective:
     """
 
     net: nn.Module
-    names: Sequence[str]
+    names: Mapping[str, int]
     own: Tensors
     mix: Callable[[Tensors], Mixes]
     window: Window
@@ -222,7 +222,7 @@ class TextFeed:
         return Window(tokens, text, seed, fits), targets
 
     def objective(
-        self, net: Any, names: Sequence[str], own: Tensors, mix: Callable[[Tensors], Mixes], x: Window, y: Tensor
+        self, net: Any, names: Mapping[str, int], own: Tensors, mix: Callable[[Tensors], Mixes], x: Window, y: Tensor
     ) -> LanguageObjective:
         """The loss of one window: its dropouts are drawn once, so that all evaluations share them."""
         masks = Masks()

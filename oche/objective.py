@@ -5,7 +5,7 @@ Shapes: B images, E edges of a cell, O candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -44,13 +44,13 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
 class Objective:
     """(w, a) → cross-entropy of one batch of images. ``logits`` and ``loss`` are those last computed.
 
-    ``net`` with its own weights ``own``, which are called ``names``; ``mix`` makes mixtures of logits a, their noise and
-    progress fixed. Over several ``ranks`` the batch is that of all of them, ``images`` and ``logits`` are this one's, and
-    gradients of any order are those of the whole.
+    ``net`` with its own weights ``own``; ``names``: where each stands there, by all of its names; ``mix`` makes mixtures
+    of logits a, their noise and progress fixed. Over several ``ranks`` the batch is that of all of them, ``images`` and
+    ``logits`` are this one's, and gradients of any order are those of the whole.
     """
 
     net: nn.Module
-    names: Sequence[str]
+    names: Mapping[str, int]
     own: Tensors
     mix: Callable[[Tensors], Mixes]
     images: Tensor
@@ -94,15 +94,22 @@ class Objective:
 
 
 class Weighed(Protocol):
-    """A network, its own weights and what they are called."""
+    """A network, its own weights, and where each stands among them by all of its names (see `names`)."""
 
     net: nn.Module
-    names: Sequence[str]
+    names: Mapping[str, int]
     own: Tensors
+
+
+def names(net: nn.Module) -> dict[str, int]:
+    """Where among ``net.parameters()`` the parameter of every name stands; one that is shared has several names."""
+    place = {parameter: i for i, parameter in enumerate(net.parameters())}
+    return {name: place[parameter] for name, parameter in net.named_parameters(remove_duplicate=False)}
 
 
 def forward(of: Weighed, w: Tensors, *inputs: Any) -> Any:
     """The network of ``of`` at ``inputs``, with weights ``w``."""
     if w is of.own:
         return of.net(*inputs)
-    return functional_call(of.net, dict(zip(of.names, w, strict=True)), inputs)
+    # All names are there: looking for shared parameters takes torch longer than all the rest of this.
+    return functional_call(of.net, {name: w[i] for name, i in of.names.items()}, inputs, tie_weights=False)

@@ -63,9 +63,12 @@ class Sgd:
             vectors = [w for w in groups[0]["params"] if w.dim() <= 1]
             matrices = [w for w in groups[0]["params"] if w.dim() > 1]
             groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        # A supernet has more than a thousand small tensors, which torch by itself goes through in Python on a CPU.
+        on_cpu = all(w.device.type == "cpu" for group in groups for w in group["params"])
         return torch.optim.SGD(
-            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.decay, nesterov=self.nesterov
-        )
+            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.decay, nesterov=self.nesterov,
+            fused=True if on_cpu else None,
+        )  # fmt: skip
 
     def rate(self, progress: float) -> float:
         """Learning rate at ``progress`` in [0, 1]."""
@@ -74,7 +77,7 @@ class Sgd:
     def update(self, optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], rate: float) -> None:
         """Clips the gradients in ``.grad`` and steps. Weights without a gradient rest: no decay, no momentum."""
         if self.clip:
-            torch.nn.utils.clip_grad_norm_(weights, self.clip)
+            torch.nn.utils.clip_grad_norm_(weights, self.clip, foreach=True)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
