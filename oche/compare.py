@@ -2,7 +2,7 @@
 
     OUT/METHOD-SEED/       the run of a search            OUT/METHOD-SEED.json   its memory and time
     OUT/METHOD-SEED.log    what it said                   OUT/setting.json       what all of them have in common
-    OUT/table.md  table.csv  compare.svg                  see `oche.standings`
+    OUT/table.md  table.csv  compare.svg  report.html     see `oche.standings`
 
 A process of its own has a peak of memory of its own, and one that fails fails alone. Finished runs are never made again,
 unfinished ones go on, so that the same line may be given at any time.
@@ -24,7 +24,7 @@ from .run.lock import Lock
 from .run.log import Log
 from .run.pool import Pool
 from .run.room import Room, cores
-from .standings import Trial, draw, write
+from .standings import Trial, draw, page, write
 from .truth import VARIABLE, Truth, truth
 
 MANY = (
@@ -153,6 +153,8 @@ def run(setting: Setting, log: Log) -> int:
     if interrupt.asked:
         log.warn("stopped; everything is saved; the same command goes on")
         return 130
+    if made := page(setting):
+        log.say(f"report: {made}")
     return 0 if all(trial.found() for trial in setting.trials) else 1
 
 

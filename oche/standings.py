@@ -127,6 +127,16 @@ def draw(setting: Setting, known: Truth) -> None:
     atomic.write_bytes(setting.out / "compare.svg", svg(figure).encode())
 
 
+def page(setting: Setting) -> Path | None:
+    """Writes report.html, the page that `oche report` makes of the directory; None where there are not two runs yet."""
+    from .report import write_comparison
+    from .report.records import holds_run
+
+    if sum(holds_run(trial.path) for trial in setting.trials) < 2:
+        return None
+    return write_comparison([setting.out], setting.out / "report.html")
+
+
 def _rows_of(method: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of ``rows`` that are finished runs of ``method``."""
     return [row for row in rows if row["method"] == method and "true_acc" in row]

@@ -373,6 +373,23 @@ def test_the_picture_has_every_run_and_sorts_by_the_mean(table, tmp_path, known)
     )
 
 
+def test_the_page_of_its_runs_is_made_at_the_end_and_named(table, tmp_path, capsys):
+    for i, method in enumerate(("darts", "gdas")):
+        put(tmp_path, method, 0, 50 + 10 * i)
+    asked = setting(table, tmp_path, methods=("darts", "gdas"))
+    assert compare.run(asked, Log()) == 0
+    assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+    text = (tmp_path / "report.html").read_text()
+    assert "2 runs in 1 group;" in text and "60.00\u00a0%" in text and 'data-name="runs"' in text
+    assert cli.main(["report", str(tmp_path)]) == 0 and (tmp_path / "report.html").read_text() == text
+
+
+def test_of_a_single_run_there_is_no_page(table, tmp_path, capsys):
+    put(tmp_path, "darts", 0, 50)
+    assert compare.run(setting(table, tmp_path, methods=("darts",)), Log()) == 0
+    assert "report:" not in capsys.readouterr().out and not (tmp_path / "report.html").exists()
+
+
 # --- refusals: one line, before anything is made
 
 REFUSED = {

@@ -117,7 +117,7 @@ def _tell_unknown(numbers: dict[str, float | int]) -> None:
 @dataclass(frozen=True)
 class ReportArgs:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """run directory; or several, or the directory of a comparison or a study: they are compared"""
+    """run directory; or several, or the directory of a comparison: they are compared; or of a study: its report"""
     out: Path | None = None
     """the page of a comparison; by default report.html in its directory, of several ones comparison.html here"""
 
@@ -129,7 +129,8 @@ def report(args: list[str]) -> int:
         ReportArgs,
         args,
         "report",
-        "Draws the pictures of a run and writes its report.html; of several runs one page that compares them.",
+        "Draws the pictures of a run and writes its report.html; of several runs one page that compares them; of a study "
+        "the report that oche study report makes.",
         "oche report runs/x\n  oche report runs/a runs/b --out a-b.html\n  oche report runs/compare",
     )
     one = given.runs[0] if len(given.runs) == 1 else None
@@ -140,6 +141,10 @@ def report(args: list[str]) -> int:
             raise OcheError(f"--out is for comparisons; the report of a run is {one / 'report.html'}")
         write_report(Run.open(one).path)
         print(one / "report.html")
+    elif one is not None and (one / "study.yaml").is_file():
+        from ..study.report import write
+
+        print(write(one, out=given.out))
     else:
         print(write_comparison(given.runs, given.out or (one / "report.html" if one else Path("comparison.html"))))
     return 0

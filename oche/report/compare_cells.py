@@ -16,7 +16,7 @@ _CELLS = (
     f"Each cell beside the first run's. {MARK} and a thick arrow mark edges (an operation between two nodes) that the other cell "
     "of the pair has not; what is not marked is in both."
 )
-_OPEN = 3  # pairs that are shown at once
+_OPEN = 3  # pairs that are shown without a click
 
 
 def marked(cell: Cell, other: Cell) -> tuple[Cell, str]:
@@ -47,9 +47,9 @@ def compared_cells(known: Sequence[tuple[str, Genotype]]) -> list[Section]:
         figures = [inline_cell(cell, f"{first}, {titled(name)}") for name, cell in reference.cells.items()]
         return [Section("Cells", side_by_side(figures), "cells")]
     items = []
-    for name, genotype in others:
+    for i, (name, genotype) in enumerate(others):
         summary = f"{name} beside {first}: {_apart(genotype, reference)}"
-        items.append(Fold(summary, _pairs(name, genotype, first, reference), len(others) <= _OPEN))
+        items.append(Fold(summary, _pairs(name, genotype, first, reference), i < _OPEN))
     return [Section("Cells", [Prose(_CELLS), *items], "cells")]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from . import words
 from .measure import Measure
 from .members import Member, differing
 from .page import Cell, Item, Section, Table
+from .priced import KINDS, Price
 from .records import Run, number
 from .run_page import tested
 
@@ -38,7 +39,10 @@ def _of_training(key: str) -> Callable[[Member], float | None]:
     return lambda m: r.figure(key) if (r := trained(m)) else None
 
 
-def _columns(measure: Measure) -> list[tuple[str, Callable[[Member], float | None], Callable[[float | None], str]]]:
+Column = tuple[str, Callable[[Member], float | None], Callable[[float | None], str]]
+
+
+def _columns(measure: Measure) -> list[Column]:
     """(title, value, its words) of all that a run may have reached."""
     points, percent = (lambda v: words.UNKNOWN if v is None else f"{100 * v:.2f}"), words.percent
     return [
@@ -50,10 +54,22 @@ def _columns(measure: Measure) -> list[tuple[str, Callable[[Member], float | Non
         ("calibration error", _of_training("test_ece"), percent),
         ("parameters", _of_training("parameters"), words.count),
         ("FLOPs", _of_training("flops"), words.scaled),
+        *(column for kind in KINDS for column in _priced(kind)),
         ("search time", lambda m: _searched(m, "seconds"), words.duration),
         ("search step", lambda m: _searched(m, "step_ms"), words.milliseconds),
         ("training time", _of_training("seconds"), words.duration),
     ]
+
+
+def _priced(kind: str) -> Iterator[Column]:
+    """What the network of the cell costs, of searches that mind costs of this ``kind``, and their target."""
+
+    def of(m: Member) -> Price | None:
+        return price if m.run.kind != "train" and (price := Price.of(m.run.space)) and price.kind == kind else None
+
+    name, say = Price(kind, None).name, Price(kind, None).text
+    yield f"{name} of the cell's network", lambda m: m.run.figure("cost") if of(m) else None, say
+    yield f"target in {name}", lambda m: price.target if (price := of(m)) else None, say
 
 
 def headline(found: Sequence[Member]) -> tuple[str, Callable[[Member], float | None], Measure]:

@@ -38,15 +38,12 @@ def write_comparison(paths: Sequence[Path], out: Path) -> Path:
 
 
 def sections(found: Sequence[Member]) -> list[Section]:
-    """Everything that the page says of the runs; others may put sections of their own around them."""
-    drawn = found[:_DRAWN]
+    """Everything that the page says of the runs."""
     return [
         Section("", [Cards(cards(found))]),
         Section("Numbers", numbers(found), "numbers"),
         *settings(found),
-        *_curves(found),
-        *_mixtures(drawn),
-        *compared_cells([(m.name, m.run.genotype) for m in drawn if m.run.genotype]),
+        *pictures(found),
         *_mistakes(found),
         Section("Where they are", [Code("\n".join(f"{m.name}: {m.run.path}" for m in found))], "places"),
     ]
@@ -63,6 +60,13 @@ def _notes(found: Sequence[Member]) -> list[tuple[str, str]]:
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def pictures(found: Sequence[Member]) -> list[Section]:
+    """Learning curves, mixtures and cells; others may put sections of their own around them."""
+    drawn = found[:_DRAWN]
+    cells = [(m.name, m.run.genotype) for m in drawn if m.run.genotype]
+    return [*_curves(found), *_mixtures(drawn), *compared_cells(cells)]
 
 
 def _curves(found: Sequence[Member]) -> list[Section]:

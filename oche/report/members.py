@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import OcheError
+from ..run import atomic
 from .records import Run, holds_run, nested, read_run
 
 _DEEPEST = 4  # directories below the given one in which runs are looked for
@@ -39,7 +40,7 @@ def members(paths: Sequence[Path]) -> list[Member]:
             f"a comparison needs two runs, and {where} {'has' if len(paths) == 1 else 'have'} {len(places)}; give several run "
             "directories, or the directory of an oche compare or oche study"
         )
-    return _grouped([_member(name, place) for name, place in zip(_names(places), places, strict=True)])
+    return _grouped([member(name, place) for name, place in zip(_names(places), places, strict=True)])
 
 
 def _places(path: Path, depth: int = 0) -> Iterator[Path]:
@@ -57,16 +58,20 @@ def _places(path: Path, depth: int = 0) -> Iterator[Path]:
 
 
 def _names(places: list[Path]) -> list[str]:
-    """Paths below what all have in common, without the directories that every trial of a study has."""
+    """Paths below what all have in common; a trial of a study is called by what it is, not by its directory."""
     whole = [place.resolve() for place in places]
     common = Path(os.path.commonpath([place.parent for place in whole]))
-    return [
-        "/".join(p for p in place.relative_to(common).parts if p not in ("trials", "search")) or place.name
-        for place in whole
-    ]
+    names = []
+    for place in whole:
+        parts = [*place.relative_to(common).parts]
+        if trial := atomic.read_json(place.parent / "trial.json"):
+            parts = [*parts[:-2], f"{trial['group']} · seed {trial['seed']}"]
+        names.append("/".join(p for p in parts if p not in ("trials", "search")) or place.name)
+    return names
 
 
-def _member(name: str, place: Path) -> Member:
+def member(name: str, place: Path) -> Member:
+    """The run at ``place``; of a trial of a study, with the training beside it."""
     run = read_run(place.resolve())
     trainings, random = nested(run)
     beside = place.parent / "train"

@@ -192,7 +192,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]], title: str = "", measu
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, what, scale in ((upper, "loss", 1.0), (lower, measure.key, measure.scale)):
         for colour, dash, part in ((SERIES[0], "-", "train"), (VERMILION, "-", "val"), (VERMILION, "--", "test")):
-            _curve(axes, records, lambda r, key=f"{part}_{what}": r.get(key), part, colour, dash, scale)
+            curve(axes, records, lambda r, key=f"{part}_{what}": r.get(key), part, colour, dash, scale)
         if axes.lines:
             axes.legend()
         else:
@@ -216,7 +216,7 @@ def _logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _curve(
+def curve(
     axes: Axes,
     records: Sequence[Mapping[str, Any]],
     value: Callable[[Mapping[str, Any]], float | None],
@@ -225,6 +225,7 @@ def _curve(
     dash: str = "-",
     scale: float = 1.0,
 ) -> None:
+    """Draws ``value`` times ``scale`` of the records that have it, by epoch."""
     points = [(r["epoch"], y) for r in records if r.get("epoch") is not None and (y := value(r)) is not None]
     if not points:
         return
@@ -250,7 +251,7 @@ def truth(records: Sequence[Mapping[str, Any]], best: float | None = None, title
     """What the cells that would be chosen at each epoch really reach (shares of 1), below what the ``best`` cell does."""
     figure = new_figure(5.2, 2.9)
     axes = figure.add_subplot()
-    _curve(axes, records, lambda r: r.get("true_acc"), "cell chosen at that epoch", VERMILION, scale=100.0)
+    curve(axes, records, lambda r: r.get("true_acc"), "cell chosen at that epoch", VERMILION, scale=100.0)
     if best is not None:
         axes.axhline(100 * best, color=MUTED, ls=(0, (5, 3)), lw=1.1, label=f"best cell of the space: {100 * best:.2f}")
     axes.set(title=clip(title or "True test accuracy", _TITLE), xlabel="epoch", ylabel="true test accuracy (%)")
@@ -266,7 +267,7 @@ def _per_group(records: Sequence[Mapping[str, Any]], key: str, unit: str, title:
     for i, name in enumerate(names):
         dash = ("-", "--", ":", "-.")[i % 4]
         colour = SERIES[i % len(SERIES)]
-        _curve(axes, records, lambda r, name=name: (r.get(key) or {}).get(name), name, colour, dash)
+        curve(axes, records, lambda r, name=name: (r.get(key) or {}).get(name), name, colour, dash)
     if candidates and candidates > 1:
         axes.axhline(math.log(candidates), color=MUTED, ls=(0, (5, 3)), lw=1.1, label=f"uniform over {candidates}")
     if key == "skip_share":

@@ -23,6 +23,7 @@ ASSESSMENT = "assessment.json"
 _NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc", "eigenvalue")
 _NUMBERS += ("true_acc", "regret")  # by a table of NAS-Bench-201
 _NUMBERS += ("train_ppl", "val_ppl", "test_ppl")  # of language models
+_NUMBERS += ("cost", "cost_found")  # of searches that mind one, see `oche.report.priced`
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from . import plots, words
 from .album import Album, inline_cell
 from .assessed import assessed
 from .page import Cards, Cell, Code, Figure, Fold, Heading, Item, Prose, Row, Section, Table, page, slug
+from .priced import Price
 from .records import Run, nested, number, read_run
 from .search_page import search_sections
 
@@ -99,7 +100,7 @@ def _headline(run: Run, trainings: list[Run], random: list[Run]) -> list[Section
     """The figures at the top; what is not known yet is a dash."""
     if run.kind == "toy":
         return []
-    found, measure = _found(trainings), run.measure
+    found, measure, price = _found(trainings), run.measure, Price.of(run.space)
     cards = [
         (f"test {measure.name}{' of the found network' if run.kind != 'train' else ''}", measure.text(tested(found)))
     ]
@@ -109,7 +110,12 @@ def _headline(run: Run, trainings: list[Run], random: list[Run]) -> list[Section
         cards.append((f"validation {measure.name} in search", measure.text(run.figure(f"val_{measure.key}"))))
         if (true := run.figure("true_acc")) is not None:
             cards.append(("true test accuracy of the cell, by the table", words.percent(true)))
-    cards.append(("parameters of the network", words.count(found.figure("parameters") if found else None)))
+        if price:
+            aim = "" if price.target is None else f" (target {price.text(price.target)})"
+            cost = run.figure("cost") if run.summary else run.figure("cost_found")
+            cards.append((f"{price.name} of the cell's network{aim}", price.text(cost)))
+    if found or not price or price.kind != "parameters":
+        cards.append(("parameters of the network", words.count(found.figure("parameters") if found else None)))
     cards.append(("search time" if run.kind != "train" else "training time", words.duration(run.figure("seconds"))))
     return [Section("", [Cards(cards)])]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..arch import titled
-from . import plots, words
+from . import plots, priced, words
 from .album import Album
 from .groups import Group, number
 from .heat import chosen, heat
@@ -74,6 +74,8 @@ def _healthy(album: Album, run: Run) -> list[Item]:
         items.append(Prose(_COLLAPSE))
     sizes = {group.name: len(group.candidates) for group in run.groups}
     items.append(Prose(_ENTROPY + words.decided(run.records, sizes)))
+    if (price := priced.Price.of(run.space)) and (told := priced.told(run.records, price)):
+        items.append(Prose(told))
     figures = _curves(album, run, sizes, skips)
     return [*items, Row(figures) if figures else Prose("No epoch has been recorded, so there are no curves.")]
 
@@ -83,6 +85,10 @@ def _curves(album: Album, run: Run, sizes: dict[str, int], skips: bool) -> list[
     if epochs := [r for r in run.records if r["epoch"] > 0]:
         drawing = plots.learning_curves(epochs, "Search", run.measure)
         figures.append(album.plot("search-curves", drawing, "Learning curves of the search"))
+    if (price := priced.Price.of(run.space)) and priced.known(run.records):
+        drawing = priced.costs(run.records, price, run.measure)
+        caption = f"{price.name} of the network to be found, and validation {run.measure.name} in the search"
+        figures.append(album.plot("costs", drawing, caption[0].upper() + caption[1:]))
     if run.groups:
         history = {group.name: (group.candidates, group.history) for group in run.groups}
         figures.append(album.plot("operations", plots.operation_shares(history), "Mean weight of each operation"))

@@ -6,6 +6,7 @@ Every function returns a `matplotlib.figure.Figure`, see `oche.report.plots`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..statistics import CannotSay, Ranking, Summary
@@ -32,12 +33,12 @@ def intervals(
 ) -> Figure:
     """A row a group, the first on top: every seed as a point, the mean as a bar, its 95 % interval as a line."""
     names = [*results][::-1]
-    figure = new_figure(7.0, 1.25 + 0.34 * len(names))
+    figure = new_figure(5.6, 1.25 + 0.34 * len(names))
     axes = figure.add_subplot()
     for y, name in enumerate(names):
         colour = VERMILION if name in controls else BLUE
         values = [measure.scale * value for value in results[name]]
-        axes.plot(values, [y] * len(values), "o", color=colour, ms=5, alpha=0.5, mew=0)
+        axes.plot(values, [y] * len(values), "o", color=colour, ms=5, alpha=0.65, mew=0)
         axes.plot([measure.scale * summaries[name].mean], [y], "|", color=colour, ms=15, mew=2.2)
         if not isinstance(around := summaries[name].interval, CannotSay):
             axes.plot([measure.scale * end for end in around], [y, y], color=colour, lw=2)
@@ -87,21 +88,33 @@ def _scale(axes: Axes, k: int, difference: float) -> None:
     axes.text(1 + difference / 2, 0.52, f"critical difference {difference:.2f}", ha="center", va="bottom", size=8)
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One of several below each other: group → a curve a seed; ``targets``: values to be marked, unscaled."""
+
+    measure: Measure
+    groups: Mapping[str, Sequence[Curve]]
+    targets: Sequence[float] = ()
+
+
 @styled
-def incumbents(panels: Mapping[str, tuple[Measure, Mapping[str, Sequence[Curve]]]], time: str) -> Figure:
-    """Best so far against time: panel → (measure, group → a curve a seed). Thick: the mean from where all have begun."""
-    figure = new_figure(7.0, 0.75 + 2.5 * len(panels))
+def incumbents(panels: Mapping[str, Panel], time: str) -> Figure:
+    """Values against time, by the panel's title. Thick: the mean from where all seeds have begun."""
+    figure = new_figure(5.6, 0.75 + 2.3 * len(panels))
     shown = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
-    names = list(dict.fromkeys(name for _, groups in panels.values() for name in groups))
+    names = list(dict.fromkeys(name for panel in panels.values() for name in panel.groups))
     lines: dict[str, Any] = {}
-    for axes, (title, (measure, groups)) in zip(shown, panels.items(), strict=True):
-        for name, curves in groups.items():
+    for axes, (title, panel) in zip(shown, panels.items(), strict=True):
+        measure = panel.measure
+        for name, curves in panel.groups.items():
             i = names.index(name)
             style = {"color": SERIES[i % len(SERIES)], "ls": ("-", "--", ":", "-.")[i // len(SERIES) % 4]}
             for curve in curves:
-                axes.step(*_scaled(curve, measure), where="post", lw=0.8, alpha=0.4, **style)
+                axes.step(*_scaled(curve, measure), where="post", lw=1.0, alpha=0.55, **style)
             mean = axes.step(*_scaled(mean_curve(curves), measure), where="post", lw=2, **style)
             lines.setdefault(name, mean[0])
+        for target in panel.targets:
+            lines["target"] = axes.axhline(measure.scale * target, color=MUTED, lw=1.3, ls=(0, (5, 3)))
         axes.set_title(clip(title, 64))
         axes.set_ylabel(measure.axis)
     shown[-1].set_xlabel(time)

@@ -25,10 +25,14 @@ def scaled(value: float | None) -> str:
     """541600000 → "541.6 M"."""
     if value is None:
         return UNKNOWN
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g} {letter}"
-    return f"{value:g}"
+    size, letter = prefix(value)
+    return f"{value / size:.4g} {letter}" if letter else f"{value:g}"
+
+
+def prefix(value: float) -> tuple[float, str]:
+    """The unit that ``value`` is read in: 3.3e6 → (1e6, "M"), 12 → (1, "")."""
+    sizes = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next((pair for pair in sizes if abs(value) >= pair[0]), (1.0, ""))
 
 
 def duration(seconds: float | None) -> str:

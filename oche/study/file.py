@@ -1,13 +1,15 @@
 """study.yaml: what a study is asked to be, read into trials.
 
-out: runs/study        where; jobs, threads, gpus: how many at a time, see `Place`
-recipe: small          and other settings of all trials, as on the command line: search.epochs: 10, limit: 1000
-grid:                  lists, of which all combinations are trials; or a list of such grids
-  method: [darts, beta-darts, random]
-  seed: 0-4
-trials:                single ones, beside a grid or instead of it
-  - {method: darts, seed: 0, search.order: 2}
-tune:                  settings to draw at random, see `oche.study.tune`
+For instance::
+
+    out: runs/study        where; jobs, threads, gpus: how many at a time, see `Place`
+    recipe: small          and other settings of all trials, as on the command line: search.epochs: 10, limit: 1000
+    grid:                  lists, of which all combinations are trials; or a list of such grids
+      method: [darts, beta-darts, random]
+      seed: 0-4
+    trials:                single ones, beside a grid or instead of it
+      - {method: darts, seed: 0, search.order: 2}
+    tune:                  settings to draw at random, see `oche.study.tune`
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ _INCUMBENTS = (
     "Best so far against the seconds of the search: a thin line a seed, a thick one their mean. The supernet's validation "
     "accuracy says how the search fared, not how good its cell is."
 )
+_MINDED = " Below, what the network of the cell chosen at that moment costs."
 _AGREEMENT = (
     "Cells drawn from the table, tried with the weights of each finished search: does the supernet put them in the order of "
     "their own trainings? Kendall's τ and Spearman's ρ, 1 for the same order, 0 for none; over seeds mean ± sd."
@@ -73,7 +74,8 @@ def over_time(album: Album, arenas: Sequence[Arena]) -> Section:
     for arena in arenas:
         if found := panels(arena):
             drawing = study_plots.incumbents(found, "seconds of the search")
-            items.append(album.plot(f"incumbents-{slug(arena.name)}", drawing, f"{arena.name}: {_INCUMBENTS}"))
+            more = _MINDED if any(panel.measure.key == "cost_found" for panel in found.values()) else ""
+            items.append(album.plot(f"incumbents-{slug(arena.name)}", drawing, f"{arena.name}: {_INCUMBENTS}{more}"))
     return Section("Incumbents over time", items or [Prose("No search has left records yet.")])
 
 

@@ -1,4 +1,4 @@
-"""`oche study report`: report.html, report.md, tables/*.csv and pictures/ of a study, from its files alone, at any time."""
+"""`oche study report`: report.html, report.md, tables/ of CSV and pictures/ of a study, from its files alone, at any time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from ..run.log import Log
 from .agreement import agreements
 from .facts import Facts
 from .groups import Arena, arenas
+from .page_pictures import pictures, priced
 from .page_results import results, summed
 from .page_runs import agreement, checklist, cost, details, over_time, trials
 from .rows import Row, rows
 from .status import summary
 
 
-def write(study: Path, cells: int = 0, log: Log | None = None) -> Path:
+def write(study: Path, cells: int = 0, log: Log | None = None, out: Path | None = None) -> Path:
     """Makes the report of the study at ``study`` and returns the page's path. Raises `OcheError` where there is no study.
 
     ``cells``: with how many cells of a table the supernet of each finished search is tried, unless it was before; 0: none.
+    ``out``: the page's path, by default report.html in the study's directory, where all else lies.
     """
     found = rows(study)
     compared = arenas(found)
@@ -32,8 +34,10 @@ def write(study: Path, cells: int = 0, log: Log | None = None) -> Path:
         *_head(found, compared),
         *results(album, compared),
         over_time(album, compared),
+        *priced(compared),
         *agreement(album, known, compared),
         cost(compared),
+        *pictures(compared),
         trials(found),
         checklist(facts := Facts.of(study, found, compared)),
         details(study, facts),
@@ -43,8 +47,9 @@ def write(study: Path, cells: int = 0, log: Log | None = None) -> Path:
     for table in tables(sections):
         atomic.write_bytes(study / "tables" / f"{table.name}.csv", csv_text(table).encode())
     atomic.write_bytes(study / "report.md", markdown(title, sections, subtitle).encode())
-    atomic.write_bytes(study / "report.html", text.encode())
-    return study / "report.html"
+    target = out or study / "report.html"
+    atomic.write_bytes(target, text.encode())
+    return target
 
 
 def _head(found: tuple[Row, ...], compared: tuple[Arena, ...]) -> list[Section]:

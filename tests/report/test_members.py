@@ -41,6 +41,9 @@ def test_a_trial_of_a_study_is_one_run(tmp_path):
         make_training(tmp_path / "trials" / name / "train", 0.9, epochs=1)
     found = members([tmp_path])
     assert [m.name for m in found] == ["t1", "t2"] and [len(m.trainings) for m in found] == [1, 1]
+    for name in ("t1", "t2"):
+        write_json(tmp_path / "trials" / name / "trial.json", {"group": "darts · digits", "seed": int(name[1])})
+    assert [m.name for m in members([tmp_path])] == ["darts · digits · seed 1", "darts · digits · seed 2"]
 
 
 def test_groups_of_one_method_are_told_apart_by_their_settings(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from oche.report import canvas
 from oche.report.measure import ACCURACY
-from oche.report.study_plots import agreement, critical_difference, incumbents, intervals, mean_curve
+from oche.report.study_plots import Panel, agreement, critical_difference, incumbents, intervals, mean_curve
 from oche.report.verdicts import interval_told, pairs_told, ranking_told, verdict
 from oche.statistics import Ranking, pairwise, rank_groups, summarise
 from oche.statistics import critical_difference as difference
@@ -64,9 +64,14 @@ def test_the_mean_curve_is_taken_where_all_curves_have_values():
 
 def test_incumbents_and_agreement_draw_every_group():
     curve = [(1.0, 0.1), (2.0, 0.4)]
-    figure = incumbents({"p": (ACCURACY, {"a": [curve, curve], "b": [curve]}), "q": (ACCURACY, {"b": [curve]})}, "s")
-    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
-    assert len(figure.axes[0].lines) == 5 and len(figure.axes[1].lines) == 2
+    panels = {
+        "p": Panel(ACCURACY, {"a": [curve, curve], "b": [curve]}),
+        "q": Panel(ACCURACY, {"b": [curve]}, [0.2]),
+    }
+    figure = incumbents(panels, "s")
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b", "target"]
+    assert len(figure.axes[0].lines) == 5 and len(figure.axes[1].lines) == 3
+    assert [*figure.axes[1].lines[-1].get_ydata()] == [20.0, 20.0]
     panels = agreement({"a": [(1.0, 2.0)], "b": [(2.0, 1.0)], "c": [(1.0, 1.0)], "d": [(2.0, 2.0)]})
     assert [axes.get_title() for axes in panels.axes if axes.get_visible()] == ["a", "b", "c", "d"]
 
