@@ -104,7 +104,11 @@ class Weighed(Protocol):
 def names(net: nn.Module) -> dict[str, int]:
     """Where among ``net.parameters()`` the parameter of every name stands; one that is shared has several names."""
     place = {parameter: i for i, parameter in enumerate(net.parameters())}
-    return {name: place[parameter] for name, parameter in net.named_parameters(remove_duplicate=False)}
+    return {
+        f"{prefix}.{name}" if prefix else name: place[parameter]
+        for prefix, module in net.named_modules()  # each once, by whatever names it goes: it holds a parameter once
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+    }
 
 
 def forward(of: Weighed, w: Tensors, *inputs: Any) -> Any:
