@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.arch import Cell, Dag, Genotype, Mix, active, all_alive, read_cell, top_k
+from oche.arch import Cell, Dag, Genotype, Mix, active, all_alive, eligible, read_cell, titled, top_k
 from oche.errors import OcheError
 
 # --- graphs
@@ -116,11 +116,25 @@ def test_triples_name_the_target_node():
 
 def test_a_genotype_is_a_value():
     genotype = Genotype.parse("Genotype(normal=[('a', 0), ('b', 1)], normal_concat=[2])")
-    assert genotype.normal.nodes == (2,) and genotype.normal.share("a") == 0.5
+    assert genotype.normal.nodes == (2,)
     assert pickle.loads(pickle.dumps(genotype)) == copy.deepcopy(genotype) == genotype
     assert not hasattr(genotype, "reduce")
     with pytest.raises(AttributeError, match="no cell 'reduce'; it has normal"):
         _ = genotype.reduce
+    both = Genotype({"normal": genotype.normal, "recurrent": genotype.normal})
+    with pytest.raises(AttributeError) as caught:
+        _ = both.reduce
+    assert str(caught.value) == "this genotype has no cell 'reduce'; it has normal, recurrent"
+    assert len({hash(genotype), hash(both), hash(Genotype({"reduce": genotype.normal}))}) == 3
+
+
+def test_shares_of_operations():
+    cell = Cell((("a", 0, 2), ("b", 1, 2), ("a", 0, 3), ("a", 2, 3), ("c", 1, 3)), (2, 3))
+    assert [cell.share(op) for op in "abcd"] == [0.6, 0.2, 0.2, 0.0]
+
+
+def test_how_cells_are_spoken_of():
+    assert [titled(group) for group in ("normal", "cell", "recurrent")] == ["normal cell", "cell", "recurrent cell"]
 
 
 PAIRS = "normal=[('a', 0), ('b', 1)]"
@@ -274,6 +288,17 @@ def test_top_k_against_a_walk_over_all_pairs(data):
     assert not (kept & ~torch.tensor(alive)).any()
     found = tuple((candidates[o], *dag.edges[e]) for e, row in enumerate(active(kept)) for o in row)
     assert found == naive_top_k(strength, alive, dag, candidates)
+
+
+@pytest.mark.parametrize(("none", "candidates", "left"), [
+    (False, ("a", "none", "b"), (0, 2)), (True, ("a", "none", "b"), (0, 1, 2)), (False, ("a", "c", "b"), (0, 1, 2)),
+])  # fmt: skip
+def test_none_wins_an_edge_only_where_the_graph_says_so(none, candidates, left):
+    dag = Dag(nodes=1, inputs=2, none=none)
+    alive = all_alive(dag, 3)
+    alive[1, 0] = False
+    assert active(eligible(alive, dag, candidates)) == (left, left[1:])
+    assert alive.sum() == 5  # its argument stays as it was
 
 
 def test_top_k_by_hand():
