@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -131,6 +132,8 @@ def report(args: list[str]) -> int:
 class TrialArgs:
     path: Path_
     """directory of a trial"""
+    usage: bool = False
+    """note memory and time in its usage.json, as oche study does: for a process of its own, such as a task of a job array"""
     quiet: bool = False
     """say nothing but warnings"""
 
@@ -143,9 +146,13 @@ def trial(args: list[str]) -> int:
         "Does what is left of one trial of a study, once no other process is at work on it.",
         "oche study trial runs/x/trials/3d22c8d75410",
     )
+    from ..run.child import noted
+    from ..study.rows import about
     from ..study.trial import run
 
-    run(given.path, Log(quiet=given.quiet))
+    about(given.path)  # there is one
+    with noted(given.path / "usage.json") if given.usage else nullcontext():
+        run(given.path, Log(quiet=given.quiet))
     return 0
 
 

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from . import atomic
 
@@ -74,13 +76,37 @@ class Child:
         self._process.returncode = os.waitstatus_to_exitcode(status)
         if self._process.stdin is not None:
             self._process.stdin.close()
-        before = atomic.read_json(self._usage)
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in kilobytes here
-        now = {
-            "peak_mb": max(before.get("peak_mb", 0), spent.ru_maxrss / unit),
-            "wall_s": before.get("wall_s", 0) + time.monotonic() - self._began,
-            "cpu_s": before.get("cpu_s", 0) + spent.ru_utime + spent.ru_stime,
-            "exit": self._process.returncode,
-        }
-        atomic.write_bytes(self._usage, json.dumps(now).encode())
+        _add(self._usage, spent, time.monotonic() - self._began, self._process.returncode)
         return True
+
+
+@contextmanager
+def noted(usage: Path) -> Iterator[None]:
+    """Keeps what this process used in the file ``usage``, as a `Child` does: for one that nobody waits for, such as a task of a
+    job array. Linux and macOS only."""
+    import resource
+
+    from ..loop import Interrupted
+
+    began, code = time.monotonic(), 1
+    try:
+        yield
+        code = 0
+    except Interrupted:
+        code = 130
+        raise
+    finally:
+        _add(usage, resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - began, code)
+
+
+def _add(usage: Path, spent: Any, wall: float, code: int) -> None:
+    """Adds to the file ``usage`` what a process ``spent`` in ``wall`` seconds, and the code that it ended with."""
+    before = atomic.read_json(usage)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in kilobytes here
+    now = {
+        "peak_mb": max(before.get("peak_mb", 0), spent.ru_maxrss / unit),
+        "wall_s": before.get("wall_s", 0) + wall,
+        "cpu_s": before.get("cpu_s", 0) + spent.ru_utime + spent.ru_stime,
+        "exit": code,
+    }
+    atomic.write_bytes(usage, json.dumps(now).encode())

@@ -40,7 +40,7 @@ trials=(
 )
 export OMP_NUM_THREADS={{ threads }}
 # exec: the signal that Slurm sends before the time is up reaches oche itself, which saves and stops.
-exec {{ python }} -m oche study trial {{ out }}/trials/"${trials[$SLURM_ARRAY_TASK_ID]}"
+exec {{ python }} -m oche study trial {{ out }}/trials/"${trials[$SLURM_ARRAY_TASK_ID]}" --usage
 """
 
 

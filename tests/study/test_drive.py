@@ -251,7 +251,7 @@ def test_the_array_has_a_task_for_each_trial_that_is_missing(tmp_path, started, 
     # what a task of the array does, with an oche that says what it is asked
     fake = text.replace(f"exec {sys.executable} -m oche", "exec echo")
     done = subprocess.run(["bash", "-c", fake], env={"SLURM_ARRAY_TASK_ID": "1"}, capture_output=True, text=True)
-    assert done.stdout == f"study trial {tmp_path}/out/trials/{more.trials[2].id}\n" and done.returncode == 0
+    assert done.stdout == f"study trial {tmp_path}/out/trials/{more.trials[2].id} --usage\n" and done.returncode == 0
 
     on_gpu = study_files.study(tmp_path, grid={"method": "darts"}, device="cuda")
     jobs = [local.Job.at(tmp_path / "out/trials" / more.trials[1].id)]

@@ -1,0 +1,95 @@
+"""The job array as a cluster runs it: bash reads it, an sbatch of our own gives tasks their numbers, and they do their trials."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import runs
+import study_files
+
+from oche.run import atomic
+from oche.run.log import Log
+from oche.study.file import read
+from oche.study.rows import rows
+from oche.study.slurm import write as write_array
+
+SBATCH = """\
+#!/bin/bash
+# What sbatch does with a script, for the one task that the test names: a copy of it runs elsewhere, under the task's number,
+# and what it says goes where its own line --output says.
+set -eu
+range=$(sed -n 's/^#SBATCH --array=//p' "$1")
+[[ $range =~ ^0-([0-9]+)(%[0-9]+)?$ ]] && (( TASK <= BASH_REMATCH[1] ))
+said=$(sed -n 's/^#SBATCH --output=//p' "$1" | sed "s/%A/7/; s/%a/$TASK/")
+spool=$(mktemp -d); cp "$1" "$spool/slurm_script"; cd "$spool"
+export SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$TASK
+echo "Submitted batch job 7"
+exec bash "$spool/slurm_script" >"$said" 2>&1
+"""
+
+
+@pytest.fixture
+def sbatch(tmp_path):
+    """Submits a script, as a user does, for one of its tasks."""
+    tool = tmp_path / "bin" / "sbatch"
+    tool.parent.mkdir()
+    tool.write_text(SBATCH)
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+
+    def submit(script: Path, task: int) -> subprocess.Popen:
+        env = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}", "TASK": str(task)}
+        return subprocess.Popen(["sbatch", str(script)], env=env, stdout=subprocess.DEVNULL)
+
+    return submit
+
+
+def array(folder: Path, **keys) -> tuple[Path, Path, list]:
+    """(the array's script, the study's directory, its rows)."""
+    file = study_files.write(folder, **keys)
+    assert write_array(read(file), Log(quiet=True), "x") == 0
+    out = folder / "out"
+    return out / "array.sh", out, list(rows(out))
+
+
+def test_bash_reads_the_script_whatever_the_directory_is_called(tmp_path):
+    folder = tmp_path / 'it\'s a $HOME of "studies" & more'
+    folder.mkdir()
+    script, out, _ = array(folder, grid={"method": "darts", "seed": [0, 1]})
+    checked = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    asked = script.read_text().replace("exec ", "printf '%s\\n' ", 1)
+    said = subprocess.run(["bash", "-c", asked], env={"SLURM_ARRAY_TASK_ID": "1"}, capture_output=True, text=True)
+    assert str(out / "trials" / [*rows(out)][1].id) in said.stdout.splitlines()
+
+
+def test_a_task_does_its_trial_alone_saves_before_the_time_is_up_and_goes_on_when_submitted_again(tmp_path, sbatch):
+    keys = dict(checkpoint=0.05, search={"batch": 8, "steps": 40}, grid={"method": "darts", "seed": [0, 1]})
+    script, out, (_, row) = array(tmp_path, **keys)
+    task, said, metrics = sbatch(script, 1), out / "slurm" / "7_1.txt", row.path / "search" / "metrics.jsonl"
+    end = time.monotonic() + 300
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 2):
+        assert task.poll() is None and time.monotonic() < end, said.read_text()
+        time.sleep(0.02)
+    task.send_signal(signal.SIGTERM)  # --signal=B:TERM@60: to the batch shell alone, which has become oche
+    assert task.wait(timeout=300) == 130 and "stopping after this step" in said.read_text()
+    assert [r.state for r in rows(out)] == ["waiting", "interrupted"]
+    first = atomic.read_json(row.path / "usage.json")
+    assert first["exit"] == 130 and first["cpu_s"] > 0 and 50 < first["peak_mb"] < 4000
+
+    assert sbatch(script, 1).wait(timeout=300) == 0
+    assert [r.state for r in rows(out)] == ["waiting", "complete"]
+    steps = [record["step"] for record in runs.metrics(row.path / "search")]
+    assert steps == sorted({*steps}) and steps[-1] == 40
+    used = atomic.read_json(row.path / "usage.json")
+    assert used["exit"] == 0 and used["cpu_s"] > first["cpu_s"] and used["wall_s"] > first["wall_s"]
+
+    # Written anew it has the one that is missing, and asks for half as much memory again as the other took.
+    text = array(tmp_path, **keys)[0].read_text()
+    assert "#SBATCH --array=0-0\n" in text and f"#SBATCH --mem={round(1.5 * used['peak_mb'])}M\n" in text
+    assert sbatch(script, 1).wait(timeout=60) != 0  # there is no such task any more
