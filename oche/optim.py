@@ -80,7 +80,26 @@ class Sgd:
             torch.nn.utils.clip_grad_norm_(weights, self.clip, foreach=True)
         for group in optimizer.param_groups:
             group["lr"] = rate
+            if group.get("fused"):
+                _lay_out(optimizer, group["params"], self.momentum > 0)
         optimizer.step()
+
+
+def _lay_out(optimizer: torch.optim.Optimizer, weights: Iterable[Tensor], momentum: bool) -> None:
+    """What torch's fused step needs and does not ask for: gradients and momenta with the strides of their weights, or it would
+    take one element's for another's; and momenta for all or for none, so that those that begin do so as zeros."""
+    for w in weights:
+        if w.grad is None:
+            continue
+        w.grad, state = _like(w, w.grad), optimizer.state[w]
+        if momentum:
+            found = state.get("momentum_buffer")
+            state["momentum_buffer"] = torch.zeros_like(w) if found is None else _like(w, found)
+
+
+def _like(w: Tensor, value: Tensor) -> Tensor:
+    """``value`` with the strides of ``w``."""
+    return value if value.stride() == w.stride() else torch.empty_like(w).copy_(value)
 
 
 @component

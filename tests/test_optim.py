@@ -46,6 +46,41 @@ def test_a_weight_without_a_gradient_rests():
     assert torch.equal(weights[1], torch.ones(2)) and not torch.equal(weights[0], torch.ones(2))
 
 
+def test_a_weight_may_have_its_first_gradient_late():
+    """One that a drawn path reaches only then: its momentum begins there, and the others' go on."""
+    settings = Sgd(lr=0.1, momentum=0.9, decay=0.03, clip=0.0)
+    weights = [torch.nn.Parameter(normal(3, 1)), torch.nn.Parameter(normal(4, 2)), torch.nn.Parameter(normal(2, 3))]
+    optimizer = settings.optimizer(weights)
+    want, buffers = [w.detach().clone() for w in weights], [0.0] * 3
+    for step, reached in enumerate([(0,), (0, 1), (1,), (0, 1)]):
+        for i, w in enumerate(weights):
+            w.grad = normal(w.shape, 10 * i + step) if i in reached else None
+            if i in reached:
+                buffers[i] = 0.9 * buffers[i] + w.grad + 0.03 * want[i]
+                want[i] = want[i] - 0.1 * buffers[i]
+        settings.update(optimizer, weights, 0.1)
+        for w, expected in zip(weights, want, strict=True):
+            torch.testing.assert_close(w.detach(), expected, rtol=1e-12, atol=1e-14)
+    assert "momentum_buffer" not in optimizer.state[weights[2]]
+
+
+def test_gradients_and_momenta_may_be_laid_out_otherwise_than_their_weights():
+    """As gradients of channels_last networks may be, and momenta that come from a file."""
+    settings, shape = Sgd(lr=0.1, momentum=0.9, decay=0.03, clip=0.0), (4, 3, 5, 2)
+    last = torch.channels_last
+    w = torch.nn.Parameter(normal(shape, 1).to(memory_format=last))
+    optimizer = settings.optimizer([w])
+    want, buffer = w.detach().clone(), 0.0
+    for step in range(4):
+        w.grad = normal(shape, 10 + step) if step % 2 else normal(shape, 10 + step).to(memory_format=last)
+        buffer = 0.9 * buffer + w.grad + 0.03 * want
+        want = want - 0.1 * buffer
+        settings.update(optimizer, [w], 0.1)
+        torch.testing.assert_close(w.detach(), want, rtol=1e-12, atol=1e-14)
+        state = optimizer.state[w]
+        state["momentum_buffer"] = state["momentum_buffer"].contiguous()
+
+
 def test_rate_is_annealed_from_lr_to_lr_min():
     settings = Sgd(lr=0.025, lr_min=0.001)
     rates = [settings.rate(p / 10) for p in range(11)]
