@@ -22,6 +22,7 @@ from oche.decide import (
     TopK,
     View,
 )
+from oche.decide.perturbation import _shuffled
 from oche.decide.sampling import draw, mutate
 from oche.errors import OcheError
 
@@ -425,6 +426,13 @@ def test_perturbation_sees_the_supernet_as_it_decides():
         )
         orders.add(active(kept))
     assert orders == {((0,), (1,)), ((0,), (0,))}
+
+
+def test_the_order_is_drawn_where_the_generator_is_whatever_the_default_device():
+    one, two = (torch.Generator().manual_seed(3) for _ in range(2))
+    with torch.device("meta"):
+        found = _shuffled(range(20), one)
+    assert found == _shuffled(range(20), two) and sorted(found) == list(range(20)) != found
 
 
 def test_equal_drops_keep_the_earlier():
