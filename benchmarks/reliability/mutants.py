@@ -78,6 +78,7 @@ pytest_add_cli_args =
 pytest_add_cli_args_test_selection =
   {tests}
 timeout_constant = 20
+timeout_multiplier = 4
 use_git_change_detection = false
 """
 
