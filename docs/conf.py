@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
+import pkgutil
 import sys
 from pathlib import Path
 
@@ -40,8 +42,11 @@ myst_substitutions = {
 default_role = "py:obj"  # `name` in a docstring links where the name is documented, and is code elsewhere
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True}
+autodoc_default_options = {"members": True, "ignore-module-all": True}  # each object where it is defined, once
+autodoc_inherit_docstrings = False  # what torch says of its own methods is torch's
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["triton"]  # its kernels are described where it cannot be installed, too
+suppress_warnings = ["ref.python"]  # of annotations by names that several modules have; nothing is said wrongly
 python_maximum_signature_line_length = 88
 
 
@@ -87,8 +92,34 @@ class Deviations(SphinxDirective):
         return nodes.paragraph("", "", *name, nodes.Text(plain))
 
 
+class Modules(SphinxDirective):
+    """``.. oche-modules:: oche.data core`` documents a package and all public modules in it, those that are named first."""
+
+    has_content = False
+    required_arguments = 1
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        lines = []
+        for name in modules_of(self.arguments[0], *" ".join(self.arguments[1:]).split()):
+            lines += [name, "-" * len(name), "", f".. automodule:: {name}", ""]
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+
+def modules_of(package: str, *first: str) -> list[str]:
+    """``package`` and the public modules in it: those called ``first``, then the others by name."""
+    folder = importlib.import_module(package).__path__
+    names = sorted(m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_"))
+    return [
+        package,
+        *(f"{package}.{name}" for name in sorted(names, key=lambda n: first.index(n) if n in first else 99)),
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     os.environ |= {"COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"}  # the help's tables are drawn for this terminal
     app.add_directive("oche-help", Help)
     app.add_directive("oche-deviations", Deviations)
+    app.add_directive("oche-modules", Modules)
     return {"parallel_read_safe": False}

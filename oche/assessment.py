@@ -63,7 +63,7 @@ class Assessment:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error (1706.04599 eq. 3): Σ_m |B_m| / n · |acc(B_m) − conf(B_m)|."""
+        """Expected calibration error (1706.04599 eq. 3): ``Σ_m |B_m| / n · |acc(B_m) − conf(B_m)|``."""
         gaps = (
             b.count * abs(b.accuracy - b.confidence)
             for b in self.bins

@@ -16,7 +16,7 @@ def integers(below: int, like: Tensor, generator: torch.Generator | None) -> Ten
 
 
 def uniform(like: Tensor, generator: torch.Generator | None, *rows: int) -> Tensor:
-    """(*rows, B) float32 in [0, 1), on the device of ``like`` (B, …)."""
+    """float32 of shape (rows …, B) in [0, 1), on the device of ``like`` (B, …)."""
     drawn = torch.rand(*rows, len(like), generator=generator, device=_device(like, generator))
     return drawn.to(like.device, non_blocking=True)
 

@@ -12,7 +12,7 @@ rotate                    degrees, anticlockwise
 brightness … sharpness    factor of Pillow's ImageEnhance − 1
 posterize                 bits that go
 solarize                  value from which on pixels are inverted
-identity, autocontrast, equalize  none
+others                    none (identity, autocontrast, equalize)
 ========================  ==========================================================
 """
 

@@ -111,7 +111,7 @@ class Skeleton:
         return {"cifar": CifarStem, "imagenet": ImagenetStem, "none": NoStem}[self.stem](self)
 
     def make_head(self, c_prev: int, size: tuple[int, int]) -> nn.Module:
-        """(B, c_prev, *size) → logits (B, classes)."""
+        """(B, c_prev, H, W), the last two ``size`` → logits (B, classes)."""
         if not self.head:
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_prev, self.classes))
         layers: list[nn.Module] = [nn.Flatten()]
