@@ -1,7 +1,7 @@
 """Penalties on cost: what they do to logits, what they are added to, and every method on every space under one."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +11,17 @@ from tiny import Kept
 
 from oche.arch import all_alive
 from oche.configs import SearchConfig
+from oche.cost import table
 from oche.cost.prices import COUNTS, prices
 from oche.errors import OcheError
 from oche.method import Method
 from oche.methods import METHODS
 from oche.optim import largest_step
-from oche.penalty import BetaDecay, Sum, ZeroOne, parts
+from oche.penalty import BetaDecay, DirichletKL, Sum, ZeroOne, parts
 from oche.penalty_cost import Priced, flops, latency, parameters
 from oche.relax import Softmax
 from oche.run import arguments
+from oche.run.engine import Engine
 from oche.run.tree import from_dict, to_dict
 from oche.spaces import recurrent
 
@@ -102,6 +104,77 @@ def test_the_dead_rest():
     assert (moved.detach()[~alive] == a[~alive]).all() and not torch.equal(moved.detach(), a)
 
 
+@dataclass(frozen=True)
+class Turning(Softmax):
+    """One of a user's own, that ends where it weighs the smallest logits most."""
+
+    def __call__(self, a, alive, dag, noise, progress):
+        return super().__call__((1 - 2 * progress) * a, alive, dag, noise, progress)
+
+
+def test_costs_are_of_the_mixture_at_its_progress():
+    a = logits()
+    what, plain = replace(priced(None), relax=Turning()), priced(None)
+    for progress, same in ((0.0, a), (1.0, -a)):
+        assert what.excess([(a, ALIVE)], progress) == pytest.approx(excess(plain, same), rel=1e-12)
+        moved = a.clone().requires_grad_()
+        what.step([moved], [ALIVE], progress, 0.1)
+        torch.testing.assert_close(
+            moved.detach() - a, (1 - 2 * progress) * stepped(plain, same), rtol=1e-12, atol=1e-15
+        )
+
+
+@pytest.mark.parametrize("target", [None, PRICES.bounds[0]])
+def test_logits_may_lie_elsewhere_than_masks_and_prices(target):
+    """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
+    a = logits().to("meta").requires_grad_()
+    priced(target).step([a], [ALIVE], 0.5, 0.1)
+    assert all(cost.device == a.device for cost in priced(target).cost([(a, ALIVE)], 0.5))
+
+
+def test_where_the_cost_does_not_change_nothing_moves():
+    alive = torch.zeros_like(ALIVE)
+    alive[:, 1] = True
+    a = logits().requires_grad_()
+    priced(None).step([a], [alive], 0.5, 0.1)
+    assert torch.equal(a.detach(), logits())
+
+
+def test_it_says_what_it_prices_and_between_what_bounds():
+    least, most = PRICES.bounds
+    said = "parameters, from 4.7 k to 23.2 k in this space"
+    assert priced(None).words() == f"{said}: the less the better, strength 0.7"
+    assert priced(6000.0, strength=2.0).words() == f"{said}: target 6 k, strength 2"
+    about = {"kind": "parameters", "strength": 0.7, "least": least, "most": most}
+    assert priced(None).describe() == {**about, "target": None}
+    assert priced(6000.0).describe() == {**about, "target": 6000.0}
+
+
+def test_targets_as_far_as_networks_of_the_space_reach():
+    least, most = PRICES.bounds
+    for target in (None, least, most):
+        priced(target).check_reach()
+    for target, where, said in ((least - 1, "below", "4.7 k"), (most + 50, "above", "23.2 k")):
+        with pytest.raises(OcheError) as caught:
+            priced(target).check_reach()
+        assert str(caught.value) == (
+            f"target {said} is {where} every network of this size (parameters from 4.7 k to 23.2 k); "
+            "choose one between, or another --search.priced"
+        )
+
+
+def test_latencies_come_from_the_table_that_is_named_or_are_measured_here(tmp_path, monkeypatch):
+    asked, path = [], tmp_path / "latencies.json"
+    monkeypatch.setattr(table, "latencies", lambda *given: asked.append(given) or PRICES)
+    written = table.Table({"hardware": "elsewhere"}, 3)
+    written.write(path)
+    engine, method = Engine("cpu"), Method(penalty=latency)
+    assert latency.prices(SPACE, replace(method, latencies=path), engine) is PRICES
+    assert latency.prices(SPACE, method, engine) is PRICES
+    assert [space for space, _ in asked] == [SPACE, SPACE]
+    assert asked[0][1] == written and asked[1][1].engine is engine
+
+
 def test_it_is_no_part_of_the_loss():
     assert parameters(logits(), ALIVE, Softmax()(logits(), ALIVE, SPACE.dag, None, 0.5), 0.5) == 0
 
@@ -178,6 +251,9 @@ def test_on_a_command_line_it_comes_on_top():
     assert said("beta-darts", "--penalty latency --target 5ms").penalty == BetaDecay() + latency
     assert said("fair-darts", "--penalty flops --target 1MFLOPs").penalty == ZeroOne() + flops
     assert said("darts", "--penalty parameters").penalty == parameters
+    three = BetaDecay() + ZeroOne() + DirichletKL()
+    assert latency.onto(three) == latency.onto(three + flops) == three + latency
+    assert latency.onto(flops) == latency.onto(None) == latency.onto(Softmax()) == latency
     assert said("beta-darts", "--penalty ZeroOne --relax Sigmoid").penalty == ZeroOne()  # others take the place
     again = from_dict(
         replace(METHODS["darts"].make(), penalty=BetaDecay() + flops), {"penalty": {"type": "latency"}}, None
