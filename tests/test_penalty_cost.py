@@ -94,6 +94,8 @@ def test_without_a_target_it_never_ends():
     a = logits()
     assert excess(priced(None), a) == pytest.approx(0.7 * math.log(settled(a)), rel=1e-12)
     assert stepped(priced(None), a).abs().max().item() == pytest.approx(0.07, rel=1e-12)
+    less = replace(priced(None), prices=PRICES.scaled(1e-6))  # of its unit than one
+    assert excess(less, a) == pytest.approx(0.7 * math.log(1e-6 * settled(a)), rel=1e-12) and excess(less, a) < 0
 
 
 def test_the_dead_rest():
