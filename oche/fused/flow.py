@@ -73,8 +73,10 @@ class Gather:
         """Everything that ``edge`` carries from x, each scaled by ``scale``."""
         if isinstance(edge, MixedOperation):
             row = (weights if scale is None else weights * scale).unbind()
+            candidates = list(edge.candidates)  # torch looks a single one up by its number as text
             for o in edge.paths(active):
-                self._candidate(edge, o, x, row[o])
+                if not isinstance(candidates[o], Zero):
+                    self._candidate(edge, o, candidates[o], x, row[o])
         elif isinstance(edge, AuxiliaryOperation):
             self.edge(edge.inner, x, weights, active, scale)
             if (beta := linear(edge.beta, edge.progress)) != 0:
@@ -82,10 +84,8 @@ class Gather:
         elif (out := edge(x, weights, active)) is not None:
             self.give(out, 1.0 if scale is None else scale)
 
-    def _candidate(self, edge: MixedOperation, o: int, x: Tensor, weight: Tensor) -> None:
-        piece = pieces(edge.candidates[o])
-        if isinstance(edge.candidates[o], Zero):
-            return
+    def _candidate(self, edge: MixedOperation, o: int, module: nn.Module, x: Tensor, weight: Tensor) -> None:
+        piece = pieces(module)
         if isinstance(piece, tuple):
             self.add(Convs(self._source(x), piece), weight)
         elif isinstance(piece, Pool):

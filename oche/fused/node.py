@@ -43,8 +43,7 @@ class Convs:
         return [stage.norm for stage in self.stages]
 
     def code(self) -> list[int]:
-        rows = [[s.kernel, s.dilation, s.stride, s.depthwise is not None, *_flags(s.norm)] for s in self.stages]
-        return [int(value) for row in rows for value in row]
+        return [value for stage in self.stages for value in (*stage.form, *_flags(stage.norm))]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 from weakref import WeakKeyDictionary
 
@@ -38,6 +39,11 @@ class Stage:
     def stride(self) -> int:
         return self.dense[0].each if isinstance(self.dense[0], Pointwise) else self.conv.stride[0]
 
+    @cached_property
+    def form(self) -> tuple[int, int, int, int]:
+        """What of it does not change: kernel, dilation, stride, and whether it has a depthwise convolution."""
+        return self.kernel, self.dilation, self.stride, int(self.depthwise is not None)
+
     @property
     def parameters(self) -> list[Tensor]:
         convs = [conv.weight for conv in (self.depthwise, *self.dense) if conv is not None]
@@ -62,14 +68,16 @@ Piece = tuple[Stage, ...] | Pool | Skip | None
 
 
 _READ: WeakKeyDictionary[nn.Module, Piece] = WeakKeyDictionary()
+_UNREAD = object()
 
 
 def pieces(module: nn.Module) -> Piece:
     """What ``module`` consists of: stages one behind the other, a pool, a skip; None where it is something else. Each module
     is looked at once."""
-    if module not in _READ:
-        _READ[module] = _read(module)
-    return _READ[module]
+    found = _READ.get(module, _UNREAD)
+    if found is _UNREAD:
+        found = _READ[module] = _read(module)
+    return cast(Piece, found)
 
 
 def _read(module: nn.Module) -> Piece:

@@ -119,7 +119,7 @@ void node_backward_(const Tensor& g, at::TensorList xs, at::TensorList given, co
         keep.push_back(gx);
         group.gx = gx.mutable_data_ptr<T>();
       }
-      groups[at].second.jobs.push_back({Stage<T>(p.depth, p.dense, unit.kernel, unit.dilation, pack)});
+      groups[at].second.jobs.push_back({Stage<T>(p.depth, p.dense, unit.kernel, unit.dilation, pack, true)});
       Job<T>& job = groups[at].second.jobs.back();
       job.g = grad[i].template const_data_ptr<T>();
       job.zin = z[i][level].template const_data_ptr<T>();

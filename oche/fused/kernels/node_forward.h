@@ -71,7 +71,7 @@ Tensor node_forward_(at::TensorList xs, at::TensorList given, const Tensor& w, a
       I ho = (q.H + q.s - 1) / q.s, wo = (q.W + q.s - 1) / q.s;
       z[i].push_back(fresh(x, q.B, cout, ho, wo));
       stats[i].emplace_back(2 * cout);
-      groups[at].second.jobs.push_back({Stage<T>(p.depth, p.dense, unit.kernel, unit.dilation, pack)});
+      groups[at].second.jobs.push_back({Stage<T>(p.depth, p.dense, unit.kernel, unit.dilation, pack, false)});
       Job<T>& job = groups[at].second.jobs.back();
       job.z = z[i].back().template mutable_data_ptr<T>();
       job.stats = stats[i].back().data();

@@ -50,6 +50,7 @@ template <typename T, int NV, int PX, bool ADD>
 void gemm_wide(T* dst, I ldd, const T* a, I lda, const T* b, I ldb, I n, I cin) {
   I p = 0;
   for (; p + PX <= n; p += PX) gemm_block<T, PX, NV, ADD>(dst + p * ldd, ldd, a + p * lda, lda, b, ldb, cin);
+  for (; p + 2 <= n; p += 2) gemm_block<T, 2, NV, ADD>(dst + p * ldd, ldd, a + p * lda, lda, b, ldb, cin);
   for (; p < n; ++p) gemm_block<T, 1, NV, ADD>(dst + p * ldd, ldd, a + p * lda, lda, b, ldb, cin);
 }
 

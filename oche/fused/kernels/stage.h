@@ -13,15 +13,15 @@ template <typename T> struct Stage {
   Shape in, out;
   std::vector<I> off;       // taps in P
   std::vector<T> dw;        // (taps, ws)
-  std::vector<T> forth;     // matrices x (cin, ldf)
-  std::vector<T> back;      // the same, transposed: (cout, ldb)
+  std::vector<T> forth;     // matrices x (cin, ldf); of a forward
+  std::vector<T> back;      // the same, transposed: (cout, ldb); of a backward
   I ws;
   I matrices() const { return depthwise ? 1 : conv.taps; }
   I ldf() const { return out.G > 1 ? L<T> : out.Cs; }
   I ldb() const { return in.G > 1 ? L<T> : in.Cs; }
   I weights() const { return (depthwise ? conv.taps * ws : 0) + matrices() * out.C * ldb(); }
 
-  Stage(const Tensor& depth, const std::vector<Tensor>& dense, I kernel, I dilation, bool pack)
+  Stage(const Tensor& depth, const std::vector<Tensor>& dense, I kernel, I dilation, bool pack, bool backward)
       : conv(kernel, dilation), depthwise(depth.defined()), halves(kernel == 0) {
     I cin = dense[0].size(1), cout = 0;
     for (auto& d : dense) cout += d.size(0);
@@ -35,20 +35,22 @@ template <typename T> struct Stage {
         for (I l = 0; l < (in.G > 1 ? L<T> : in.C); ++l) dw[t * ws + l] = w[l % in.C * conv.taps + t];
     }
     I m = matrices(), row = 0;
-    forth.assign(m * in.C * ldf(), 0);
-    back.assign(m * out.C * ldb(), 0);
-    for (size_t part = 0; part < dense.size(); ++part) {
-      const T* w = dense[part].const_data_ptr<T>();  // (Cout, Cin, k, k), or (.., 1, 1)
-      I each = halves ? 1 : m;
-      for (I t = 0; t < each; ++t)
-        for (I ci = 0; ci < in.C; ++ci)
-          for (I co = 0; co < dense[part].size(0); ++co) {
-            T v = w[(co * in.C + ci) * each + t];
-            I at = halves ? part : t, to = row + co;
-            for (I g = 0; g < out.G; ++g) forth[(at * in.C + ci) * ldf() + g * out.C + to] = v;
-            for (I g = 0; g < in.G; ++g) back[(at * out.C + to) * ldb() + g * in.C + ci] = v;
+    const I ld = backward ? ldb() : ldf(), rows = backward ? out.C : in.C, G = backward ? in.G : out.G;
+    auto& to = backward ? back : forth;
+    to.assign(m * rows * ld, 0);
+    for (auto& part : dense) {
+      const T* w = part.const_data_ptr<T>();  // (Cout, Cin, k, k), or (.., 1, 1)
+      const I each = halves ? 1 : m, couts = part.size(0), first = halves ? &part - dense.data() : 0;
+      for (I t = 0; t < each; ++t) {
+        T* mat = to.data() + (first + t) * rows * ld;
+        for (I co = 0; co < couts; ++co)
+          for (I ci = 0; ci < in.C; ++ci) {
+            const T v = w[(co * in.C + ci) * each + t];
+            T* at = backward ? mat + (row + co) * ld + ci : mat + ci * ld + row + co;
+            for (I g = 0; g < G; ++g) at[g * (backward ? in.C : out.C)] = v;
           }
-      row += dense[part].size(0);
+      }
+      row += couts;
     }
   }
 
