@@ -63,12 +63,11 @@ class Sgd:
             vectors = [w for w in groups[0]["params"] if w.dim() <= 1]
             matrices = [w for w in groups[0]["params"] if w.dim() > 1]
             groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        # A supernet has more than a thousand small tensors, which torch by itself goes through in Python on a CPU.
-        on_cpu = all(w.device.type == "cpu" for group in groups for w in group["params"])
+        # foreach: a supernet has more than a thousand small tensors, which torch goes through in Python on a CPU. Not fused:
+        # that step mixes up elements where a gradient has other strides than its weight (torch 2.13).
         return torch.optim.SGD(
-            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.decay, nesterov=self.nesterov,
-            fused=True if on_cpu else None,
-        )  # fmt: skip
+            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.decay, nesterov=self.nesterov, foreach=True
+        )
 
     def rate(self, progress: float) -> float:
         """Learning rate at ``progress`` in [0, 1]."""
@@ -80,26 +79,7 @@ class Sgd:
             torch.nn.utils.clip_grad_norm_(weights, self.clip, foreach=True)
         for group in optimizer.param_groups:
             group["lr"] = rate
-            if group.get("fused"):
-                _lay_out(optimizer, group["params"], self.momentum > 0)
         optimizer.step()
-
-
-def _lay_out(optimizer: torch.optim.Optimizer, weights: Iterable[Tensor], momentum: bool) -> None:
-    """What torch's fused step needs and does not ask for: gradients and momenta with the strides of their weights, or it would
-    take one element's for another's; and momenta for all or for none, so that those that begin do so as zeros."""
-    for w in weights:
-        if w.grad is None:
-            continue
-        w.grad, state = _like(w, w.grad), optimizer.state[w]
-        if momentum:
-            found = state.get("momentum_buffer")
-            state["momentum_buffer"] = torch.zeros_like(w) if found is None else _like(w, found)
-
-
-def _like(w: Tensor, value: Tensor) -> Tensor:
-    """``value`` with the strides of ``w``."""
-    return value if value.stride() == w.stride() else torch.empty_like(w).copy_(value)
 
 
 @component
