@@ -76,7 +76,7 @@ class Sgd:
     def update(self, optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], rate: float) -> None:
         """Clips the gradients in ``.grad`` and steps. Weights without a gradient rest: no decay, no momentum."""
         if self.clip:
-            torch.nn.utils.clip_grad_norm_(weights, self.clip, foreach=True)
+            torch.nn.utils.clip_grad_norm_(weights, self.clip)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
