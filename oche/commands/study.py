@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import time
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,8 @@ from .shared import Path_, console, simple
 
 if TYPE_CHECKING:
     from ..study.file import Study
+
+_LOOK = 3.0  # seconds between two looks of status --follow
 
 
 @dataclass(frozen=True)
@@ -86,21 +89,41 @@ _RUN = {"local": _local, "ray": _ray, "slurm": _slurm}
 
 
 @dataclass(frozen=True)
-class DirArgs:
+class StatusArgs:
     study: Path_
     """directory of a study"""
+    follow: bool = False
+    """look again every few seconds, until all trials have ended, or Ctrl-C: for studies that another machine runs"""
 
 
 def status(args: list[str]) -> int:
     given = simple(
-        DirArgs, args, "study status", "Lists the trials of a study and how far they are.", "oche study status runs/x"
+        StatusArgs,
+        args,
+        "study status",
+        "Lists the trials of a study and how far they are.",
+        "oche study status runs/x\n  oche study status runs/x --follow",
     )
-    from ..study.status import table
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
 
-    line, made = table(given.study)
+    from ..study.status import over, table
+
+    def looked() -> Group:
+        line, made = table(given.study)
+        return Group(made, Text(line))
+
     out = console()
-    out.print(made)
-    out.print(line)
+    if not given.follow:
+        out.print(looked())
+        return 0
+    with suppress(KeyboardInterrupt), Live(looked(), console=out, auto_refresh=False) as live:
+        while not over(given.study):
+            time.sleep(_LOOK)
+            live.update(looked(), refresh=True)
+    if not out.is_terminal:
+        out.print()  # there the last line is left open
     return 0
 
 

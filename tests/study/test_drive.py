@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import runs
@@ -124,6 +127,7 @@ def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monk
     script = f"""
 import os, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 from oche.bilevel import Search
 from oche.run.log import Log
 from oche.run.room import usable_cores
@@ -187,9 +191,33 @@ def test_what_is_said(tmp_path, started, capsys):
     assert cli.main(["study", "status", str(out)]) == 0
     said = capsys.readouterr().out
     # state.json still says complete; without its result it is not
-    assert "4 trials: 3 complete, 1 interrupted" in said and said.count("test acc") == 3
+    assert "4 trials: 3 complete, 1 interrupted; best: " in said
+    assert (
+        re.search(r"interrupted +100 % +test acc \d+\.\d\d % so far", said)
+        and len(re.findall("complete +100 %", said)) == 3
+    )
     assert cli.main(["study", str(out)]) == 0
     assert "4 trials, 3 of them complete" in capsys.readouterr().out
+
+
+def test_status_follows_until_nothing_is_left_to_do(tmp_path, started, monkeypatch, capsys):
+    study = study_files.study(tmp_path, grid={"method": "darts", "seed": [0, 1]})
+    drive.prepare(study)
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:  # between the second look and the third somebody runs it
+            assert drive.run(study, LOG, "x") == 0
+
+    monkeypatch.setattr("oche.commands.study.time", SimpleNamespace(sleep=sleep))
+    assert cli.main(["study", "status", str(tmp_path / "out"), "--follow"]) == 0
+    assert len(looks) == 2 and capsys.readouterr().out.endswith("%\n") and len(started) == 2
+
+    next((tmp_path / "out/trials").glob("*/summary.json")).unlink()
+    monkeypatch.setattr("oche.commands.study.time.sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
+    assert cli.main(["study", "status", str(tmp_path / "out"), "--follow"]) == 0  # Ctrl-C
+    assert "2 trials: 1 complete, 1 interrupted" in capsys.readouterr().out
 
 
 def test_the_best_and_the_room_follow_from_what_trials_left(tmp_path, monkeypatch):

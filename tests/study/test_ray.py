@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import runs
@@ -18,6 +19,7 @@ from oche.run.rundir import read_metrics
 from oche.study import drive, local
 from oche.study.file import read
 from oche.study.follow import Follower
+from oche.study.ray import Task, _needs
 from oche.study.rows import rows
 from oche.study.trial import mark
 
@@ -67,6 +69,38 @@ def test_a_trial_that_was_stopped_is_done_until_it_is_asked_for_again(tmp_path):
     mark(tmp_path / "t", "stopped", "stopped after epoch 3")
     job = local.Job.at(tmp_path / "t")
     assert job.stopped() and not job.found() and job.result() == "stopped after epoch 3"
+
+
+class FakeRay:
+    """Knows how many GPUs its cluster has, and keeps what tasks ask for."""
+
+    def __init__(self, gpus: float) -> None:
+        self.gpus, self.asked = gpus, []
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 8.0, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def remote(self, **needs):
+        def given(attend):
+            return SimpleNamespace(remote=lambda path, threads: self.asked.append((needs, Path(path).name, threads)))
+
+        return given
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "share"),
+    [("auto", 2.0, 0.25), ("auto", 0.0, 0), ("cuda", 0.0, 0.25), ("cuda:1", 1.0, 0.25), ("cpu", 2.0, 0)],
+)
+def test_ray_sets_aside_the_threads_and_the_share_of_a_gpu_of_each_trial(tmp_path, monkeypatch, device, gpus, share):
+    fake = FakeRay(gpus)
+    monkeypatch.setattr("oche.study.ray._ray", lambda: fake)
+    study = study_files.study(tmp_path, grid={"method": "darts"}, device=device, threads=3, gpus=0.25)
+    (trial,) = study.trials
+    trial.write(tmp_path / trial.id)
+    needs = _needs(study)
+    assert needs == {"num_cpus": 3, "num_gpus": share}
+    Task(local.Job.at(tmp_path / trial.id), needs)
+    assert fake.asked == [({**needs, "max_retries": 3}, trial.id, 3)]
 
 
 # --- with Ray
