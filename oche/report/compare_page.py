@@ -20,6 +20,8 @@ from .records import Run
 from .search_page import READING
 
 _DRAWN = 40  # runs whose cells and mixtures are drawn: the rest are in the tables
+_POINTS = 80  # of a curve
+_GREY = (24, 12_000)  # points of a curve in the background, and of all of them in all panels: the page is to stay small
 _CURVES = (
     "A panel a group, on common axes. Red: held-out data, a line a run; blue, dashed: training data; grey: the runs of all other "
     "groups, for comparison."
@@ -89,10 +91,15 @@ def _panels(title: str, known: Sequence[tuple[str, Run]]) -> list[Figure]:
     if not held + training:
         return []
     frame = multiples.limits([points for _, points in held + training])
+    groups = dict.fromkeys(group for group, _ in held + training)
+    each, total = _GREY
     figures = []
-    for i, group in enumerate(dict.fromkeys(group for group, _ in held + training)):
-        own, own_training = ([points for g, points in curves if g == group] for curves in (held, training))
-        others = [points for g, points in held if g != group]
+    for i, group in enumerate(groups):
+        own, own_training = (
+            [multiples.thin(points, _POINTS) for g, points in curves if g == group] for curves in (held, training)
+        )
+        others = [multiples.thin(points, each) for g, points in held if g != group]
+        others = others[:: 1 + len(others) * each * len(groups) // total]
         drawing = multiples.panel(group, own, own_training, others, frame, measure)
         n = max(len(own), len(own_training))
         figures.append(Figure.of(drawing, f"{group}: {n} run{'s' * (n > 1)}", f"{title}-curves-{i}"))

@@ -11,7 +11,7 @@ from .page import Heat
 from .records import Run
 
 FRAMES = 120  # epochs kept of one run
-_NUMBERS = 400_000  # weights in one page: some two and a half megabytes
+_NUMBERS = 180_000  # weights in one page: a megabyte and a half
 
 
 def chosen(group: Group, genotype: Genotype | None) -> list[tuple[int, int]]:

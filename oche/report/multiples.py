@@ -10,6 +10,7 @@ from .canvas import new_figure, styled
 from .draw import clip
 from .measure import Measure
 from .palette import MUTED, SERIES, VERMILION
+from .plots import whole_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +35,13 @@ def limits(curves: Sequence[Curve]) -> tuple[tuple[float, float], tuple[float, f
     xs, ys = zip(*(point for points in curves for point in points), strict=True)
     room = 0.05 * (max(ys) - min(ys)) or 0.5
     return (min(xs), max(max(xs), min(xs) + 1)), (min(ys) - room, max(ys) + room)
+
+
+def thin(points: Curve, most: int) -> Curve:
+    """At most ``most`` of the points, evenly spread, the first and the last among them."""
+    if len(points) <= most:
+        return points
+    return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
 
 
 @styled
@@ -65,4 +73,5 @@ def panel(
         axes.set_ylim(max(frame[1][0], 1.0), frame[1][1])
     axes.set_title(clip(title, 34), size=9)
     axes.tick_params(labelsize=7.5)
+    whole_epochs(axes)
     return figure

@@ -157,11 +157,12 @@ def _series(
     for o, (colour, dash) in enumerate(line_styles(list(candidates))):
         ys = [value(weights, o) for _, weights in history]
         lines += axes.plot(epochs, ys, color=colour, linestyle=dash, linewidth=1.3, marker=marker, markersize=3)
-    _whole_epochs(axes)
+    whole_epochs(axes)
     return lines
 
 
-def _whole_epochs(axes: Axes) -> None:
+def whole_epochs(axes: Axes) -> None:
+    """Ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
@@ -231,7 +232,7 @@ def curve(
         return
     xs, ys = [x for x, _ in points], [scale * y for _, y in points]
     axes.plot(xs, ys, color=colour, ls=dash, label=label, marker="o" if len(xs) < 12 else None, markersize=3.5)
-    _whole_epochs(axes)
+    whole_epochs(axes)
 
 
 @styled

@@ -12,7 +12,7 @@ from ..report.measure import spread
 from ..report.page import Cell, Code, Content, Fold, Heading, Item, Prose, Section, Table, slug
 from ..statistics import Association, CannotSay
 from .agreement import Agreements
-from .checklist import answers
+from .checklist import UNKNOWN, answers
 from .facts import Facts
 from .groups import Arena, Group
 from .incumbents import panels
@@ -141,14 +141,17 @@ def _true(row: Row) -> Cell:
 
 
 def checklist(facts: Facts) -> Section:
-    rows = [(a.number, a.question, a.said, a.because, a.state, a.part) for a in answers(facts)]
-    columns = ("practice", "question", "answer", "because", "to state in the paper", "part")
+    columns = ("practice", "question", "answer", "because", "to state in the paper")
+    rows = [
+        (a.number, a.question, Cell("not known" if a.said == UNKNOWN else a.said, a.said), a.because, a.state)
+        for a in answers(facts)
+    ]
     return Section("Checklist", [Prose(_CHECKLIST), Table("checklist", columns, rows)])
 
 
 def details(study: Path, facts: Facts) -> Section:
-    looked = (("gpu", "cpu"), ("torch",), ("python",), ("oche",))
-    made = " · ".join(", ".join(found) for names in looked if (found := facts.distinct(*names)))
+    looked = {"": ("gpu", "cpu"), "torch ": ("torch",), "Python ": ("python",), "oche ": ("oche",)}
+    made = " · ".join(what + ", ".join(found) for what, names in looked.items() if (found := facts.distinct(*names)))
     text = (study / "study.yaml").read_text(encoding="utf-8")
     machine: list[Item] = [Heading("Made with"), Prose(made)] if made else []
     return Section("To repeat it", [*machine, Fold("study.yaml", [Code(text, "study")])])

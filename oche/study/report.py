@@ -61,5 +61,5 @@ def _head(found: tuple[Row, ...], compared: tuple[Arena, ...]) -> list[Section]:
     for arena in compared:
         for name, best in [*summed(arena).items()][:1]:
             value = arena.measure.mean_sd([*arena.results[name].values()])
-            cards.append((f"{arena.name}: best mean {arena.what}, {name} (n = {best.n})", value))
+            cards.append((f"{arena.name}: best mean {arena.what}, {name} (n\u00a0=\u00a0{best.n})", value))
     return [Section("", [Cards(cards)])]

@@ -2,9 +2,10 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
-from report_runs import make_run, make_training, write_json
+from report_runs import make_run, make_training, random_cell, write_json
 from test_run_page import HOSTILE, Page, assert_self_contained
 
 from oche import cli
@@ -13,9 +14,11 @@ from oche.report import multiples, write_comparison
 from oche.report.cells import MARK
 from oche.report.compare_cells import compared_cells, marked
 from oche.report.compare_numbers import cards, numbers, settings
+from oche.report.compare_page import pictures
 from oche.report.heat import FRAMES, heat
-from oche.report.members import members
+from oche.report.members import member, members
 from oche.report.page import Table
+from oche.report.page import page as html
 from oche.report.records import read_run
 
 A, B = "sep_conv_3x3", "skip_connect"
@@ -127,6 +130,25 @@ def test_many_runs_fit_one_page(tmp_path):
     assert len(json.dumps(maps.runs)) < 4_000_000
 
 
+def test_the_page_of_many_long_runs_in_many_groups_stays_small(tmp_path):
+    """60 searches of 200 epochs in 20 groups, all with other cells than the first."""
+    one = member("run", made(tmp_path / "run", nodes=4, epochs=200))
+    cells = [Genotype({"normal": random_cell(i), "reduce": random_cell(100 + i)}) for i in range(60)]
+    found = [
+        replace(one, name=f"run {i}", group=f"group {i % 20}", run=replace(one.run, genotype=cell))
+        for i, cell in enumerate(cells)
+    ]
+    text = html("many", pictures(found))
+    assert text.count("<figure") >= 20 and 'id="cells"' in text
+    assert 1_000_000 < len(text.encode()) < 5_000_000
+
+
+def test_curves_are_thinned_evenly_from_end_to_end():
+    curve = [(float(i), 0.0) for i in range(101)]
+    assert multiples.thin(curve, 5) == [(0.0, 0.0), (25.0, 0.0), (50.0, 0.0), (75.0, 0.0), (100.0, 0.0)]
+    assert multiples.thin(curve[:5], 5) == curve[:5]
+
+
 def test_panels_share_their_axes(tmp_path):
     run = read_run(make_run(tmp_path / "run", epochs=4, trained=False, toy=False))
     held = multiples.held(run.records, run.measure)
@@ -134,4 +156,5 @@ def test_panels_share_their_axes(tmp_path):
     frame = multiples.limits([held, [(1, 5.0), (9, 60.0)]])
     assert frame[0] == (1, 9) and frame[1][0] < 5.0 and frame[1][1] > max(60.0, held[-1][1])
     axes = multiples.panel("x", [held], [], [[(1, 5.0), (9, 60.0)]], frame, run.measure).axes[0]
+    assert all(tick == round(tick) for tick in axes.get_xticks())
     assert axes.get_xlim() == frame[0] and axes.get_ylim() == frame[1] and len(axes.lines) == 2

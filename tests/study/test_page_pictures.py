@@ -6,11 +6,14 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 import report_studies
+from browser import chromium
 
 from oche.cli import main
+from oche.report.cells import MARK
 from oche.report.measure import ACCURACY
 from oche.run import atomic
 from oche.study.groups import arenas
@@ -95,3 +98,58 @@ def test_oche_report_of_a_study_is_its_report(study, tmp_path, capsys):
     assert "Who is better?" in text and "oche study report" in text
     assert main(["report", str(study), "--out", str(tmp_path / "x.html")]) == 0
     assert (tmp_path / "x.html").read_text() == text and capsys.readouterr().out == f"{tmp_path / 'x.html'}\n"
+
+
+# --- in a browser
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    """(opens the page of the study at a width, offline; what went wrong)."""
+    file, wrong = write(study).resolve(), []
+    with chromium() as browser:
+
+        def show(width: int = 1200, scheme: str = "light"):
+            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+            opened = context.new_page()
+            opened.on("console", lambda message: wrong.append(message.text))
+            opened.on("pageerror", lambda error: wrong.append(str(error)))
+            opened.goto(file.as_uri())
+            return opened
+
+        yield show, wrong
+
+
+def test_the_slider_the_tables_and_the_cells_of_a_study_work_in_a_browser(page):
+    show, wrong = page
+    opened = show()
+    heads = opened.locator(".maps > div > h3")
+    assert heads.first.inner_text().startswith("darts · seed 0 · epoch 3 of 3")
+    opened.locator(".heat input").focus()
+    opened.keyboard.press("Home")
+    assert heads.nth(3).inner_text().startswith("gdas · seed 1 · epoch 0 of 3")
+    names = opened.locator('[data-name="networks"] tbody th')
+    opened.locator('[data-name="networks"] thead button', has_text="cost").click()
+    assert names.all_inner_texts() == ["gdas", "darts"]
+    with opened.expect_download() as download:
+        opened.locator('[data-name="networks"] .csv').click()
+    assert download.value.suggested_filename == "networks.csv"
+    text = Path(download.value.path()).read_text()
+    assert [line.split(",")[0] for line in text.splitlines()] == ["group", "gdas", "darts"]
+    assert opened.locator("#cells svg text", has_text=MARK).count() > 0
+    assert opened.locator("#curves svg").count() == 2  # a panel a method
+    assert wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_of_a_study_never_scrolls_sideways(page, width, scheme):
+    show, wrong = page
+    opened = show(width, scheme)
+    opened.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    least = opened.eval_on_selector_all(
+        "figure svg", "all => all.map(s => s.getBoundingClientRect().width / s.viewBox.baseVal.width * 9)"
+    )
+    assert min(least) >= 7.5  # pixels of the usual text
+    assert wrong == []
