@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -447,3 +449,34 @@ def test_powers(growth, power):
 def test_a_base_that_leaves_a_size_open_is_refused(growth, tmp_path):
     with pytest.raises(OcheError, match=r"the base leaves nodes open; give --base.nodes a number"):
         growth.main(growth.Growth(tmp_path / "g", Setting(batch=4, channels=4, cells=3, candidates=3)))
+
+
+PARENT = """
+import multiprocessing, threading, time
+from oche.bench.contest import end_with_the_parent
+
+def child():
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=child, daemon=True)
+    process.start()
+    print(process.pid, flush=True)
+    process.join()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+def test_a_step_under_way_ends_when_its_parent_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = Path("/proc", parent.stdout.readline().strip())
+    assert child.is_dir()
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 120
+    while child.is_dir() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not child.is_dir()

@@ -7,12 +7,13 @@ import os
 import signal
 import statistics
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ..errors import OcheError
@@ -91,7 +92,7 @@ class Contender:
             answer: dict[str, Any] = self.pipe.recv()
         except (EOFError, OSError):  # a system that runs out of memory ends processes without a word
             self.process.join()
-            answer = {"note": f"the process was ended ({self.process.exitcode}); too little memory?", "failed": True}
+            answer = {"note": f"the process was ended ({self.process.exitcode}); too little memory for all at once? try --forms", "failed": True}
         result.times += answer.pop("times", [])
         for name, found in answer.items():
             setattr(result, name, found)
@@ -105,9 +106,18 @@ class Contender:
 # --- the child --------------------------------------------------------------------------------------------------------
 
 
+def end_with_the_parent() -> None:
+    """Ends this process when its parent is gone, however that ended: in the middle of a step, which may take minutes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
 def compete(pipe: Connection, setting: Setting, work: str, form: str) -> None:
     """Answers what is asked through ``pipe`` until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what code under test prints is not our output
     worker: Worker | None = None
     while True:
