@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -61,7 +61,7 @@ class Mix(NamedTuple):
 
     ops: Tensor  #: (E, O) weight of each candidate; 0 where it is dead
     edges: Tensor | None  #: (E,) weight of each edge, which scales everything that the edge carries; None means 1
-    active: tuple[tuple[int, ...], ...]  #: for each edge the candidates really evaluated
+    active: Sequence[tuple[int, ...]]  #: for each edge the candidates really evaluated
 
     def strength(self) -> Tensor:
         """(E, O) what decisions rank by: candidate weight times edge weight."""

@@ -7,7 +7,7 @@ checkpoints move between forms.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -56,18 +56,25 @@ def use(net: nn.Module, form: Form) -> None:
             module.form = form
 
 
-@contextmanager
-def plainly(net: nn.Module) -> Iterator[None]:
+def plainly(net: nn.Module) -> AbstractContextManager[None]:
     """Within, ``net`` computes in the plain form, which can be differentiated as often as wanted."""
-    from ..spaces.edges import PLAIN, Formed
+    from ..spaces.edges import PLAIN
+
+    return computing(net, PLAIN)
+
+
+@contextmanager
+def computing(net: nn.Module, form: Form) -> Iterator[None]:
+    """Within, every cell of ``net`` computes in ``form``."""
+    from ..spaces.edges import Formed
 
     before = {module: module.form for module in net.modules() if isinstance(module, Formed)}
-    use(net, PLAIN)
+    use(net, form)
     try:
         yield
     finally:
-        for module, form in before.items():
-            module.form = form
+        for module, kept in before.items():
+            module.form = kept
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..objective import Objective
 from ..spaces.language import Masks
 from ..training import Part, Training
 from .graphs import Backend, Buffers, Cuda, Inputs, Number, Programs, Run, capturable
-from .replay_search import obstacle, placed
+from .replay_search import indexed, obstacle, placed
 
 Task = Search | Training | LanguageTraining
 
@@ -121,7 +121,7 @@ class ReplayedSearch(Replayed):
         parts = {part: objective.on(mix, _of(b, part)) for part, objective in _named(inner, outer)}
 
         def run() -> None:
-            with capturable(search.w_opt), capturable(search.a_opt), masks():
+            with capturable(search.w_opt), capturable(search.a_opt), masks(), indexed(search):
                 Search.update(search, parts["train"], parts.get("val"), noise, b["progress"], b["rate"], moves)
             for part, objective in parts.items():
                 for name, t in objective.left().items():

@@ -1,25 +1,33 @@
-"""What of a search stands in the way of replaying its steps, and its masks in a form that does not."""
+"""What of a search stands in the way of replaying its steps; its masks, and a choice of candidates, in a form that does not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import cast
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..bilevel import Search
 from ..feed import Feed
 from ..feed_text import TextFeed
 from ..relax_noisy import Dirichlet, GumbelHard, UniformPath
-from ..spaces.edges import Edge, MixedOperation, PartialOperation
+from ..spaces.edges import Edge, Formed, MixedOperation, PartialOperation
+from . import computing
+from .chosen import form
+from .chosen_terms import Unknown, read
+from .resting import Reach, resting
 
 
 def obstacle(search: Search) -> str | None:
     """Why the steps of ``search`` cannot be replayed, in one line; None where nothing is known against it."""
     method, candidates = search.method, search.method.relax.by_candidate
-    if isinstance(candidates, Dirichlet | UniformPath) or (isinstance(candidates, GumbelHard) and not candidates.mixes):
+    if isinstance(candidates, Dirichlet | UniformPath):
         return f"the relaxation {type(candidates).__name__} asks the device what it drew in every step"
+    if _chooses(search) and (reason := _unknown(search)) is not None:
+        return f"{type(candidates).__name__} evaluates one candidate an edge, and {reason}"
     if type(search.feed) not in (Feed, TextFeed):
         return f"batches of a {type(search.feed).__name__} are not of one shape"
     if method.perturb is not None:
@@ -30,6 +38,47 @@ def obstacle(search: Search) -> str | None:
         if isinstance(edge, Edge) and type(edge) not in (MixedOperation, PartialOperation):
             return f"{type(edge).__name__} changes with every step"
     return None
+
+
+def _chooses(search: Search) -> bool:
+    """Whether one candidate of each edge is evaluated, which the device knows before the host does."""
+    candidates = search.method.relax.by_candidate
+    return isinstance(candidates, GumbelHard) and not candidates.mixes
+
+
+def _unknown(search: Search) -> str | None:
+    """Why its cells cannot index their candidates by a choice on the device, in one line. Each network is looked at once."""
+    if search.net not in _LOOKED_AT:
+        _LOOKED_AT[search.net] = _look(search.net, search.space.candidates)
+    return _LOOKED_AT[search.net]
+
+
+_LOOKED_AT: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
+
+
+def _look(net: nn.Module, candidates: Sequence[str]) -> str | None:
+    cells = [m for m in net.modules() if isinstance(m, Formed) and hasattr(m, "edges")]
+    edges = {m for m in net.modules() if isinstance(m, Edge)}
+    if not cells or edges - {m for cell in cells for m in cell.modules()}:
+        return f"the cells of a {type(net).__name__} have no form that indexes candidates on the device"
+    try:
+        for cell in cells:
+            read(cast(nn.ModuleList, cell.edges), None, candidates)
+    except Unknown as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def indexed(search: Search) -> Iterator[None]:
+    """Within, where one candidate of each edge is evaluated, cells index them by the choice on the device, and weights that
+    a step does not reach rest in it."""
+    if not _chooses(search):
+        yield
+        return
+    reach = Reach(search.weights)
+    with computing(search.net, form(reach)), resting(search.w_opt, reach):
+        yield
 
 
 class Placed(Tensor):

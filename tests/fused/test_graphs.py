@@ -178,8 +178,8 @@ def test_state_is_laid_out_as_the_weights_are():
     "fields, word",
     [
         (dict(relax=Dirichlet()), "Dirichlet"),
-        (dict(relax=EdgeNormalised(GumbelHard())), "GumbelHard"),
-        (dict(relax=UniformPath()), "UniformPath"),
+        (dict(relax=EdgeNormalised(UniformPath())), "UniformPath"),
+        (dict(relax=GumbelHard(), edge=PartialEdge(2, SkipDropout(0.3))), "GumbelHard"),
         (dict(perturb=RandomNoise()), "RandomNoise"),
         (dict(edge=AuxiliarySkip()), "AuxiliaryOperation"),
         (dict(edge=PartialEdge(2, SkipDropout(0.3))), "SkipDropoutOperation"),
