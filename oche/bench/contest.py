@@ -92,7 +92,8 @@ class Contender:
             answer: dict[str, Any] = self.pipe.recv()
         except (EOFError, OSError):  # a system that runs out of memory ends processes without a word
             self.process.join()
-            answer = {"note": f"the process was ended ({self.process.exitcode}); too little memory for all at once? try --forms", "failed": True}
+            ended = f"the process was ended ({self.process.exitcode}); too little memory for all --forms at once?"
+            answer = {"note": ended, "failed": True}
         result.times += answer.pop("times", [])
         for name, found in answer.items():
             setattr(result, name, found)
