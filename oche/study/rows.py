@@ -34,7 +34,8 @@ class Row:
     """the trial's directory"""
     numbers: dict[str, float]
     """of the final training test_acc or val_acc (test_ppl, val_ppl), parameters, flops, train_seconds; of the search
-    search_val_acc, search_seconds, search_steps; with a table true_acc, regret; of the processes peak_mb, cpu_s"""
+    search_val_acc, search_seconds, search_steps, with a penalty on a cost search_cost; with a table true_acc, regret; of the
+    processes peak_mb, cpu_s"""
     genotype: str | None
 
 
