@@ -317,6 +317,8 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
 def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[SearchConfig, Any]:
     """``config`` complete, and the data it names (``data`` if at hand). Raises `OcheError` for all that can be refused."""
     from .feeds import check
+    from .proof import prove_search
+    from .run.engine import Engine
     from .run.ranks import ranks_here
     from .truth import table_for
     from .truth import truth as find_truth
@@ -335,6 +337,7 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
     check_shares(config, data, ranks_here())
     config = replace(config, space=config.space.fit(data))
     config.search.check_target(config.space)
+    prove_search(config.space, config.search, Engine(config.device, fused=config.engine, ranks=ranks_here()))
     return config, data
 
 

@@ -25,6 +25,8 @@ from .loop import Clock, Record, Session, drive
 from .method import Method
 from .objective import Objective, frozen_statistics, names
 from .optim import largest_step
+from .precision import equip, suited
+from .proof import prove_search
 from .run.engine import Engine
 from .seeds import fold, generator
 from .spaces.edges import set_step
@@ -48,14 +50,15 @@ class Search:
     ) -> None:
         method.check(space)
         self.truth = truth
-        self.space, self.method, self.data, self.seed, self.engine = space, method, data, seed, engine
+        self.space, self.method, self.data, self.seed = space, method, data, seed
+        self.engine = suited(engine, method.precision)
         self.regulariser, resource = method.regulariser, method.resource
         self.priced = None if resource is None else resource.within(method, space, engine)
         self.title = "search"
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
         self.recent: dict[str, list[Tensor]] = {name: [] for name in self.groups}
-        self.feed = feed(data, space, method, seed, engine)
+        self.feed = feed(data, space, method, seed, self.engine)
         validates = method.hypergrad.moves and not method.hypergrad.one_level
         kinds = ("train", "val") if validates else ("train",)
         self.meters = {name: self.feed.meter(engine.device, engine.ranks.sum) for name in kinds}
@@ -76,7 +79,8 @@ class Search:
         seed = fold(self.seed, "stage", stage) if stage else self.seed
         with self.engine.seeded(fold(seed, "weights")):
             self.net = self.engine.place(part.of(self.space).supernet(part.edge or self.method.edge))
-        self.computes = self.engine.equip(self.net, twice=self.method.hypergrad.twice)
+        twice, precision = self.method.hypergrad.twice, self.method.precision
+        self.computes = equip(self.engine, self.net, precision, twice=twice)
         self.names = names(self.net)
         self.weights: Tensors = tuple(self.net.parameters())
         self.logits = tuple(self._init(name, dag, seed) for name, dag in self.groups.items())
@@ -430,4 +434,6 @@ def search(
     task = Search(space, method, data, seed=seed, engine=engine, truth=truth)
     before(task)
     with engine.running():
+        with engine.ranks.together():
+            prove_search(space, method, engine)
         return task, drive(task, method.length, session)

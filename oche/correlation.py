@@ -17,6 +17,7 @@ from .arch import Genotype, Mix
 from .bench201 import CELL, parse
 from .errors import OcheError
 from .feeds import feed
+from .precision import suited
 from .run import atomic
 from .run.checkpoint import load_weights
 from .run.log import Log
@@ -80,7 +81,8 @@ def correlate(
     if known is None or run.state != "complete":
         raise OcheError(f"{run.path} is no finished search with a table; give one made with --table FILE")
     data = data or load_data(config, log)
-    engine, stage = engine_of(config, ALONE), config.search.stages[-1]
+    engine = suited(engine_of(config, ALONE), config.search.precision)
+    stage = config.search.stages[-1]
     space, method = stage.of(config.space.fit(data)), config.search
     net = engine.place(space.supernet(stage.edge or method.edge))
     engine.equip(net)

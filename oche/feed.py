@@ -18,6 +18,7 @@ from .hypergrad import Tensors
 from .loop import Meter
 from .method import Method
 from .objective import Mixes, Objective
+from .precision import computing
 from .run.engine import Engine
 from .seeds import fold, generator
 
@@ -33,7 +34,7 @@ class Feed:
     meter: type[Meter] = Meter
 
     def __init__(self, data: Dataset, method: Method, seed: int, engine: Engine) -> None:
-        self.data, self.seed, self.engine = data, seed, engine
+        self.data, self.seed, self.engine, self.precision = data, seed, engine, method.precision
         self.augment = _augment(data.augment, method.pad, method.flip)
         parts = (data.train, data.train)
         if not method.hypergrad.one_level:
@@ -122,14 +123,19 @@ class Feed:
         labels: Tensor,
     ) -> Objective:
         """The loss of one batch."""
-        return Objective(net, names, own, mix, images, labels, self.engine.ranks)
+        return Objective(net, names, own, mix, images, labels, self.engine.ranks, self.precision)
 
     def keep(self, objective: Objective) -> None:
         """Takes what a batch leaves to the next one of its stream: images leave nothing."""
 
     def score(self, net: nn.Module, mixes: Mixes, images: int | None) -> float:
         """Accuracy of the supernet under ``mixes`` on the validation half, or on so many images of it."""
-        split, forward = self.held(images), lambda x: net(x, mixes)
+
+        def forward(x: Tensor) -> Tensor:
+            with computing(self.precision, x.device):
+                return net(x, mixes).to(x.dtype)
+
+        split = self.held(images)
         return evaluate(net, split, self.data, self.engine, forward=forward, by_batch=True).means()[1] or 0.0
 
     def state(self) -> dict[str, Any]:

@@ -73,11 +73,13 @@ class SgdStep:
 @dataclass(frozen=True)
 class HyperGradient:
     """Base of the functions of this file. ``one_level`` ones share the lower problem's loss and batch; those for which the
-    architecture never ``moves`` are not even asked; those that differentiate ``twice`` need losses that can be."""
+    architecture never ``moves`` are not even asked; those that differentiate ``twice`` need losses that can be; those that take
+    ``differences`` of losses at weights next to each other need more digits than bfloat16 has."""
 
     one_level = False
     moves = True
     twice = False
+    differences = False
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         raise NotImplementedError
@@ -147,6 +149,8 @@ class FiniteDifference(HyperGradient):
 
     Where the step clips, v is first pulled back through the clipping (`SgdStep.pulled`).
     """
+
+    differences = True
 
     epsilon: float = 0.01
     """length of the step of the central difference in the space of weights"""

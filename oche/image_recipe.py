@@ -16,7 +16,8 @@ from .feed import check_split
 from .genotypes import resolve
 from .loop import Budget
 from .optim import Sgd
-from .precision import Precision, plainly, prove
+from .precision import Precision, suited
+from .proof import prove
 from .rates import Exponential, OneCycle
 from .registry import component
 from .run.engine import Engine
@@ -168,7 +169,7 @@ class Recipe:
         self.augmentation(data)
         net = self.network(resolve(genotype), data)
         if engine is not None and self.precision != "float32":
-            engine = plainly(engine)
+            engine = suited(engine, self.precision)
             prove(engine.place(net), (self.at_once(engine), data.channels, *data.image), engine)
 
     def at_once(self, engine: Engine) -> int:

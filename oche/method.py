@@ -17,6 +17,7 @@ from .optim import Adam, ExponentiatedGradient, Sgd
 from .penalty import Penalty, parts
 from .penalty_cost import Resource
 from .perturb import Perturb
+from .precision import Precision
 from .registry import component
 from .relax import Relaxation, Softmax
 from .spaces.edges import EdgeBuilder, MixedEdge
@@ -117,6 +118,8 @@ class Method:
     """random crops after padding by this many pixels; by default what suits the data"""
     flip: bool | None = None
     """random horizontal flips; by default what suits the data"""
+    precision: Precision = "float32"
+    """bf16: convolutions in bfloat16, with weights, logits, sums and losses in float32; for GPUs"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
@@ -131,6 +134,8 @@ class Method:
             )
         if not 0 <= self.tune < inf:
             raise OcheError(f"tune={self.tune} is no share of the search's steps; use tune >= 0, published: 0.1")
+        if self.precision not in ("float32", "bf16"):
+            raise OcheError(f"precision={self.precision!r} cannot search; use 'float32' or 'bf16'")
         if self.curvature < 0:
             raise OcheError(f"curvature={self.curvature} is no number of epochs; use curvature >= 0, 0 for none")
         if self.curvature and self.hypergrad.one_level:
@@ -208,6 +213,11 @@ class Method:
             raise OcheError(
                 f"{type(eager[0]).__name__} asks the trained supernet, once and at the end; use it as select="
             )
+        if self.precision != "float32" and self.hypergrad.differences:
+            raise OcheError(
+                f"{type(self.hypergrad).__name__} takes differences that precision={self.precision!r} rounds away; use "
+                "hypergrad=exact, Neumann() or first_order, or precision='float32'"
+            )
         if self.penalty is not None:
             self.penalty.check(self.relax)
         _ = self.limit
@@ -263,6 +273,11 @@ class Method:
 
     def check(self, space: Space) -> None:
         """Raises `OcheError` where the method cannot search ``space``; builds nothing."""
+        if self.precision != "float32" and space.domain != "images":
+            raise OcheError(
+                f"precision={self.precision!r} is for networks of images, and this space is one for {space.domain}; "
+                "use precision='float32'"
+            )
         for i, stage in enumerate(self.stages, 1):
             part = stage.of(space)
             if lacking := [name for name in space.groups if name not in part.groups]:

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from .arch import Mix
 from .hypergrad import Tensors
 from .loop import Meter
+from .precision import Precision, computing
 from .run.collectives import mean, spread, spread_mixes
 from .run.ranks import ALONE, Ranks
 
@@ -56,6 +57,7 @@ class Objective:
     images: Tensor
     labels: Tensor
     ranks: Ranks = ALONE
+    precision: Precision = "float32"
     logits: Tensor = field(init=False, repr=False)
     loss: Tensor = field(init=False, repr=False)
 
@@ -66,7 +68,9 @@ class Objective:
         """The same as a function of the mixtures themselves."""
         if self.ranks.several:
             w, mixes = spread(self.ranks, w), spread_mixes(self.ranks, mixes)
-        logits = forward(self, w, self.images, mixes)
+        with computing(self.precision, self.images.device):
+            logits = forward(self, w, self.images, mixes)
+        logits = logits.to(self.images.dtype)
         loss = F.cross_entropy(logits, self.labels)
         if self.ranks.several:
             loss = mean(self.ranks, loss)

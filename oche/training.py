@@ -22,7 +22,8 @@ from .image_recipe import RECIPES as RECIPES
 from .image_recipe import Recipe, darts, imagenet_mobile, modern, nb201, seed, small
 from .loop import Clock, Meter, Record, Session, drive
 from .objective import frozen_statistics
-from .precision import computing, plainly, prove
+from .precision import computing, equip, suited
+from .proof import prove
 from .run.engine import Engine
 from .seeds import fold, generator
 
@@ -47,12 +48,12 @@ class Training:
     def __init__(
         self, genotype: Genotype, recipe: Recipe, data: Dataset, *, seed: int, engine: Engine, title: str
     ) -> None:
-        engine = engine if recipe.precision == "float32" else plainly(engine)
+        engine = suited(engine, recipe.precision)
         self.recipe, self.data, self.seed, self.engine, self.title = recipe, data, seed, engine, title
         self.augment, self.mixing, self.w = recipe.augmentation(data), recipe.mixing, recipe.descent
         with engine.seeded(fold(seed, "weights")):
             self.net = engine.place(recipe.network(genotype, data))
-        self.computes = engine.equip(self.net, mixed=False)  # in which form, and why
+        self.computes = equip(engine, self.net, recipe.precision, mixed=False)  # in which form, and why
         self.weights = list(self.net.parameters())
         self.optimizer = self.w.optimizer(self.weights)
         self.model = engine.parallel(self.net, engine.ranks.several and idle(self.net, self._blank(2)))

@@ -8,7 +8,8 @@ from torch import nn
 
 import oche
 from oche.errors import OcheError
-from oche.precision import computing, plainly, prove
+from oche.precision import computing, suited
+from oche.proof import prove
 from oche.run.engine import Engine
 
 CPU = Engine("cpu")
@@ -34,9 +35,9 @@ def test_forwards_compute_in_bf16():
 
 
 def test_kernels_that_take_none_are_refused():
-    assert plainly(CPU).fused == "plain"
+    assert suited(CPU, "bf16").fused == "plain" and suited(CPU, "float32") is CPU
     with pytest.raises(OcheError, match="use engine='auto' or 'plain'"):
-        plainly(Engine("cpu", fused="fused"))
+        suited(Engine("cpu", fused="fused"), "bf16")
 
 
 def test_wrong_gradients_are_found(monkeypatch):
@@ -51,7 +52,7 @@ def test_wrong_gradients_are_found(monkeypatch):
         dilated = len(args) > 3 and args[3] == (2, 2)
         return y + y.detach() * w.sum() * 1e-2 if dilated and y.dtype == torch.bfloat16 else y
 
-    monkeypatch.setattr("oche.precision.F.conv2d", wrong)
+    monkeypatch.setattr("oche.proof.F.conv2d", wrong)
     with pytest.raises(OcheError, match=r"dilated depthwise 3x3 convolution on maps of 8x8 .* use precision='float32'"):
         prove(net, (4, 3, 8, 8), CPU)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())  # nothing moved
