@@ -568,7 +568,10 @@ def test_a_candidate_that_its_new_source_has_not_becomes_one_that_it_has():
         {"normal": torch.tensor([[True, False, False], [False] * 3, [False] * 3])},
         torch.Generator().manual_seed(0),
     )
-    seen = Counter(active(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(2000))
+    drawn = [active(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(2000)]
+    seen = Counter(drawn)
     want = {((), (1,), ()): 1 / 2, ((), (), (1,)): 1 / 4, ((), (), (2,)): 1 / 4}
     assert seen.keys() == want.keys()
     assert all(abs(seen[cell] / 2000 - share) < 0.05 for cell, share in want.items())
+    g.manual_seed(0)
+    assert [active(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(100)] == drawn[:100]
