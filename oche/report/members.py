@@ -64,7 +64,8 @@ def _names(places: list[Path]) -> list[str]:
     names = []
     for place in whole:
         parts = [*place.relative_to(common).parts]
-        if trial := atomic.read_json(place.parent / "trial.json"):
+        trial = atomic.read_json(place.parent / "trial.json")
+        if {"group", "seed"} <= {*trial}:
             parts = [*parts[:-2], f"{trial['group']} · seed {trial['seed']}"]
         names.append("/".join(p for p in parts if p not in ("trials", "search")) or place.name)
     return names

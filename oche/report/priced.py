@@ -35,9 +35,9 @@ class Price:
     def of(cls, space: Mapping[str, Any]) -> Price | None:
         """What space.json says; None of a search that minds no cost."""
         said = space.get("priced")
-        if not isinstance(said, dict) or said.get("kind") not in _NAMES:
+        if not isinstance(said, dict) or not isinstance(kind := said.get("kind"), str) or kind not in _NAMES:
             return None
-        return cls(said["kind"], number(said.get("target")))
+        return cls(kind, number(said.get("target")))
 
     @property
     def name(self) -> str:

@@ -30,6 +30,7 @@ def test_costs_are_written_with_their_unit(kind, value, text):
 
 
 def test_a_search_that_minds_nothing_or_something_unknown_has_no_price():
+    assert Price.of({"priced": {"kind": ["flops"]}}) is None  # damaged
     assert Price.of({}) is None and Price.of({"priced": {"kind": "beauty"}}) is None and Price.of({"priced": 3}) is None
     assert Price.of({"priced": {"kind": "flops", "target": None}}) == Price("flops", None)
 
