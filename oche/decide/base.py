@@ -83,5 +83,5 @@ def ranking(score: Tensor, among: Tensor) -> Tensor:
 
 def strongest(score: Tensor, among: Tensor, n: int = 1) -> Tensor:
     """(E, O) mask of the ``n`` largest scores of each row that are in the mask ``among``; of equals, the first."""
-    order = ranking(score, among).sort(dim=1, descending=True, stable=True).indices[:, :n]
+    order = ranking(score, among).sort(descending=True, stable=True).indices[:, :n]
     return torch.zeros_like(among).scatter(1, order, True) & among
