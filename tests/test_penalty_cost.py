@@ -147,6 +147,8 @@ def test_it_says_what_it_prices_and_between_what_bounds():
     said = "parameters, from 4.7 k to 23.2 k in this space"
     assert priced(None).words() == f"{said}: the less the better, strength 0.7"
     assert priced(6000.0, strength=2.0).words() == f"{said}: target 6 k, strength 2"
+    counted = replace(priced(6000.0), kind="flops")
+    assert counted.words() == "flops, from 4.7 kFLOPs to 23.2 kFLOPs in this space: target 6 kFLOPs, strength 0.7"
     about = {"kind": "parameters", "strength": 0.7, "least": least, "most": most}
     assert priced(None).describe() == {**about, "target": None}
     assert priced(6000.0).describe() == {**about, "target": 6000.0}
@@ -163,6 +165,8 @@ def test_targets_as_far_as_networks_of_the_space_reach():
             f"target {said} is {where} every network of this size (parameters from 4.7 k to 23.2 k); "
             "choose one between, or another --search.priced"
         )
+    with pytest.raises(OcheError, match=r"target 1 kFLOPs is below .* .flops from 4.7 kFLOPs to 23.2 kFLOPs.;"):
+        replace(priced(1000.0), kind="flops").check_reach()
 
 
 def test_latencies_come_from_the_table_that_is_named_or_are_measured_here(tmp_path, monkeypatch):
@@ -173,7 +177,8 @@ def test_latencies_come_from_the_table_that_is_named_or_are_measured_here(tmp_pa
     engine, method = Engine("cpu"), Method(penalty=latency)
     assert latency.prices(SPACE, replace(method, latencies=path), engine) is PRICES
     assert latency.prices(SPACE, method, engine) is PRICES
-    assert [space for space, _ in asked] == [SPACE, SPACE]
+    assert latency.within(replace(method, priced="supernet"), SPACE, engine).prices is PRICES
+    assert [space for space, _ in asked] == [SPACE] * 3 and asked[2][1].engine is engine
     assert asked[0][1] == written and asked[1][1].engine is engine
 
 
