@@ -23,9 +23,11 @@ from oche.methods import METHODS
 from oche.objective import frozen_statistics
 from oche.optim import Adam, Sgd
 from oche.perturb import RandomNoise
+from oche.precision import computing
 from oche.proof import prove_search
 from oche.run.checkpoint import load_weights
 from oche.run.engine import Engine
+from oche.spaces.edges import MixedOperation
 
 CPU, DOUBLE = Engine("cpu"), Engine("cpu", dtype=torch.float64, fused="plain")
 W, A = Sgd(lr=0.05, momentum=0.9, decay=0.01, clip=2.0), Adam(lr=0.05, init=0.1)
@@ -124,6 +126,22 @@ def test_second_derivatives_are_near_too(name, hypergrad, smooth):
     error = off(*both(of, where, hypergrad))
     assert error < 0.1
     assert hypergrad is not exact or off(*both(partial(of, hypergrad=FiniteDifference()), where)) > 3 * error
+
+
+def test_mixtures_weigh_and_sum_in_float32():
+    """Weights that bfloat16 cannot tell apart are told apart, and so are their gradients."""
+    edge = MixedOperation(space(candidates=("skip_connect", "avg_pool_3x3"), pool_norm=False), 2, 1)
+    x = torch.randn(4, 2, 8, 8).bfloat16()
+    w = torch.tensor([0.1999, 0.2005], requires_grad=True)
+    assert w[0].bfloat16() == w[1].bfloat16()
+    with computing("bf16", x.device):
+        out = edge(x, w, (0, 1))
+    pooled = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False).float()
+    torch.testing.assert_close(out, w[0] * x.float() + w[1] * pooled)
+    assert out.dtype == torch.float32
+    up = torch.randn(out.shape)
+    (got,) = torch.autograd.grad(out, w, up)
+    torch.testing.assert_close(got, torch.stack([(up * x.float()).sum(), (up * pooled).sum()]), rtol=1e-5, atol=1e-4)
 
 
 def test_float64_stays_what_it_is():

@@ -153,7 +153,8 @@ class Cell:
         with _cast(state):
             out = self.edges[e](state, ops[e], self.active[e])
         if out is not None:
-            self.target(e).add(1, out if scales is None else scales[e] * out)
+            out = out if scales is None else scales[e] * out
+            self.target(e).add(1, out.to(state.dtype) if state.is_floating_point() else out)
 
     def others(self, e: int, k: int, edge: MixedOperation, state: Tensor, known: set[int]) -> None:
         """The candidates of an edge that are not ``known``, as their modules compute them."""

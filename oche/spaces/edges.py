@@ -81,7 +81,8 @@ class MixedOperation(Edge):
         for o in self.paths(active):
             if isinstance(self.candidates[o], Zero):
                 continue
-            term = parts[o] * self.evaluate(o, x)
+            # Of bfloat16 maps too: torch would round the weight to bfloat16, 0.1999 and 0.2005 to the same number.
+            term = parts[o] * self.evaluate(o, x).to(parts[o].dtype)
             total = term if total is None else total + term
         return total
 
