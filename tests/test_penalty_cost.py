@@ -134,6 +134,13 @@ def test_logits_may_lie_elsewhere_than_masks_and_prices(target):
     assert all(cost.device == a.device for cost in priced(target).cost([(a, ALIVE)], 0.5))
 
 
+def test_prices_are_sent_once_to_where_the_logits_lie_in_their_precision():
+    what, a = replace(priced(None), prices=PRICES.scaled(1.0)), logits().float().to("meta").requires_grad_()
+    for _ in range(2):
+        what.step([a], [ALIVE], 0.5, 0.1)
+    assert [*what.prices._moved] == [("cell", a.device, torch.float32)]
+
+
 def test_where_the_cost_does_not_change_nothing_moves():
     alive = torch.zeros_like(ALIVE)
     alive[:, 1] = True
