@@ -35,6 +35,15 @@ def searched(tmp_path_factory):
         return runs.search(tmp_path_factory.mktemp("searched") / "x")
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, one for all tests: playwright allows no second at a time."""
+    from browser import chromium
+
+    with chromium() as found:
+        yield found
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """Reports of runs are not drawn, which takes longer than these runs do."""

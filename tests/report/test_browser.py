@@ -8,19 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import chromium
 from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
 
 from oche.report import write_comparison, write_report
 from oche.report.cells import MARK
 from oche.report.page import Section, Table
 from oche.report.page import page as html
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="session")

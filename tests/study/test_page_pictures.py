@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import report_studies
-from browser import chromium
 
 from oche.cli import main
 from oche.report.cells import MARK
@@ -104,20 +103,22 @@ def test_oche_report_of_a_study_is_its_report(study, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def page(study):
+def page(study, browser):
     """(opens the page of the study at a width, offline; what went wrong)."""
-    file, wrong = write(study).resolve(), []
-    with chromium() as browser:
+    file, wrong, contexts = write(study).resolve(), [], []
 
-        def show(width: int = 1200, scheme: str = "light"):
-            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-            opened = context.new_page()
-            opened.on("console", lambda message: wrong.append(message.text))
-            opened.on("pageerror", lambda error: wrong.append(str(error)))
-            opened.goto(file.as_uri())
-            return opened
+    def show(width: int = 1200, scheme: str = "light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+        contexts.append(context)
+        opened = context.new_page()
+        opened.on("console", lambda message: wrong.append(message.text))
+        opened.on("pageerror", lambda error: wrong.append(str(error)))
+        opened.goto(file.as_uri())
+        return opened
 
-        yield show, wrong
+    yield show, wrong
+    for context in contexts:
+        context.close()
 
 
 def test_the_slider_the_tables_and_the_cells_of_a_study_work_in_a_browser(page):
