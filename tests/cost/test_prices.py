@@ -175,7 +175,11 @@ def test_prices_are_sent_to_a_device_once_and_scaled_anew():
     own = found.groups["cell"]
     assert own.dtype == torch.float64
     single, meta = (found.on("cell", torch.device(d), t) for d, t in (("cpu", torch.float32), ("meta", own.dtype)))
-    assert torch.equal(single, own.float()) and (meta.device.type, meta.dtype) == ("meta", own.dtype)
+    assert (
+        single.dtype == torch.float32
+        and torch.equal(single, own.float())
+        and (meta.device.type, meta.dtype) == ("meta", own.dtype)
+    )
     assert found.on("cell", torch.device("cpu"), torch.float32) is single
     twice = found.scaled(2.0)
     assert twice.fixed == 2 * found.fixed and torch.equal(twice.groups["cell"], 2 * own)
