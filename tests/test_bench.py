@@ -19,7 +19,7 @@ from oche.bench.command import baseline, forms_for, lines, markdown
 from oche.bench.contest import Contender, Result, Worker, contest
 from oche.bench.kernels import kernels
 from oche.bench.reference import folder_for, published
-from oche.bench.setting import FORMS, Setting
+from oche.bench.setting import FORMS, Form, Setting
 from oche.bench.steps import OwnSteps, Rowwise, steps_of
 from oche.errors import OcheError
 from oche.memory import peak
@@ -106,6 +106,8 @@ def test_what_a_form_cannot_do_is_refused():
     with pytest.raises(OcheError, match="the form 'native' has no second derivatives"):
         steps_of(setting(), "exact", "native")
     assert steps_of(setting(), "exact", "shared").sound()
+    with pytest.raises(OcheError, match="one candidate an edge is recorded in a form of its own; see the form 'graph'"):
+        OwnSteps(setting(), "gdas", Form("work shared, recorded", flow="shared", graph=True))
     with pytest.raises(OcheError, match="space 'nb201' has no nodes to set"):
         steps_of(setting(space="nb201"), "first", "plain")
 

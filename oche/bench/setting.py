@@ -37,7 +37,7 @@ FORMS = {
     "shared": Form("work shared between edges, in torch, channels_last", flow="shared"),
     "native": Form("own kernels in C++, channels_last", flow="native", device="cpu"),
     "triton": Form("own kernels in Triton", flow="gpu", device="cuda"),
-    "graph": Form("plain modules, steps replayed from CUDA graphs", graph=True, device="cuda"),
+    "graph": Form("plain modules (GDAS: chosen), steps replayed from CUDA graphs", graph=True, device="cuda"),
     "graph-shared": Form("work shared, steps replayed from CUDA graphs", flow="shared", graph=True, device="cuda"),
     "graph-triton": Form("Triton kernels, steps replayed from CUDA graphs", flow="gpu", graph=True, device="cuda"),
 }

@@ -97,6 +97,8 @@ class OwnSteps:
             method, space = METHODS[work](batch=setting.batch), space_of(setting)
             if method.hypergrad.twice and form.flow not in ("plain", "shared"):
                 raise OcheError(f"the form {form.flow!r} has no second derivatives")
+            if form.graph and form.flow != "plain" and not method.relax.mixes:
+                raise OcheError("one candidate an edge is recorded in a form of its own; see the form 'graph'")
             self.task = Search(space, method, data, seed=0, engine=self.engine)
         use(self.task.net, form.flow)
         if form.graph:

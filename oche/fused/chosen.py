@@ -20,7 +20,7 @@ was at hand. Shapes: E edges of a cell, J of them computed together, O candidate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -55,10 +55,10 @@ def flow(
     if cell is None:
         return plain.flow(dag, edges, inputs, mix, stride)
     states = [Shared(x.contiguous(memory_format=NHWC)) for x in inputs]
-    cell.leave(range(dag.inputs), states)
-    for node in range(dag.nodes):
-        states.append(Shared(cell.nodes[node].total(cell.k, states[0].map, stride)))
-        cell.leave([dag.inputs + node], states)
+    cell.leave(0, states)
+    for i, node in enumerate(cell.nodes, 1):
+        states.append(Shared(node.total(cell.k, states[0].map, stride)))
+        cell.leave(i, states)
     move(cell.moved, cell.choice)
     maps = [state.map for state in states]
     return maps if reach is None or not cell.edges else reach.watch(edges, cell.trace(), maps)
@@ -116,7 +116,12 @@ class Cell:
         strength = mix.strength().index_select(0, order)
         self.weight = strength.gather(1, self.choice.index[:, None])[:, 0].to(like.dtype)  # (J,)
         self.scale = None if mix.edges is None else mix.edges.index_select(0, order).to(like.dtype).unbind()
-        self.columns = columns(edges, self.choice)
+        self.batches = [
+            [j for j, s in enumerate(self.sources) if max(0, s - dag.inputs + 1) == i] for i in range(dag.nodes + 1)
+        ]
+        sizes = [len(js) for js in self.batches]
+        self.columns = columns(edges, self.choice, sizes)
+        self.weights = [(self.weight * self.choice.has(column.last)).split(sizes) for column in self.columns]
         self.moved: list[Moved] = []
 
     def trace(self) -> Trace:
@@ -127,14 +132,13 @@ class Cell:
         ends, inputs = [self.dag.edges[edge.e] for edge in self.edges], self.dag.inputs
         return Trace(self.choice, ends, weights, carrying, inputs, inputs + self.dag.nodes)
 
-    def leave(self, sources: Iterable[int], states: list[Shared]) -> None:
-        """Adds what leaves ``sources``, which are ready, to the nodes it goes to."""
-        js = [j for j, source in enumerate(self.sources) if source in sources]
+    def leave(self, i: int, states: list[Shared]) -> None:
+        """Adds what batch ``i`` of edges carries to the nodes that it goes to: those of all inputs, or those of one node."""
+        js = self.batches[i]
         if not js:
             return
         maps = {s: self.slices(states[s], 0) for s in {self.sources[j] for j in js}}
-        stride = self.stride if self.sources[js[0]] < self.dag.inputs else 1
-        self.convolve(js, [maps[self.sources[j]] for j in js], stride)
+        self.convolve(i, [maps[self.sources[j]] for j in js])
         for source, some in groupby(js, lambda j: self.sources[j]):
             self.share([*some], maps[source])
         if self.k > 1:
@@ -153,23 +157,21 @@ class Cell:
         out = rest.by(edge.stride, edge.bypass).map
         self.into[j].past.append(out if self.scale is None else self.scale[j] * out)
 
-    def convolve(self, js: list[int], maps: list[Shared], stride: int) -> None:
-        """Equations (1) and the part of (2) with weights, of edges ``js``, which follow one another."""
-        start, stop = js[0], js[-1] + 1
-        if not self.columns or not self.columns[0].within(start, stop):
+    def convolve(self, i: int, maps: list[Shared]) -> None:
+        """Equations (1) and the part of (2) with weights, of batch ``i``, whose edges read ``maps``."""
+        js, stages = self.batches[i], [column for column in self.columns if column.of(i)]
+        if not stages:
             return
         x = torch.cat([m.relu().map for m in maps], 1)
         outs: list[Tensor] = []
-        for t, column in enumerate(self.columns):
-            p = column.convolve(x, start, stop, stride if t == 0 else 1)
-            more = t + 1 < len(self.columns) and self.columns[t + 1].within(start, stop)
-            v = (self.weight * self.choice.has(column.last))[start:stop, None]
-            z, seen = column.normalise(p, start, stop, None if more else v)
-            self.moved += [Moved(s.norm, (j, o), seen, j - start) for j, o, s in column.rows if start <= j < stop]
-            outs.append(z.unflatten(1, (len(js), -1)) * v[..., None, None] if more else z.unflatten(1, (len(js), -1)))
-            if not more:
-                break
-            x = z.relu()
+        for t, (column, weights) in enumerate(zip(stages, self.weights, strict=False)):
+            v, last = weights[i][:, None], t + 1 == len(stages)
+            p = column.convolve(x, i, 1 if i or t else self.stride)
+            z, seen = column.normalise(p, i, len(js), v if last else None)
+            self.moved += [Moved(s.norm, (j, o), seen, j - js[0]) for j, o, s in column.of(i)]
+            out = z.unflatten(1, (len(js), -1))
+            outs.append(out if last else out * v[..., None, None])
+            x = x if last else z.relu()
         for j, out in zip(js, total(outs).unbind(1), strict=True):
             self.into[j].through.append(out)
 
@@ -196,19 +198,19 @@ class Cell:
             self.into[j].through.append(row.permute(0, 3, 1, 2))
 
 
-def columns(edges: Sequence[Edge], choice: Choice) -> list[Column]:
-    """Of the first stages of all candidates, the second ones, …"""
+def columns(edges: Sequence[Edge], choice: Choice, sizes: Sequence[int]) -> list[Column]:
+    """Of the first stages of all candidates, the second ones, …; for batches of ``sizes`` edges."""
     rows = [
         (t, (j, o, s), t + 1 == len(row))
         for j, edge in enumerate(edges)
         for o, row in edge.stages
         for t, s in enumerate(row)
     ]
-    depth = max((t + 1 for t, *_ in rows), default=0)
-    return [
-        Column([row for at, row, _ in rows if at == t], [row[:2] for at, row, last in rows if last and at == t], choice)
-        for t in range(depth)
-    ]
+    found = []
+    for t in range(max((t + 1 for t, *_ in rows), default=0)):
+        last = [row[:2] for at, row, ends in rows if ends and at == t]
+        found.append(Column([row for at, row, _ in rows if at == t], last, choice, sizes))
+    return found
 
 
 def _kind(piece: Pool | Skip) -> Any:

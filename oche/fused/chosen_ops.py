@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -49,16 +50,9 @@ class Choice(NamedTuple):
         return self.index.index_select(0, edges) == candidates
 
 
-class Lane(NamedTuple):
-    """One kind of convolution on all edges: (J, C, M, k, k) the weights of the choice, which read M channels each; zeros where
-    it has none. ``edges`` are those on which some candidate has any."""
-
-    weights: Tensor
-    edges: frozenset[int]
-
-    def of(self, start: int, stop: int) -> Tensor | None:
-        """(stop − start, C, M, k, k) those of some edges; None where no candidate has any."""
-        return self.weights[start:stop] if any(start <= j < stop for j in self.edges) else None
+Lane = list[Tensor | None]
+"""One kind of convolution, for each batch of edges: (J, C, M, k, k) the weights of the choice, which read M channels each, zeros
+where it has none; None where no candidate has any."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +64,19 @@ class Part:
     dilation: int = 1
 
 
-def lane(parts: Sequence[Part], choice: Choice) -> Lane | None:
-    """What ``choice`` takes of ``parts``; None where there are none."""
+def lane(parts: Sequence[Part], choice: Choice, sizes: Sequence[int]) -> Lane:
+    """What ``choice`` takes of ``parts``, for batches of ``sizes`` edges."""
     if not parts:
-        return None
+        return [None] * len(sizes)
     kinds: dict[tuple[int, int], list[Part]] = {}
     for part in parts:
         kinds.setdefault((part.weight.shape[-1], part.dilation), []).append(part)
     size = max(d * (k - 1) + 1 for k, d in kinds)
     banks = [widened([p.weight for p in alike], d, size) for (_, d), alike in kinds.items()]
     order = [p.place for alike in kinds.values() for p in alike]
-    return Lane(_take(banks, order, choice), frozenset(j for j, _ in order))
+    ends, edges = [*accumulate(sizes)], {j for j, _ in order}
+    some = [any(end - size <= j < end for j in edges) for end, size in zip(ends, sizes, strict=True)]
+    return [w if on else None for w, on in zip(_take(banks, order, choice).split(list(sizes)), some, strict=True)]
 
 
 def widened(weights: Sequence[Tensor], dilation: int, size: int) -> Tensor:
@@ -143,7 +139,7 @@ class Statistics(NamedTuple):
 
 def normalise(x: Tensor, eps: float, scale: Tensor | None = None, shift: Tensor | None = None, edges: int = 1):
     """x (B, J·C, H, W) of ``edges`` J normalised by its batch, times ``scale`` plus ``shift``, each (J, C); its `Statistics`."""
-    mean, var = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
+    mean, var = x.new_zeros(2, x.shape[1]).unbind()
     # Contiguous: F.batch_norm's gradient is wrong for expanded ones.
     scale, shift = (None if t is None else t.flatten().to(x.dtype).contiguous() for t in (scale, shift))
     out = F.batch_norm(x, mean, var, scale, shift, training=True, momentum=1.0, eps=eps)
