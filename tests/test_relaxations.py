@@ -14,7 +14,7 @@ from oche.arch import Dag, all_alive
 from oche.errors import OcheError
 from oche.hypergrad import FiniteDifference, SgdStep, exact, first_order
 from oche.relax import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
-from oche.relax_noisy import Concrete, Dirichlet, GumbelHard, UniformPath, concentration
+from oche.relax_noisy import Chosen, Concrete, Dirichlet, GumbelHard, UniformPath, concentration
 from oche.run import arguments
 from oche.run.tree import from_dict, to_dict
 from oche.schedules import linear
@@ -280,6 +280,15 @@ def test_gumbel_hard_is_exactly_one_hot_at_the_argmax(evaluate):
         best = max(on, key=lambda o: (a + noise)[e, o].item()) if on else None
         assert mix.ops[e].tolist() == [float(o == best) for o in range(4)]
         assert mix.active[e] == (tuple(on) if evaluate == "all" else () if best is None else (best,))
+
+
+def test_what_is_chosen_is_a_sequence_of_candidates_by_edge():
+    choice, alive = torch.tensor([2, 0, 1]), torch.tensor([[True, True, True], [False] * 3, [True, True, False]])
+    found = Chosen(choice, alive)
+    assert found == ((2,), (), (1,)) == found and list(found) == [(2,), (), (1,)] and len(found) == 3
+    same, other = Chosen(choice.clone(), all_alive(Dag(nodes=1, inputs=3), 3)), Chosen(choice.roll(1), alive)
+    assert found == Chosen(choice.clone(), alive) and found != other and found != same and found != ((2,), (0,), (1,))
+    assert hash(found) == hash(((2,), (), (1,))) != hash(other)
 
 
 def quadratic(mix, outputs):
