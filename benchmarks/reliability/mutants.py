@@ -140,6 +140,7 @@ def one(module: str, setting: Setting) -> tuple[Counter[str], int, list[str], fl
     copy(module, at)
     jobs = ("--max-children", str(setting.jobs))
     again = [name for name, status in statuses(at).items() if status in ("survived", "no tests")] if at.exists() else []
+    (at / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)  # which test reaches what: a test may have changed
     mutmut(at, "run", *jobs)
     if again:
         mutmut(at, "run", *jobs, *again)
