@@ -2,94 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 from .arch import Genotype
-from .data import DATASETS, TEXTS
-from .errors import OcheError
-from .plugins import load_plugins, load_plugins_of
+from .plans import check_search, check_train, free, plan_training, word
+from .run.opened import Run
 
 if TYPE_CHECKING:
     from .classifier import Classifier
-    from .configs import Common, SearchConfig, TrainConfig
+    from .configs import SearchConfig, TrainConfig
     from .language_recipe import LanguageRecipe
     from .method import Method
     from .run.log import Log
     from .spaces import Space
     from .training import Recipe
-
-Kind = Literal["search", "train", "toy"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run directory, read as needed."""
-
-    path: Path
-
-    @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """Raises `OcheError` where there is no run."""
-        from .run.claim import check_run
-
-        check_run(Path(path))
-        return cls(Path(path))
-
-    def _json(self, name: str) -> dict[str, Any]:
-        from .run.atomic import read_json
-
-        return read_json(self.path / name)
-
-    @property
-    def state(self) -> str:
-        """running, interrupted, failed or complete."""
-        return str(self._json("status.json").get("state", "failed"))
-
-    @property
-    def kind(self) -> Kind:
-        """search or train; toy for the toy problem."""
-        return cast("Kind", str(self._json("status.json").get("kind", "search")))
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The results at the end; empty before."""
-        return self._json("summary.json")
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """One record an epoch, see docs/runs.md."""
-        from .run.rundir import read_metrics
-
-        return read_metrics(self.path)
-
-    @property
-    def genotype(self) -> Genotype:
-        """The cells found (of a search), or trained."""
-        file = self.path / "genotype.txt"
-        if not file.exists():
-            if self.kind == "train":
-                raise OcheError(f"{self.path} trains {self.config.genotype!r}, which has no cells")
-            raise OcheError(f"{self.path} has no genotype yet; go on with: oche resume {self.path}")
-        return Genotype.parse(file.read_text(errors="replace"))
-
-    @cached_property
-    def config(self) -> Any:
-        """The `SearchConfig` or `TrainConfig` that made it."""
-        from .configs import SearchConfig, TrainConfig
-        from .run.config import load_yaml
-
-        kinds = {"search": SearchConfig, "train": TrainConfig}
-        if self.kind not in kinds:
-            raise OcheError(
-                f"{self.path} is a {self.kind} run, which has no settings; give one of a search or a training"
-            )
-        load_plugins_of(self.path / "config.yaml")
-        return load_yaml(self.path / "config.yaml", kinds[self.kind]())
 
 
 def search(
@@ -218,66 +146,6 @@ def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     return load(what, device)
 
 
-def plan_training(
-    what: Run | Genotype | str | Path, data: str | Path | None, options: dict[str, Any]
-) -> tuple[TrainConfig, Path | None]:
-    """The `TrainConfig` for ``what`` and the directory its run goes to by default (None: the next free one).
-
-    Without a recipe among the ``options``, cells of language models get theirs.
-    """
-    from .configs import Common, TrainConfig
-    from .recipes import default_for
-
-    if isinstance(what, str | Path) and os.path.isdir(what):  # pathlib refuses to ask about a long text
-        what = Run.open(what)
-    if not isinstance(what, Run):
-        genotype = str(what if isinstance(what, Genotype) else read_what(what))
-        own, default = default_for(genotype)
-        return TrainConfig(**{"data": str(data or default), "genotype": genotype, **own, **options}), None
-    origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
-    own = data is None or locate(str(data)) == origin["data"]
-    if not own:
-        origin |= {"data": str(data), "limit": None, "size": None, "data_dir": None}
-    genotype = what.config.genotype if what.kind == "train" else str(what.genotype)
-    config = TrainConfig(**{**origin, "genotype": genotype, **default_for(genotype)[0], **options})
-    suffix = "" if own else f"-{_word(config.data)}"
-    return config, free(what.path / f"train{suffix}")
-
-
-def read_what(what: str | Path) -> Genotype | str:
-    """What to train: as `read_genotype` finds it, or "lstm"."""
-    from .spaces.lstm import LSTM
-
-    return LSTM if str(what).lower() == LSTM else read_genotype(what)
-
-
-def read_genotype(what: str | Path) -> Genotype:
-    """The genotype with a published name, in a file, or in the text itself. Raises `OcheError`."""
-    from .genotypes import resolve
-
-    text = str(what)
-    if os.path.isfile(text):
-        return Genotype.parse(Path(text).read_text(errors="replace"))
-    if "(" not in text and (os.sep in text or "/" in text):
-        raise OcheError(
-            f"there is nothing at {text}; give a run directory, a file with a genotype, its text or a published name"
-        )
-    return resolve(text)
-
-
-def _word(data: str) -> str:
-    """A data set's name as part of a directory's name."""
-    return Path(data).resolve().stem.replace(":", "-")
-
-
-def free(path: Path) -> Path:
-    """``path``, or path-2, path-3 … where that exists."""
-    n, candidate = 1, path
-    while candidate.exists():
-        n, candidate = n + 1, path.with_name(f"{path.name}-{n + 1}")
-    return candidate
-
-
 def run_search(
     config: SearchConfig,
     *,
@@ -296,7 +164,7 @@ def run_search(
     ranks = join()
     with ranks.watching():
         config, data = ranks.in_turn(lambda: check_search(config, log))
-        path = ranks.path(Path(out) if out else free(Path("runs") / f"{_word(config.data)}-{config.method}"))
+        path = ranks.path(Path(out) if out else free(Path("runs") / f"{word(config.data)}-{config.method}"))
         start(path, config, data, overwrite=overwrite, log=log, before=before)
     return Run(path)
 
@@ -309,107 +177,6 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     ranks = join()
     with ranks.watching():
         config, data = ranks.in_turn(lambda: check_train(config, log))
-        path = ranks.path(Path(out) if out else free(Path("runs") / f"{_word(config.data)}-train"))
+        path = ranks.path(Path(out) if out else free(Path("runs") / f"{word(config.data)}-train"))
         start(path, config, data, overwrite=overwrite, log=log)
     return Run(path)
-
-
-def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[SearchConfig, Any]:
-    """``config`` complete, and the data it names (``data`` if at hand). Raises `OcheError` for all that can be refused."""
-    from .feeds import check
-    from .proof import prove_search
-    from .run.engine import Engine
-    from .run.ranks import ranks_here
-    from .truth import table_for
-    from .truth import truth as find_truth
-    from .work import check_shares, load_data
-
-    load_plugins(config.plugins)
-    config = anchored(config)
-    _check_device(config, log, twice=config.search.hypergrad.twice)
-    config.search.check(config.space)
-    config = replace(config, table=table_for(config.table, config.data, config.space))
-    truth = find_truth(config.table, config.data)
-    if truth is not None:
-        log.say(f"true accuracies: {truth.column} of {config.table}")
-    data = data or load_data(config, log)
-    check(data, config.space, config.search)
-    check_shares(config, data, ranks_here())
-    config = replace(config, space=config.space.fit(data))
-    config.search.check_target(config.space)
-    prove_search(config.space, config.search, Engine(config.device, fused=config.engine, ranks=ranks_here()))
-    return config, data
-
-
-def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainConfig, Any]:
-    """The same for a training."""
-    from .recipes import check_domains
-    from .run.engine import Engine
-    from .run.ranks import ranks_here
-    from .work import check_shares, load_data
-
-    load_plugins(config.plugins)
-    config = anchored(config)
-    config = replace(config, genotype=str(read_what(config.genotype)))
-    check_domains(config)
-    _check_device(config, log, mixed=False)
-    data = data or load_data(config, log)
-    config.train.check(config.genotype, data, Engine(config.device, fused=config.engine, ranks=ranks_here()))
-    check_shares(config, data, ranks_here())
-    return config, data
-
-
-def plan_search(space: str, method: str | None = None) -> SearchConfig:
-    """The defaults of a search in the space of that name, by the method of that name; by default the space's own.
-
-    Raises `KeyError` for names that `oche list` does not know.
-    """
-    from .configs import SearchConfig
-    from .methods import METHODS
-    from .spaces import SPACES
-
-    made = SPACES[space]()
-    method = method or made.method
-    data = {"text": "ptb"}.get(made.domain, SearchConfig.data)
-    return SearchConfig(method=method, search=made.suited(METHODS[method].make()), space=made, data=data)
-
-
-def anchored(config: Any) -> Any:
-    """``config`` with paths from the root, so that the run can be resumed and repeated from any other directory."""
-    table = getattr(config, "table", None)  # of a search
-    latencies = config.search.latencies if hasattr(config, "search") else None
-    return replace(
-        config,
-        **({} if table is None else {"table": absolute(table)}),
-        **({} if latencies is None else {"search": replace(config.search, latencies=absolute(latencies))}),
-        data=locate(config.data),
-        data_dir=config.data_dir and absolute(config.data_dir),
-        plugins=tuple(map(absolute, config.plugins)),
-    )
-
-
-def absolute(path: str | Path) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(path)))
-
-
-def locate(data: str) -> str:
-    """The name of a data set, or where it is."""
-    is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
-    return str(absolute(data)) if is_path else data
-
-
-def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool = True) -> None:
-    """Raises `OcheError` where the device of ``config`` is not there, or cells cannot compute there as asked."""
-    from .data.text_files import is_text
-    from .fused import choose, native
-    from .run.engine import Engine
-    from .run.ranks import ranks_here
-
-    engine = Engine(config.device, ranks=ranks_here())
-    _ = engine.device
-    if is_text(config.data):  # language models have a fast path of their own, which needs nothing
-        return
-    if config.engine != "plain" and engine.device.type == "cpu" and native.pending():
-        log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain does without)")
-    if config.engine == "fused":
-        choose(config.engine, engine.device, engine.dtype, twice=twice, mixed=mixed)

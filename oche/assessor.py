@@ -16,7 +16,7 @@ from .assessment import Assessment, Bin, Mistake
 from .data import Dataset, Split
 from .errors import OcheError
 from .evaluation import evaluate
-from .loop import Meter
+from .meters import Meter
 from .run.engine import Engine
 
 BINS = 15  # as in 1706.04599 §4

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from .arch import Dag, Genotype, Mix, all_alive
+from .clock import Clock
 from .decide import TopK, View
 from .decide.sampling import draw
 from .feeds import feed
 from .fused import plainly
 from .hessian import dominant_eigenvalue
 from .hypergrad import SgdStep, Tensors
-from .loop import Clock, Record, Session, drive
+from .loop import Record, Session, drive
 from .method import Method
 from .objective import Objective, frozen_statistics, names
 from .optim import largest_step

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .api import Run
 from .arch import Genotype
 from .data import prepare
 from .errors import OcheError
 from .run.checkpoint import load_weights, weights_metadata
 from .run.config import from_dict, to_dict
 from .run.engine import Engine
+from .run.opened import Run
 from .spaces.features import Backbone
 from .spaces.fold import folded
 from .spaces.networks import FinalNetwork

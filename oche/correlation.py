@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .api import Run
 from .arch import Genotype, Mix
 from .bench201 import CELL, parse
 from .errors import OcheError
@@ -21,6 +20,7 @@ from .precision import suited
 from .run import atomic
 from .run.checkpoint import load_weights
 from .run.log import Log
+from .run.opened import Run
 from .run.ranks import ALONE
 from .seeds import generator
 from .spaces.edges import set_step

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
-from .api import Run, resume, run_search, run_train
+from .api import resume, run_search, run_train
 from .configs import SearchConfig, TrainConfig
 from .method import Method
 from .methods import darts
@@ -19,6 +19,7 @@ from .report import write_report
 from .run import atomic
 from .run.claim import is_run
 from .run.log import Log
+from .run.opened import Run
 from .run.rundir import RunDir
 from .seeds import generator
 from .spaces import ConvSpace

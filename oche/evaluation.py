@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data import Dataset, Split, batches, prepare
-from .loop import Meter
+from .meters import Meter
 from .objective import frozen_statistics
 from .run.collectives import apart
 from .run.engine import Engine

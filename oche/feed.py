@@ -15,7 +15,7 @@ from .data import Augment, Dataset, Split, batches, halves, prepare, steps_per_e
 from .errors import OcheError
 from .evaluation import evaluate
 from .hypergrad import Tensors
-from .loop import Meter
+from .meters import Meter
 from .method import Method
 from .objective import Mixes, Objective
 from .precision import computing

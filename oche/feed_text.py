@@ -18,7 +18,7 @@ from .data.text import Corpus
 from .data.windows import stream
 from .errors import OcheError
 from .hypergrad import Tensors
-from .loop import WordMeter
+from .meters import WordMeter
 from .method import Method
 from .objective import Mixes, forward, frozen_statistics
 from .run.engine import Engine

@@ -8,13 +8,13 @@ from math import inf
 from typing import ClassVar, Protocol
 
 from .arch import Genotype
+from .clock import Budget
 from .data import Augment, Dataset
 from .data.mixing import Mixing
 from .data.policies import Policy
 from .errors import OcheError
 from .feed import check_split
 from .genotypes import resolve
-from .loop import Budget
 from .optim import Sgd
 from .precision import Precision, suited
 from .proof import prove

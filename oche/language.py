@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from .arch import Genotype
 from .averaging import Average, Trigger, copy_into
+from .clock import Clock
 from .data.text import Corpus
 from .data.windows import fixed, stream, varying
 from .errors import OcheError
 from .feed_text import regularisation, word_loss
 from .language_recipe import LanguageRecipe
-from .loop import Clock, Meter, Record, Session, WordMeter, drive, perplexity
+from .loop import Record, Session, drive
+from .meters import Meter, WordMeter, perplexity
 from .run.engine import Engine
 from .seeds import fold
 from .spaces.language import Masks

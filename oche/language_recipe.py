@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 
 from .arch import Genotype
+from .clock import Budget
 from .data.text import Corpus
 from .data.windows import stream
 from .errors import OcheError
-from .loop import Budget
 from .registry import component
 from .spaces.language import Dropouts, LanguageModel
 from .spaces.lstm import LSTM, LSTMNetwork

@@ -1,4 +1,4 @@
-"""What every training loop needs: a budget with its clock, meters, and the drive through epochs, saves and interruptions.
+"""What every training loop needs: the drive through epochs, saves and interruptions.
 
 A loop never asks the device for a number while a step is under way; meters add up there and are read once an epoch.
 """
@@ -6,136 +6,20 @@ A loop never asks the device for a number while a step is under way; meters add 
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
+from .clock import Budget, Clock
 from .errors import OcheError
 from .memory import fitting, out_of_memory, release
+from .meters import Meter
 
 Record = dict[str, Any]
 LOOK = 50  # steps between two looks at the losses on a GPU, which has to be waited for
-
-
-def seconds(text: str) -> float:
-    """Length of a budget such as "90s", "10m", "1h30m", "1.5h", in seconds."""
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
-    plain = text.strip().lower()
-    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", plain)
-    total = sum(float(n) * units[u] for n, u in parts)
-    if "".join(n + u for n, u in parts) != plain or total <= 0:
-        raise OcheError(f"budget {text!r} is no length of time; write 90s, 10m or 1h30m")
-    return total
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to go on: ``seconds`` if given, else ``steps`` if given, else ``epochs``."""
-
-    epochs: int
-    steps: int | None = None
-    seconds: float | None = None
-
-    @classmethod
-    def of(cls, epochs: int, steps: int | None, budget: str | None) -> Budget:
-        """Checked: impossible or contradictory lengths raise `OcheError`."""
-        if epochs < 1 or (steps is not None and steps < 1):
-            raise OcheError(f"epochs={epochs}, steps={steps} leave nothing to do; use at least 1")
-        if steps is not None and budget is not None:
-            raise OcheError(f"steps={steps} and budget={budget!r} contradict each other; give one of them")
-        return cls(epochs, steps, None if budget is None else seconds(budget))
-
-
-@dataclass
-class Clock:
-    """Where a loop stands. Everything scheduled is a function of ``progress``, which runs from 0 to 1 whatever the budget."""
-
-    budget: Budget
-    step: int = 0
-    epoch: int = 0  # epochs finished
-    position: int = 0  # steps done in the current epoch
-    elapsed: float = 0.0  # seconds of work, over all resumptions
-
-    def progress(self, per_epoch: int) -> float:
-        if self.budget.seconds is not None:
-            return min(1.0, self.elapsed / self.budget.seconds)
-        if self.budget.steps is not None:
-            return min(1.0, self.step / self.budget.steps)
-        return min(1.0, (self.epoch + self.position / per_epoch) / self.budget.epochs)
-
-    def spend(self, seconds: float) -> None:
-        """Counts work between two epochs, such as evaluation. It never uses up a budget of time: the last record must be
-        the one written at progress 1, so at least one more step follows."""
-        limit = self.budget.seconds
-        if limit is None or self.elapsed >= limit:
-            self.elapsed += seconds
-        else:
-            self.elapsed = min(self.elapsed + seconds, math.nextafter(limit, 0.0))
-
-
-def cosine(start: float, end: float, progress: float) -> float:
-    """Half a cosine from ``start`` at progress 0 to ``end`` at 1 (1608.03983).
-
-    Deviation 1 from the published code: it moves every step, not every epoch.
-    """
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-class Meter:
-    """Sums of loss and right answers, kept on the device: state is (loss · n, right, n) as one float64 tensor.
-
-    ``total`` makes of what one batch adds, in place, what is added; over several ranks, their sum.
-    """
-
-    def __init__(
-        self, device: torch.device | str = "cpu", total: Callable[[Tensor], Tensor] = lambda added: added
-    ) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
-        self.total = total
-
-    def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """logits (B, classes), labels (B,), loss: mean over the batch."""
-        right = (logits.argmax(1) == labels).sum()
-        n = torch.full((), len(labels), device=self.sums.device)
-        self.sums += self.total(torch.stack([loss.detach().double() * len(labels), right.double(), n.double()]))
-
-    def means(self) -> tuple[float | None, float | None]:
-        """(mean loss, accuracy); None before the first batch. Waits for the device."""
-        loss, right, n = self.sums.tolist()
-        return (loss / n, right / n) if n else (None, None)
-
-    measure = "acc"  #: what records have beside the loss
-
-    def numbers(self, name: str) -> dict[str, float | None]:
-        """`means` as a record has them, for the part of the data called ``name``."""
-        loss, accuracy = self.means()
-        return {f"{name}_loss": loss, f"{name}_{self.measure}": accuracy}
-
-
-class WordMeter(Meter):
-    """Sums of the loss of a language model alone, over words: accuracies mean little there, and take a pass over logits."""
-
-    measure = "ppl"
-
-    def add_words(self, loss: Tensor, words: int) -> None:
-        """loss: mean over ``words``."""
-        total = loss.detach().double() * words
-        self.sums += torch.stack([total, torch.zeros_like(total), torch.full_like(total, words)])
-
-    def numbers(self, name: str) -> dict[str, float | None]:
-        loss, _ = self.means()
-        return {f"{name}_loss": loss, f"{name}_{self.measure}": None if loss is None else perplexity(loss)}
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), the loss in nats a word; infinite where that is beyond all numbers."""
-    return math.exp(loss) if loss < 709 else math.inf
 
 
 class Diverged(OcheError):

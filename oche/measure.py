@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from .api import Run, locate
 from .assessment import Assessment
 from .data import is_text
 from .data.text import UNKNOWN, Corpus, encode, recoded
@@ -17,12 +16,14 @@ from .data.text_files import is_whole
 from .errors import OcheError
 from .language import cross_entropy
 from .language_recipe import LanguageRecipe
-from .loop import perplexity
+from .meters import perplexity
+from .plans import locate
 from .run.atomic import read_json, to_json, write_bytes
 from .run.checkpoint import load_weights
 from .run.claim import is_run
 from .run.engine import Engine
 from .run.log import Log
+from .run.opened import Run
 from .spaces.language import LanguageModel
 from .work import load_data
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from .arch import Dag, all_alive
+from .clock import Budget
 from .decide import Decide, TopK
 from .errors import OcheError
 from .hessian import EigenvalueStop
 from .hypergrad import HyperGradient, first_order
-from .loop import Budget
 from .optim import Adam, ExponentiatedGradient, Sgd
 from .penalty import Penalty, parts
 from .penalty_cost import Resource

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from .arch import Mix
 from .hypergrad import Tensors
-from .loop import Meter
+from .meters import Meter
 from .precision import Precision, computing
 from .run.collectives import mean, spread, spread_mixes
 from .run.ranks import ALONE, Ranks

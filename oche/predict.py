@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .api import Run
 from .classifier import Classifier, load
 from .data.decode import SUFFIXES, Files
 from .data.folder import images_below
@@ -22,6 +21,7 @@ from .errors import OcheError
 from .export import check_out
 from .run.atomic import write_bytes
 from .run.log import Log
+from .run.opened import Run
 
 
 def predict(

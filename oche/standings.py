@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .api import Run
 from .errors import OcheError
 from .report.measure import spread
 from .run import atomic
 from .run.lock import held
+from .run.opened import Run
 from .run.rundir import last_metric
 
 if TYPE_CHECKING:

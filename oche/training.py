@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from .arch import Genotype
 from .averaging import Moving, averaged, copy_into
+from .clock import Clock
 from .data import Dataset, batches, halves, prepare, steps_per_epoch
 from .evaluation import evaluate
 from .image_recipe import RECIPES as RECIPES
 from .image_recipe import Recipe, darts, imagenet_mobile, modern, nb201, seed, small
-from .loop import Clock, Meter, Record, Session, drive
+from .loop import Record, Session, drive
+from .meters import Meter
 from .objective import frozen_statistics
 from .precision import computing, equip, suited
 from .proof import prove

@@ -5,17 +5,18 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import runs
 import torch
 
 import oche
+import runs
 from oche import cli
-from oche.api import plan_training, run_search
+from oche.api import run_search
 from oche.configs import SearchConfig
 from oche.data import load
 from oche.errors import OcheError
 from oche.loop import Diverged, Interrupted
 from oche.optim import Sgd
+from oche.plans import plan_training
 from oche.plugins import _LOADED
 from oche.run.checkpoint import load_weights
 from oche.run.log import Log

@@ -8,11 +8,10 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import runs
 import torch
 
 import oche
-from oche.api import Run
+import runs
 from oche.bench201 import CELL, EDGES, OPERATIONS, Table, parse
 from oche.bilevel import Search
 from oche.correlation import Agreement, correlate, draw, mask
@@ -20,6 +19,7 @@ from oche.errors import OcheError
 from oche.run.checkpoint import load_weights
 from oche.run.engine import Engine
 from oche.run.log import Log
+from oche.run.opened import Run
 from oche.spaces.edges import set_step
 from oche.work import load_data
 

@@ -21,7 +21,7 @@ from oche.errors import OcheError
 from oche.feed_text import Stream, TextFeed
 from oche.feeds import check
 from oche.hypergrad import FiniteDifference, SgdStep, exact, first_order, joint
-from oche.loop import WordMeter
+from oche.meters import WordMeter
 from oche.optim import Adam, Sgd
 from oche.run.engine import Engine
 from oche.seeds import fold

@@ -5,10 +5,10 @@ import math
 import shutil
 
 import pytest
-import runs
 import torch
 
 import oche
+import runs
 from oche import cli
 from oche.errors import OcheError
 from oche.language_recipe import LanguageRecipe, PlainSgd, recurrent, recurrent_small
@@ -91,7 +91,7 @@ def test_a_text_that_changed_is_refused_and_nothing_is_lost(text):
 
 
 def test_what_is_trained_decides_recipe_and_data(text):
-    from oche.api import plan_training
+    from oche.plans import plan_training
 
     config, _ = plan_training("DARTS_RNN_V2", None, {})
     assert config.data == "ptb" and config.recipe == "recurrent" and config.train == recurrent()

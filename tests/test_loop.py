@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oche.clock import Budget, Clock, seconds
 from oche.errors import OcheError
-from oche.loop import Budget, Clock, Diverged, Interrupted, Meter, OutOfMemory, Session, cosine, drive, seconds
+from oche.loop import Diverged, Interrupted, OutOfMemory, Session, drive
 from oche.memory import fitting, out_of_memory
+from oche.meters import Meter
+from oche.rates import cosine
 
 # --- lengths
 

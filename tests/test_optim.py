@@ -7,9 +7,8 @@ import torch
 
 import oche
 from oche.errors import OcheError
-from oche.loop import cosine
 from oche.optim import Adam, Sgd, largest_step
-from oche.rates import Cosine, Exponential, OneCycle
+from oche.rates import Cosine, Exponential, OneCycle, cosine
 
 
 def normal(shape, seed):

@@ -131,10 +131,11 @@ def _network(given: CostArgs, engine: Engine, log: Log) -> int:
 
 def _asked(given: CostArgs) -> tuple[Genotype, Space, str, Recipe, dict[str, Any]]:
     """Genotype and its space, recipe's name and recipe, and what a run's space.json says of its images."""
-    from ..api import Run, read_genotype
     from ..bench201 import CELL
     from ..image_recipe import RECIPES
     from ..language_recipe import is_language
+    from ..plans import read_genotype
+    from ..run.opened import Run
     from ..spaces import SPACES
 
     assert given.what is not None

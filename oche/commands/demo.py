@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..api import free
+from ..plans import free
 from ..run.log import Log
 from .shared import simple
 

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import tyro
 
-from ..api import Run, read_genotype
 from ..arch import titled
 from ..errors import OcheError, nearest
+from ..plans import read_genotype
 from ..plugins import load_plugins
+from ..run.opened import Run
 from .shared import console, simple
 
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from ..api import Run
 from ..api import resume as resume_run
 from ..assessment import Assessment
 from ..errors import OcheError
 from ..run.claim import is_run
 from ..run.log import Log
+from ..run.opened import Run
 from ..run.ranks import voice
 from .shared import Path_, console, percent, reached, say_found, say_trained, simple
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from ..api import plan_search, run_search
+from ..api import run_search
 from ..configs import SearchConfig
 from ..methods import METHODS
+from ..plans import plan_search
 from ..run.config import parse
 from ..run.ranks import voice
 from ..spaces import SPACES

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from ..api import Run
 from ..errors import OcheError, nearest
 from ..plugins import load_plugins, named_in
 from ..recipes import RECIPES
 from ..run.config import parse, read_yaml
 from ..run.log import Log
+from ..run.opened import Run
 
 if TYPE_CHECKING:
     from rich.console import Console

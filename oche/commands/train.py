@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..api import Run, free, plan_training, run_train
+from ..api import run_train
 from ..configs import TrainConfig
 from ..errors import OcheError
+from ..plans import free, plan_training
 from ..recipes import RECIPES
 from ..run.config import parse
 from ..run.log import Log
+from ..run.opened import Run
 from ..run.ranks import voice
 from .shared import Flags, choose, part, say_trained, take, values
 

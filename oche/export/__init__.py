@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from ..api import Run
 from ..classifier import Classifier, check_size, load
 from ..data import Dataset, Split, batches, halves
 from ..errors import OcheError, nearest
 from ..run.atomic import write_bytes
 from ..run.log import Log
+from ..run.opened import Run
 from ..seeds import fold as fold_seed
 from .card import Card
 from .graph import Graph, Input

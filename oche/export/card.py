@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import __version__
-from ..api import Run
 from ..classifier import Classifier
 from ..errors import OcheError
 from ..genotypes import GENOTYPES
@@ -27,6 +26,7 @@ from ..report.cells import cell_svg
 from ..run.atomic import read_json, write_bytes
 from ..run.config import dump_yaml
 from ..run.environment import cpu_model
+from ..run.opened import Run
 
 if TYPE_CHECKING:
     from . import Exported

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..api import Run
 from ..errors import OcheError
 from ..run.log import Log
+from ..run.opened import Run
 from .rows import Row, about
 
 if TYPE_CHECKING:

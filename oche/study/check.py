@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..api import check_search, check_train
 from ..errors import OcheError
+from ..plans import check_search, check_train
 from ..run.atomic import to_json
 from ..run.config import to_dict
 from ..run.log import Log

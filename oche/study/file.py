@@ -21,9 +21,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..api import absolute, locate
 from ..data.text_files import is_text
 from ..errors import OcheError
+from ..plans import absolute, locate
 from ..plugins import load_plugins
 from ..run.config import dump_plain, from_dict, read_yaml
 from ..run.tree import to_dict

@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..api import anchored, plan_search
 from ..configs import Common, SearchConfig, TrainConfig
 from ..errors import OcheError, nearest
 from ..methods import METHODS
+from ..plans import anchored, plan_search
 from ..recipes import RECIPES
 from ..run.config import from_dict
 from ..spaces import SPACES

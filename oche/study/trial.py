@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..api import Run, resume, run_search, run_train
+from ..api import resume, run_search, run_train
 from ..arch import Genotype
 from ..configs import SearchConfig, TrainConfig
 from ..plugins import load_plugins
@@ -21,6 +21,7 @@ from ..run.config import from_dict, to_dict
 from ..run.interrupt import Interrupt
 from ..run.lock import wait
 from ..run.log import Log
+from ..run.opened import Run
 
 RANDOM = "random"  #: the control: no search, a cell of the space drawn from the seed, trained the same way
 _WHERE = ("device", "threads", "checkpoint", "data_dir", "plugins", "table")  # where and how, not what

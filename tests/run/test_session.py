@@ -5,7 +5,9 @@ import time
 import pytest
 import torch
 
-from oche.loop import Budget, Diverged, Interrupted, Meter, drive
+from oche.clock import Budget
+from oche.loop import Diverged, Interrupted, drive
+from oche.meters import Meter
 from oche.run.log import Interrupt, Log
 from oche.run.rundir import RunDir, read_metrics
 from oche.run.session import DirectorySession

@@ -11,16 +11,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import runs
 import study_files
 import yaml
 from study_files import LOG
 
+import runs
 from oche import cli
-from oche.api import Run
 from oche.errors import OcheError
 from oche.run.lock import Lock
 from oche.run.log import Log
+from oche.run.opened import Run
 from oche.run.room import usable_cores
 from oche.seeds import generator
 from oche.study import drive, local
