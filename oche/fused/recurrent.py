@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..spaces.recurrent import ACTIVATIONS
+from ..spaces.recurrent_cells import ACTIVATIONS
 
 
 def _halves(ch: Tensor) -> tuple[Tensor, Tensor]:
