@@ -11,7 +11,7 @@ Shapes: T steps, B streams, H width, N nodes, E edges of a cell, O candidates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -199,7 +199,7 @@ def _places(numbers: list[int], device: torch.device) -> slice | Tensor:
     return _constant(tuple(numbers), device)
 
 
-@lru_cache(maxsize=256)
+@cache
 def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     """``values`` on the device, brought there once: what a graph replays moves nothing from the host."""
     with torch.inference_mode(False):  # so that gradients may keep it
