@@ -18,7 +18,7 @@ from .hypergrad import Tensors
 from .meters import Meter
 from .method import Method
 from .objective import Mixes, Objective
-from .precision import computing
+from .precision import Precision, computing
 from .run.engine import Engine
 from .seeds import fold, generator
 
@@ -34,7 +34,8 @@ class Feed:
     meter: type[Meter] = Meter
 
     def __init__(self, data: Dataset, method: Method, seed: int, engine: Engine) -> None:
-        self.data, self.seed, self.engine, self.precision = data, seed, engine, method.precision
+        self.data, self.seed, self.engine = data, seed, engine
+        self.precision: Precision = method.precision
         self.augment = _augment(data.augment, method.pad, method.flip)
         parts = (data.train, data.train)
         if not method.hypergrad.one_level:
