@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | mutants | reliability, on a machine with Python >= 3.11 and make.
+# make demo | test | lint | docs | dist | mutants | reliability, on a machine with Python >= 3.11 and make.
 # PIP_ARGS goes to pip: for a CPU-only PyTorch on Linux,
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -7,7 +7,7 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs mutants reliability clean
+.PHONY: demo test lint docs dist mutants reliability clean
 
 demo: $(VENV)/installed
 	$(BIN)/oche demo
@@ -23,6 +23,31 @@ lint: $(VENV)/installed-dev
 docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Wheel and source distribution, each tried in an environment of its own, away from the repository; the demonstration once.
+dist:
+	rm -rf dist
+	$(PYTHON) -m venv dist/tools
+	dist/tools/bin/python -m pip install --quiet --disable-pip-version-check build
+	dist/tools/bin/python -m build --outdir dist .
+	mkdir dist/elsewhere
+	set -e; for file in dist/*.tar.gz dist/*.whl; do \
+	  $(PYTHON) -m venv --clear dist/fresh; \
+	  dist/fresh/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) $$file; \
+	  (cd dist/elsewhere && ../fresh/bin/python -c "$$INSTALLED" && ../fresh/bin/oche --help >/dev/null); \
+	  echo "$$file: installs, and is quick to import"; \
+	done
+	cd dist/elsewhere && ../fresh/bin/oche demo
+
+define INSTALLED
+import sys
+from importlib.resources import files
+import oche
+assert "torch" not in sys.modules, "import oche brings torch with it"
+assert (files("oche") / "py.typed").is_file(), "types are not announced"
+assert "fresh" in oche.__file__, f"that was {oche.__file__}"
+endef
+export INSTALLED
 
 mutants: $(VENV)/installed-mutants
 	nice -n 15 $(BIN)/python benchmarks/reliability/mutants.py
@@ -54,4 +79,4 @@ $(VENV)/installed-mutants: $(VENV)/installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build
+	rm -rf $(VENV) docs/_build dist

@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
-import runs
 
 import oche
+import runs
 from oche import cli
 from oche.assessment import Assessment
 from oche.errors import OcheError

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from sklearn import metrics
-from tiny import dataset
 from torch import nn
 
 from oche.assessment import Assessment, Bin
@@ -18,6 +17,7 @@ from oche.assessor import Assessor, assess, png
 from oche.errors import OcheError
 from oche.evaluation import evaluate
 from oche.run.engine import Engine
+from tiny import dataset
 
 NAMES = ("a", "b", "c", "d")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 from PIL import Image
 
 import oche
+import runs
 from oche import cli
 from oche.export import Export, export
 from oche.loop import Interrupted

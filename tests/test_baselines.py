@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import dataset, space
 
 from oche import methods
 from oche.arch import Dag, all_alive
@@ -23,6 +22,7 @@ from oche.relax_noisy import UniformPath
 from oche.run.engine import Engine
 from oche.seeds import generator
 from oche.spaces import nb201
+from tiny import dataset, space
 
 CONV = Dag()  # 14 edges, 2 kept for each node
 BENCH = Dag(nodes=3, inputs=1, keep=3, none=True)  # 6 edges, all kept

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles_conv import Weights, supernet
-from tiny import CANDIDATES, Kept, dataset, marked, marks, plain, space
 
 import oche
 from oche.arch import Mix, active, all_alive
@@ -24,6 +22,8 @@ from oche.loop import Session, drive
 from oche.optim import Adam, Sgd
 from oche.relax import Relaxation, Softmax, masked_softmax
 from oche.run.engine import Engine
+from oracles_conv import Weights, supernet
+from tiny import CANDIDATES, Kept, dataset, marked, marks, plain, space
 
 DOUBLE = Engine("cpu", dtype=torch.float64)
 W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=2.0), Adam(lr=0.02, decay=0.05, init=0.1)

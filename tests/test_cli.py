@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import runs
 import torch
 
 import oche
+import runs
 from oche import cli
 from oche.errors import OcheError
 from oche.listing import TABLES

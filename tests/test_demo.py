@@ -5,9 +5,9 @@ import io
 import json
 
 import pytest
-import runs
 
 import oche
+import runs
 from oche import cli, demo
 from oche.loop import Interrupted
 from oche.run.session import DirectorySession

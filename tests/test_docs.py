@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import runs
 
+import runs
 from oche import cli
 from oche.configs import SearchConfig, TrainConfig
 
@@ -349,8 +349,26 @@ def test_deviations_are_collected() -> None:
     for name, stated in found.items():
         numbered = len(re.findall(r"\bDeviation \d", sources[name]))
         assert sum(len(re.findall(r"\bDeviation \d", text)) for _, text in stated) == numbered
-    about, text = found["oche/loop.py"][0]
+    about, text = found["oche/rates.py"][0]
     assert about == "cosine" and "Half a cosine" in text and "every step, not every epoch" in text
+
+
+def test_every_file_has_its_place_in_how_it_is_built() -> None:
+    rows = [line for line in TEXTS["docs/how-it-is-built.md"].splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([\w/]+(?:\.py|/))`", row.split("|")[1])}
+    package = ROOT / "oche"
+    files = {path.name for path in package.glob("*.py") if not path.name.startswith("_")}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert files | folders <= named
+    assert all((package / name).exists() for name in named)
+
+
+def test_the_citation_names_this_version() -> None:
+    import yaml
+
+    import oche
+
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == oche.__version__
 
 
 # --- links --------------------------------------------------------------------------------------------------------------

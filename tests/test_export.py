@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 import torch
 from PIL import Image
 from torch import nn
 
 import oche
+import runs
 from oche import cli
 from oche.data import load as load_data
 from oche.errors import OcheError

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import runs
 import torch
 
 import oche
+import runs
 from oche import cli, plugins
 from oche.methods import METHODS
 from oche.registry import COMPONENTS

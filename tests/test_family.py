@@ -8,7 +8,6 @@ from functools import cache
 
 import pytest
 import torch
-from tiny import Kept, dataset, plain
 
 import oche
 from oche.decide import Evolution, GreedyEdge, KeepOps, SampleBest, TopK
@@ -24,6 +23,7 @@ from oche.relax import EdgeNormalised, Sigmoid
 from oche.relax_noisy import Dirichlet, GumbelHard
 from oche.run.engine import Engine
 from oche.spaces import NB201Space, PartialEdge
+from tiny import Kept, dataset, plain
 
 SIZE = dict(classes=3, in_channels=1, image=(8, 8))
 CONV = dict(

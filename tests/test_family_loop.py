@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import dataset, space
 
 import oche
 from oche.bilevel import Search
@@ -26,6 +25,7 @@ from oche.relax import Sigmoid
 from oche.relax_noisy import Concrete, GumbelHard
 from oche.run.engine import Engine
 from oche.spaces.edges import AuxiliaryOperation, MixedOperation, SkipDropout, set_step
+from tiny import dataset, space
 
 DOUBLE, SINGLE = Engine("cpu", dtype=torch.float64), Engine("cpu")
 PLAIN = Engine("cpu", fused="plain")  # whose modules can be watched

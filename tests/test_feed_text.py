@@ -10,8 +10,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import Kept, plain
-from tiny_text import WORDS, corpus, space
 
 from oche import methods
 from oche.bilevel import Method, Search, search
@@ -25,6 +23,8 @@ from oche.meters import WordMeter
 from oche.optim import Adam, Sgd
 from oche.run.engine import Engine
 from oche.seeds import fold
+from tiny import Kept, plain
+from tiny_text import WORDS, corpus, space
 
 DOUBLE = Engine("cpu", dtype=torch.float64)
 W = Sgd(lr=0.5, lr_min=0.5, momentum=0.0, decay=0.01, clip=0.05, clip_ahead=True)

@@ -1,13 +1,13 @@
 """Curvature against dense Hessians, and the rule that stops by it against hand-made histories."""
 
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import hessian
 
+import tiny
 from oche import hessian as module
 from oche.arch import all_alive
 from oche.bilevel import frozen_statistics

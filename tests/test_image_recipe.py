@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_training import CELL, PLAIN, Kept, cross_entropy, make, plain, recipe, same, steps
-from tiny import dataset
 from torch import nn
 
 import oche
@@ -25,6 +23,8 @@ from oche.run.config import from_dict, to_dict
 from oche.run.engine import Engine
 from oche.seeds import generator
 from oche.training import train
+from test_training import CELL, PLAIN, Kept, cross_entropy, make, plain, recipe, same, steps
+from tiny import dataset
 
 NESTEROV = Sgd(lr=0.2, schedule=OneCycle(0.25), nesterov=True, decay=0.01, decay_norms=False)
 ALL = dict(

@@ -5,7 +5,6 @@ from random import Random
 
 import pytest
 import torch
-from tiny import Kept, plain
 from torch.func import functional_call
 
 import oche
@@ -19,6 +18,7 @@ from oche.run.engine import Engine
 from oche.seeds import fold
 from oche.spaces.language import Dropouts
 from oche.spaces.lstm import LSTMNetwork
+from tiny import Kept, plain
 
 CELL = "Genotype(recurrent=[('tanh', 0), ('relu', 1), ('sigmoid', 1)], concat=range(1, 4))"
 DOUBLE = Engine("cpu", dtype=torch.float64)

@@ -7,10 +7,10 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 import pytest
-import runs
 import torch
 
 import oche
+import runs
 from oche import cli
 from oche.data import load as load_data
 from oche.errors import OcheError

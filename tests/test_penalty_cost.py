@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import test_family as family
 import torch
-from tiny import Kept
 
+import test_family as family
 from oche.arch import all_alive
 from oche.configs import SearchConfig
 from oche.cost import table
@@ -24,6 +23,7 @@ from oche.run import arguments
 from oche.run.engine import Engine
 from oche.run.tree import from_dict, to_dict
 from oche.spaces import recurrent
+from tiny import Kept
 
 SPACE = family.SPACES["nb201"]
 PRICES = prices(SPACE, COUNTS["parameters"])

@@ -3,12 +3,12 @@
 from collections import Counter
 
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from oche.arch import Mix, active, all_alive
 from oche.bilevel import frozen_statistics
 from oche.errors import OcheError

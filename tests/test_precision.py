@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from test_training import CELL, PLAIN, make, recipe, steps
-from tiny import dataset
 from torch import nn
 
 import oche
@@ -11,6 +9,8 @@ from oche.errors import OcheError
 from oche.precision import computing, suited
 from oche.proof import prove
 from oche.run.engine import Engine
+from test_training import CELL, PLAIN, make, recipe, steps
+from tiny import dataset
 
 CPU = Engine("cpu")
 

@@ -7,9 +7,6 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from test_family_loop import LIGHT, small, start
-from test_relaxations import RELAXATIONS
-from tiny import Kept, dataset, space
 
 import oche
 from oche.bilevel import Search
@@ -28,6 +25,9 @@ from oche.proof import prove_search
 from oche.run.checkpoint import load_weights
 from oche.run.engine import Engine
 from oche.spaces.edges import MixedOperation
+from test_family_loop import LIGHT, small, start
+from test_relaxations import RELAXATIONS
+from tiny import Kept, dataset, space
 
 CPU, DOUBLE = Engine("cpu"), Engine("cpu", dtype=torch.float64, fused="plain")
 W, A = Sgd(lr=0.05, momentum=0.9, decay=0.01, clip=2.0), Adam(lr=0.05, init=0.1)

@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from oracles_conv import Weights, final
-from tiny import Kept, dataset, marked, marks, plain
 
 import oche
 from oche.bilevel import Search
@@ -18,6 +16,8 @@ from oche.optim import Sgd
 from oche.run.engine import Engine
 from oche.seeds import fold
 from oche.training import RECIPES, Recipe, Training, darts, seed, small, train
+from oracles_conv import Weights, final
+from tiny import Kept, dataset, marked, marks, plain
 
 NORMAL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("max_pool_3x3", 0), ("dil_conv_3x3", 2)], [2, 3]
 REDUCE = [("skip_connect", 0), ("sep_conv_3x3", 1), ("skip_connect", 2), ("avg_pool_3x3", 1)], [3]

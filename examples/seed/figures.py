@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from runs import ORDERS, Setting, command, search
 
 import oche
 from oche.arch import Cell
@@ -18,6 +17,7 @@ from oche.report.network import network_png, network_svg
 from oche.report.records import read_run
 from oche.toy import experiment
 from oche.training import seed as seed_network
+from runs import ORDERS, Setting, command, search
 
 
 def main(setting: Setting) -> None:

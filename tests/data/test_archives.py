@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from data_files import write_mnist
 
+from data_files import write_mnist
 from oche.data import archives, load, named
 from oche.data.archives import Archive, locate
 from oche.errors import OcheError

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from data_files import encoded, pixels, write_classes
 
 import oche
+from data_files import encoded, pixels, write_classes
 from oche import cli
 from oche.data import Streamed, load
 from oche.data import reading as reading_module

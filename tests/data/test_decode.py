@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
-from data_files import encoded, pixels
 from PIL import Image
 
+from data_files import encoded, pixels
 from oche.data.decode import Files, decode, probe
 from oche.errors import OcheError
 

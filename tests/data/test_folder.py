@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from data_files import encoded, pixels, write_classes
 
+from data_files import encoded, pixels, write_classes
 from oche.data import load
 from oche.errors import OcheError
 

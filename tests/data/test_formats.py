@@ -5,8 +5,8 @@ import tarfile
 
 import numpy as np
 import pytest
-from data_files import cifar_bytes, idx_bytes, pixels, write_svhn, write_tar
 
+from data_files import cifar_bytes, idx_bytes, pixels, write_svhn, write_tar
 from oche.data import formats
 from oche.errors import OcheError
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+
 from data_files import (
     CIFAR10,
     FINE,
@@ -14,8 +16,6 @@ from data_files import (
     write_svhn,
     write_tar,
 )
-from sklearn.datasets import load_digits
-
 from oche.data import DATASETS, load
 from oche.data.named import NAMED
 from oche.errors import OcheError

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_files import encoded, pixels, write_classes
 
+from data_files import encoded, pixels, write_classes
 from oche.data import DATASETS, FORMS, Resident, Streamed, load
 from oche.data import reading as reading_module
 from oche.data.catalog import TEXT_FORMS, TEXTS

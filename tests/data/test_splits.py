@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from data_files import pixels
 from PIL import Image
 
+from data_files import pixels
 from oche.data import Augment, Dataset, Resident
 from oche.data import core as core_module
 from oche.data.core import moments

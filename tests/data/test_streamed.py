@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 import torch
-from data_files import encoded, pixels
 from PIL import Image
 
 import oche
+import runs
+from data_files import encoded, pixels
 from oche.data import Streamed, batches, halves, load
 from oche.data import reading as reading_module
 from oche.data import stream as stream_module

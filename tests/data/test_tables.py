@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from data_files import encoded, pixels
 
+from data_files import encoded, pixels
 from oche.data import load
 from oche.errors import OcheError
 

@@ -9,12 +9,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from tape import Plain, Tape
-from test_graphs import DOUBLE, STEPS, A, Crossing, W, differing, run, silent, state
-from test_shared import NHWC, assert_same, cell, darts
-from tiny import dataset
-from tiny_text import corpus
-from tiny_text import space as recurrent
 from torch import nn
 
 import oche
@@ -34,6 +28,12 @@ from oche.relax_noisy import Chosen, GumbelHard
 from oche.spaces import edges, operation
 from oche.spaces.edges import MixedEdge, PartialEdge, SkipDropout
 from oche.spaces.ops import DARTS, OPERATIONS
+from tape import Plain, Tape
+from test_graphs import DOUBLE, STEPS, A, Crossing, W, differing, run, silent, state
+from test_shared import NHWC, assert_same, cell, darts
+from tiny import dataset
+from tiny_text import corpus
+from tiny_text import space as recurrent
 
 D = torch.float64
 

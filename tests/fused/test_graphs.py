@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tape import Plain, Recorder, Tape
-from tiny import dataset, space
 
 from oche.bilevel import Method, Search
 from oche.fused.graphs import WARM, capturable
@@ -20,6 +18,8 @@ from oche.relax import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
 from oche.relax_noisy import Concrete, Dirichlet, GumbelHard, UniformPath
 from oche.run.engine import Engine
 from oche.spaces.edges import AuxiliarySkip, PartialEdge, SkipDropout
+from tape import Plain, Recorder, Tape
+from tiny import dataset, space
 
 DOUBLE = Engine("cpu", dtype=torch.float64, fused="plain")
 W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5), Adam(lr=0.02, decay=0.05, init=0.1)

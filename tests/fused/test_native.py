@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import Kept, dataset, space
 from torch import nn
 
 import oche
@@ -39,6 +38,7 @@ from oche.spaces.edges import (
 )
 from oche.spaces.networks import build
 from oche.spaces.ops import OPERATIONS
+from tiny import Kept, dataset, space
 
 try:
     native.load()

@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import pytest
-import tiny_text
 import torch
-from tape import Plain, Tape
-from tiny import dataset
 
 import oche
+import tiny_text
 from oche.bilevel import Method, Search
 from oche.fused.graphs import WARM
 from oche.fused.replay import refusal, replay
@@ -19,6 +17,8 @@ from oche.optim import Adam, Sgd
 from oche.run.engine import Engine
 from oche.spaces.language import Dropouts
 from oche.training import Recipe, Training
+from tape import Plain, Tape
+from tiny import dataset
 
 DOUBLE = Engine("cpu", dtype=torch.float64, fused="plain")
 STEPS = 5

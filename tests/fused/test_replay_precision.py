@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from tape import Tape
-from tiny import dataset, space
 
 from oche.bilevel import Search
 from oche.fused.graphs import WARM
@@ -14,6 +12,8 @@ from oche.optim import Adam, Sgd
 from oche.run.engine import Engine
 from oche.spaces import nb201
 from oche.training import Recipe, Training
+from tape import Tape
+from tiny import dataset, space
 
 STEPS = WARM + 3
 W = Sgd(lr=0.05, momentum=0.9, decay=0.01, clip=2.0)

@@ -16,8 +16,6 @@ if os.environ.get("TRITON_INTERPRET") != "1":
         "kernels run in Triton's interpreter here: TRITON_INTERPRET=1, as conftest sets it", allow_module_level=True
     )
 
-from tape import Recorder
-
 from oche.arch import Dag, Mix
 from oche.errors import OcheError
 from oche.fused import gpu
@@ -26,6 +24,7 @@ from oche.objective import frozen_statistics
 from oche.spaces import ConvSpace, nb201
 from oche.spaces.edges import AuxiliarySkip, MixedEdge, PartialEdge, PartialOperation, SkipDropout, flow
 from oche.spaces.ops import DARTS, FactorizedReduce
+from tape import Recorder
 
 D = torch.float64
 ALL = ((3, 1), (5, 1), (3, 2), (5, 2))

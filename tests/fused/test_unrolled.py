@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import Kept
-from tiny_text import corpus, space
 
 from oche import methods
 from oche.arch import active, all_alive
@@ -20,6 +18,8 @@ from oche.spaces import recurrent
 from oche.spaces.language import Masks
 from oche.spaces.lstm import LSTMNetwork
 from oche.spaces.recurrent import RecurrentNetwork
+from tiny import Kept
+from tiny_text import corpus, space
 
 T, B, V, H = 4, 3, 6, 5
 CLOSE = dict(rtol=1e-11, atol=1e-12)

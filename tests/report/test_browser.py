@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
-from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
 
 from oche.report import write_comparison, write_report
 from oche.report.cells import MARK
 from oche.report.page import Section, Table
 from oche.report.page import page as html
+from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
 
 
 @pytest.fixture(scope="session")

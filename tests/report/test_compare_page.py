@@ -5,8 +5,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from report_runs import make_run, make_training, random_cell, write_json
-from test_run_page import HOSTILE, Page, assert_self_contained
 
 from oche import cli
 from oche.arch import Cell, Genotype
@@ -20,6 +18,8 @@ from oche.report.members import member, members
 from oche.report.page import Table
 from oche.report.page import page as html
 from oche.report.records import read_run
+from report_runs import make_run, make_training, random_cell, write_json
+from test_run_page import HOSTILE, Page, assert_self_contained
 
 A, B = "sep_conv_3x3", "skip_connect"
 

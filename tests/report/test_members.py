@@ -1,10 +1,10 @@
 """Which runs a comparison shows, what they are called, and which belong together."""
 
 import pytest
-from report_runs import make_run, make_training, write_json
 
 from oche.errors import OcheError
 from oche.report.members import differing, members
+from report_runs import make_run, make_training, write_json
 
 
 def search(path, **settings):

@@ -8,10 +8,10 @@ import random
 
 import pytest
 from matplotlib.figure import Figure
-from report_runs import OPERATIONS, search_records, toy_data
 
 from oche.arch import Dag
 from oche.report import canvas, plots
+from report_runs import OPERATIONS, search_records, toy_data
 
 EDGES = Dag().edges
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from report_runs import make_run, search_records, write_json, write_records
-from test_run_page import Page, assert_self_contained
 
 from oche.report import write_comparison, write_report
 from oche.report.compare_numbers import numbers
@@ -14,6 +12,8 @@ from oche.report.measure import ACCURACY
 from oche.report.members import members
 from oche.report.page import Table
 from oche.report.priced import Price, costs, known, told
+from report_runs import make_run, search_records, write_json, write_records
+from test_run_page import Page, assert_self_contained
 
 PARAMETERS = Price("parameters", 1e6)
 

@@ -8,11 +8,11 @@ import math
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_runs import DARTS_V2, make_run, make_training, search_records, toy_data, write_json, write_records
 
 from oche.errors import OcheError
 from oche.report.groups import number, read_groups
 from oche.report.records import KNOWN, nested, read_run
+from report_runs import DARTS_V2, make_run, make_training, search_records, toy_data, write_json, write_records
 
 
 def problems(path) -> str:

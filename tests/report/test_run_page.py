@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_runs import make_run, make_training, toy_data, write_json
 
 from oche.errors import OcheError
 from oche.report import write_report
 from oche.report.heat import FRAMES, frames
 from oche.report.records import read_run
+from report_runs import make_run, make_training, toy_data, write_json
 
 HOSTILE = "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style><b>&amp;", "{{ 7 * 7 }}", "$\\frac$"
 

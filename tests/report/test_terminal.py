@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_runs import AMOEBA_LIKE, DARTS_V2, RECURRENT, chain, random_cell
 
 from oche.arch import Cell, Genotype
 from oche.genotypes import GENOTYPES, resolve
 from oche.report.draw import columns
 from oche.report.terminal import cell_text, genotype_text
+from report_runs import AMOEBA_LIKE, DARTS_V2, RECURRENT, chain, random_cell
 
 CELLS = st.builds(random_cell, st.integers(0, 10**6), nodes=st.integers(1, 8))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import example, given
-from run_configs import Blur, Crop, Job, Rates, Sharpen, Words, identity, jobs
 
 from oche.errors import OcheError
 from oche.run.config import dump_yaml, load_yaml, parse, read_yaml
+from run_configs import Blur, Crop, Job, Rates, Sharpen, Words, identity, jobs
 
 # --- YAML -------------------------------------------------------------------------------------------------------------
 

@@ -9,14 +9,12 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import crew
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import dataset, plain, space
-from tiny_text import corpus
 from torch import nn
 
+import crew
 import oche
 from oche.api import run_train
 from oche.bilevel import search
@@ -40,6 +38,8 @@ from oche.seeds import fold, generator
 from oche.spaces.edges import SkipDropout, set_step
 from oche.training import Recipe, Training, idle, train
 from oche.work import check_shares
+from tiny import dataset, plain, space
+from tiny_text import corpus
 
 PLAIN = Augment(pad=0, flip=False, cutout=0)
 W = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5)

@@ -9,11 +9,11 @@ import sys
 import time
 from dataclasses import replace
 
-import crashes
 import pytest
 import yaml
 from safetensors.torch import load_file
 
+import crashes
 import oche
 from oche import cli
 from oche.configs import SearchConfig, TrainConfig

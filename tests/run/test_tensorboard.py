@@ -9,10 +9,10 @@ import sys
 
 import numpy as np
 import pytest
-import runs
 from PIL import Image
 
 import oche
+import runs
 from oche.run.tensorboard import tensorboard_writer
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
-from run_configs import Blur, Crop, Filter, Identity, Invert, Job, Rates, Sharpen, Unregistered, Words, identity, jobs
 
 from oche.errors import OcheError
 from oche.run.tree import from_dict, to_dict
+from run_configs import Blur, Crop, Filter, Identity, Invert, Job, Rates, Sharpen, Unregistered, Words, identity, jobs
 
 
 @given(jobs)

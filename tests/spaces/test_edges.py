@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from math import exp
 
-import oracles_conv as oracle
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import oracles_conv as oracle
 from oche.arch import Mix, active
 from oche.errors import OcheError
 from oche.run.tree import from_dict, to_dict

@@ -1,11 +1,11 @@
 """The NAS-Bench-201 space: published counts, and its networks against ones written a second time, in float64."""
 
-import oracles_conv as oracle
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import oracles_conv as oracle
 from oche.arch import Genotype, Mix, active, all_alive, top_k
 from oche.bench201 import OPERATIONS, to_text
 from oche.cost import flops

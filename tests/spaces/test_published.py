@@ -1,10 +1,10 @@
 """The networks of oche.spaces against the published numbers and against naive networks (oracles_conv), in float64."""
 
-import oracles_conv as oracle
 import pytest
 import torch
 from torch import nn
 
+import oracles_conv as oracle
 from oche import genotypes
 from oche.arch import Genotype, Mix
 from oche.errors import OcheError

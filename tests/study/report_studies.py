@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import study_files
-
 from oche.study.drive import prepare
 from oche.study.rows import Row, rows
 

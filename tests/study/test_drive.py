@@ -11,11 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import study_files
 import yaml
-from study_files import LOG
 
 import runs
+import study_files
 from oche import cli
 from oche.errors import OcheError
 from oche.run.lock import Lock
@@ -30,6 +29,7 @@ from oche.study.rows import rows
 from oche.study.slurm import script
 from oche.study.slurm import write as write_array
 from oche.study.trial import Trial
+from study_files import LOG
 
 GRID = {"method": ["darts", "random"], "seed": [0, 1]}
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import study_files
 import yaml
 
+import study_files
 from oche import cli
 from oche.errors import OcheError
 from oche.study.check import check

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 import runs
 import study_files
-
 from oche.run.lock import held
 from oche.study import drive
 from oche.study.file import read

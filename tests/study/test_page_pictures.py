@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
-import report_studies
 
+import report_studies
 from oche.cli import main
 from oche.report.cells import MARK
 from oche.report.measure import ACCURACY

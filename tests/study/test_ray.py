@@ -10,10 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 import runs
 import study_files
-from test_kill import outcome, records, wait_for, workers
-
 from oche import cli
 from oche.run.rundir import read_metrics
 from oche.study import drive, local
@@ -22,6 +21,7 @@ from oche.study.follow import Follower
 from oche.study.ray import Task, _needs
 from oche.study.rows import rows
 from oche.study.trial import mark
+from test_kill import outcome, records, wait_for, workers
 
 
 def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):

@@ -10,10 +10,10 @@ import statistics
 from pathlib import Path
 
 import pytest
-import report_studies
-import study_files
 import yaml
 
+import report_studies
+import study_files
 from oche.cli import main
 from oche.errors import OcheError
 from oche.report.measure import ACCURACY, PERPLEXITY

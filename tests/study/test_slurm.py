@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+
 import runs
 import study_files
-
 from oche.run import atomic
 from oche.run.log import Log
 from oche.study.file import read

@@ -1,0 +1,276 @@
+"""Do searches in bfloat16 find what searches in float32 find? The same seeds in both, on NAS-Bench-201 and on the digits.
+
+    python benchmarks/precision.py --data cifar10.parquet --table nasbench201.parquet --out runs/precision
+
+Of NAS-Bench-201 the setting is that of ``compare_nb201.py``, and what the cells really reach is looked up; of the digits the
+validation half says what the supernet reaches. Float32 computes in the form that a user gets, bfloat16 in plain modules. Finished
+runs are never made again and unfinished ones go on, so the same line may be given at any time; OUT/precision.md is written after
+each run. ``--timed`` measures steps instead, by the time of the processor, forms in turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+import oche
+from oche.bench201 import to_text
+from oche.bilevel import Search
+from oche.errors import OcheError
+from oche.fused import Engine as Fused
+from oche.methods import METHODS
+from oche.precision import Precision
+from oche.run import atomic
+from oche.run.engine import Engine
+from oche.run.environment import environment
+from oche.run.log import Log
+from oche.spaces.space import Space
+from oche.statistics import CannotSay, Paired, compare, summarise
+from oche.work import load_data
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
+LAST = 3  # records over which validation is averaged: the last epoch may be of a few batches
+
+
+@dataclass(frozen=True)
+class Setting:
+    data: str = "cifar10"
+    """CIFAR-10, as oche search takes it"""
+    table: Path | None = None
+    """Parquet file of NAS-Bench-201's accuracies"""
+    out: Path = Path("runs/precision")
+    """folder for runs and table"""
+    works: tuple[str, ...] = ("nb201", "digits")
+    """what is searched"""
+    methods: tuple[str, ...] = ("darts", "beta-darts")
+    """as in oche list methods"""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """of each method and precision"""
+    steps: int = 400
+    """of a search on NAS-Bench-201"""
+    digits_steps: int = 110
+    """of a search on the digits"""
+    timed: int = 0
+    """so many steps of each form are timed, and nothing is searched"""
+
+    def space(self, work: str) -> Space:
+        if work == "nb201":
+            return oche.spaces.nb201(channels=4, cells=1)
+        return oche.spaces.darts(channels=4, cells=3, nodes=2)
+
+    def method(self, work: str, method: str, precision: Precision) -> Any:
+        size = dict(batch=64, steps=self.steps) if work == "nb201" else dict(batch=32, steps=self.digits_steps)
+        return METHODS[method].make(precision=precision, **size)
+
+
+def search(setting: Setting, work: str, method: str, precision: Precision, seed: int) -> oche.Run:
+    """One search, made or gone on with."""
+    path = setting.out / f"{work}-{method}-{precision}-{seed}"
+    if (path / "status.json").exists():
+        return oche.resume(path)
+    given: dict[str, Any] = dict(data="digits")
+    if work == "nb201":
+        given = dict(data=setting.data, table=setting.table, limit=5000)
+    made = setting.method(work, method, precision)
+    return oche.search(space=setting.space(work), method=made, out=path, seed=seed, threads=1, **given)
+
+
+# --- what came of it ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two searches of one seed."""
+
+    seed: int
+    float32: oche.Run
+    bf16: oche.Run
+
+    @property
+    def alike(self) -> tuple[int, int]:
+        """Edges with the same operation from the same node, and all edges kept."""
+        one, other = (
+            [edge for name, cell in sorted(run.genotype.cells.items()) for edge in ((name, *e) for e in cell.edges)]
+            for run in (self.float32, self.bf16)
+        )
+        return len({*one} & {*other}), len(one)
+
+    @property
+    def apart(self) -> tuple[float, float]:
+        """Root mean squares over logits: of their differences, and of how far float32 moved them; each less its row's mean,
+        which no mixture feels."""
+        begun, ended, other = (
+            torch.cat([torch.tensor(a) for _, a in sorted(record["logits"].items())])
+            for record in (self.float32.history[0], self.float32.history[-1], self.bf16.history[-1])
+        )
+        differences = (other - ended, ended - begun)
+        found = [float((d - d.mean(1, keepdim=True)).square().mean().sqrt()) for d in differences]
+        return found[0], found[1]
+
+
+def pairs(setting: Setting, work: str, method: str) -> list[Pair]:
+    found = []
+    for seed in setting.seeds:
+        paths = [setting.out / f"{work}-{method}-{precision}-{seed}" for precision in PRECISIONS]
+        if all((path / "status.json").exists() for path in paths):
+            one, other = map(oche.Run.open, paths)
+            if one.state == other.state == "complete":
+                found.append(Pair(seed, one, other))
+    return found
+
+
+def late(run: oche.Run, name: str) -> float:
+    """The mean of what the last records say of ``name``."""
+    return statistics.fmean(record[name] for record in run.history[-LAST:])
+
+
+def measures(work: str) -> dict[str, Any]:
+    """What is compared: name → a number of a run."""
+    found: dict[str, Any] = {}
+    if work == "nb201":
+        found["true test accuracy (%)"] = lambda run: 100 * run.summary["true_acc"]
+    return found | {
+        "validation accuracy (%)": lambda run: 100 * late(run, "val_acc"),
+        "validation loss": lambda run: late(run, "val_loss"),
+        "training loss": lambda run: late(run, "train_loss"),
+    }
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    found = summarise(values)
+    assert not isinstance(found, CannotSay)
+    sd = "" if isinstance(found.sd, CannotSay) else f" ± {found.sd:.{digits}f}"
+    return f"{found.mean:.{digits}f}{sd}"
+
+
+def compared(work: str, made: Sequence[Pair]) -> list[str]:
+    """Rows of a table: each measure in both, and what may be said of the difference."""
+    rows = []
+    for name, of in measures(work).items():
+        digits = 3 if "loss" in name else 2
+        a, b = ({pair.seed: of(run(pair)) for pair in made} for run in (lambda p: p.bf16, lambda p: p.float32))
+        said = compare(a, b)
+        if isinstance(said, Paired):
+            interval = said.interval
+            range_ = (
+                str(interval) if isinstance(interval, CannotSay) else " to ".join(f"{x:+.{digits}f}" for x in interval)
+            )
+            end = f"{said.difference:+.{digits}f} | {range_} | {said.p:.3g} (least {said.smallest:.3g})"
+        else:
+            end = f"– | {said} | –"
+        rows.append(
+            f"| {name} | {spread([*b.values()], digits)} | {spread([*a.values()], digits)} | {end} | {len(made)} |"
+        )
+    return rows
+
+
+def curves(made: Sequence[Pair]) -> list[str]:
+    """Rows of a table: the validation loss of both by epoch, mean over seeds."""
+    lines = ["| epoch | validation loss, float32 | bf16 | largest difference of a seed |", "|---|---|---|---|"]
+    for i, record in enumerate(made[0].float32.history):
+        if record.get("val_loss") is None:
+            continue
+        one, other = (
+            [run.history[i]["val_loss"] for run in runs] for runs in ([p.float32 for p in made], [p.bf16 for p in made])
+        )
+        most = max(abs(x - y) for x, y in zip(one, other, strict=True))
+        lines.append(f"| {record['epoch']} | {spread(one, 3)} | {spread(other, 3)} | {most:.3f} |")
+    return lines
+
+
+def report(setting: Setting) -> str:
+    e = environment("cpu")
+    lines = [
+        "# Searches in bfloat16 and in float32, the same seeds",
+        "",
+        f"{e['time'][:10]}, commit {str(e['commit'])[:12]}, torch {e['torch']}, {e['cpu']}, one thread a run.",
+    ]
+    for work in setting.works:
+        for method in setting.methods:
+            if not (made := pairs(setting, work, method)):
+                continue
+            lines += ["", f"## {work}, {method}", ""]
+            lines += [
+                "| | float32 | bf16 | bf16 − float32 | 95 % interval | p | n |",
+                "|---|---|---|---|---|---|---|",
+            ]
+            lines += [*compared(work, made), "", *curves(made), ""]
+            lines += ["| seed | logits apart / moved | edges alike | float32 | bf16 |", "|---|---|---|---|---|"]
+            for pair in made:
+                cells = [
+                    f"{to_text(r.genotype)}, {100 * r.summary['true_acc']:.2f} %" if work == "nb201" else "–"
+                    for r in (pair.float32, pair.bf16)
+                ]
+                cells = [cell.replace("|", "\\|") for cell in cells]
+                (same, count), (apart, moved) = pair.alike, pair.apart
+                lines.append(
+                    f"| {pair.seed} | {apart:.4f} / {moved:.4f} | {same} of {count} | {cells[0]} | {cells[1]} |"
+                )
+    return "\n".join([*lines, ""])
+
+
+# --- time -----------------------------------------------------------------------------------------------------------------
+
+
+def times(setting: Setting, work: str, steps: int) -> list[str]:
+    """Milliseconds of the processor that a step takes in each form, in turns."""
+    from oche.configs import SearchConfig
+
+    config = SearchConfig(data=setting.data if work == "nb201" else "digits", limit=5000, device="cpu")
+    data = load_data(config, Log(quiet=True))
+    space, forms = setting.space(work).fit(data), {}
+    kinds: tuple[tuple[str, Precision, Fused], ...] = (
+        ("plain, float32", "float32", "plain"),
+        ("plain, bf16", "bf16", "plain"),
+        ("as by default, float32", "float32", "auto"),
+    )
+    for name, precision, fused in kinds:
+        made = replace(setting.method(work, "darts", precision), steps=10**6)
+        forms[name] = Search(space, made, data, seed=0, engine=Engine("cpu", 1, fused=fused))
+        forms[name].begin(0, 0)
+    taken: dict[str, list[float]] = {name: [] for name in forms}
+    for step in range(steps + 2):
+        for name, task in forms.items():
+            begun = time.thread_time()
+            task.step(step, step / 10**6)
+            taken[name].append(1e3 * (time.thread_time() - begun))
+    first = statistics.median(taken["plain, float32"][2:])
+    return [
+        f"| {work} | {name} | {statistics.median(ms := found[2:]):.0f} ({min(ms):.0f} to {max(ms):.0f}) | "
+        f"{statistics.median(ms) / first:.2f} | {len(ms)} |"
+        for name, found in taken.items()
+    ]
+
+
+def main(setting: Setting) -> int:
+    torch.set_num_threads(1)
+    if setting.timed:
+        print("| work | form | ms of the processor a step, median (range) | relative | n |\n|---|---|---|---|---|")
+        for work in setting.works:
+            print(*times(setting, work, setting.timed), sep="\n", flush=True)
+        return 0
+    setting.out.mkdir(parents=True, exist_ok=True)
+    try:
+        for seed in setting.seeds:
+            for work in setting.works:
+                for method in setting.methods:
+                    for precision in PRECISIONS:
+                        search(setting, work, method, precision, seed)
+                        atomic.write_bytes(setting.out / "precision.md", report(setting).encode())
+    except OcheError as error:
+        print(f"precision: {error}", file=sys.stderr)
+        return 2
+    print((setting.out / "precision.md").read_text(encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Setting)))
