@@ -56,6 +56,7 @@ reliability: $(VENV)/installed-dev
 	nice $(BIN)/python benchmarks/reliability/fuzz.py
 	nice $(BIN)/python benchmarks/reliability/kills.py
 	nice $(BIN)/python benchmarks/reliability/system.py
+	nice $(BIN)/python benchmarks/reliability/nodes.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
