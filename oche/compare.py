@@ -143,7 +143,7 @@ def run(setting: Setting, log: Log) -> int:
                     setting.words(trial), trial.log, trial.usage_file, setting.threads, slot
                 ),
                 after=lambda trial, child: write(setting, known),
-            ).work([trial for trial in setting.trials if not trial.found()])  # fmt: skip
+            ).work(setting.trials)  # fmt: skip
         write(setting, known)
         draw(setting, known)
     finally:

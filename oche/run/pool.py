@@ -80,14 +80,15 @@ class Pool(Generic[J]):
     _crashes: Counter[J] = field(default_factory=Counter, init=False)
 
     def work(self, jobs: Sequence[J]) -> None:
-        """Does ``jobs``. Ends early if interrupted: when those under way have saved, or, by the exception of a second
-        Ctrl-C, at once and without."""
-        waiting = deque(jobs)
+        """Does those of ``jobs`` that are not done. Ends early if interrupted: when those under way have saved, or, by the
+        exception of a second Ctrl-C, at once and without."""
+        waiting = deque(job for job in jobs if not job.found())
+        earlier = len(jobs) - len(waiting)
         try:
             with self.log.lines() as show:
                 while self._under_way or (waiting and not self.interrupt.asked):
                     self._start(waiting)
-                    show(lambda: self._rows(len(jobs), len(waiting)))
+                    show(lambda: self._rows(len(jobs), earlier, len(waiting)))
                     time.sleep(_LOOK)
                     if self.interrupt.asked:
                         for process, _ in self._under_way.values():
@@ -125,9 +126,10 @@ class Pool(Generic[J]):
     def _crashed(self, job: J, process: Process) -> bool:
         return not job.found() and process.exit not in (_MISTAKE, _STOPPED) and not self.interrupt.asked
 
-    def _rows(self, count: int, waiting: int) -> list[Row]:
+    def _rows(self, count: int, earlier: int, waiting: int) -> list[Row]:
         each = [job.row_of_progress() for job in self._under_way if job.busy()]  # not those that are only starting
         done = count - waiting - len(self._under_way)
-        share = (done + sum(share for _, share, _ in each)) / count
-        left = {"left": clock((time.monotonic() - self._began) * (1 - share) / share)} if share > 0.01 else {}
-        return [(f"{done} of {count} runs", share, {**left, **self.head()}), *each]
+        worth = done + sum(share for _, share, _ in each)
+        here, rest = worth - earlier, count - worth
+        left = {"left": clock((time.monotonic() - self._began) * rest / here)} if here > 0.01 * (here + rest) else {}
+        return [(f"{done} of {count} runs", worth / count, {**left, **self.head()}), *each]

@@ -124,10 +124,8 @@ def pool(
     jobs: Sequence[Job], room: Room, log: Log, interrupt: Interrupt, start: Callable[[Job, Slot], Process]
 ) -> None:
     """Has those of ``jobs`` done that are not, by processes that ``start`` begins."""
-    missing = [job for job in jobs if not job.found()]
-    Pool(
-        room, log, interrupt, start, after=ended, head=lambda: {"best": found} if (found := best(jobs)) else {}
-    ).work(missing)  # fmt: skip
+    head = lambda: {"best": found} if (found := best(jobs)) else {}  # noqa: E731
+    Pool(room, log, interrupt, start, after=ended, head=head).work(jobs)
 
 
 def rows_of(jobs: Sequence[Job]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,4 +126,16 @@ def test_the_live_lines_are_of_all_and_of_those_at_work(monkeypatch):
     pool._under_way[waiting] = (Process(waiting, []), {})  # its process is only starting
     monkeypatch.setattr(module.time, "monotonic", lambda: pool._began + 30)
     # 4 of 8 done, 2 under way of which one is half done: 4.5 of 8 in 30 s leaves 23 s
-    assert pool._rows(8, 2) == [("4 of 8 runs", 4.5 / 8, {"left": "0:23", "best": "x"}), ("a", 0.5, {})]
+    assert pool._rows(8, 0, 2) == [("4 of 8 runs", 4.5 / 8, {"left": "0:23", "best": "x"}), ("a", 0.5, {})]
+    # with 2 of them done by an earlier pool, 2.5 took 30 s and 3.5 are left
+    assert pool._rows(8, 2, 2)[0] == ("4 of 8 runs", 4.5 / 8, {"left": "0:42", "best": "x"})
+    # and all 4: half a run took 30 s
+    assert pool._rows(8, 4, 2)[0][2]["left"] == "3:30"
+
+
+def test_what_is_done_is_done_once(work, monkeypatch):
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(Pool, "_rows", lambda self, count, earlier, waiting: seen.append((count, earlier)) or [])
+    monkeypatch.setattr(Log, "lines", lambda self: nullcontext(lambda rows: rows()))
+    assert work(Job("a", done=True), Job("b")) == ["+b", "-b"]
+    assert {*seen} == {(2, 1)}
