@@ -8,7 +8,7 @@ namespace oche {
 // Numbers by channel, repeated so that a vector of them can be read at any multiple of L (where `even` says so).
 template <typename T> struct Channels {
   I C, period;
-  std::vector<T> v;
+  Buffer<T> v;
   Channels() : C(0), period(1) {}
   explicit Channels(const double* from, I c) : C(c), period(c % L<T> == 0 ? c : L<T>), v(std::max(period, c)) {
     for (size_t e = 0; e < v.size(); ++e) v[e] = T(from[e % c]);
@@ -62,7 +62,7 @@ template <typename T> void copy(T* P, const Frame& f, const T* x, I C) {
 }
 
 // Column sums of a (n, C) and of a * b, in T over a few rows at a time, then in double.
-template <typename T> void sums(double* s0, double* s1, const T* a, const T* b, I n, I C, std::vector<T>& t) {
+template <typename T> void sums(double* s0, double* s1, const T* a, const T* b, I n, I C, Buffer<T>& t) {
   constexpr I CHUNK = 128;
   I width = up(std::max<I>(C, L<T>), L<T>);
   t.assign(2 * width, T(0));

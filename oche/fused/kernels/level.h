@@ -57,7 +57,7 @@ template <typename T> void forward(std::vector<Group<T>*>& groups, const Geometr
   at::parallel_for(0, q.B, 1, [&](I begin, I end) {
     double* mine = partial.data() + at::get_thread_num() * count * 2 * widest;
     const I Wr = up(f.Wo, groups[0]->jobs[0].stage.in.G), wide = up(widest, L<T>);
-    std::vector<T> P(f.size() + 2 * L<T>, 0), D(Wr * f.Cs + L<T>), Z(Wr * wide + L<T>), t;
+    Buffer<T> P(f.size() + 2 * L<T>, 0), D(Wr * f.Cs + L<T>), Z(Wr * wide + L<T>), t;
     for (I b = begin; b < end; ++b) {
       I i = 0;
       for (auto* g : groups) {
@@ -116,7 +116,7 @@ template <typename T> void before_norm(T* GZ, const Job<T>& job, const Frame& f,
 }
 
 template <typename T>
-void backward(std::vector<Group<T>*>& groups, const Geometry& q, bool need_w, std::vector<T>& weight_sums) {
+void backward(std::vector<Group<T>*>& groups, const Geometry& q, bool need_w, Buffer<T>& weight_sums) {
   Frame f = frame(groups, q);
   I widest = 0, weights = 0, top = 0, left = 0;
   bool dense = false;
@@ -133,16 +133,16 @@ void backward(std::vector<Group<T>*>& groups, const Geometry& q, bool need_w, st
     }
   const I threads = at::get_num_threads(), G = groups[0]->jobs[0].stage.in.G, Wr = up(f.Wo, G), cs = f.Cs;
   const I Wd = f.Wq + left + 2 * G, Hd = f.Hq + top;  // padded gradient of the depthwise output
-  std::vector<T> shares(threads * weights, 0);
+  Buffer<T> shares(threads * weights, 0);
   std::vector<double> moments(threads * groups.size() * 2 * q.C, 0.0);
   at::parallel_for(0, q.B, 1, [&](I begin, I end) {
     const I tid = at::get_thread_num();
     T* myw = shares.data() + tid * weights;
-    std::vector<T> P(f.size() + 2 * L<T>, 0), GZ(f.Ho * Wr * widest + L<T>, 0), D(Wr * cs + L<T>, 0), t;
-    std::vector<T> GD(Hd * Wd * cs + 2 * L<T>, 0), R(up(f.W + G, G) * cs + L<T>, 0);
-    std::vector<T> GP(dense ? f.size() + 2 * L<T> : 0, 0);  // gradient of P, for dense stages alone
+    Buffer<T> P(f.size() + 2 * L<T>, 0), GZ(f.Ho * Wr * widest + L<T>, 0), D(Wr * cs + L<T>, 0), t;
+    Buffer<T> GD(Hd * Wd * cs + 2 * L<T>, 0), R(up(f.W + G, G) * cs + L<T>, 0);
+    Buffer<T> GP(dense ? f.size() + 2 * L<T> : 0, 0);  // gradient of P, for dense stages alone
     std::vector<I> off;
-    std::vector<T> w;
+    Buffer<T> w;
     for (I b = begin; b < end; ++b)
       for (size_t i = 0; i < groups.size(); ++i) {
         auto& group = *groups[i];

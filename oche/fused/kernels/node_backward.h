@@ -53,7 +53,7 @@ void node_backward_(const Tensor& g, at::TensorList xs, at::TensorList given, co
   at::parallel_for(0, (pixels + TILE - 1) / TILE, 4, [&](I begin, I end) {
     double* mine = partial.data() + at::get_thread_num() * (n + 1) * C;
     std::vector<double> ignored(C);
-    std::vector<T> t;
+    Buffer<T> t;
     for (I tile = begin; tile < end; ++tile) {
       const I from = tile * TILE, m = std::min(pixels, from + TILE) - from;
       for (I i = 0; i < n; ++i)
@@ -129,7 +129,7 @@ void node_backward_(const Tensor& g, at::TensorList xs, at::TensorList given, co
       where.push_back({i, {at, groups[at].second.jobs.size() - 1}});
     }
     by_geometry<T>(groups, [&](auto& same, const Geometry& q) {
-      std::vector<T> sum;
+      Buffer<T> sum;
       backward<T>(same, q, need_w, sum);
       if (!need_w) return;
       for (auto& [i, at] : where) {

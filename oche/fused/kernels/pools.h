@@ -24,7 +24,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pools_forward(const Tensor& input, I 
     at::parallel_for(0, B, 1, [&](I begin, I end) {
       double* mine = part + at::get_thread_num() * 4 * C;
       const I n = f.Wo * C;
-      std::vector<T> P(f.size(), -std::numeric_limits<T>::infinity()), Q(f.size(), T(0)), scratch;
+      Buffer<T> P(f.size(), -std::numeric_limits<T>::infinity()), Q(f.size(), T(0)), scratch;
       std::vector<Index> tap(n);
       for (I b = begin; b < end; ++b) {
         const T* xi = xp + b * C * H * W;
@@ -90,8 +90,8 @@ Tensor pools_backward(const std::optional<Tensor>& of_max, const Tensor& which, 
     T* to = gx.mutable_data_ptr<T>();
     at::parallel_for(0, B, 1, [&](I begin, I end) {
       const I n = f.Wo * C, image = f.Ho * n;
-      std::vector<T> GP(f.size());
-      std::vector<T> row(n);
+      Buffer<T> GP(f.size());
+      Buffer<T> row(n);
       for (I b = begin; b < end; ++b) {
         std::fill(GP.begin(), GP.end(), T(0));
         for (I y = 0; y < f.Ho; ++y) {

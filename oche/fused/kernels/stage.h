@@ -12,9 +12,9 @@ template <typename T> struct Stage {
   bool depthwise, halves;   // halves: a factorised reduction, each tap of which makes one half of the channels
   Shape in, out;
   std::vector<I> off;       // taps in P
-  std::vector<T> dw;        // (taps, ws)
-  std::vector<T> forth;     // matrices x (cin, ldf); of a forward
-  std::vector<T> back;      // the same, transposed: (cout, ldb); of a backward
+  Buffer<T> dw;        // (taps, ws)
+  Buffer<T> forth;     // matrices x (cin, ldf); of a forward
+  Buffer<T> back;      // the same, transposed: (cout, ldb); of a backward
   I ws;
   I matrices() const { return depthwise ? 1 : conv.taps; }
   I ldf() const { return out.G > 1 ? L<T> : out.Cs; }

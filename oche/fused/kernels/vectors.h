@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -47,6 +48,18 @@ template <typename T> inline V<T> shuffle(V<T> v, typename Vec<T>::M) { return v
 constexpr bool CAN_PACK = true;
 template <typename T> inline V<T> shuffle(V<T> v, typename Vec<T>::M m) { return __builtin_shuffle(v, m); }
 #endif
+
+// Memory that begins where a vector may: else every load of a whole vector reads two lines of the cache.
+template <typename T> struct Aligned {
+  using value_type = T;
+  static constexpr std::align_val_t line{64};
+  Aligned() = default;
+  template <typename U> Aligned(const Aligned<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), line)); }
+  void deallocate(T* p, size_t) { ::operator delete(p, line); }
+  bool operator==(const Aligned&) const { return true; }
+};
+template <typename T> using Buffer = std::vector<T, Aligned<T>>;
 
 inline I up(I n, I to) { return (n + to - 1) / to * to; }
 
