@@ -20,6 +20,7 @@ from .meters import Meter
 from .precision import Precision, computing
 from .run.collectives import mean, spread, spread_mixes
 from .run.ranks import ALONE, Ranks
+from .spaces.walk import walk
 
 Mixes = dict[str, Mix]
 
@@ -30,15 +31,15 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
 
     Deviation 1 from the published code, whose architecture steps move them too: they belong to the weights.
     """
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    norms = [m for m in norms if m.training]  # in evaluation the statistics are used, and do not move
-    for m in norms:
-        m.track_running_stats = False
+    norms = [m for m in walk(net) if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    states = [vars(m) for m in norms if m.training]  # in evaluation the statistics are used, and do not move
+    for state in states:
+        state["track_running_stats"] = False  # nn.Module would look whether that is a tensor, a thousand times a step
     try:
         yield
     finally:
-        for m in norms:
-            m.track_running_stats = True
+        for state in states:
+            state["track_running_stats"] = True
 
 
 @dataclass

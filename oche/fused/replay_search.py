@@ -15,6 +15,7 @@ from ..feed import Feed
 from ..feed_text import TextFeed
 from ..relax_noisy import Dirichlet, GumbelHard, UniformPath
 from ..spaces.edges import Edge, Formed, MixedOperation, PartialOperation
+from ..spaces.walk import walk
 from . import computing
 from .chosen import form
 from .chosen_terms import Unknown, read
@@ -34,7 +35,7 @@ def obstacle(search: Search) -> str | None:
         return f"the perturbation {type(method.perturb).__name__} draws on the host in every step"
     if type(search.a_opt) is not torch.optim.Adam or type(search.w_opt) is not torch.optim.SGD:
         return f"the optimisers {type(search.w_opt).__name__} and {type(search.a_opt).__name__} are not SGD and Adam"
-    for edge in search.net.modules():
+    for edge in walk(search.net):
         if isinstance(edge, Edge) and type(edge) not in (MixedOperation, PartialOperation):
             return f"{type(edge).__name__} changes with every step"
     return None

@@ -25,6 +25,7 @@ from ..schedules import Ends, check_ends, linear
 from ..seeds import fold
 from .ops import FactorizedReduce, Zero
 from .space import Space
+from .walk import walk
 
 SKIP = "skip_connect"
 
@@ -52,7 +53,7 @@ def set_step(net: nn.Module, progress: float, seed: int | None, rank: int = 0) -
 
     A seed for each step that trains weights, ``fold(seed, "edges", step)`` say; None before anything that evaluates.
     """
-    for i, edge in enumerate(m for m in net.modules() if isinstance(m, Edge)):
+    for i, edge in enumerate(m for m in walk(net) if isinstance(m, Edge)):
         edge.progress, edge.rank = progress, rank
         edge.seed = None if seed is None else fold(seed, i)
 
