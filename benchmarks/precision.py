@@ -3,7 +3,8 @@
     python benchmarks/precision.py --data cifar10.parquet --table nasbench201.parquet --out runs/precision
 
 Of NAS-Bench-201 the setting is that of ``compare_nb201.py``, and what the cells really reach is looked up; of the digits the
-validation half says what the supernet reaches. Float32 computes in the form that a user gets, bfloat16 in plain modules. Finished
+validation half says what the supernet reaches. Float32 computes in the form that a user gets, bfloat16 in plain modules. Seeds
+given as ``--control`` search in float32 and plain modules too, where sums have another order and nothing else differs. Finished
 runs are never made again and unfinished ones go on, so the same line may be given at any time; OUT/precision.md is written after
 each run. ``--timed`` measures steps instead, by the time of the processor, forms in turns.
 """
@@ -36,7 +37,12 @@ from oche.spaces.space import Space
 from oche.statistics import CannotSay, Paired, compare, summarise
 from oche.work import load_data
 
-PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
+#: kind of search → its precision, and how its cells compute
+KINDS: dict[str, tuple[Precision, Fused]] = {
+    "float32": ("float32", "auto"),
+    "bf16": ("bf16", "auto"),
+    "plain": ("float32", "plain"),
+}
 LAST = 3  # records over which validation is averaged: the last epoch may be of a few batches
 
 
@@ -54,6 +60,8 @@ class Setting:
     """as in oche list methods"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """of each method and precision"""
+    control: tuple[int, ...] = ()
+    """those of them that search in float32 and plain modules too"""
     steps: int = 400
     """of a search on NAS-Bench-201"""
     digits_steps: int = 110
@@ -71,16 +79,17 @@ class Setting:
         return METHODS[method].make(precision=precision, **size)
 
 
-def search(setting: Setting, work: str, method: str, precision: Precision, seed: int) -> oche.Run:
+def search(setting: Setting, work: str, method: str, kind: str, seed: int) -> oche.Run:
     """One search, made or gone on with."""
-    path = setting.out / f"{work}-{method}-{precision}-{seed}"
+    path = setting.out / f"{work}-{method}-{kind}-{seed}"
     if (path / "status.json").exists():
         return oche.resume(path)
     given: dict[str, Any] = dict(data="digits")
     if work == "nb201":
         given = dict(data=setting.data, table=setting.table, limit=5000)
+    precision, fused = KINDS[kind]
     made = setting.method(work, method, precision)
-    return oche.search(space=setting.space(work), method=made, out=path, seed=seed, threads=1, **given)
+    return oche.search(space=setting.space(work), method=made, out=path, seed=seed, threads=1, engine=fused, **given)
 
 
 # --- what came of it ------------------------------------------------------------------------------------------------------
@@ -88,18 +97,18 @@ def search(setting: Setting, work: str, method: str, precision: Precision, seed:
 
 @dataclass(frozen=True)
 class Pair:
-    """The two searches of one seed."""
+    """Two searches of one seed: in float32, and as another of `KINDS`."""
 
     seed: int
     float32: oche.Run
-    bf16: oche.Run
+    other: oche.Run
 
     @property
     def alike(self) -> tuple[int, int]:
         """Edges with the same operation from the same node, and all edges kept."""
         one, other = (
             [edge for name, cell in sorted(run.genotype.cells.items()) for edge in ((name, *e) for e in cell.edges)]
-            for run in (self.float32, self.bf16)
+            for run in (self.float32, self.other)
         )
         return len({*one} & {*other}), len(one)
 
@@ -109,27 +118,28 @@ class Pair:
         which no mixture feels."""
         begun, ended, other = (
             torch.cat([torch.tensor(a) for _, a in sorted(record["logits"].items())])
-            for record in (self.float32.history[0], self.float32.history[-1], self.bf16.history[-1])
+            for record in (self.float32.history[0], self.float32.history[-1], self.other.history[-1])
         )
         differences = (other - ended, ended - begun)
         found = [float((d - d.mean(1, keepdim=True)).square().mean().sqrt()) for d in differences]
         return found[0], found[1]
 
 
-def pairs(setting: Setting, work: str, method: str) -> list[Pair]:
+def pairs(setting: Setting, work: str, method: str, other: str) -> list[Pair]:
     found = []
     for seed in setting.seeds:
-        paths = [setting.out / f"{work}-{method}-{precision}-{seed}" for precision in PRECISIONS]
+        paths = [setting.out / f"{work}-{method}-{kind}-{seed}" for kind in ("float32", other)]
         if all((path / "status.json").exists() for path in paths):
-            one, other = map(oche.Run.open, paths)
-            if one.state == other.state == "complete":
-                found.append(Pair(seed, one, other))
+            one, two = map(oche.Run.open, paths)
+            if one.state == two.state == "complete":
+                found.append(Pair(seed, one, two))
     return found
 
 
 def late(run: oche.Run, name: str) -> float:
     """The mean of what the last records say of ``name``."""
-    return statistics.fmean(record[name] for record in run.history[-LAST:])
+    said = [record[name] for record in run.history if record.get(name) is not None]  # the first tells of nothing yet
+    return statistics.fmean(said[-LAST:])
 
 
 def measures(work: str) -> dict[str, Any]:
@@ -156,7 +166,7 @@ def compared(work: str, made: Sequence[Pair]) -> list[str]:
     rows = []
     for name, of in measures(work).items():
         digits = 3 if "loss" in name else 2
-        a, b = ({pair.seed: of(run(pair)) for pair in made} for run in (lambda p: p.bf16, lambda p: p.float32))
+        a, b = ({pair.seed: of(run(pair)) for pair in made} for run in (lambda p: p.other, lambda p: p.float32))
         said = compare(a, b)
         if isinstance(said, Paired):
             interval = said.interval
@@ -179,10 +189,25 @@ def curves(made: Sequence[Pair]) -> list[str]:
         if record.get("val_loss") is None:
             continue
         one, other = (
-            [run.history[i]["val_loss"] for run in runs] for runs in ([p.float32 for p in made], [p.bf16 for p in made])
+            [run.history[i]["val_loss"] for run in runs]
+            for runs in ([p.float32 for p in made], [p.other for p in made])
         )
         most = max(abs(x - y) for x, y in zip(one, other, strict=True))
         lines.append(f"| {record['epoch']} | {spread(one, 3)} | {spread(other, 3)} | {most:.3f} |")
+    return lines
+
+
+def each(work: str, made: Sequence[Pair], other: str) -> list[str]:
+    """Rows of a table: how far the searches of each seed are apart, and what they found."""
+    lines = [f"| seed | logits apart / moved | edges alike | float32 | {other} |", "|---|---|---|---|---|"]
+    for pair in made:
+        cells = [
+            f"{to_text(r.genotype)}, {100 * r.summary['true_acc']:.2f} %" if work == "nb201" else "–"
+            for r in (pair.float32, pair.other)
+        ]
+        cells = [cell.replace("|", "\\|") for cell in cells]
+        (same, count), (apart, moved) = pair.alike, pair.apart
+        lines.append(f"| {pair.seed} | {apart:.4f} / {moved:.4f} | {same} of {count} | {cells[0]} | {cells[1]} |")
     return lines
 
 
@@ -195,25 +220,17 @@ def report(setting: Setting) -> str:
     ]
     for work in setting.works:
         for method in setting.methods:
-            if not (made := pairs(setting, work, method)):
+            if not (made := pairs(setting, work, method, "bf16")):
                 continue
             lines += ["", f"## {work}, {method}", ""]
             lines += [
                 "| | float32 | bf16 | bf16 − float32 | 95 % interval | p | n |",
                 "|---|---|---|---|---|---|---|",
             ]
-            lines += [*compared(work, made), "", *curves(made), ""]
-            lines += ["| seed | logits apart / moved | edges alike | float32 | bf16 |", "|---|---|---|---|---|"]
-            for pair in made:
-                cells = [
-                    f"{to_text(r.genotype)}, {100 * r.summary['true_acc']:.2f} %" if work == "nb201" else "–"
-                    for r in (pair.float32, pair.bf16)
-                ]
-                cells = [cell.replace("|", "\\|") for cell in cells]
-                (same, count), (apart, moved) = pair.alike, pair.apart
-                lines.append(
-                    f"| {pair.seed} | {apart:.4f} / {moved:.4f} | {same} of {count} | {cells[0]} | {cells[1]} |"
-                )
+            lines += [*compared(work, made), "", *curves(made), "", *each(work, made, "bf16")]
+            if control := pairs(setting, work, method, "plain"):
+                lines += ["", "In float32, in the form that a user gets and in plain modules:", ""]
+                lines += each(work, control, "plain")
     return "\n".join([*lines, ""])
 
 
@@ -262,8 +279,8 @@ def main(setting: Setting) -> int:
         for seed in setting.seeds:
             for work in setting.works:
                 for method in setting.methods:
-                    for precision in PRECISIONS:
-                        search(setting, work, method, precision, seed)
+                    for kind in ("float32", "bf16", *(["plain"] if seed in setting.control else [])):
+                        search(setting, work, method, kind, seed)
                         atomic.write_bytes(setting.out / "precision.md", report(setting).encode())
     except OcheError as error:
         print(f"precision: {error}", file=sys.stderr)
