@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 
-from oche.cli import main
-from oche.compare import MANY
+from oche.cli.main import main
+from oche.study.comparison.run import MANY
 
 SETTING = "--channels 4 --cells 1 --limit 5000 --steps 400 --batch 64 --tried 200 --seeds 0 1 2"
 

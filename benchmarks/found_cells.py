@@ -51,9 +51,9 @@ class Setting:
 def one(setting: Setting, data: str, method: str, seed: int) -> tuple[str, str, int, float, float]:
     """(data, method, seed, test accuracy, share of skip connections in the normal cell) of one cell, found and trained."""
     import oche
-    from oche.methods import METHODS
-    from oche.optim import Adam
-    from oche.seeds import generator
+    from oche.core.optimizers import Adam
+    from oche.core.seeds import generator
+    from oche.methods.published import METHODS
 
     where = setting.out / f"{Path(data).stem}-{method.replace(' ', '-')}-{seed}"
     space = oche.spaces.darts(channels=setting.channels, cells=setting.cells)
@@ -89,7 +89,7 @@ def _faster(adam):
 
 
 def table(setting: Setting, results: list[tuple[str, str, int, float, float]]) -> str:
-    from oche.run.environment import environment
+    from oche.core.environment import environment
 
     e = environment("cpu")
     lines = [

@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import oche
-from oche.bench201 import Table, parse, to_text
-from oche.cost.prices import COUNTS, Prices, prices
-from oche.cost.survey import sized
+from oche.core import atomic_files as atomic
+from oche.core.environment import environment
+from oche.core.errors import OcheError
+from oche.core.nasbench201 import Table, parse, to_text
+from oche.cost.breakdown import sized
+from oche.cost.expected_cost import COUNTS, Prices, prices
 from oche.cost.units import amount
-from oche.errors import OcheError
-from oche.methods import METHODS
-from oche.penalty_cost import parameters
-from oche.report.canvas import new_figure, styled, svg
-from oche.report.palette import MUTED, SERIES
-from oche.run import atomic
-from oche.run.environment import environment
-from oche.spaces.nb201 import NB201Space
-from oche.standings import spread
+from oche.methods.cost_constraints import parameters
+from oche.methods.published import METHODS
+from oche.report.plots.canvas import new_figure, styled, svg
+from oche.report.plots.palette import MUTED, SERIES
+from oche.spaces.nasbench201 import NB201Space
+from oche.study.comparison.table import spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

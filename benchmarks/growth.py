@@ -19,13 +19,13 @@ from typing import Any
 
 import tyro
 
-from oche.bench.command import machine, sizes
-from oche.bench.contest import contest
-from oche.bench.setting import Setting
-from oche.errors import OcheError
-from oche.report.canvas import new_figure, styled, svg
-from oche.report.palette import SERIES
-from oche.run.atomic import read_json, write_bytes
+from oche.bench.interleaved import contest
+from oche.bench.settings import Setting
+from oche.bench.table import machine, sizes
+from oche.core.atomic_files import read_json, write_bytes
+from oche.core.errors import OcheError
+from oche.report.plots.canvas import new_figure, styled, svg
+from oche.report.plots.palette import SERIES
 
 AXES = ("batch", "channels", "cells", "nodes", "candidates")
 Points = dict[str, dict[str, dict[str, Any]]]  # by size ("batch=8,channels=16,…"), by form: Result as a dictionary

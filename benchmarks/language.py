@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import oche
-from oche.errors import OcheError
-from oche.language_recipe import LanguageRecipe, PlainSgd, recurrent_small
-from oche.methods import METHODS
-from oche.run import atomic
-from oche.run.environment import environment
-from oche.seeds import generator
-from oche.spaces.lstm import LSTM, width_for
-from oche.spaces.recurrent import RecurrentSpace, recurrent
+from oche.core import atomic_files as atomic
+from oche.core.environment import environment
+from oche.core.errors import OcheError
+from oche.core.seeds import generator
+from oche.methods.published import METHODS
+from oche.networks.lstm import LSTM, width_for
+from oche.spaces.darts_rnn import RecurrentSpace, recurrent
+from oche.training.language_recipes import LanguageRecipe, PlainSgd, recurrent_small
 
 KINDS = ("found", "random", "lstm", "DARTS_RNN_V1", "DARTS_RNN_V2", "ENAS_RNN")
 
@@ -60,7 +60,7 @@ class Comparison:
         return recurrent(width=self.search_width, dropouts=recurrent_small().dropouts)
 
     def recipe(self, corpus_words: int, kind: str) -> LanguageRecipe:
-        """That of every training; an LSTM is as wide as it must be to have as many weights as a cell."""
+        """That of every training; an LSTM is as it must be to have as many weights as a cell."""
         alike = recurrent_small(width=self.width, batch=self.batch, steps=self.steps, w=PlainSgd(lr=self.lr))
         if kind != LSTM:
             return alike

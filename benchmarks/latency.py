@@ -20,12 +20,12 @@ import torch
 from scipy.stats import spearmanr
 
 import oche
-from oche.cost import clock
-from oche.cost.prices import COUNTS, prices
-from oche.cost.survey import final, sized
-from oche.cost.table import Table, hardware, latencies, time_of
-from oche.run import atomic
-from oche.run.engine import Engine
+from oche.core import atomic_files as atomic
+from oche.cost import timer as clock
+from oche.cost.breakdown import final, sized
+from oche.cost.expected_cost import COUNTS, prices
+from oche.cost.latency_table import Table, hardware, latencies, time_of
+from oche.devices.engine import Engine
 from oche.spaces import SPACES
 
 SPACES_AND_RECIPES = (("nb201", "nb201"), ("darts", "small"))

@@ -1,4 +1,4 @@
-"""Images a second of the loader alone: class folders of JPEG files, decoded by threads, from one to as many as asked.
+"""Images a second of the loader alone: class folders of JPEG files, decoded by threads, from one to as asked.
 
     python benchmarks/loader.py --out benchmarks/results/DATE_loader_cpu.md
 
@@ -24,12 +24,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader, Dataset
 
-from oche.data import Streamed, batches, stream
-from oche.data.decode import Files, decode
-from oche.data.folder import images_below
-from oche.memory import usage
-from oche.run.atomic import write_bytes
-from oche.run.environment import environment
+from oche.core.atomic_files import write_bytes
+from oche.core.environment import environment
+from oche.core.memory import usage
+from oche.data import Streamed
+from oche.data import loader as batches
+from oche.data import streaming as stream
+from oche.data.readers.decode import Files, decode
+from oche.data.readers.image_folder import images_below
 
 CLASSES = 10
 

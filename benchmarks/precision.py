@@ -23,19 +23,19 @@ import torch
 import tyro
 
 import oche
-from oche.bench201 import to_text
-from oche.bilevel import Search
-from oche.errors import OcheError
-from oche.fused import Engine as Fused
-from oche.methods import METHODS
-from oche.precision import Precision
-from oche.run import atomic
-from oche.run.engine import Engine
-from oche.run.environment import environment
-from oche.run.log import Log
-from oche.spaces.space import Space
-from oche.statistics import CannotSay, Paired, compare, summarise
-from oche.work import load_data
+from oche.analysis import CannotSay, Paired, compare, summarise
+from oche.bilevel.search import Search
+from oche.core import atomic_files as atomic
+from oche.core.console import Log
+from oche.core.environment import environment
+from oche.core.errors import OcheError
+from oche.core.nasbench201 import to_text
+from oche.devices.engine import Engine
+from oche.devices.mixed_precision import Precision
+from oche.kernels.choose import Engine as Fused
+from oche.methods.published import METHODS
+from oche.runs.execute import load_data
+from oche.spaces.base import Space
 
 #: kind of search → its precision, and how its cells compute
 KINDS: dict[str, tuple[Precision, Fused]] = {
@@ -239,7 +239,7 @@ def report(setting: Setting) -> str:
 
 def times(setting: Setting, work: str, steps: int) -> list[str]:
     """Milliseconds of the processor that a step takes in each form, in turns."""
-    from oche.configs import SearchConfig
+    from oche.runs.config import SearchConfig
 
     config = SearchConfig(data=setting.data if work == "nb201" else "digits", limit=5000, device="cpu")
     data = load_data(config, Log(quiet=True))

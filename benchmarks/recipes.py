@@ -56,7 +56,7 @@ def prepared(setting: Setting, data: str) -> str:
     import numpy as np
     import torch
 
-    from oche.data import load
+    from oche.data import loading as load
 
     if not os.path.exists(data):  # a name
         return data
@@ -74,7 +74,7 @@ def prepared(setting: Setting, data: str) -> str:
 
 
 def variants() -> dict[str, Callable[..., Any]]:
-    from oche.training import darts, modern
+    from oche.training.image_recipes import darts, modern
 
     return {
         "darts": darts,
@@ -86,9 +86,9 @@ def variants() -> dict[str, Callable[..., Any]]:
 
 def parts() -> dict[str, dict[str, Any]]:
     """What is done to `modern`: each takes a part away or puts one in."""
-    from oche.data.policies import TrivialAugment
-    from oche.optim import Sgd
-    from oche.training import modern
+    from oche.core.optimizers import Sgd
+    from oche.data.augment.policies import TrivialAugment
+    from oche.training.image_recipes import modern
 
     w = modern().w
     return {
@@ -134,7 +134,7 @@ def one(setting: Setting, data: str, name: str, seed: int) -> Result:
 
 
 def table(setting: Setting, results: list[Result]) -> str:
-    from oche.run.environment import environment
+    from oche.core.environment import environment
 
     e = environment("cpu")
     part = "Test" if setting.split == 1 else f"Validation (a share of {1 - setting.split:.2g} of the training images)"

@@ -16,10 +16,11 @@ from collections.abc import Callable
 
 import torch
 
-from oche.arch import Mix, all_alive
-from oche.feed_text import word_loss
-from oche.relax import Softmax
-from oche.spaces import RecurrentNetwork, recurrent
+from oche.core.architecture import Mix, all_alive
+from oche.methods.relaxations import Softmax
+from oche.spaces import RecurrentNetwork
+from oche.spaces import darts_rnn as recurrent
+from oche.training.text_batches import word_loss
 
 
 def main() -> None:

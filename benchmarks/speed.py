@@ -6,7 +6,7 @@ python benchmarks/speed.py --reference path/to/darts path/to/pc-darts --device c
 
 import sys
 
-from oche.cli import main
+from oche.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["bench", *sys.argv[1:]]))

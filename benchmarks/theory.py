@@ -20,15 +20,24 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import oche
-from oche.arch import all_alive
-from oche.data import load
-from oche.hypergrad import FiniteDifference, FirstOrder, HyperGradient, Loss, Neumann, SgdStep, Tensors, exact
-from oche.objective import frozen_statistics
-from oche.relax import Softmax
-from oche.report.canvas import new_figure, styled, svg
-from oche.report.palette import MUTED, SERIES
-from oche.run.atomic import write_bytes
+from oche.core.architecture import all_alive
+from oche.core.atomic_files import write_bytes
+from oche.data import loading as load
+from oche.methods.hypergradients import (
+    FiniteDifference,
+    FirstOrder,
+    HyperGradient,
+    Loss,
+    Neumann,
+    SgdStep,
+    Tensors,
+    exact,
+)
+from oche.methods.relaxations import Softmax
+from oche.report.plots.canvas import new_figure, styled, svg
+from oche.report.plots.palette import MUTED, SERIES
 from oche.spaces import ConvSpace
+from oche.training.losses import frozen_statistics
 
 CANDIDATES = ("skip_connect", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_3x3")  # no max-pool: it has kinks of its own
 STEP = SgdStep(lr=0.025)

@@ -56,7 +56,7 @@ class Help(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        from oche.cli import main
+        from oche.cli.main import main
 
         for module in (Path(oche.__file__).parent / "commands").glob("*.py"):
             self.env.note_dependency(str(module))

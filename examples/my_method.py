@@ -6,10 +6,10 @@ oche search --plugins examples/my_method.py --method sharpened --search.relax.ta
 from dataclasses import dataclass
 
 import oche
-from oche.arch import Mix, active
-from oche.registry import component
-from oche.relax import Relaxation, masked_softmax
-from oche.schedules import Ends, linear
+from oche.core.architecture import Mix, active
+from oche.core.registry import component
+from oche.core.schedules import Ends, linear
+from oche.methods.relaxations import Relaxation, masked_softmax
 
 
 @component

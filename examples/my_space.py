@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import oche
-from oche.arch import Dag
-from oche.registry import component
+from oche.core.architecture import Dag
+from oche.core.registry import component
 from oche.spaces import ConvSpace
 
 

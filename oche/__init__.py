@@ -12,33 +12,36 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from oche._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import data, export, genotypes, methods, spaces, training
-    from .api import Run, evaluate, load, resume, search, train
-    from .arch import Genotype
-    from .errors import OcheError
-    from .spaces import build, operation
+    from oche import data, methods, spaces, training
+    from oche.api import Run, evaluate, load, resume, search, train
+    from oche.core import genotypes
+    from oche.core.architecture import Genotype
+    from oche.core.errors import OcheError
+    from oche.deploy import export
+    from oche.networks.build import build
+    from oche.networks.operations import operation
 
-_WHERE = {
+_HOME = {
     "search": "api",
     "train": "api",
     "resume": "api",
     "evaluate": "api",
     "load": "api",
     "Run": "api",
-    "Genotype": "arch",
-    "OcheError": "errors",
-    "build": "spaces",
-    "operation": "spaces",
-    "data": None,
-    "export": None,
-    "genotypes": None,
-    "methods": None,
-    "spaces": None,
-    "training": None,
-}
+    "Genotype": "core.architecture",
+    "OcheError": "core.errors",
+    "build": "networks.build",
+    "operation": "networks.operations",
+    "data": "",
+    "methods": "",
+    "spaces": "",
+    "training": "",
+    "genotypes": "core",
+    "export": "deploy",
+}  # where a name is found; a module is an attribute of its folder
 
 __all__ = [
     "Genotype",
@@ -61,12 +64,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _WHERE:
+    if name not in _HOME:
         raise AttributeError(f"module 'oche' has no attribute {name!r}; it has {', '.join(__all__)}")
-    where = _WHERE[name]
-    value = (
-        import_module(f".{name}", __name__) if where is None else getattr(import_module(f".{where}", __name__), name)
-    )
+    home = f"oche.{_HOME[name]}".rstrip(".")
+    value = getattr(import_module(home), name, None) if home != "oche" else None
+    if value is None:  # a module that nothing has imported yet
+        value = import_module(f"{home}.{name}")
     globals()[name] = value
     return value
 

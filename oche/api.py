@@ -6,18 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arch import Genotype
-from .plans import check_search, check_train, free, plan_training, word
-from .run.opened import Run
+from oche.core.architecture import Genotype
+from oche.runs.prepare import check_search, check_train, free, plan_training, word
+from oche.runs.run import Run
 
 if TYPE_CHECKING:
-    from .classifier import Classifier
-    from .configs import SearchConfig, TrainConfig
-    from .language_recipe import LanguageRecipe
-    from .method import Method
-    from .run.log import Log
-    from .spaces import Space
-    from .training import Recipe
+    from oche.core.console import Log
+    from oche.deploy.classifier import Classifier
+    from oche.methods.method import Method
+    from oche.runs.config import SearchConfig, TrainConfig
+    from oche.spaces import Space
+    from oche.training.image_recipes import Recipe
+    from oche.training.language_recipes import LanguageRecipe
 
 
 def search(
@@ -37,10 +37,10 @@ def search(
     others as ``space.suited(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as ``seed=1`` or
     ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
-    from .configs import SearchConfig
-    from .methods import METHODS, closest
-    from .run.ranks import voice
-    from .spaces import darts
+    from oche.devices.process_group import voice
+    from oche.methods.published import METHODS, closest
+    from oche.runs.config import SearchConfig
+    from oche.spaces import darts_cnn as darts
 
     space = space or darts()
     parts: dict[str, Any] = {
@@ -67,11 +67,11 @@ def train(
 
     ``what``: a run (or its directory), a `Genotype`, its text, a published name, or "lstm". ``data`` defaults to the run's own.
     ``recipe``: a `Recipe` (default `oche.training.darts()`), or for a recurrent cell a `LanguageRecipe` (default
-    `oche.language_recipe.recurrent()`). ``options``: further fields of `TrainConfig`. Raises `OcheError`.
+    `oche.training.language_recipes.recurrent()`). ``options``: further fields of `TrainConfig`. Raises `OcheError`.
     """
-    from .methods import closest
-    from .recipes import RECIPES
-    from .run.ranks import voice
+    from oche.devices.process_group import voice
+    from oche.methods.published import closest
+    from oche.training.recipes import RECIPES
 
     if recipe is not None:
         alike = {name: made for name, make in RECIPES.items() if type(made := make()) is type(recipe)}
@@ -85,8 +85,8 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
 
     Raises `OcheError` where there is no run, or another process is at work in it.
     """
-    from .run.ranks import join, voice
-    from .work import go_on
+    from oche.devices.process_group import join, voice
+    from oche.runs.execute import go_on
 
     ranks, log = join(), voice(quiet)
     with ranks.together():
@@ -94,7 +94,7 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
         if ranks.leads and not (run.path / "report.html").exists():  # stopped between its end and its report
-            from .report import write_report
+            from oche.report import write_report
 
             write_report(run.path)
         return run
@@ -116,14 +116,14 @@ def evaluate(
 ) -> dict[str, float | int]:
     """What the network of a finished training reaches, measured anew.
 
-    Of images ``test_acc``, ``test_loss``, ``test_ece`` (expected calibration error, see `oche.assessment.Assessment`) and
+    Of images ``test_acc``, ``test_loss``, ``test_ece`` (expected calibration error, see `oche.analysis.classification.Assessment`) and
     ``test_images``; the folder ``out`` gets the whole assessment, with pictures and a page. Of text for each part, val and
     test, ``val_ppl`` (perplexity), ``val_loss`` (nats a token), ``val_tokens``, and ``val_unknown``, the share of them that the
     network's vocabulary lacks or that are written as unknown. ``data``: other data than the run's own, with the same classes,
     or text in its vocabulary's language; a text file by itself is measured as a whole, and called test. Raises `OcheError`.
     """
-    from .measure import keep, measure, numbers
-    from .run.log import Log
+    from oche.core.console import Log
+    from oche.deploy.evaluate import keep, measure, numbers
 
     run = what if isinstance(what, Run) else Run.open(what)
     found = measure(
@@ -141,7 +141,7 @@ def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     (B, C, H, W) to logits (B, K) and knows its ``classes``, ``mean``, ``std`` and ``image`` (H, W). Raises `OcheError` where
     there is no finished training, or its weights, genotype and configuration do not belong together.
     """
-    from .classifier import load
+    from oche.deploy.classifier import load
 
     return load(what, device)
 
@@ -158,8 +158,8 @@ def run_search(
 
     ``before`` is called once the directory exists.
     """
-    from .run.ranks import join
-    from .work import start
+    from oche.devices.process_group import join
+    from oche.runs.execute import start
 
     ranks = join()
     with ranks.watching():
@@ -171,8 +171,8 @@ def run_search(
 
 def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
-    from .run.ranks import join
-    from .work import start
+    from oche.devices.process_group import join
+    from oche.runs.execute import start
 
     ranks = join()
     with ranks.watching():

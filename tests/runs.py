@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 import oche
-from oche.run.checkpoint import load_weights
-from oche.training import Recipe, small
+from oche.runs.checkpoint import load_weights
+from oche.training.image_recipes import Recipe, small
 
 SPACE = ["--space.channels", "2", "--space.cells", "3", "--space.nodes", "2"]
 TINY = ["--limit", "60", *SPACE, "--search.batch", "16", "--search.steps", "3"]  # words after `oche search`

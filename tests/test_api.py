@@ -9,19 +9,19 @@ import torch
 
 import oche
 import runs
-from oche import cli
 from oche.api import run_search
-from oche.configs import SearchConfig
-from oche.data import load
-from oche.errors import OcheError
-from oche.loop import Diverged, Interrupted
-from oche.optim import Sgd
-from oche.plans import plan_training
-from oche.plugins import _LOADED
-from oche.run.checkpoint import load_weights
-from oche.run.log import Log
-from oche.run.session import DirectorySession
+from oche.cli import main as cli
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.core.optimizers import Sgd
+from oche.core.plugins import _LOADED
+from oche.data import loading as load
+from oche.runs.checkpoint import load_weights
+from oche.runs.config import SearchConfig
+from oche.runs.prepare import plan_training
+from oche.runs.session import DirectorySession
 from oche.spaces import OPERATIONS
+from oche.training.loop import Diverged, Interrupted
 
 FILES = ["config.yaml", "genotype.txt", "metrics.jsonl", "weights.safetensors", "environment.json"]
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.arch import Cell, Dag, Genotype, Mix, active, all_alive, eligible, read_cell, titled, top_k
-from oche.errors import OcheError
+from oche.core.architecture import Cell, Dag, Genotype, Mix, active, all_alive, eligible, read_cell, titled, top_k
+from oche.core.errors import OcheError
 
 # --- graphs
 

@@ -7,9 +7,9 @@ import pytest
 
 import oche
 import runs
-from oche import cli
-from oche.assessment import Assessment
-from oche.errors import OcheError
+from oche.analysis.classification import Assessment
+from oche.cli import main as cli
+from oche.core.errors import OcheError
 from oche.report.run_page import write_report
 
 pytestmark = pytest.mark.usefixtures("quick")

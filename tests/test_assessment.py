@@ -12,11 +12,11 @@ from PIL import Image
 from sklearn import metrics
 from torch import nn
 
-from oche.assessment import Assessment, Bin
-from oche.assessor import Assessor, assess, png
-from oche.errors import OcheError
-from oche.evaluation import evaluate
-from oche.run.engine import Engine
+from oche.analysis.classification import Assessment, Bin
+from oche.core.errors import OcheError
+from oche.devices.engine import Engine
+from oche.training.assess import Assessor, assess, png
+from oche.training.evaluate import evaluate
 from tiny import dataset
 
 NAMES = ("a", "b", "c", "d")

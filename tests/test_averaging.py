@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.averaging import Average, Trigger
+from oche.training.weight_averaging import Average, Trigger
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 6))

@@ -10,11 +10,12 @@ from PIL import Image
 
 import oche
 import runs
-from oche import cli
-from oche.export import Export, export
-from oche.loop import Interrupted
-from oche.run.checkpoint import load_weights, save_weights, weights_metadata
-from oche.training import Training, small
+from oche.cli import main as cli
+from oche.deploy.export import Export, export
+from oche.runs.checkpoint import load_weights, save_weights, weights_metadata
+from oche.training.image_recipes import small
+from oche.training.image_trainer import Training
+from oche.training.loop import Interrupted
 
 CELLS = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('avg_pool_3x3', 1)], normal_concat=[2], "

@@ -7,21 +7,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oche import methods
-from oche.arch import Dag, all_alive
-from oche.bilevel import Search
-from oche.decide import Evolution, KeepOps, Perturbation, SampleBest, TopK, View
-from oche.decide.sampling import draw, key, mutate
-from oche.errors import OcheError
-from oche.evaluation import evaluate
-from oche.hypergrad import SgdStep, first_order, fixed
-from oche.loop import Session, drive
-from oche.method import Method, Stage
-from oche.relax import Softmax
-from oche.relax_noisy import UniformPath
-from oche.run.engine import Engine
-from oche.seeds import generator
-from oche.spaces import nb201
+from oche.bilevel.search import Search
+from oche.core.architecture import Dag, all_alive
+from oche.core.errors import OcheError
+from oche.core.seeds import generator
+from oche.devices.engine import Engine
+from oche.methods import published as methods
+from oche.methods.discretize import Evolution, KeepOps, Perturbation, SampleBest, TopK, View
+from oche.methods.discretize.successive import draw, key, mutate
+from oche.methods.hypergradients import SgdStep, first_order, fixed
+from oche.methods.method import Method, Stage
+from oche.methods.relaxations import Softmax
+from oche.methods.stochastic_relaxations import UniformPath
+from oche.spaces import nasbench201 as nb201
+from oche.training.evaluate import evaluate
+from oche.training.loop import Session, drive
 from tiny import dataset, space
 
 CONV = Dag()  # 14 edges, 2 kept for each node

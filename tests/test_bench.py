@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import nn
 
-from oche import cli
-from oche.bench.command import baseline, forms_for, lines, markdown
-from oche.bench.contest import Contender, Result, Worker, contest
+from oche.bench.interleaved import Contender, Result, Worker, contest
 from oche.bench.kernels import kernels
-from oche.bench.reference import folder_for, published
-from oche.bench.setting import FORMS, Form, Setting
+from oche.bench.published_code import folder_for, published
+from oche.bench.settings import FORMS, Form, Setting
 from oche.bench.steps import OwnSteps, Rowwise, steps_of
-from oche.errors import OcheError
-from oche.memory import peak
-from oche.run.engine import Engine
+from oche.bench.table import baseline, forms_for, lines, markdown
+from oche.cli import main as cli
+from oche.core.errors import OcheError
+from oche.core.memory import peak
+from oche.devices.engine import Engine
 
 SIZES = dict(
     batch=2, channels=4, cells=3, nodes=1, candidates=4, train_channels=4, train_cells=3, image=8, device="cpu"
@@ -59,7 +59,7 @@ def words(**fields) -> list[str]:
 )
 def test_mistakes_are_found_before_anything_is_measured(line, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oche.bench.command.contest", lambda *args, **fields: pytest.fail("it measures"))
+    monkeypatch.setattr("oche.bench.table.contest", lambda *args, **fields: pytest.fail("it measures"))
     assert cli.main(["bench", *line.split()]) == 2
     error = capsys.readouterr().err
     assert error.startswith("oche: ") and error.count("\n") == 1 and said in error
@@ -146,7 +146,7 @@ class Recorded:
 
 def test_forms_take_turns_and_nobody_is_always_first(monkeypatch):
     Recorded.asked = []
-    monkeypatch.setattr("oche.bench.contest.Contender", Recorded)
+    monkeypatch.setattr("oche.bench.interleaved.Contender", Recorded)
     found = contest(setting(rounds=4), "first", ("plain-nchw", "plain", "native"), profile=True)
     turns = [form for form, what in Recorded.asked if what == "turn"]
     a, b, c = "plain-nchw", "plain", "native"

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from oche import bench201
-from oche.arch import Cell, Genotype
-from oche.bench201 import EDGES, OPERATIONS, SIZE, Table, canonical, parse, to_text
-from oche.cli import main
-from oche.errors import OcheError
-from oche.genotypes import resolve
+from oche.cli.main import main
+from oche.core import nasbench201 as bench201
+from oche.core.architecture import Cell, Genotype
+from oche.core.errors import OcheError
+from oche.core.genotypes import resolve
+from oche.core.nasbench201 import EDGES, OPERATIONS, SIZE, Table, canonical, parse, to_text
 
 REAL = Path(__file__).parents[1] / "../shared/data/nasbench201_accuracies.parquet"
 real = pytest.mark.skipif(not REAL.exists(), reason=f"needs the table at {REAL}")

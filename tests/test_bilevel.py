@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 
 import oche
-from oche.arch import Mix, active, all_alive
-from oche.bilevel import Method, Search, frozen_statistics, search
+from oche.bilevel.search import Method, Search, frozen_statistics, search
+from oche.core.architecture import Mix, active, all_alive
+from oche.core.errors import OcheError
+from oche.core.optimizers import Adam, Sgd
 from oche.data import Augment
-from oche.errors import OcheError
-from oche.fused import plainly
-from oche.hypergrad import FiniteDifference, Neumann, SgdStep, exact, first_order, joint
-from oche.loop import Session, drive
-from oche.optim import Adam, Sgd
-from oche.relax import Relaxation, Softmax, masked_softmax
-from oche.run.engine import Engine
+from oche.devices.engine import Engine
+from oche.kernels.choose import plainly
+from oche.methods.hypergradients import FiniteDifference, Neumann, SgdStep, exact, first_order, joint
+from oche.methods.relaxations import Relaxation, Softmax, masked_softmax
+from oche.training.loop import Session, drive
 from oracles_conv import Weights, supernet
 from tiny import CANDIDATES, Kept, dataset, marked, marks, plain, space
 

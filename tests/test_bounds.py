@@ -5,16 +5,16 @@ from math import inf
 
 import pytest
 
-from oche.arch import Cell, Dag
-from oche.decide import GreedyEdge, KeepOps, LimitSkips, Threshold
-from oche.decide.sampling import Evolution, SampleBest
-from oche.errors import OcheError
-from oche.hessian import EigenvalueStop
-from oche.hypergrad import FiniteDifference, Neumann
-from oche.optim import Adam, ExponentiatedGradient, Sgd
-from oche.penalty import BetaDecay, Cost, DirichletKL, Sum, ZeroOne
-from oche.perturb import Adversarial, RandomNoise
-from oche.relax_noisy import Concrete
+from oche.core.architecture import Cell, Dag
+from oche.core.errors import OcheError
+from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
+from oche.methods.curvature import EigenvalueStop
+from oche.methods.discretize import GreedyEdge, KeepOps, LimitSkips, Threshold
+from oche.methods.discretize.successive import Evolution, SampleBest
+from oche.methods.hypergradients import FiniteDifference, Neumann
+from oche.methods.perturbations import Adversarial, RandomNoise
+from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, Sum, ZeroOne
+from oche.methods.stochastic_relaxations import Concrete
 
 EDGES = (("a", 0, 2), ("a", 1, 2))
 

@@ -13,11 +13,11 @@ import torch
 
 import oche
 import runs
-from oche import cli
-from oche.errors import OcheError
-from oche.listing import TABLES
-from oche.optim import Sgd
-from oche.toy import PUBLISHED
+from oche.cli import main as cli
+from oche.cli.list import TABLES
+from oche.core.errors import OcheError
+from oche.core.optimizers import Sgd
+from oche.methods.toy_problem import PUBLISHED
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def here(tmp_path, monkeypatch):
 
 def test_help_is_light_and_quick():
     code = (
-        "import sys; from oche.cli import main; assert main(['--help']) == 0; "
+        "import sys; from oche.cli.main import main; assert main(['--help']) == 0; "
         "heavy = {'torch', 'numpy', 'matplotlib', 'rich', 'tyro', 'yaml'} & set(sys.modules); assert not heavy, heavy"
     )
     before = os.times()
@@ -94,14 +94,14 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
         done.append(args)
         raise Enough
 
-    import oche.demo as demo
+    import oche.cli.demo_pipeline as demo
 
     for name in ("commands.search.run_search", "commands.train.run_train", "commands.runs.resume_run", "demo.start"):
         monkeypatch.setattr(f"oche.{name}", work)
     monkeypatch.setattr(demo, "toy_in", work)
     monkeypatch.setattr("oche.report.write_report", work)
     monkeypatch.setattr("oche.report.write_comparison", work)
-    monkeypatch.setattr("oche.report.cells.cell_svg", work)
+    monkeypatch.setattr("oche.report.drawings.cell.cell_svg", work)
     for text in lines:
         words = re.split(r"\s{2,}", text)[0].split()
         assert words[:2] == ["oche", command], text
@@ -210,7 +210,7 @@ def test_too_little_memory_is_one_line_too(error, oche_, here, monkeypatch):
     def work(*args, **fields):
         raise error
 
-    monkeypatch.setattr("oche.commands.search.run_search", work)
+    monkeypatch.setattr("oche.cli.search.run_search", work)
     code, _, err = oche_("search", "--quiet")
     assert code == 1 and err.startswith("oche: out of memory") and "--search.batch" in err and err.count("\n") == 1
 
@@ -219,7 +219,7 @@ def test_errors_of_the_program_itself_are_not_hidden(here, monkeypatch):
     def work(*args, **fields):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("oche.commands.search.run_search", work)
+    monkeypatch.setattr("oche.cli.search.run_search", work)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["search"])
 
@@ -311,8 +311,8 @@ def told(monkeypatch):
         found.append((config, fields))
         raise Enough("enough")
 
-    monkeypatch.setattr("oche.commands.search.run_search", work)
-    monkeypatch.setattr("oche.commands.train.run_train", work)
+    monkeypatch.setattr("oche.cli.search.run_search", work)
+    monkeypatch.setattr("oche.cli.train.run_train", work)
     return found
 
 
@@ -340,7 +340,7 @@ def test_dotted_overrides(told, oche_, here):
 
 @pytest.mark.parametrize("name", ["exact", "joint", "first_order", "FiniteDifference", "Neumann"])
 def test_upper_gradient_by_name(name, told, oche_):
-    from oche.registry import COMPONENTS
+    from oche.core.registry import COMPONENTS
 
     oche_("search", "--search.hypergrad", name)
     known = COMPONENTS[name]
@@ -429,7 +429,7 @@ def test_random_cells_are_trained_the_same_way(searched, oche_, here, quick):
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(oche_, here, quick, monkeypatch):
-    from oche.run.session import DirectorySession
+    from oche.runs.session import DirectorySession
 
     with monkeypatch.context() as patch:
         patch.setattr(DirectorySession, "stopping", lambda self: True)

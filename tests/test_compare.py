@@ -20,22 +20,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from oche import cli, compare, standings
-from oche.bench201 import OPERATIONS, parse
-from oche.commands.measure import CompareArgs
-from oche.commands.search import SearchArgs
-from oche.compare import MANY, Setting
-from oche.errors import OcheError
-from oche.methods import METHODS
-from oche.report.ranking import ranking
-from oche.run import child as child_module
-from oche.run import pool
-from oche.run.child import Child
-from oche.run.config import parse as parse_words
-from oche.run.log import Log
-from oche.run.rundir import RunDir
+from oche.cli import main as cli
+from oche.cli.compare_bench import CompareArgs
+from oche.cli.search import SearchArgs
+from oche.core.config.yaml_files import parse as parse_words
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.core.nasbench201 import OPERATIONS, parse
+from oche.methods.published import METHODS
+from oche.report.plots.nasbench201 import ranking
+from oche.runs.directory import RunDir
 from oche.spaces import SPACES
-from oche.truth import Published, truth
+from oche.spaces.nasbench201_ground_truth import Published, truth
+from oche.study.comparison import run as compare
+from oche.study.comparison import table as standings
+from oche.study.comparison.run import MANY, Setting
+from oche.study.processes import pool
+from oche.study.processes import subprocess as child_module
+from oche.study.processes.subprocess import Child
 
 ROOT = Path(__file__).parents[1]
 CONVS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"

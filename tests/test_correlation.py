@@ -12,16 +12,16 @@ import torch
 
 import oche
 import runs
-from oche.bench201 import CELL, EDGES, OPERATIONS, Table, parse
-from oche.bilevel import Search
-from oche.correlation import Agreement, correlate, draw, mask
-from oche.errors import OcheError
-from oche.run.checkpoint import load_weights
-from oche.run.engine import Engine
-from oche.run.log import Log
-from oche.run.opened import Run
-from oche.spaces.edges import set_step
-from oche.work import load_data
+from oche.bilevel.search import Search
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.core.nasbench201 import CELL, EDGES, OPERATIONS, Table, parse
+from oche.devices.engine import Engine
+from oche.runs.checkpoint import load_weights
+from oche.runs.execute import load_data
+from oche.runs.run import Run
+from oche.spaces.mixed_ops import set_step
+from oche.study.comparison.supernet_ranking import Agreement, correlate, draw, mask
 
 SPACE = oche.spaces.nb201(channels=2, cells=1)
 

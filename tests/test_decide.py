@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.arch import Dag, Mix, active, all_alive, top_k
-from oche.decide import TopK, View
+from oche.core.architecture import Dag, Mix, active, all_alive, top_k
+from oche.methods.discretize import TopK, View
 
 CANDIDATES = ("none", "a", "b")
 

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.arch import Dag, Mix, active, all_alive, top_k
-from oche.decide import (
+from oche.core.architecture import Dag, Mix, active, all_alive, top_k
+from oche.core.errors import OcheError
+from oche.methods.discretize import (
     EachEdge,
     Evolution,
     GreedyEdge,
@@ -22,9 +23,8 @@ from oche.decide import (
     TopK,
     View,
 )
-from oche.decide.perturbation import _shuffled
-from oche.decide.sampling import draw, mutate
-from oche.errors import OcheError
+from oche.methods.discretize.darts_pt import _shuffled
+from oche.methods.discretize.successive import draw, mutate
 
 NAMES = ("none", "skip_connect", "sep", "dil")
 DAG = Dag()  # 14 edges

@@ -8,9 +8,10 @@ import pytest
 
 import oche
 import runs
-from oche import cli, demo
-from oche.loop import Interrupted
-from oche.run.session import DirectorySession
+from oche.cli import demo_pipeline as demo
+from oche.cli import main as cli
+from oche.runs.session import DirectorySession
+from oche.training.loop import Interrupted
 
 PARTS = ["train", "random-1", "random-2", "random-3"]
 

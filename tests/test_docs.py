@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import runs
-from oche import cli
-from oche.configs import SearchConfig, TrainConfig
+from oche.cli import main as cli
+from oche.runs.config import SearchConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -52,7 +52,7 @@ def commands(language: str = "sh", prompt: str = "") -> list[str]:
 
 
 class Reached(Exception):
-    """The command got as far as starting its work, with these arguments."""
+    """The command got as starting its work, with these arguments."""
 
 
 @pytest.fixture
@@ -63,22 +63,22 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise Reached(args)
 
     for name in (
-        "oche.commands.search.run_search",
-        "oche.commands.train.run_train",
-        "oche.commands.runs.resume_run",
-        "oche.compare.run",
+        "oche.cli.search.run_search",
+        "oche.cli.train.run_train",
+        "oche.cli.resume_evaluate_report.resume_run",
+        "oche.study.comparison.run.run",
         "oche.export.export",
-        "oche.predict.predict",
-        "oche.measure.measure",
-        "oche.demo.start",
-        "oche.demo.toy_in",
+        "oche.deploy.predict.predict",
+        "oche.deploy.evaluate.measure",
+        "oche.cli.demo_pipeline.start",
+        "oche.cli.demo_pipeline.toy_in",
         "oche.report.write_report",
         "oche.report.write_comparison",
-        "oche.bench201.Table",
-        "oche.bench.command.bench",
-        "oche.cost.report.costs",
-        "oche.cost.table.measured",
-        "oche.study.drive.run",
+        "oche.core.nasbench201.Table",
+        "oche.bench.table.bench",
+        "oche.cost.summary.costs",
+        "oche.cost.latency_table.measured",
+        "oche.study.run.run",
         "oche.study.ray.run",
         "oche.study.slurm.write",
         "oche.study.status.table",
@@ -94,10 +94,10 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_run(path: Path, kind: str) -> None:
-    """A finished run at ``path``, as far as a command looks before it works."""
-    from oche.genotypes import DARTS_V2
-    from oche.run.config import dump_yaml
-    from oche.run.rundir import RunDir
+    """A finished run at ``path``, as a command looks before it works."""
+    from oche.core.config.yaml_files import dump_yaml
+    from oche.core.genotypes import DARTS_V2
+    from oche.runs.directory import RunDir
 
     config = SearchConfig() if kind == "search" else TrainConfig(genotype=str(DARTS_V2))
     with RunDir.create(path, dump_yaml(config), kind) as run:
@@ -176,9 +176,9 @@ def test_every_command_has_its_section() -> None:
 @pytest.fixture
 def operations() -> Iterator[None]:
     """Forgets the operations, components and methods that a test registered."""
-    from oche import plugins
-    from oche.methods import METHODS
-    from oche.registry import COMPONENTS
+    from oche.core import plugins
+    from oche.core.registry import COMPONENTS
+    from oche.methods.published import METHODS
     from oche.spaces import OPERATIONS, SPACES
 
     tables: tuple[dict, ...] = (OPERATIONS, COMPONENTS, METHODS, SPACES)
@@ -195,7 +195,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches and trainings of a snippet are what it says, but two steps of a tiny network."""
     import oche
     from oche.api import search, train
-    from oche.training import Recipe
+    from oche.training.image_recipes import Recipe
 
     runs.no_report(monkeypatch)
 
@@ -215,7 +215,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def exported(finished: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs that snippets read, by name; exported."""
-    from oche.export import Export, export
+    from oche.deploy.export import Export, export
 
     folder = tmp_path_factory.mktemp("exported") / "runs"
     shutil.copytree(finished[0], folder / "x")
@@ -255,8 +255,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     """A search of two steps, a training of two, and one of a language model, in run directories."""
     import oche
     from oche.api import search, train
-    from oche.language_recipe import recurrent_small
-    from oche.training import small
+    from oche.training.image_recipes import small
+    from oche.training.language_recipes import recurrent_small
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("oche.report.write_report", lambda path: path)
@@ -305,8 +305,8 @@ def test_files_of_a_run_are_documented(finished: tuple[Path, ...]) -> None:
 
 
 def test_data_are_all_named() -> None:
-    from oche.data.catalog import DATASETS
-    from oche.data.named import NAMED
+    from oche.data.readers.named import NAMED
+    from oche.data.registry import DATASETS
 
     text = TEXTS["docs/data.md"]
     assert all(f"`{name}`" in text for name in DATASETS)
@@ -314,14 +314,14 @@ def test_data_are_all_named() -> None:
 
 
 def test_methods_and_spaces_of_the_readme() -> None:
-    from oche.methods import METHODS
+    from oche.methods.published import METHODS
 
     row = next(line for line in TEXTS["README.md"].splitlines() if line.startswith("| methods |"))
     assert {*re.findall(r"`([\w-]+)`", row.split("|")[2])} == set(METHODS)
 
 
 def test_every_method_has_its_section() -> None:
-    from oche.methods import METHODS
+    from oche.methods.published import METHODS
 
     sections = re.split(r"^### ", TEXTS["docs/methods.md"], flags=re.MULTILINE)[1:]
     named = [re.findall(r"`([\w-]+)`", section.splitlines()[0]) for section in sections]
@@ -349,7 +349,7 @@ def test_deviations_are_collected() -> None:
     for name, stated in found.items():
         numbered = len(re.findall(r"\bDeviation \d", sources[name]))
         assert sum(len(re.findall(r"\bDeviation \d", text)) for _, text in stated) == numbered
-    about, text = found["oche/rates.py"][0]
+    about, text = found["oche/core/lr_schedules.py"][0]
     assert about == "cosine" and "Half a cosine" in text and "every step, not every epoch" in text
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from oche.arch import Dag, all_alive
-from oche.errors import OcheError
-from oche.optim import Adam, ExponentiatedGradient, largest_step
-from oche.relax import EdgeNormalised, NodeSoftmax, Softmax
-from oche.relax_noisy import Concrete, GumbelHard
-from oche.run import arguments
-from oche.run.tree import from_dict, to_dict
+from oche.core.architecture import Dag, all_alive
+from oche.core.config import args as arguments
+from oche.core.config.serialize import from_dict, to_dict
+from oche.core.errors import OcheError
+from oche.core.optimizers import Adam, ExponentiatedGradient, largest_step
+from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Softmax
+from oche.methods.stochastic_relaxations import Concrete, GumbelHard
 
 DAG = Dag(nodes=2)  # 2 + 3 edges
 TIGHT = dict(rtol=1e-9, atol=1e-12)

@@ -17,12 +17,12 @@ from torch import nn
 
 import oche
 import runs
-from oche import cli
-from oche.data import load as load_data
-from oche.errors import OcheError
-from oche.export import TARGETS, Disagreement, Export, export
-from oche.run.checkpoint import load_weights, save_weights, weights_metadata
-from oche.training import small
+from oche.cli import main as cli
+from oche.core.errors import OcheError
+from oche.data import loading as load_data
+from oche.deploy.export import TARGETS, Disagreement, Export, export
+from oche.runs.checkpoint import load_weights, save_weights, weights_metadata
+from oche.training.image_recipes import small
 
 CELLS = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('avg_pool_3x3', 1), ('dil_conv_3x3', 1), ('skip_connect', 0)], "

@@ -8,9 +8,10 @@ import torch
 
 import oche
 import runs
-from oche import cli, plugins
-from oche.methods import METHODS
-from oche.registry import COMPONENTS
+from oche.cli import main as cli
+from oche.core import plugins
+from oche.core.registry import COMPONENTS
+from oche.methods.published import METHODS
 from oche.spaces import SPACES
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 import oche
-from oche.decide import Evolution, GreedyEdge, KeepOps, SampleBest, TopK
-from oche.errors import OcheError
-from oche.hypergrad import joint
-from oche.loop import Interrupted, drive
-from oche.method import Method, Stage
-from oche.methods import METHODS
-from oche.optim import ExponentiatedGradient
-from oche.penalty import BetaDecay, Cost, DirichletKL, ZeroOne
-from oche.perturb import Adversarial, RandomNoise
-from oche.relax import EdgeNormalised, Sigmoid
-from oche.relax_noisy import Dirichlet, GumbelHard
-from oche.run.engine import Engine
+from oche.core.errors import OcheError
+from oche.core.optimizers import ExponentiatedGradient
+from oche.devices.engine import Engine
+from oche.methods.discretize import Evolution, GreedyEdge, KeepOps, SampleBest, TopK
+from oche.methods.hypergradients import joint
+from oche.methods.method import Method, Stage
+from oche.methods.perturbations import Adversarial, RandomNoise
+from oche.methods.published import METHODS
+from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, ZeroOne
+from oche.methods.relaxations import EdgeNormalised, Sigmoid
+from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard
 from oche.spaces import NB201Space, PartialEdge
+from oche.training.loop import Interrupted, drive
 from tiny import Kept, dataset, plain
 
 SIZE = dict(classes=3, in_channels=1, image=(8, 8))
@@ -61,7 +61,7 @@ def data():
 
 
 def search(method: Method, space, seed: int = 0):
-    from oche.bilevel import Search
+    from oche.bilevel.search import Search
 
     return Search(space, method, data(), seed=seed, engine=Engine("cpu"))
 
@@ -269,9 +269,9 @@ CHANGED = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_recipe_value_is_changed_from_the_command_line_and_goes_through_its_file(name, tmp_path, monkeypatch):
-    from oche import cli
-    from oche.configs import SearchConfig
-    from oche.run.config import dump_yaml, load_yaml
+    from oche.cli import main as cli
+    from oche.core.config.yaml_files import dump_yaml, load_yaml
+    from oche.runs.config import SearchConfig
 
     found = []
 
@@ -279,7 +279,7 @@ def test_every_recipe_value_is_changed_from_the_command_line_and_goes_through_it
         found.append(config)
         raise OcheError("stopped before its work")
 
-    monkeypatch.setattr("oche.commands.search.run_search", caught)
+    monkeypatch.setattr("oche.cli.search.run_search", caught)
     options, holds = CHANGED.get(name, ("--search.batch 7", lambda m: m.batch == 7))
     assert cli.main(["search", "--method", name]) == cli.main(["search", "--method", name, *options.split()]) == 2
     plain_, changed = found

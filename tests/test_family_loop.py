@@ -9,22 +9,22 @@ import torch
 import torch.nn.functional as F
 
 import oche
-from oche.bilevel import Search
-from oche.decide import GreedyEdge, KeepOps, LimitSkips, Perturbation, TopK
-from oche.fused import plainly
-from oche.hessian import EigenvalueStop
-from oche.hypergrad import FiniteDifference, SgdStep, exact
-from oche.loop import Session, drive
-from oche.method import Method, Stage
-from oche.methods import METHODS
-from oche.objective import frozen_statistics
-from oche.optim import Adam
-from oche.penalty import BetaDecay, ZeroOne
-from oche.perturb import Adversarial
-from oche.relax import Sigmoid
-from oche.relax_noisy import Concrete, GumbelHard
-from oche.run.engine import Engine
-from oche.spaces.edges import AuxiliaryOperation, MixedOperation, SkipDropout, set_step
+from oche.bilevel.search import Search
+from oche.core.optimizers import Adam
+from oche.devices.engine import Engine
+from oche.kernels.choose import plainly
+from oche.methods.curvature import EigenvalueStop
+from oche.methods.discretize import GreedyEdge, KeepOps, LimitSkips, Perturbation, TopK
+from oche.methods.hypergradients import FiniteDifference, SgdStep, exact
+from oche.methods.method import Method, Stage
+from oche.methods.perturbations import Adversarial
+from oche.methods.published import METHODS
+from oche.methods.regularizers import BetaDecay, ZeroOne
+from oche.methods.relaxations import Sigmoid
+from oche.methods.stochastic_relaxations import Concrete, GumbelHard
+from oche.spaces.mixed_ops import AuxiliaryOperation, MixedOperation, SkipDropout, set_step
+from oche.training.loop import Session, drive
+from oche.training.losses import frozen_statistics
 from tiny import dataset, space
 
 DOUBLE, SINGLE = Engine("cpu", dtype=torch.float64), Engine("cpu")
@@ -378,7 +378,7 @@ def accuracy(task, masks):
     mixes = {}
     for name, logits in zip(task.groups, task.logits, strict=True):
         ops = logits.detach().masked_fill(~masks[name], -1e30).softmax(1) * masks[name].any(1, keepdim=True)
-        mixes[name] = oche.arch.Mix(ops, None, oche.arch.active(masks[name]))
+        mixes[name] = oche.core.architecture.Mix(ops, None, oche.core.architecture.active(masks[name]))
     with torch.no_grad(), frozen_statistics(task.net):
         return (task.net(x, mixes).argmax(1) == labels).double().mean().item()
 
@@ -453,7 +453,7 @@ class Skipping(Search):
 )
 def test_robust_darts_ends_when_the_eigenvalue_grows_and_takes_the_logits_of_before(action, cls, monkeypatch):
     values = iter([0.3, 0.3, 0.3, 0.9, 0.9, 0.9])
-    monkeypatch.setattr("oche.bilevel.dominant_eigenvalue", lambda *args: next(values))
+    monkeypatch.setattr("oche.bilevel.search.dominant_eigenvalue", lambda *args: next(values))
     where = small(candidates=("none", "max_pool_3x3", "nor_conv_3x3"))  # no skip connection: by the eigenvalue alone
     method = METHODS["robust-darts"].make(
         batch=12, epochs=6, a=FAST, on_collapse=action, stop=EigenvalueStop(start=0, k=2, window=1)

@@ -11,18 +11,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oche import methods
-from oche.bilevel import Method, Search, search
-from oche.data.windows import stream
-from oche.decide import GreedyEdge
-from oche.errors import OcheError
-from oche.feed_text import Stream, TextFeed
-from oche.feeds import check
-from oche.hypergrad import FiniteDifference, SgdStep, exact, first_order, joint
-from oche.meters import WordMeter
-from oche.optim import Adam, Sgd
-from oche.run.engine import Engine
-from oche.seeds import fold
+from oche.bilevel.batches import check
+from oche.bilevel.search import Method, Search, search
+from oche.core.errors import OcheError
+from oche.core.metrics import WordMeter
+from oche.core.optimizers import Adam, Sgd
+from oche.core.seeds import fold
+from oche.data.text.bptt import stream
+from oche.devices.engine import Engine
+from oche.methods import published as methods
+from oche.methods.discretize import GreedyEdge
+from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order, joint
+from oche.training.text_batches import Stream, TextFeed
 from tiny import Kept, plain
 from tiny_text import WORDS, corpus, space
 
@@ -509,7 +509,7 @@ def test_the_published_recipe():
     assert (made.w.lr, made.w.lr_min, made.w.momentum, made.w.decay, made.w.clip) == (20, 20, 0, 5e-7, 0.25)
     assert (made.a.lr, made.a.decay, made.batch, made.epochs) == (3e-3, 1e-3, 256, 50)
     whole = space(width=300).fit(corpus())
-    from oche.spaces import recurrent
+    from oche.spaces import darts_rnn as recurrent
 
     published = recurrent()
     assert (published.width, published.bptt, published.nodes, published.temporal) == (300, 35, 8, 1e-3)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oche import cli
-from oche.errors import OcheError, one_line
+from oche.cli import main as cli
+from oche.core.errors import OcheError, one_line
 
 SCRIPTS = str(Path(__file__).parents[1] / "benchmarks/reliability")
 sys.path.append(SCRIPTS)
@@ -148,7 +148,7 @@ def test_metadata_of_parquet_that_are_no_text(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = {"image": [inputs_data._image("PNG")] * 6, "label": ["a", "b"] * 3}
     pq.write_table(pa.table(columns).replace_schema_metadata({b"\xff": b"\xff"}), tmp_path / "x.parquet")
-    from oche.data import load
+    from oche.data import loading as load
 
     assert load(tmp_path / "x.parquet", holdout=0).classes == ("a", "b")
 
@@ -172,7 +172,7 @@ def test_a_damaged_status(status, command, sound, tmp_path, capsys):
 
 @pytest.mark.parametrize("line", [b"3", b"[]", b"[" * 20_000, b'{"step": '])
 def test_a_damaged_record_before_the_last(line, tmp_path):
-    from oche.run.rundir import last_metric, read_metrics
+    from oche.runs.directory import last_metric, read_metrics
 
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
@@ -185,7 +185,7 @@ def test_a_damaged_record_before_the_last(line, tmp_path):
 
 def test_a_folder_where_a_checkpoint_should_be(tmp_path):
     """Left alone, and no obstacle to those that are written."""
-    from oche.run import checkpoint
+    from oche.runs import checkpoint
 
     (tmp_path / "step-00000003-0123456789abcdef.safetensors").mkdir()
     assert checkpoint.load_latest(tmp_path) is None

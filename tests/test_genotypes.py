@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from oche import genotypes
-from oche.arch import Genotype
-from oche.errors import OcheError
-from oche.genotypes import GENOTYPES, get, resolve
+from oche.core import genotypes
+from oche.core.architecture import Genotype
+from oche.core.errors import OcheError
+from oche.core.genotypes import GENOTYPES, get, resolve
 
 RECURRENT = [name for name, entry in GENOTYPES.items() if "recurrent" in entry.genotype.cells]
 CONVOLUTIONAL = [name for name in GENOTYPES if name not in RECURRENT]

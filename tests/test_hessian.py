@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from torch.func import hessian
 
 import tiny
-from oche import hessian as module
-from oche.arch import all_alive
-from oche.bilevel import frozen_statistics
-from oche.errors import OcheError
-from oche.hessian import EigenvalueStop, dominant_eigenvalue, hessian_product
-from oche.relax import Softmax
+from oche.bilevel.search import frozen_statistics
+from oche.core.architecture import all_alive
+from oche.core.errors import OcheError
+from oche.methods import curvature as module
+from oche.methods.curvature import EigenvalueStop, dominant_eigenvalue, hessian_product
+from oche.methods.relaxations import Softmax
 
 F64 = torch.float64
 
@@ -301,7 +301,7 @@ def test_the_rule_written_out(values, k, window, start):
             want = t - k
     found = EigenvalueStop(k=k, window=window, start=start)(values)
     assert found == want
-    if found is not None:  # known as soon as it could be, and not forgotten
+    if found is not None:  # known as it could be, and not forgotten
         assert [EigenvalueStop(k=k, window=window, start=start)(values[:n]) for n in range(found + k + half + 1)] == [
             None
         ] * (found + k + half + 1)

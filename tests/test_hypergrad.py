@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from oche.errors import OcheError
-from oche.hypergrad import FiniteDifference, Neumann, SgdStep, exact, first_order, fixed, joint
+from oche.core.errors import OcheError
+from oche.methods.hypergradients import FiniteDifference, Neumann, SgdStep, exact, first_order, fixed, joint
 
 SHAPES_W, SHAPES_A = [(3, 2), (4,)], [(2, 3), (2,)]
 TIGHT = dict(rtol=1e-8, atol=1e-12)

@@ -8,21 +8,21 @@ import torch
 from torch import nn
 
 import oche
-from oche.averaging import averaged
-from oche.configs import TrainConfig
+from oche.core.config.yaml_files import from_dict, to_dict
+from oche.core.errors import OcheError
+from oche.core.lr_schedules import Cosine, Exponential, OneCycle
+from oche.core.optimizers import Sgd
+from oche.core.seeds import generator
 from oche.cost import flops, parameters
 from oche.data import Augment
-from oche.data.mixing import Mixing
-from oche.data.policies import RandAugment, TrivialAugment
-from oche.errors import OcheError
-from oche.image_recipe import Recipe, imagenet_mobile, modern
-from oche.loop import Session, drive
-from oche.optim import Sgd
-from oche.rates import Cosine, Exponential, OneCycle
-from oche.run.config import from_dict, to_dict
-from oche.run.engine import Engine
-from oche.seeds import generator
-from oche.training import train
+from oche.data.augment.mixup_cutmix import Mixing
+from oche.data.augment.policies import RandAugment, TrivialAugment
+from oche.devices.engine import Engine
+from oche.runs.config import TrainConfig
+from oche.training.image_recipes import Recipe, imagenet_mobile, modern
+from oche.training.image_trainer import train
+from oche.training.loop import Session, drive
+from oche.training.weight_averaging import averaged
 from test_training import CELL, PLAIN, Kept, cross_entropy, make, plain, recipe, same, steps
 from tiny import dataset
 

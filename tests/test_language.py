@@ -8,16 +8,16 @@ import torch
 from torch.func import functional_call
 
 import oche
-from oche.data.text import EOS, UNKNOWN, Corpus
-from oche.data.windows import stream, varying
-from oche.errors import OcheError
-from oche.language import LanguageTraining, cross_entropy, train
-from oche.language_recipe import RECIPES, LanguageRecipe, PlainSgd, is_language, recurrent, recurrent_small
-from oche.loop import Session, drive
-from oche.run.engine import Engine
-from oche.seeds import fold
-from oche.spaces.language import Dropouts
-from oche.spaces.lstm import LSTMNetwork
+from oche.core.errors import OcheError
+from oche.core.seeds import fold
+from oche.data.text.bptt import stream, varying
+from oche.data.text.corpus import EOS, UNKNOWN, Corpus
+from oche.devices.engine import Engine
+from oche.networks.language_model import Dropouts
+from oche.networks.lstm import LSTMNetwork
+from oche.training.language_recipes import RECIPES, LanguageRecipe, PlainSgd, is_language, recurrent, recurrent_small
+from oche.training.language_trainer import LanguageTraining, cross_entropy, train
+from oche.training.loop import Session, drive
 from tiny import Kept, plain
 
 CELL = "Genotype(recurrent=[('tanh', 0), ('relu', 1), ('sigmoid', 1)], concat=range(1, 4))"
@@ -131,7 +131,7 @@ def test_averaging_begins_when_validation_stands_still_and_the_best_is_kept(monk
         validated.append([p.detach().clone() for p in net.parameters()])
         return losses[len(validated) - 1]
 
-    monkeypatch.setattr("oche.language.cross_entropy", validate)
+    monkeypatch.setattr("oche.training.language_trainer.cross_entropy", validate)
     for epoch in range(7):
         task.begin(epoch, 0)
         paths.append([])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import oche
-from oche.seeds import generator
+from oche.core.seeds import generator
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import torch
 
 import oche
 import runs
-from oche import cli
-from oche.errors import OcheError
-from oche.language_recipe import LanguageRecipe, PlainSgd, recurrent, recurrent_small
-from oche.run.checkpoint import load_weights
-from oche.spaces.language import Dropouts
+from oche.cli import main as cli
+from oche.core.errors import OcheError
+from oche.networks.language_model import Dropouts
+from oche.runs.checkpoint import load_weights
+from oche.training.language_recipes import LanguageRecipe, PlainSgd, recurrent, recurrent_small
 
 CELL = "Genotype(recurrent=[('tanh', 0), ('relu', 1)], concat=range(1, 3))"
 TINY = dict(width=5, batch=4, bptt=6, epochs=3, dropouts=Dropouts(words=0.1), w=PlainSgd(lr=1.0))
@@ -56,7 +56,7 @@ def test_a_run_and_what_it_leaves(text, genotype):
 def test_an_interrupted_run_goes_on_to_the_same_bits(text):
     whole = make(text)
     cut = text.parent / "cut"
-    from oche.language import LanguageTraining
+    from oche.training.language_trainer import LanguageTraining
 
     step, calls = LanguageTraining.step, []
 
@@ -91,7 +91,7 @@ def test_a_text_that_changed_is_refused_and_nothing_is_lost(text):
 
 
 def test_what_is_trained_decides_recipe_and_data(text):
-    from oche.plans import plan_training
+    from oche.runs.prepare import plan_training
 
     config, _ = plan_training("DARTS_RNN_V2", None, {})
     assert config.data == "ptb" and config.recipe == "recurrent" and config.train == recurrent()

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.clock import Budget, Clock, seconds
-from oche.errors import OcheError
-from oche.loop import Diverged, Interrupted, OutOfMemory, Session, drive
-from oche.memory import fitting, out_of_memory
-from oche.meters import Meter
-from oche.rates import cosine
+from oche.core.budget import Budget, Clock, seconds
+from oche.core.errors import OcheError
+from oche.core.lr_schedules import cosine
+from oche.core.memory import fitting, out_of_memory
+from oche.core.metrics import Meter
+from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session, drive
 
 # --- lengths
 
@@ -198,7 +198,7 @@ def test_a_run_counted_in_time_ends_with_a_record_at_progress_1(monkeypatch):
         now[0] += 0.25
         return now[0]
 
-    monkeypatch.setattr("oche.loop.time.perf_counter", tick)
+    monkeypatch.setattr("oche.training.loop.time.perf_counter", tick)
     task, session, clock = run(Budget(99, None, 4.0))
     assert session.history[-1]["progress"] == 1 and session.history[-1]["reported"] == 1
     assert all(r["progress"] < 1 for r in session.history[:-1])
@@ -293,7 +293,7 @@ def test_a_loss_that_is_no_number_is_found_within_the_epoch(value):
 
 def test_losses_of_a_gpu_are_looked_at_now_and_then(monkeypatch):
     """A tensor on the meta device stands for one whose values have to be waited for: reading it is an error."""
-    from oche.loop import LOOK, Pulse
+    from oche.training.loop import LOOK, Pulse
 
     task, looks = Counting(), []
     task.meters = {"train": Meter("meta")}
@@ -306,7 +306,7 @@ def test_losses_of_a_gpu_are_looked_at_now_and_then(monkeypatch):
 
 
 def test_the_step_at_fault_is_named_however_late_one_looks():
-    from oche.loop import Pulse
+    from oche.training.loop import Pulse
 
     task = Counting()
     pulse = Pulse(task, Clock(Budget(1), step=40, epoch=2))

@@ -5,22 +5,22 @@ from dataclasses import replace
 import pytest
 
 import oche
-from oche import methods
-from oche.configs import SearchConfig
-from oche.decide import GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold, TopK
-from oche.errors import OcheError
-from oche.hessian import EigenvalueStop
-from oche.hypergrad import FiniteDifference, Neumann, exact, first_order, joint
-from oche.method import Stage
-from oche.methods import METHODS, closest
-from oche.optim import Adam, ExponentiatedGradient, Sgd
-from oche.penalty import BetaDecay, DirichletKL, ZeroOne
-from oche.perturb import Adversarial, RandomNoise
-from oche.relax import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
-from oche.relax_noisy import Concrete, Dirichlet, GumbelHard
-from oche.run.config import from_dict, to_dict
+from oche.core.config.yaml_files import from_dict, to_dict
+from oche.core.errors import OcheError
+from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
+from oche.methods import published as methods
+from oche.methods.curvature import EigenvalueStop
+from oche.methods.discretize import GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold, TopK
+from oche.methods.hypergradients import FiniteDifference, Neumann, exact, first_order, joint
+from oche.methods.method import Stage
+from oche.methods.perturbations import Adversarial, RandomNoise
+from oche.methods.published import METHODS, closest
+from oche.methods.regularizers import BetaDecay, DirichletKL, ZeroOne
+from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard
+from oche.runs.config import SearchConfig
 from oche.spaces import AuxiliarySkip, PartialEdge, SkipDropout
-from oche.training import RECIPES, small
+from oche.training.image_recipes import RECIPES, small
 
 
 @pytest.mark.parametrize("order", [1, 2])

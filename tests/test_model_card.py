@@ -11,11 +11,11 @@ import torch
 
 import oche
 import runs
-from oche import cli
-from oche.data import load as load_data
-from oche.errors import OcheError
-from oche.export import Export, export
-from oche.training import small
+from oche.cli import main as cli
+from oche.core.errors import OcheError
+from oche.data import loading as load_data
+from oche.deploy.export import Export, export
+from oche.training.image_recipes import small
 
 CELLS = (
     "Genotype(normal=[('skip_connect', 0), ('avg_pool_3x3', 1)], normal_concat=[2], "

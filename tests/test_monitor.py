@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche import monitor
-from oche.hessian import EigenvalueStop
-from oche.monitor import read, relative_entropy
+from oche.bilevel import collapse_signs as monitor
+from oche.bilevel.collapse_signs import read, relative_entropy
+from oche.methods.curvature import EigenvalueStop
 
 SURE, EVEN = [[0.7, 0.2, 0.1]] * 4, [[0.334, 0.333, 0.333]] * 4
 
@@ -121,5 +121,5 @@ def test_a_damaged_record_tells_nothing(arch):
 
 
 def test_reports_read_it_without_torch():
-    code = "import sys, oche.monitor as m; m.read([{'epoch': 1, 'skip_share': {'a': 1.0}}]); assert 'torch' not in sys.modules"
+    code = "import sys, oche.bilevel.collapse_signs as m; m.read([{'epoch': 1, 'skip_share': {'a': 1.0}}]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

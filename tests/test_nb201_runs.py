@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import oche
-from oche.bench201 import EXAMPLE, parse
-from oche.cli import main
-from oche.errors import OcheError
-from oche.optim import Sgd
-from oche.spaces import nb201
-from oche.spaces.nb201 import build
-from oche.training import RECIPES, small
+from oche.cli.main import main
+from oche.core.errors import OcheError
+from oche.core.nasbench201 import EXAMPLE, parse
+from oche.core.optimizers import Sgd
+from oche.spaces import nasbench201 as nb201
+from oche.spaces.nasbench201 import build
+from oche.training.image_recipes import RECIPES, small
 
 SPACE = ["--space", "nb201", "--space.channels", "2", "--space.cells", "1"]
 QUICK = ["--limit", "60", "--search.batch", "16", "--search.steps", "3", "--quiet"]

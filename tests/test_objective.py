@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from oche.objective import forward, names
+from oche.training.losses import forward, names
 
 
 def test_a_parameter_with_two_names_is_replaced_under_both():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import oche
-from oche.errors import OcheError
-from oche.optim import Adam, Sgd, largest_step
-from oche.rates import Cosine, Exponential, OneCycle, cosine
+from oche.core.errors import OcheError
+from oche.core.lr_schedules import Cosine, Exponential, OneCycle, cosine
+from oche.core.optimizers import Adam, Sgd, largest_step
 
 
 def normal(shape, seed):

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import digamma, gammaln
 
-from oche.arch import Dag, all_alive
-from oche.errors import OcheError
-from oche.penalty import BetaDecay, Cost, DirichletKL, Penalty, Sum, ZeroOne, parts
-from oche.relax import EdgeNormalised, Sigmoid, Softmax
-from oche.relax_noisy import Dirichlet
-from oche.run import arguments
-from oche.run.tree import from_dict, to_dict
-from oche.spaces import nb201
+from oche.core.architecture import Dag, all_alive
+from oche.core.config import args as arguments
+from oche.core.config.serialize import from_dict, to_dict
+from oche.core.errors import OcheError
+from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, Penalty, Sum, ZeroOne, parts
+from oche.methods.relaxations import EdgeNormalised, Sigmoid, Softmax
+from oche.methods.stochastic_relaxations import Dirichlet
+from oche.spaces import nasbench201 as nb201
 
 DAG = Dag(nodes=2)  # 2 + 3 edges
 PRICES = (0.0, 3.0, -1.5)

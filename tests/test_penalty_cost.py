@@ -8,21 +8,21 @@ import pytest
 import torch
 
 import test_family as family
-from oche.arch import all_alive
-from oche.configs import SearchConfig
-from oche.cost import table
-from oche.cost.prices import COUNTS, prices
-from oche.errors import OcheError
-from oche.method import Method
-from oche.methods import METHODS
-from oche.optim import largest_step
-from oche.penalty import BetaDecay, DirichletKL, Sum, ZeroOne, parts
-from oche.penalty_cost import Priced, flops, latency, parameters
-from oche.relax import Softmax
-from oche.run import arguments
-from oche.run.engine import Engine
-from oche.run.tree import from_dict, to_dict
-from oche.spaces import recurrent
+from oche.core.architecture import all_alive
+from oche.core.config import args as arguments
+from oche.core.config.serialize import from_dict, to_dict
+from oche.core.errors import OcheError
+from oche.core.optimizers import largest_step
+from oche.cost import latency_table as table
+from oche.cost.expected_cost import COUNTS, prices
+from oche.devices.engine import Engine
+from oche.methods.cost_constraints import Priced, flops, latency, parameters
+from oche.methods.method import Method
+from oche.methods.published import METHODS
+from oche.methods.regularizers import BetaDecay, DirichletKL, Sum, ZeroOne, parts
+from oche.methods.relaxations import Softmax
+from oche.runs.config import SearchConfig
+from oche.spaces import darts_rnn as recurrent
 from tiny import Kept
 
 SPACE = family.SPACES["nb201"]
@@ -195,7 +195,7 @@ def test_it_is_no_part_of_the_loss():
 
 @pytest.mark.parametrize("name", ["darts", "beta-darts", "gaea", "gaea-pc-darts"])
 def test_a_search_takes_steps_as_long_as_its_optimiser(name):
-    """At strength 3 the first step is three times as long as the optimiser's own, whatever that is."""
+    """At strength 3 the first step is three times as the optimiser's own, whatever that is."""
     own = family.tiny(name)
     tasks = [family.search(m, SPACE) for m in (own, with_penalty(own, strength=3.0))]
     for task in tasks:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from oche.arch import Mix, active, all_alive
-from oche.bilevel import frozen_statistics
-from oche.errors import OcheError
-from oche.perturb import Adversarial, RandomNoise
-from oche.relax import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+from oche.bilevel.search import frozen_statistics
+from oche.core.architecture import Mix, active, all_alive
+from oche.core.errors import OcheError
+from oche.methods.perturbations import Adversarial, RandomNoise
+from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
 
 seeds = st.integers(0, 10_000)
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import oche
-from oche.errors import OcheError
-from oche.precision import computing, suited
-from oche.proof import prove
-from oche.run.engine import Engine
+from oche.core.errors import OcheError
+from oche.devices.engine import Engine
+from oche.devices.mixed_precision import computing, suited
+from oche.training.gradient_check import prove
 from test_training import CELL, PLAIN, make, recipe, steps
 from tiny import dataset
 
@@ -52,7 +52,7 @@ def test_wrong_gradients_are_found(monkeypatch):
         dilated = len(args) > 3 and args[3] == (2, 2)
         return y + y.detach() * w.sum() * 1e-2 if dilated and y.dtype == torch.bfloat16 else y
 
-    monkeypatch.setattr("oche.proof.F.conv2d", wrong)
+    monkeypatch.setattr("oche.training.gradient_check.F.conv2d", wrong)
     with pytest.raises(OcheError, match=r"dilated depthwise 3x3 convolution on maps of 8x8 .* use precision='float32'"):
         prove(net, (4, 3, 8, 8), CPU)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())  # nothing moved
@@ -78,7 +78,7 @@ def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch):
         assert shape == (16, 1, 8, 8) and engine.fused == "plain"
         raise OcheError("wrong")
 
-    monkeypatch.setattr("oche.image_recipe.prove", refuse)
+    monkeypatch.setattr("oche.training.image_recipes.prove", refuse)
     made = recipe(precision="bf16", batch=16, **PLAIN)
     with pytest.raises(OcheError, match="wrong"):
         oche.train("DARTS_V2", "digits", recipe=made, out=tmp_path / "x")

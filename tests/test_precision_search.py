@@ -9,22 +9,22 @@ import torch
 import torch.nn.functional as F
 
 import oche
-from oche.bilevel import Search
-from oche.cli import main
-from oche.decide import Evolution, GreedyEdge, KeepOps, SampleBest
-from oche.errors import OcheError
-from oche.hypergrad import FiniteDifference, Neumann, exact, first_order
-from oche.loop import drive
-from oche.method import Method, Stage
-from oche.methods import METHODS
-from oche.objective import frozen_statistics
-from oche.optim import Adam, Sgd
-from oche.perturb import RandomNoise
-from oche.precision import computing
-from oche.proof import prove_search
-from oche.run.checkpoint import load_weights
-from oche.run.engine import Engine
-from oche.spaces.edges import MixedOperation
+from oche.bilevel.search import Search
+from oche.cli.main import main
+from oche.core.errors import OcheError
+from oche.core.optimizers import Adam, Sgd
+from oche.devices.engine import Engine
+from oche.devices.mixed_precision import computing
+from oche.methods.discretize import Evolution, GreedyEdge, KeepOps, SampleBest
+from oche.methods.hypergradients import FiniteDifference, Neumann, exact, first_order
+from oche.methods.method import Method, Stage
+from oche.methods.perturbations import RandomNoise
+from oche.methods.published import METHODS
+from oche.runs.checkpoint import load_weights
+from oche.spaces.mixed_ops import MixedOperation
+from oche.training.gradient_check import prove_search
+from oche.training.loop import drive
+from oche.training.losses import frozen_statistics
 from test_family_loop import LIGHT, small, start
 from test_relaxations import RELAXATIONS
 from tiny import Kept, dataset, space
@@ -248,7 +248,7 @@ def test_every_stage_is_tried_at_the_sizes_it_will_meet(monkeypatch):
         net(torch.zeros(shape).to(memory_format=torch.channels_last), mixes)
         seen.append((len(net.cells), shape, twice, {len(on) for mix in mixes.values() for on in mix.active}))
 
-    monkeypatch.setattr("oche.proof.prove", prove)
+    monkeypatch.setattr("oche.training.gradient_check.prove", prove)
     stages = Stage(finish=KeepOps(2)), Stage(depth=1.5)
     prove_search(small(), method(stages=stages, decide=GreedyEdge(), grow=2, hypergrad=exact), CPU)
     edges = len(small().dag)
@@ -294,7 +294,7 @@ def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch):
         assert shape == (16, 1, 8, 8) and engine.fused == "plain"
         raise OcheError("wrong")
 
-    monkeypatch.setattr("oche.proof.prove", refuse)
+    monkeypatch.setattr("oche.training.gradient_check.prove", refuse)
     made = METHODS["darts"].make(precision="bf16", batch=16, steps=2)
     for engine, match in (("auto", "wrong"), ("fused", "plain modules; use engine='auto' or 'plain'")):
         with pytest.raises(OcheError, match=match):

@@ -8,9 +8,9 @@ import pytest
 
 import oche
 import runs
-from oche import cli
-from oche.loop import Interrupted
-from oche.run.session import DirectorySession
+from oche.cli import main as cli
+from oche.runs.session import DirectorySession
+from oche.training.loop import Interrupted
 
 SIZE = ["--space.width", "6", "--space.nodes", "3", "--space.bptt", "4", "--search.batch", "4", "--search.steps", "6"]
 

@@ -15,7 +15,7 @@ import oche
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = [DOCS / "api.rst", *sorted((DOCS / "api").glob("*.rst"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-COMMANDS = "oche.commands"  # is the command line, which docs/command-line.md shows by its own help
+COMMANDS = "oche.cli"  # is the command line, which docs/command-line.md shows by its own help
 
 
 def public() -> set[str]:

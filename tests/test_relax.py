@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.arch import Dag, all_alive
-from oche.relax import Softmax, masked_softmax
+from oche.core.architecture import Dag, all_alive
+from oche.methods.relaxations import Softmax, masked_softmax
 
 
 @st.composite

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from scipy.special import gammainc, gammaincinv
 from torch import nn
 
-from oche.arch import Dag, all_alive
-from oche.errors import OcheError
-from oche.hypergrad import FiniteDifference, SgdStep, exact, first_order
-from oche.relax import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
-from oche.relax_noisy import Chosen, Concrete, Dirichlet, GumbelHard, UniformPath, concentration
-from oche.run import arguments
-from oche.run.tree import from_dict, to_dict
-from oche.schedules import linear
-from oche.spaces import darts
+from oche.core.architecture import Dag, all_alive
+from oche.core.config import args as arguments
+from oche.core.config.serialize import from_dict, to_dict
+from oche.core.errors import OcheError
+from oche.core.schedules import linear
+from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order
+from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
+from oche.methods.stochastic_relaxations import Chosen, Concrete, Dirichlet, GumbelHard, UniformPath, concentration
+from oche.spaces import darts_cnn as darts
 
 DAG = Dag(nodes=3)  # 2 + 3 + 4 edges
 CLOSE = dict(rtol=1e-12, atol=1e-15)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.seeds import fold, generator
+from oche.core.seeds import fold, generator
 
 parts = st.lists(st.one_of(st.integers(-100, 100), st.text(max_size=3)), max_size=3)
 
@@ -20,7 +20,7 @@ def test_values_never_change():
 
 
 def test_another_process_with_another_hash_seed_agrees():
-    code = "from oche.seeds import fold; print(fold(3, 'noise', 'normal', 7))"
+    code = "from oche.core.seeds import fold; print(fold(3, 'noise', 'normal', 7))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "5"}
     )

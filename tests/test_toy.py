@@ -2,8 +2,8 @@
 
 import pytest
 
-from oche.errors import OcheError
-from oche.toy import PUBLISHED, Toy, experiment, solve
+from oche.core.errors import OcheError
+from oche.methods.toy_problem import PUBLISHED, Toy, experiment, solve
 
 
 @pytest.mark.parametrize(("xi", "iterations"), PUBLISHED.items())

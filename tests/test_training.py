@@ -7,15 +7,16 @@ import pytest
 import torch
 
 import oche
-from oche.bilevel import Search
+from oche.bilevel.search import Search
+from oche.core.errors import OcheError
+from oche.core.optimizers import Sgd
+from oche.core.seeds import fold
 from oche.data import Augment, halves
-from oche.errors import OcheError
-from oche.evaluation import evaluate
-from oche.loop import Session, drive
-from oche.optim import Sgd
-from oche.run.engine import Engine
-from oche.seeds import fold
-from oche.training import RECIPES, Recipe, Training, darts, seed, small, train
+from oche.devices.engine import Engine
+from oche.training.evaluate import evaluate
+from oche.training.image_recipes import RECIPES, Recipe, darts, seed, small
+from oche.training.image_trainer import Training, train
+from oche.training.loop import Session, drive
 from oracles_conv import Weights, final
 from tiny import Kept, dataset, marked, marks, plain
 

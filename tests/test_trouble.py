@@ -15,12 +15,12 @@ import torch
 
 import oche
 import runs
-from oche import cli
-from oche.bilevel import Search
-from oche.loop import Diverged
-from oche.optim import Sgd
-from oche.run.checkpoint import latest_step, load_latest
-from oche.training import Training
+from oche.bilevel.search import Search
+from oche.cli import main as cli
+from oche.core.optimizers import Sgd
+from oche.runs.checkpoint import latest_step, load_latest
+from oche.training.image_trainer import Training
+from oche.training.loop import Diverged
 
 
 class Killed(BaseException):

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import oche
-from oche.arch import Genotype
-from oche.bench201 import OPERATIONS, Table, to_text
-from oche.cli import main
-from oche.errors import OcheError
-from oche.spaces import darts, nb201
-from oche.truth import Truth, column_of, table_for, truth
+from oche.cli.main import main
+from oche.core.architecture import Genotype
+from oche.core.errors import OcheError
+from oche.core.nasbench201 import OPERATIONS, Table, to_text
+from oche.spaces import darts_cnn as darts
+from oche.spaces import nasbench201 as nb201
+from oche.spaces.nasbench201_ground_truth import Truth, column_of, table_for, truth
 
 SPACE = nb201(channels=2, cells=1)
 COLUMNS = ("cifar10_test_200ep", "cifar100_test_200ep", "imagenet16_test_200ep")

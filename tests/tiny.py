@@ -7,8 +7,8 @@ import copy
 import torch
 
 from oche.data import Augment, Dataset, Resident
-from oche.loop import Session
 from oche.spaces import ConvSpace
+from oche.training.loop import Session
 
 CANDIDATES = ("none", "avg_pool_3x3", "skip_connect", "sep_conv_3x3")
 
@@ -64,13 +64,13 @@ class Kept(Session):
         return True
 
     def save(self, step, state) -> None:
-        from oche.run.checkpoint import to_bytes
+        from oche.runs.checkpoint import to_bytes
 
         self.states.append((to_bytes(state), copy.deepcopy(self.history)))
 
     @staticmethod
     def _read(data):
-        from oche.run.checkpoint import from_bytes
+        from oche.runs.checkpoint import from_bytes
 
         return from_bytes(data)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from oche.data.text import Corpus
-from oche.spaces import RecurrentSpace, recurrent
-from oche.spaces.language import Dropouts
+from oche.data.text.corpus import Corpus
+from oche.networks.language_model import Dropouts
+from oche.spaces import RecurrentSpace
+from oche.spaces import darts_rnn as recurrent
 
 WORDS = ["<eos>", "<unk>", "a", "b", "c", "d"]
 

@@ -33,7 +33,7 @@ from judge import Outcome, judge
 from sound import Sound, make
 
 import oche.report
-from oche.run.atomic import write_bytes
+from oche.core.atomic_files import write_bytes
 
 # kind: (what makes an input of it, its share of all)
 KINDS = {

@@ -12,8 +12,8 @@ from judge import Case
 from mangle import damaged, flipped
 from sound import Sound
 
-from oche.run.checkpoint import load_weights
-from oche.run.rundir import read_metrics
+from oche.runs.checkpoint import load_weights
+from oche.runs.directory import read_metrics
 
 _FILES = ("config.yaml", "status.json", "metrics.jsonl", "summary.json", "space.json", "genotype.txt", "weights.safetensors",
           "environment.json", "vocabulary.json")  # fmt: skip

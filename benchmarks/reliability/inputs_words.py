@@ -1,4 +1,4 @@
-"""Bad words: genotypes, cells of NAS-Bench-201, configurations in YAML, options. Nothing here gets as far as computing: the
+"""Bad words: genotypes, cells of NAS-Bench-201, configurations in YAML, options. Nothing here gets as computing: the
 data that the command lines name are not there."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mangle import WORDS, damaged, mangled
 from sound import Sound
 
 import oche
-from oche.cli import COMMANDS
+from oche.cli.main import COMMANDS
 
 NOWHERE = "nowhere.npz"
 _NB201 = "|nor_conv_3x3~0|+|avg_pool_3x3~0|skip_connect~1|+|none~0|nor_conv_1x1~1|nor_conv_3x3~2|"
@@ -142,8 +142,8 @@ def _spoil(rng: Random, tree: dict[Any, Any]) -> None:
 
 @cache
 def _options(command: str) -> tuple[str, ...]:
-    from oche.configs import SearchConfig, TrainConfig
-    from oche.run.arguments import paths
+    from oche.core.config.args import paths
+    from oche.runs.config import SearchConfig, TrainConfig
 
     base = SearchConfig() if command == "search" else TrainConfig()
     return tuple("--" + ".".join(path).replace("_", "-") for path, *_ in paths(base))

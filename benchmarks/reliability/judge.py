@@ -66,7 +66,7 @@ def judge(case: Case) -> Outcome:
 
 def call(words: list[str]) -> tuple[int | str, str]:
     """(exit code, or what escaped; all that went to stderr) of ``oche WORDS``; stdout is dropped."""
-    from oche import cli
+    from oche.cli import main as cli
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as err, open(os.devnull, "w") as out:
         with _streams(out, err), _clock():

@@ -32,16 +32,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 import yaml
 
-from oche.run.checkpoint import load_weights
-from oche.run.claim import is_run
-from oche.run.lock import held
-from oche.run.rundir import read_metrics
+from oche.core.lock import held
+from oche.runs.checkpoint import load_weights
+from oche.runs.claim import is_run
+from oche.runs.directory import read_metrics
 
 SERVER = get_context("forkserver")
 # All that a run imports, late imports too: else each life would begin with seconds of it, in which there is little to kill.
 SERVER.set_forkserver_preload([
-    "oche.api", "oche.report", "oche.bilevel", "oche.training", "oche.measure", "oche.data.reading", "oche.run.session",
-    "oche.commands.search", "oche.commands.train", "oche.commands.runs", "sklearn.datasets", "torch._dynamo",
+    "oche.api", "oche.report", "oche.bilevel.search", "oche.training", "oche.deploy.evaluate", "oche.data.loading", "oche.runs.session",
+    "oche.cli.search", "oche.cli.train", "oche.cli.resume_evaluate_report", "sklearn.datasets", "torch._dynamo",
     "torch.utils.flop_counter", "tensorboard.summary.writer.record_writer",
 ])  # fmt: skip
 
@@ -74,7 +74,7 @@ class Setting:
     studies: int = 20
     """kills of studies"""
     seed: int = 0
-    """the moments follow from it, as far as the machine's speed allows"""
+    """the moments follow from it, as the machine's speed allows"""
     out: Path = Path("build/kills")
     """folder for runs and results"""
 
@@ -87,7 +87,7 @@ def _work(line: list[str]) -> None:
     import torch
 
     import oche.report
-    from oche import cli
+    from oche.cli import main as cli
 
     torch.set_num_threads(1)
     oche.report.write_report = lambda path: path

@@ -28,7 +28,7 @@ import yaml
 from kills import STUDY, study_results
 from ray.cluster_utils import Cluster
 
-from oche.run.rundir import read_metrics
+from oche.runs.directory import read_metrics
 
 TRIALS = 4
 ASKED = STUDY | {"recipe": "none", "checkpoint": 0.5, "grid": {"method": "darts", "seed": [*range(TRIALS)]}}
@@ -41,7 +41,7 @@ class Setting:
     studies: int = 5
     """each loses a node"""
     seed: int = 0
-    """the moments follow from it, as far as the machine's speed allows"""
+    """the moments follow from it, as the machine's speed allows"""
     out: Path = Path("build/nodes")
     """folder for studies and results"""
 

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 import oche
-from oche.methods import METHODS
-from oche.recipes import RECIPES
-from oche.training import small
+from oche.methods.published import METHODS
+from oche.training.image_recipes import small
+from oche.training.recipes import RECIPES
 
 SPACE = dict(channels=2, cells=3, nodes=2)
 
@@ -65,14 +65,14 @@ def make(root: Path) -> Sound:
         _search(place("search"), halfway)
         _training(place("training"), halfway)
         _language(place("language"), sound.text, halfway)
-    from oche.export import Export, export
+    from oche.deploy.export import Export, export
 
     export(sound.training, Export(to="safetensors"), out=sound.exported)
     return sound
 
 
 def _search(out: Path, halfway: bool) -> None:
-    from oche.bilevel import Search
+    from oche.bilevel.search import Search
 
     with _dies(Search, 4 if halfway else None):
         oche.search(
@@ -83,7 +83,7 @@ def _search(out: Path, halfway: bool) -> None:
 
 
 def _training(out: Path, halfway: bool) -> None:
-    from oche.training import Training
+    from oche.training.image_trainer import Training
 
     with _dies(Training, 4 if halfway else None):
         oche.train(
@@ -95,7 +95,7 @@ def _training(out: Path, halfway: bool) -> None:
 def _language(out: Path, text: Path, halfway: bool) -> None:
     from dataclasses import replace
 
-    from oche.language import LanguageTraining
+    from oche.training.language_trainer import LanguageTraining
 
     recipe = replace(RECIPES["recurrent-small"](), width=6, batch=4, steps=8)
     with _dies(LanguageTraining, 5 if halfway else None):
@@ -126,8 +126,8 @@ class _dies:
 
 def configurations() -> list[tuple[str, str]]:
     """(command, YAML) of complete configurations: every method, every recipe."""
-    from oche.configs import SearchConfig, TrainConfig
-    from oche.run.config import dump_yaml
+    from oche.core.config.yaml_files import dump_yaml
+    from oche.runs.config import SearchConfig, TrainConfig
 
     searches = [SearchConfig(method=name, search=METHODS[name].make()) for name in METHODS]
     trainings = [TrainConfig(genotype="DARTS_V2", recipe=name, train=RECIPES[name]()) for name in RECIPES]

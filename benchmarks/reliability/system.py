@@ -32,8 +32,8 @@ from judge import call, untidy
 from kills import COMMON, SEARCH, SERVER, TRAINING, results
 
 import oche.report
-from oche.run.checkpoint import load_latest
-from oche.run.rundir import read_metrics
+from oche.runs.checkpoint import load_latest
+from oche.runs.directory import read_metrics
 
 KINDS = {"search": [*SEARCH, *COMMON], "training": [*TRAINING, *COMMON]}
 
@@ -188,7 +188,8 @@ class Jumping(datetime.datetime):
 
 def jumping_clock(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
     """A run that ends early by a kill of its loop, goes on, and is moved aside; files get times of their own."""
-    from oche.run import claim, rundir
+    from oche.runs import claim
+    from oche.runs import directory as rundir
 
     Jumping.rng = rng
     clock = [mock.patch.object(module, "datetime", Jumping) for module in (rundir, claim)]
@@ -215,8 +216,8 @@ class _Killed(BaseException):
 @contextlib.contextmanager
 def killed_at(kind: str, step: int) -> Iterator[None]:
     """Within, runs end where ``step`` begins, as a kill would end them."""
-    from oche.bilevel import Search
-    from oche.training import Training
+    from oche.bilevel.search import Search
+    from oche.training.image_trainer import Training
 
     task = {"search": Search, "training": Training}[kind]
     done = task.step

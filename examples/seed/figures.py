@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 import oche
-from oche.arch import Cell
-from oche.report import canvas, plots
-from oche.report.cells import cell_png, cell_svg
-from oche.report.network import network_png, network_svg
-from oche.report.records import read_run
-from oche.toy import experiment
-from oche.training import seed as seed_network
+from oche.core.architecture import Cell
+from oche.methods.toy_problem import experiment
+from oche.report.drawings.cell import cell_png, cell_svg
+from oche.report.drawings.network import network_png, network_svg
+from oche.report.plots import canvas
+from oche.report.plots import training as plots
+from oche.report.read_run import read_run
+from oche.training.image_recipes import seed as seed_network
 from runs import ORDERS, Setting, command, search
 
 

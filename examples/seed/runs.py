@@ -11,9 +11,9 @@ from pathlib import Path
 import tyro
 
 import oche
-from oche.loop import Interrupted
-from oche.training import Recipe
-from oche.training import seed as seed_network
+from oche.training.image_recipes import Recipe
+from oche.training.image_recipes import seed as seed_network
+from oche.training.loop import Interrupted
 
 ORDERS = {1: "ξ = 0", 2: "ξ > 0"}  # DARTS' first order, and its look-ahead with ξ = learning rate of the weights
 

@@ -5,7 +5,7 @@ python examples/seed/table1.py
 
 from __future__ import annotations
 
-from oche.toy import PUBLISHED, experiment
+from oche.methods.toy_problem import PUBLISHED, experiment
 from runs import Setting, command, publish, table
 
 SECONDS = {0.0: 4.4e-4, 0.3: 9.0e-4, 0.5: 9.1e-4, 0.7: 9.3e-4}  # the seed's, per iteration

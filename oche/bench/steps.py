@@ -12,17 +12,19 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from .. import fused, methods
-from ..bilevel import Search
-from ..data import Augment, Dataset, Resident
-from ..errors import OcheError
-from ..genotypes import DARTS_V2
-from ..method import Method
-from ..run.engine import Engine
-from ..spaces import SPACES, Space
-from ..spaces.edges import Formed
-from ..training import Training, darts
-from .setting import FORMS, REFERENCE, Form, Setting
+from oche.bench.settings import FORMS, REFERENCE, Form, Setting
+from oche.bilevel.search import Search
+from oche.core.errors import OcheError
+from oche.core.genotypes import DARTS_V2
+from oche.data import Augment, Dataset, Resident
+from oche.devices.engine import Engine
+from oche.kernels import choose as fused
+from oche.methods import published as methods
+from oche.methods.method import Method
+from oche.spaces import SPACES, Space
+from oche.spaces.mixed_ops import Formed
+from oche.training.image_recipes import darts
+from oche.training.image_trainer import Training
 
 MIDDLE = 0.5  # progress of every step: after all warm-ups
 EPOCH = 8  # steps of an epoch of the random images
@@ -50,7 +52,7 @@ def use(net: nn.Module, flow: str) -> None:
     if flow != "plain" and not any(isinstance(module, Formed) for module in net.modules()):
         raise OcheError(f"this network has plain cells only, no {flow!r} ones")
     if flow == "gpu":
-        from ..fused.gpu import refusal
+        from oche.kernels.triton.cell import refusal
 
         if reason := refusal(next(net.parameters()).device):
             raise OcheError(reason)
@@ -59,7 +61,7 @@ def use(net: nn.Module, flow: str) -> None:
 
 def graph(task: Search | Training) -> None:
     """Has the steps of ``task`` replayed from CUDA graphs. Raises `OcheError` where they cannot be."""
-    from ..fused.replay import replay
+    from oche.bilevel.cuda_graph_replay import replay
 
     said: list[str] = []
     if not replay(task, said.append):
@@ -76,7 +78,7 @@ class Steps(Protocol):
 def steps_of(setting: Setting, work: str, form: str) -> Steps:
     """Raises `OcheError` where ``form`` cannot do ``work``."""
     if form == REFERENCE:
-        from .reference import published
+        from oche.bench.published_code import published
 
         return published(setting, work)
     return OwnSteps(setting, work, FORMS[form])

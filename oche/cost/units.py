@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import OcheError
+from oche.core.errors import OcheError
 
 #: kind → (unit, in small letters → its size)
 UNITS: dict[str, dict[str, float]] = {

@@ -1,22 +1,22 @@
 """Images and text by one word or path: digits, CIFAR, your own folder, the Penn Treebank.
 
-`load` reads images, `batches` and `prepare` feed them; `load_text` reads text, `oche.data.windows` feeds it.
+`load` reads images, `batches` and `prepare` feed them; `load_text` reads text, `oche.data.text.bptt` feeds it.
 
 Importing this package, `DATASETS` and `Augment` needs no torch; the rest is imported when first used.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from .catalog import DATASETS, FORMS, TEXT_FORMS, TEXTS, Augment
+from oche.data.registry import DATASETS, FORMS, TEXT_FORMS, TEXTS, Augment
 
 if TYPE_CHECKING:
-    from .augment import prepare
-    from .core import Dataset, Resident, Split
-    from .loader import batches, halves, steps_per_epoch
-    from .reading import load
-    from .stream import Streamed
-    from .text import Corpus, load_text
-    from .text_files import is_text
+    from oche.data.augment.basic import prepare
+    from oche.data.dataset import Dataset, Resident, Split
+    from oche.data.loader import batches, halves, steps_per_epoch
+    from oche.data.loading import load
+    from oche.data.streaming import Streamed
+    from oche.data.text.corpus import Corpus, load_text
+    from oche.data.text.files import is_text
 
 __all__ = [
     "DATASETS",
@@ -39,18 +39,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "prepare": "augment",
-    "Dataset": "core",
-    "Resident": "core",
-    "Split": "core",
-    "Streamed": "stream",
-    "load": "reading",
+    "prepare": "augment.basic",
+    "Dataset": "dataset",
+    "Resident": "dataset",
+    "Split": "dataset",
+    "Streamed": "streaming",
+    "load": "loading",
     "batches": "loader",
     "halves": "loader",
     "steps_per_epoch": "loader",
-    "Corpus": "text",
-    "load_text": "text",
-    "is_text": "text_files",
+    "Corpus": "text.corpus",
+    "load_text": "text.corpus",
+    "is_text": "text.files",
 }
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..errors import OcheError
-from ..seeds import generator
-from .augment import prepare as prepare
-from .core import Split
+from oche.core.errors import OcheError
+from oche.core.seeds import generator
+from oche.data.dataset import Split
 
 
 def batches(
@@ -31,7 +30,7 @@ def batches(
     many batches without reading them. ``drop_last`` leaves the incomplete last batch out, unless it is the only one.
 
     Of ``world`` processes the one numbered ``rank`` gets every ``world``-th image of each batch, so B = batch / world: what
-    all of them get in a step is the batch that one alone would. (An incomplete batch is shared as evenly as it goes.)
+    all of them get in a step is the batch that one alone would. (An incomplete batch is shared as it goes.)
     """
     if batch < 1 or start < 0:
         raise OcheError(f"batch={batch}, start={start} make no batches; use batch >= 1 and start >= 0")

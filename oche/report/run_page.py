@@ -9,15 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..arch import titled
-from ..run import atomic
-from . import plots, words
-from .album import Album, inline_cell
-from .assessed import assessed
-from .page import Cards, Cell, Code, Figure, Fold, Heading, Item, Prose, Row, Section, Table, page, slug
-from .priced import Price
-from .records import Run, nested, number, read_run
-from .search_page import search_sections
+from oche.core import atomic_files as atomic
+from oche.core.architecture import titled
+from oche.report import format_text as words
+from oche.report.classification_page import assessed
+from oche.report.cost_page import Price
+from oche.report.figures import Album, inline_cell
+from oche.report.html.page import Cards, Cell, Code, Figure, Fold, Heading, Item, Prose, Row, Section, Table, page, slug
+from oche.report.plots import training as plots
+from oche.report.read_run import Run, nested, number, read_run
+from oche.report.search_page import search_sections
 
 _CLASSES = 20  # names of classes that are listed
 _STATES = {
@@ -249,7 +250,7 @@ def _figures(r: Run, part: str, what: str) -> list[Cell]:
 
 
 def _space(run: Run) -> str:
-    """What was searched or trained, on which images, as far as it is known."""
+    """What was searched or trained, on which images, as it is known."""
     space, parts = run.space, []
     if what := space.get("space"):
         parts.append(f"{'recipe' if run.kind == 'train' else 'method'} {what}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ..arch import titled
-from . import plots, priced, words
-from .album import Album
-from .groups import Group, number
-from .heat import chosen, heat
-from .page import Figure, Fold, Item, Prose, Row, Section, slug
-from .records import Run
+from oche.core.architecture import titled
+from oche.report import cost_page as priced
+from oche.report import format_text as words
+from oche.report.figures import Album
+from oche.report.heatmap import chosen, heat
+from oche.report.html.page import Figure, Fold, Item, Prose, Row, Section, slug
+from oche.report.mixture_history import Group, number
+from oche.report.plots import training as plots
+from oche.report.read_run import Run
 
 _SOFTMAX = "Softmax of the architecture logits α: how much of each candidate flows through each edge."
 _SCALED = "Weight of each candidate times the weight of its edge, which is what the decision ranks."

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..arch import Cell, Genotype, titled
-from .draw import clip, columns
-from .ends import PREVIOUS, ends
+from oche.core.architecture import Cell, Genotype, titled
+from oche.report.drawings.cell_ends import PREVIOUS, ends
+from oche.report.drawings.scene import clip, columns
 
 
 def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = PREVIOUS) -> str:

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from .conv import ConvSpace, Supernet, darts, seed
-from .edges import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
-from .final import FinalNetwork
-from .nb201 import NB201Space, nb201
-from .networks import build
-from .ops import OPERATIONS, operation
-from .recurrent import RecurrentNetwork, RecurrentSpace, recurrent
-from .space import Space
+from oche.networks.build import build
+from oche.networks.cell_network import FinalNetwork
+from oche.networks.operations import OPERATIONS, operation
+from oche.spaces.base import Space
+from oche.spaces.darts_cnn import ConvSpace, Supernet, darts, seed
+from oche.spaces.darts_rnn import RecurrentNetwork, RecurrentSpace, recurrent
+from oche.spaces.mixed_ops import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.nasbench201 import NB201Space, nb201
 
 SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed, "nb201": nb201, "recurrent": recurrent}
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..report.measure import ACCURACY, PERPLEXITY, Measure
-from .check import DATA
-from .local import BEST
-from .rows import Row
-from .trial import RANDOM
+from oche.report.metric_names import ACCURACY, PERPLEXITY, Measure
+from oche.study.local import BEST
+from oche.study.results import Row
+from oche.study.trial import RANDOM
+from oche.study.validate import DATA
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..run import atomic
-from ..run.child import Child
-from ..run.interrupt import Interrupt
-from ..run.lock import held
-from ..run.log import Log, Row
-from ..run.pool import Pool, Process
-from ..run.room import Room, Slot, cores, gpus
-from ..run.rundir import last_metric
-from .file import Place
-from .rows import about
-from .trial import RANDOM, mark
+from oche.core import atomic_files as atomic
+from oche.core.console import Log, Row
+from oche.core.lock import held
+from oche.core.signals import Interrupt
+from oche.runs.directory import last_metric
+from oche.study.config import Place
+from oche.study.processes.pool import Pool, Process
+from oche.study.processes.resources import Room, Slot, cores, gpus
+from oche.study.processes.subprocess import Child
+from oche.study.results import about
+from oche.study.trial import RANDOM, mark
 
 
 @dataclass(frozen=True)
 class Job:
-    """The trial in the directory ``path``, see `oche.run.pool.Job`."""
+    """The trial in the directory ``path``, see `oche.study.processes.pool.Job`."""
 
     path: Path
     name: str

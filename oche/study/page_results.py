@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ..report import study_plots
-from ..report.album import Album
-from ..report.page import Cell, Content, Fold, Heading, Item, Prose, Section, Table, slug
-from ..report.verdicts import (
-    PAIR_COLUMNS,
-    ends,
-    interval_told,
-    pair_row,
-    pairs_told,
-    points,
-    ranking_told,
-)
-from ..statistics import CannotSay, Ranking, Summary, improvement, pairwise, rank_groups, summarise
-from .groups import Arena, Group
+from oche.analysis import CannotSay, Ranking, Summary, pairwise, rank_groups, summarise
+from oche.analysis import random_search_gain as improvement
+from oche.report.figures import Album
+from oche.report.html.page import Cell, Content, Fold, Heading, Item, Prose, Section, Table, slug
+from oche.report.plots import study as study_plots
+from oche.report.statistics_text import PAIR_COLUMNS, ends, interval_told, pair_row, pairs_told, points, ranking_told
+from oche.study.groups import Arena, Group
 
 _INTERVALS = (
     "Every seed as a point, the mean as a bar, its 95 % bootstrap interval as a line; random cells, without a search, in "

@@ -6,18 +6,19 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..report import study_plots, words
-from ..report.album import Album
-from ..report.measure import spread
-from ..report.page import Cell, Code, Content, Fold, Heading, Item, Prose, Section, Table, slug
-from ..statistics import Association, CannotSay
-from .agreement import Agreements
-from .checklist import UNKNOWN, answers
-from .facts import Facts
-from .groups import Arena, Group
-from .incumbents import panels
-from .local import Job, score
-from .rows import Row
+from oche.analysis import Association, CannotSay
+from oche.report import format_text as words
+from oche.report.figures import Album
+from oche.report.html.page import Cell, Code, Content, Fold, Heading, Item, Prose, Section, Table, slug
+from oche.report.metric_names import spread
+from oche.report.plots import study as study_plots
+from oche.study.anytime import panels
+from oche.study.groups import Arena, Group
+from oche.study.local import Job, score
+from oche.study.nas_checklist import UNKNOWN, answers
+from oche.study.nas_checklist_facts import Facts
+from oche.study.ranking import Agreements
+from oche.study.results import Row
 
 _COST = (
     "Mean ± sample standard deviation over finished trials. CPU time and peak memory are those of the whole process, retries "
@@ -39,7 +40,7 @@ _HOW = (
 )
 _CHECKLIST = (
     "The 14 best practices for research on architecture search by Lindauer and Hutter (JMLR 2020, 1909.02453), by their numbers "
-    "there and in our words, as far as the files of this study know the answers."
+    "there and in our words, as the files of this study know the answers."
 )
 
 

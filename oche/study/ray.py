@@ -16,19 +16,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..errors import OcheError
-from ..run.child import Child
-from ..run.interrupt import Interrupt
-from ..run.log import Log
-from ..run.room import Room
-from ..run.rundir import last_metric
-from .drive import close, opened
-from .file import Place, Study
-from .follow import Follower
-from .local import Job, begin, ended, pool, rows_of
-from .rows import state
-from .trial import mark
-from .tune import Tune
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.core.signals import Interrupt
+from oche.runs.directory import last_metric
+from oche.study.config import Place, Study
+from oche.study.early_stopping import Follower
+from oche.study.local import Job, begin, ended, pool, rows_of
+from oche.study.processes.resources import Room
+from oche.study.processes.subprocess import Child
+from oche.study.random_search import Tune
+from oche.study.results import state
+from oche.study.run import close, opened
+from oche.study.trial import mark
 
 _LOOK = 0.2  # seconds between two looks at a process
 _LOST = 3  # workers and nodes that a trial may lose before that counts as a crash

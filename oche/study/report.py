@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from ..report.album import Album
-from ..report.page import Cards, Section, page
-from ..report.plain import csv_text, markdown, tables
-from ..run import atomic
-from ..run.log import Log
-from .agreement import agreements
-from .facts import Facts
-from .groups import Arena, arenas
-from .page_pictures import pictures, priced
-from .page_results import results, summed
-from .page_runs import agreement, checklist, cost, details, over_time, trials
-from .rows import Row, rows
-from .status import summary
+from oche.core import atomic_files as atomic
+from oche.core.console import Log
+from oche.report.figures import Album
+from oche.report.html.markdown import csv_text, markdown, tables
+from oche.report.html.page import Cards, Section, page
+from oche.study.groups import Arena, arenas
+from oche.study.nas_checklist_facts import Facts
+from oche.study.page_figures import pictures, priced
+from oche.study.page_results import results, summed
+from oche.study.page_runs import agreement, checklist, cost, details, over_time, trials
+from oche.study.ranking import agreements
+from oche.study.results import Row, rows
+from oche.study.status import summary
 
 
 def write(study: Path, cells: int = 0, log: Log | None = None, out: Path | None = None) -> Path:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import jinja2
 
-from ..run import atomic
-from ..run.log import Log
-from .drive import opened
-from .file import Study
-from .local import Job
+from oche.core import atomic_files as atomic
+from oche.core.console import Log
+from oche.study.config import Study
+from oche.study.local import Job
+from oche.study.run import opened
 
 _SCRIPT = """\
 #!/bin/bash

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from ..run.rundir import last_metric
-from .local import Job, best, score
-from .rows import Row, rows
+from oche.runs.directory import last_metric
+from oche.study.local import Job, best, score
+from oche.study.results import Row, rows
 
 _COLOURS = {
     "complete": "green", "stopped": "blue", "running": "cyan", "failed": "red", "interrupted": "yellow",

@@ -10,18 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..api import resume, run_search, run_train
-from ..arch import Genotype
-from ..configs import SearchConfig, TrainConfig
-from ..plugins import load_plugins
-from ..run import atomic
-from ..run.claim import is_run
-from ..run.config import from_dict, to_dict
-from ..run.interrupt import Interrupt
-from ..run.lock import wait
-from ..run.log import Log
-from ..run.opened import Run
+from oche._version import __version__
+from oche.api import resume, run_search, run_train
+from oche.core import atomic_files as atomic
+from oche.core.architecture import Genotype
+from oche.core.config.yaml_files import from_dict, to_dict
+from oche.core.console import Log
+from oche.core.lock import wait
+from oche.core.plugins import load_plugins
+from oche.core.signals import Interrupt
+from oche.runs.claim import is_run
+from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.run import Run
 
 RANDOM = "random"  #: the control: no search, a cell of the space drawn from the seed, trained the same way
 _WHERE = ("device", "threads", "checkpoint", "data_dir", "plugins", "table")  # where and how, not what
@@ -78,7 +78,7 @@ class Trial:
     @classmethod
     def read(cls, path: Path) -> Trial:
         """The trial of the directory ``path``. Raises `OcheError`."""
-        from .rows import about
+        from oche.study.results import about
 
         tree, where = about(path), str(path / "trial.json")
         load_plugins(tuple(Path(p) for p in tree["search"]["plugins"]))
@@ -96,9 +96,9 @@ def _what(config: SearchConfig | TrainConfig, without: tuple[str, ...]) -> dict[
 def run(path: Path, log: Log) -> None:
     """Does what is left of the trial in the directory ``path``, once no other process is at work on it.
 
-    Raises `oche.loop.Interrupted` when asked to stop; everything is saved then. Whatever happens, state.json says so.
+    Raises `oche.training.loop.Interrupted` when asked to stop; everything is saved then. Whatever happens, state.json says so.
     """
-    from ..loop import Interrupted
+    from oche.training.loop import Interrupted
 
     lock = wait(path)
     try:
@@ -132,7 +132,7 @@ def _say(path: Path, state: str, **more: str) -> None:
 
 
 def _work(path: Path, trial: Trial, log: Log, interrupt: Interrupt) -> dict[str, Any]:
-    from ..loop import Interrupted
+    from oche.training.loop import Interrupted
 
     genotype, found = (_drawn if trial.control else _searched)(path, trial, log)
     if trial.train is None:
@@ -156,8 +156,8 @@ def _searched(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, A
 
 
 def _drawn(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, Any]]:
-    from ..seeds import generator
-    from ..truth import truth
+    from oche.core.seeds import generator
+    from oche.spaces.nasbench201_ground_truth import truth
 
     genotype = trial.search.space.random(generator(trial.seed, "random cell"))
     log.say(f"drawn: {genotype}")

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import oche
-from oche import cli
-from oche.cost import clock, flops, parameters
-from oche.cost.report import costs
-from oche.cost.table import Table
-from oche.methods import METHODS
-from oche.penalty_cost import latency
-from oche.run.engine import Engine
+from oche.cli import main as cli
+from oche.cost import flops, parameters
+from oche.cost import timer as clock
+from oche.cost.latency_table import Table
+from oche.cost.summary import costs
+from oche.devices.engine import Engine
+from oche.methods.cost_constraints import latency
+from oche.methods.published import METHODS
 
 # Operation at C channels, stride s, on H x W pixels out: (weights, multiply-adds), on paper.
 BY_HAND = {
@@ -163,7 +164,7 @@ def test_a_search_measures_once_and_goes_on_with_the_same_times(tmp_path, monkey
         measured.append(module)
         return clock.Timing(188.0 if hasattr(module, "genotype") else 1.0, 1.0, 1.0, 7)
 
-    monkeypatch.setattr("oche.cost.table.time_of", time)
+    monkeypatch.setattr("oche.cost.latency_table.time_of", time)
     space = oche.spaces.nb201(channels=4, cells=1)
     method = METHODS["beta-darts"].make(steps=2, batch=8)
     method = replace(method, penalty=method.penalty + latency, target="188ms")

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import oche
-from oche.arch import all_alive
+from oche.core.architecture import all_alive
 from oche.cost import flops, parameters
-from oche.relax import Softmax
+from oche.methods.relaxations import Softmax
 
 LAYERS = [
     # (layer, input, FLOPs by hand)

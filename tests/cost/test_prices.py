@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import oche
-from oche.arch import NONE, Dag, Mix, active, all_alive
+from oche.core.architecture import NONE, Dag, Mix, active, all_alive
+from oche.core.errors import OcheError
 from oche.cost import flops, parameters
-from oche.cost.prices import COUNTS, expected, prices, settled
-from oche.cost.survey import Place, sized, survey
-from oche.decide.sampling import draw
-from oche.errors import OcheError
-from oche.relax import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+from oche.cost.breakdown import Place, sized, survey
+from oche.cost.expected_cost import COUNTS, expected, prices, settled
+from oche.methods.discretize.successive import draw
+from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
 
 SIZE = dict(classes=3, in_channels=1, image=(9, 9))
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
@@ -143,7 +143,7 @@ def test_gradients_by_finite_differences(relax, dag):
 @pytest.mark.parametrize("dag", DAGS, ids=["two kept", "all kept"])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_settled_cost_is_that_of_what_top_k_keeps(relax, dag, seed):
-    from oche.arch import top_k
+    from oche.core.architecture import top_k
 
     a, alive, names, price = case(relax, dag, seed)
     mix = relax(a, alive, dag, None, 0.5)

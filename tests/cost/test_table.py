@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 import oche
-from oche.cost import clock
-from oche.cost.clock import Timing, timed
-from oche.cost.prices import prices
-from oche.cost.survey import survey
-from oche.cost.table import Table, latencies, measured, time_of
-from oche.errors import OcheError
-from oche.run.engine import Engine
-from oche.run.environment import cpu_model
-from oche.seeds import generator
+from oche.core.environment import cpu_model
+from oche.core.errors import OcheError
+from oche.core.seeds import generator
+from oche.cost import timer as clock
+from oche.cost.breakdown import survey
+from oche.cost.expected_cost import prices
+from oche.cost.latency_table import Table, latencies, measured, time_of
+from oche.cost.timer import Timing, timed
+from oche.devices.engine import Engine
 
 SPACE = oche.spaces.nb201(channels=2, cells=1, classes=3, in_channels=1, image=(8, 8))
 ENGINE = Engine("cpu", 1)

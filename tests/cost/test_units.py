@@ -2,8 +2,8 @@
 
 import pytest
 
+from oche.core.errors import OcheError
 from oche.cost.units import amount, words
-from oche.errors import OcheError
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from data_files import write_mnist
-from oche.data import archives, load, named
-from oche.data.archives import Archive, locate
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data import loading as load
+from oche.data.readers import download as archives
+from oche.data.readers import named
+from oche.data.readers.download import Archive, locate
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from oche.core.errors import OcheError
 from oche.data import Augment, prepare
-from oche.data.augment import crop_and_flip, cutout
-from oche.data.catalog import suited
-from oche.errors import OcheError
+from oche.data.augment.basic import crop_and_flip, cutout
+from oche.data.registry import suited
 
 
 def images(b: int, c: int, h: int, w: int) -> torch.Tensor:

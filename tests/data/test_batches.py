@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.data import Resident, batches, halves, steps_per_epoch
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data import Resident, halves, steps_per_epoch
+from oche.data import loader as batches
 
 
 def numbered(n: int) -> Resident:

@@ -6,10 +6,11 @@ import torch
 
 import oche
 from data_files import encoded, pixels, write_classes
-from oche import cli
-from oche.data import Streamed, load
-from oche.data import reading as reading_module
-from oche.errors import OcheError
+from oche.cli import main as cli
+from oche.core.errors import OcheError
+from oche.data import Streamed
+from oche.data import loading as load
+from oche.data import loading as reading_module
 
 COUNTS = {"ant": 12, "bee": 8}
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from data_files import encoded, pixels
-from oche.data.decode import Files, decode, probe
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data.readers.decode import Files, decode, probe
 
 
 class Bytes:

@@ -2,8 +2,8 @@
 
 import torch
 
-from oche.data.draws import integers, uniform
-from oche.seeds import generator
+from oche.core.seeds import generator
+from oche.data.augment.random_batch import integers, uniform
 
 X = torch.empty(7, 3, 2, 2, dtype=torch.uint8)
 

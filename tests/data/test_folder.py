@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from data_files import encoded, pixels, write_classes
-from oche.data import load
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data import loading as load
 
 COUNTS = {"ant": 5, "bee": 10, "cow": 5}
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_files import cifar_bytes, idx_bytes, pixels, write_svhn, write_tar
-from oche.data import formats
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data.readers import binary_formats as formats
 
 ROOM = 10**9
 

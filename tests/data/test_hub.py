@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from data_files import encoded, pixels
-from oche.data import load
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data import loading as load
 
 
 class Image:

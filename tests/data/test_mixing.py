@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from oche.data.mixing import Mixing
+from oche.data.augment.mixup_cutmix import Mixing
 
 K = 5
 

@@ -16,9 +16,10 @@ from data_files import (
     write_svhn,
     write_tar,
 )
-from oche.data import DATASETS, load
-from oche.data.named import NAMED
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data import DATASETS
+from oche.data import loading as load
+from oche.data.readers.named import NAMED
 
 
 def everything(split):

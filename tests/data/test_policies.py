@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
+from oche.core.errors import OcheError
 from oche.data import Augment, prepare
-from oche.data.operations import OPERATIONS, SIGNED, apply, luminance
-from oche.data.policies import LEVELS, RandAugment, TrivialAugment
-from oche.errors import OcheError
+from oche.data.augment.image_ops import OPERATIONS, SIGNED, apply, luminance
+from oche.data.augment.policies import LEVELS, RandAugment, TrivialAugment
 
 
 def smooth_images(b, c, h, w, seed=5):
@@ -107,7 +107,7 @@ def changes(monkeypatch):
         seen.append((operation, amount))
         return x
 
-    monkeypatch.setattr("oche.data.policies.apply", watched)
+    monkeypatch.setattr("oche.data.augment.policies.apply", watched)
     return seen
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from data_files import encoded, pixels, write_classes
-from oche.data import DATASETS, FORMS, Resident, Streamed, load
-from oche.data import reading as reading_module
-from oche.data.catalog import TEXT_FORMS, TEXTS
-from oche.errors import OcheError
-from oche.listing import data as listed
+from oche.cli.list import data as listed
+from oche.core.errors import OcheError
+from oche.data import DATASETS, FORMS, Resident, Streamed
+from oche.data import loading as load
+from oche.data import loading as reading_module
+from oche.data.registry import TEXT_FORMS, TEXTS
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 

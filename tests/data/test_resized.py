@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from oche.data import Augment, prepare
-from oche.data.resized import resized_crop
+from oche.data.augment.random_resized_crop import resized_crop
 
 
 def smooth(b, h, w):

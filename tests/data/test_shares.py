@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.data.shares import evenly, held_out
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data.splits import evenly, held_out
 
 labellings = st.lists(st.integers(0, 4), min_size=1, max_size=120).map(lambda v: torch.tensor(v))
 

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from data_files import pixels
+from oche.core.errors import OcheError
 from oche.data import Augment, Dataset, Resident
-from oche.data import core as core_module
-from oche.data.core import moments
-from oche.errors import OcheError
+from oche.data import dataset as core_module
+from oche.data.dataset import moments
 
 
 def resident(n: int = 12, shape=(3, 9, 11)) -> tuple[Resident, np.ndarray, np.ndarray]:

@@ -11,13 +11,15 @@ from PIL import Image
 import oche
 import runs
 from data_files import encoded, pixels
-from oche.data import Streamed, batches, halves, load
-from oche.data import reading as reading_module
-from oche.data import stream as stream_module
-from oche.data.core import moments
-from oche.data.stream import headers
-from oche.errors import OcheError
-from oche.seeds import generator
+from oche.core.errors import OcheError
+from oche.core.seeds import generator
+from oche.data import Streamed, halves
+from oche.data import loader as batches
+from oche.data import loading as load
+from oche.data import loading as reading_module
+from oche.data import streaming as stream_module
+from oche.data.dataset import moments
+from oche.data.streaming import headers
 
 
 class Counted:

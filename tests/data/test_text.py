@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from oche.core.errors import OcheError
 from oche.data import TEXTS, Corpus, is_text, load_text
-from oche.data import text_files as files
-from oche.data.archives import Archive
-from oche.data.text import EOS, UNKNOWN, encode, recoded
-from oche.errors import OcheError
+from oche.data.readers.download import Archive
+from oche.data.text import files
+from oche.data.text.corpus import EOS, UNKNOWN, encode, recoded
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 POEM = "the cat saw the dog\nthe dog saw <unk>\n\nthe end saw\n"

@@ -5,8 +5,8 @@ from random import Random
 import pytest
 import torch
 
-from oche.data.windows import fixed, stream, varying
-from oche.errors import OcheError
+from oche.core.errors import OcheError
+from oche.data.text.bptt import fixed, stream, varying
 
 
 def test_streams_are_pieces_of_the_text_side_by_side():

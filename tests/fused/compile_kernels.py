@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from oche.fused import triton_kernels as kernels
+from oche.kernels.triton import kernels
 
 KINDS = ((3, 1), (5, 1), (3, 2), (5, 2))
 POINTERS = {"x": "*bf16", "y": "*bf16", "z": "*bf16", "dy": "*bf16", "dx": "*bf16", "g": "*bf16", "out": "*bf16"}

@@ -55,7 +55,7 @@ class Recorder(TorchDispatchMode):
 
 
 class Tape:
-    """A `oche.fused.graphs.Backend`. ``recorded`` counts recordings, ``replayed`` replays."""
+    """A `oche.kernels.cuda_graphs.Backend`. ``recorded`` counts recordings, ``replayed`` replays."""
 
     def __init__(self):
         self.recorded = self.replayed = self.warmed = 0

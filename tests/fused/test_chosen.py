@@ -1,4 +1,4 @@
-"""One candidate an edge, indexed on the device (`oche.fused.chosen`), against the plain modules in float64; whole searches with
+"""One candidate an edge, indexed on the device (`oche.kernels.single_path.cell`), against the plain modules in float64; whole searches with
 it, eager and replayed."""
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import torch.nn.functional as F
 from torch import nn
 
 import oche
-from oche.arch import Mix, all_alive
-from oche.bilevel import Method, Search
-from oche.fused import use
-from oche.fused.chosen import flow, form
-from oche.fused.chosen_ops import Choice, Part, convolve, lane
-from oche.fused.replay import refusal, replay
-from oche.fused.replay_search import Placed
-from oche.fused.resting import Reach
-from oche.hypergrad import FiniteDifference, joint
-from oche.objective import frozen_statistics
-from oche.penalty import BetaDecay
-from oche.relax import EdgeNormalised, Softmax
-from oche.relax_noisy import Chosen, GumbelHard
-from oche.spaces import edges, operation
-from oche.spaces.edges import MixedEdge, PartialEdge, SkipDropout
-from oche.spaces.ops import DARTS, OPERATIONS
+from oche.bilevel.cuda_graph_obstacles import Placed
+from oche.bilevel.cuda_graph_replay import refusal, replay
+from oche.bilevel.search import Method, Search
+from oche.core.architecture import Mix, all_alive
+from oche.kernels.choose import use
+from oche.kernels.single_path.cell import flow, form
+from oche.kernels.single_path.ops import Choice, Part, convolve, lane
+from oche.kernels.single_path.unused_weights import Reach
+from oche.methods.hypergradients import FiniteDifference, joint
+from oche.methods.regularizers import BetaDecay
+from oche.methods.relaxations import EdgeNormalised, Softmax
+from oche.methods.stochastic_relaxations import Chosen, GumbelHard
+from oche.networks.operations import DARTS, OPERATIONS
+from oche.spaces import mixed_ops as edges
+from oche.spaces import operation
+from oche.spaces.mixed_ops import MixedEdge, PartialEdge, SkipDropout
+from oche.training.losses import frozen_statistics
 from tape import Plain, Tape
 from test_graphs import DOUBLE, STEPS, A, Crossing, W, differing, run, silent, state
 from test_shared import NHWC, assert_same, cell, darts

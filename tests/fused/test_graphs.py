@@ -6,18 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oche.bilevel import Method, Search
-from oche.fused.graphs import WARM, capturable
-from oche.fused.replay import refusal, replay
-from oche.fused.replay_search import Placed
-from oche.hypergrad import FiniteDifference, Neumann, exact, joint
-from oche.optim import Adam, ExponentiatedGradient, Sgd
-from oche.penalty import BetaDecay, Cost, ZeroOne
-from oche.perturb import RandomNoise
-from oche.relax import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
-from oche.relax_noisy import Concrete, Dirichlet, GumbelHard, UniformPath
-from oche.run.engine import Engine
-from oche.spaces.edges import AuxiliarySkip, PartialEdge, SkipDropout
+from oche.bilevel.cuda_graph_obstacles import Placed
+from oche.bilevel.cuda_graph_replay import refusal, replay
+from oche.bilevel.search import Method, Search
+from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
+from oche.devices.engine import Engine
+from oche.kernels.cuda_graphs import WARM, capturable
+from oche.methods.hypergradients import FiniteDifference, Neumann, exact, joint
+from oche.methods.perturbations import RandomNoise
+from oche.methods.regularizers import BetaDecay, Cost, ZeroOne
+from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath
+from oche.spaces.mixed_ops import AuxiliarySkip, PartialEdge, SkipDropout
 from tape import Plain, Recorder, Tape
 from tiny import dataset, space
 

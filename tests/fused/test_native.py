@@ -13,19 +13,21 @@ import torch.nn.functional as F
 from torch import nn
 
 import oche
-from oche import fused, methods
-from oche.arch import Mix
-from oche.bilevel import Search
-from oche.errors import OcheError
-from oche.fused import native, plainly, use
-from oche.hypergrad import FiniteDifference, first_order
-from oche.loop import drive
-from oche.method import Method
-from oche.objective import frozen_statistics
-from oche.optim import Adam
-from oche.run.engine import Engine
+from oche.bilevel.search import Search
+from oche.core.architecture import Mix
+from oche.core.errors import OcheError
+from oche.core.optimizers import Adam
+from oche.devices.engine import Engine
+from oche.kernels import choose as fused
+from oche.kernels.choose import plainly, use
+from oche.kernels.cpu import build as native
+from oche.methods import published as methods
+from oche.methods.hypergradients import FiniteDifference, first_order
+from oche.methods.method import Method
+from oche.networks.build import build
+from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
-from oche.spaces.edges import (
+from oche.spaces.mixed_ops import (
     PLAIN,
     AuxiliarySkip,
     EdgeBuilder,
@@ -36,8 +38,8 @@ from oche.spaces.edges import (
     SkipDropout,
     set_step,
 )
-from oche.spaces.networks import build
-from oche.spaces.ops import OPERATIONS
+from oche.training.loop import drive
+from oche.training.losses import frozen_statistics
 from tiny import Kept, dataset, space
 
 try:
@@ -45,8 +47,8 @@ try:
 except native.Unavailable as reason:
     pytest.skip(f"no compiled kernels here: {reason}", allow_module_level=True)
 
-from oche.fused.flow import NATIVE
-from oche.fused.node import Node, Program
+from oche.kernels.cpu.cell import NATIVE
+from oche.kernels.cpu.node import Node, Program
 
 TOLERANCE = 1e-9
 
@@ -327,7 +329,7 @@ def in_process(code: str, **env: str) -> str:
 
 
 CHOOSE = (
-    "import torch; from oche.fused import choose; "
+    "import torch; from oche.kernels.choose import choose; "
     "c = choose('auto', torch.device('cpu'), torch.float32); print(c.form.name, c.why)"
 )
 
@@ -345,7 +347,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path):
 
 def test_a_file_that_is_no_library(tmp_path: Path):
     code = (
-        "from oche.fused import native; t = native._target(native._compiler()); "
+        "from oche.kernels.choose import native; t = native._target(native._compiler()); "
         "t.parent.mkdir(parents=True); t.write_text('x'); "
     )
     said = in_process(code + CHOOSE, XDG_CACHE_HOME=str(tmp_path))
@@ -354,7 +356,7 @@ def test_a_file_that_is_no_library(tmp_path: Path):
 
 def test_the_weights_of_a_node_are_differentiated_as_written():
     """(1) and (2) of node.py for one pool and one skip, by hand."""
-    from oche.fused.node import Given, Itself
+    from oche.kernels.cpu.node import Given, Itself
 
     x, y = (torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     w = torch.tensor([0.3, 0.7], dtype=torch.float64, requires_grad=True)

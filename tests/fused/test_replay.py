@@ -7,16 +7,17 @@ import torch
 
 import oche
 import tiny_text
-from oche.bilevel import Method, Search
-from oche.fused.graphs import WARM
-from oche.fused.replay import refusal, replay
-from oche.hypergrad import FiniteDifference, joint
-from oche.language import LanguageTraining
-from oche.language_recipe import LanguageRecipe, PlainSgd
-from oche.optim import Adam, Sgd
-from oche.run.engine import Engine
-from oche.spaces.language import Dropouts
-from oche.training import Recipe, Training
+from oche.bilevel.cuda_graph_replay import refusal, replay
+from oche.bilevel.search import Method, Search
+from oche.core.optimizers import Adam, Sgd
+from oche.devices.engine import Engine
+from oche.kernels.cuda_graphs import WARM
+from oche.methods.hypergradients import FiniteDifference, joint
+from oche.networks.language_model import Dropouts
+from oche.training.image_recipes import Recipe
+from oche.training.image_trainer import Training
+from oche.training.language_recipes import LanguageRecipe, PlainSgd
+from oche.training.language_trainer import LanguageTraining
 from tape import Plain, Tape
 from tiny import dataset
 
@@ -24,7 +25,7 @@ DOUBLE = Engine("cpu", dtype=torch.float64, fused="plain")
 STEPS = 5
 EDGES = "[('skip_connect', 0), ('sep_conv_3x3', 1), ('avg_pool_3x3', 0), ('dil_conv_3x3', 2)]"
 CELL = oche.Genotype.parse(f"Genotype(normal={EDGES}, normal_concat=[2, 3], reduce={EDGES}, reduce_concat=[2, 3])")
-BENCHMARK = oche.bench201.parse(
+BENCHMARK = oche.core.nasbench201.parse(
     "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 )
 
@@ -160,7 +161,7 @@ def test_every_length_of_a_window_has_a_graph_and_a_pass_begins_with_zeros():
 
 def test_means_of_weights_that_begin_later():
     def begin(task):
-        task.average = oche.averaging.Average(task.weights)
+        task.average = oche.training.weight_averaging.Average(task.weights)
 
     tape, taped = compare(language, steps=range(9), before={4: begin})
     assert tape.recorded == 2 and taped.average.count == 5
@@ -204,6 +205,6 @@ def test_a_mask_with_gaps_is_on_the_device_before_it_is_recorded(fused):
 
 
 def test_a_reason_to_stay_eager_is_told():
-    from oche.relax_noisy import GumbelHard
+    from oche.methods.stochastic_relaxations import GumbelHard
 
     assert "GumbelHard" in refusal(search(relax=GumbelHard()))

@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from oche.bilevel import Search
-from oche.fused.graphs import WARM
-from oche.fused.replay import replay
-from oche.hypergrad import exact, first_order, joint
-from oche.method import Method
-from oche.optim import Adam, Sgd
-from oche.run.engine import Engine
-from oche.spaces import nb201
-from oche.training import Recipe, Training
+from oche.bilevel.cuda_graph_replay import replay
+from oche.bilevel.search import Search
+from oche.core.optimizers import Adam, Sgd
+from oche.devices.engine import Engine
+from oche.kernels.cuda_graphs import WARM
+from oche.methods.hypergradients import exact, first_order, joint
+from oche.methods.method import Method
+from oche.spaces import nasbench201 as nb201
+from oche.training.image_recipes import Recipe
+from oche.training.image_trainer import Training
 from tape import Tape
 from tiny import dataset, space
 

@@ -11,18 +11,19 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
 import oche
-from oche.arch import Mix
-from oche.fused import use
-from oche.fused.depthwise import depthwise, fits
-from oche.fused.normalise import Term, combine
-from oche.fused.shared import SHARED, flow
-from oche.objective import frozen_statistics
-from oche.relax import EdgeNormalised, Sigmoid, Softmax
-from oche.relax_noisy import GumbelHard
-from oche.spaces import edges, operation
-from oche.spaces.edges import AuxiliarySkip, MixedEdge, PartialEdge, PathDropout, SkipDropout, set_step
-from oche.spaces.networks import build
-from oche.spaces.ops import OPERATIONS
+from oche.core.architecture import Mix
+from oche.kernels.batchnorm import Term, combine
+from oche.kernels.choose import use
+from oche.kernels.depthwise import depthwise, fits
+from oche.kernels.shared import SHARED, flow
+from oche.methods.relaxations import EdgeNormalised, Sigmoid, Softmax
+from oche.methods.stochastic_relaxations import GumbelHard
+from oche.networks.build import build
+from oche.networks.operations import OPERATIONS
+from oche.spaces import mixed_ops as edges
+from oche.spaces import operation
+from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PathDropout, SkipDropout, set_step
+from oche.training.losses import frozen_statistics
 
 NHWC = torch.channels_last
 DOUBLE = torch.float64

@@ -1,4 +1,4 @@
-"""Triton kernels and `oche.fused.gpu.flow` in Triton's interpreter against plain torch and the plain modules, in float64."""
+"""Triton kernels and `oche.kernels.triton.cell.flow` in Triton's interpreter against plain torch and the plain modules, in float64."""
 
 import copy
 import os
@@ -16,14 +16,15 @@ if os.environ.get("TRITON_INTERPRET") != "1":
         "kernels run in Triton's interpreter here: TRITON_INTERPRET=1, as conftest sets it", allow_module_level=True
     )
 
-from oche.arch import Dag, Mix
-from oche.errors import OcheError
-from oche.fused import gpu
-from oche.fused import triton_kernels as kernels
-from oche.objective import frozen_statistics
-from oche.spaces import ConvSpace, nb201
-from oche.spaces.edges import AuxiliarySkip, MixedEdge, PartialEdge, PartialOperation, SkipDropout, flow
-from oche.spaces.ops import DARTS, FactorizedReduce
+from oche.core.architecture import Dag, Mix
+from oche.core.errors import OcheError
+from oche.kernels.triton import cell as gpu
+from oche.kernels.triton import kernels
+from oche.networks.operations import DARTS, FactorizedReduce
+from oche.spaces import ConvSpace
+from oche.spaces import nasbench201 as nb201
+from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PartialOperation, SkipDropout, flow
+from oche.training.losses import frozen_statistics
 from tape import Recorder
 
 D = torch.float64

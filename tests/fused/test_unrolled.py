@@ -6,18 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oche import methods
-from oche.arch import active, all_alive
-from oche.bilevel import search
+from oche.bilevel.search import search
+from oche.core.architecture import active, all_alive
 from oche.cost import flops
-from oche.feed_text import word_loss
-from oche.relax import EdgeNormalised, Softmax
-from oche.relax_noisy import GumbelHard
-from oche.run.engine import Engine
-from oche.spaces import recurrent
-from oche.spaces.language import Masks
-from oche.spaces.lstm import LSTMNetwork
-from oche.spaces.recurrent import RecurrentNetwork
+from oche.devices.engine import Engine
+from oche.methods import published as methods
+from oche.methods.relaxations import EdgeNormalised, Softmax
+from oche.methods.stochastic_relaxations import GumbelHard
+from oche.networks.language_model import Masks
+from oche.networks.lstm import LSTMNetwork
+from oche.spaces import darts_rnn as recurrent
+from oche.spaces.darts_rnn import RecurrentNetwork
+from oche.training.text_batches import word_loss
 from tiny import Kept
 from tiny_text import corpus, space
 
@@ -142,7 +142,7 @@ def test_supernets(kind, drop):
 
 
 def test_statistics_rest_where_they_are_told_to():
-    from oche.objective import frozen_statistics
+    from oche.training.losses import frozen_statistics
 
     tiny = space()
     net = tiny.supernet()

@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from oche.arch import Cell, Dag, Genotype
-from oche.assessment import Assessment, Bin, Mistake
+from oche.analysis.classification import Assessment, Bin, Mistake
+from oche.core.architecture import Cell, Dag, Genotype
 
 OPERATIONS = (
     "none",

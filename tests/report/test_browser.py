@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from oche.report import write_comparison, write_report
-from oche.report.cells import MARK
-from oche.report.page import Section, Table
-from oche.report.page import page as html
+from oche.report.drawings.cell import MARK
+from oche.report.html.page import Section, Table
+from oche.report.html.page import page as html
 from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
 
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oche import genotypes
-from oche.arch import Cell, Genotype
-from oche.bench201 import EXAMPLE, parse
-from oche.report.cells import cell_png, cell_svg, layout, scene
-from oche.report.draw import Box, Curve, Label, _segments, text_width
+from oche.core import genotypes
+from oche.core.architecture import Cell, Genotype
+from oche.core.nasbench201 import EXAMPLE, parse
+from oche.report.drawings.cell import cell_png, cell_svg, layout, scene
+from oche.report.drawings.scene import Box, Curve, Label, _segments, text_width
 from report_runs import AMOEBA_LIKE, DARTS_V2, RECURRENT, chain, random_cell
 
 NAMED = {

@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from oche import cli
-from oche.arch import Cell, Genotype
-from oche.report import multiples, write_comparison
-from oche.report.cells import MARK
-from oche.report.compare_cells import compared_cells, marked
-from oche.report.compare_numbers import cards, numbers, settings
-from oche.report.compare_page import pictures
-from oche.report.heat import FRAMES, heat
-from oche.report.members import member, members
-from oche.report.page import Table
-from oche.report.page import page as html
-from oche.report.records import read_run
+from oche.cli import main as cli
+from oche.core.architecture import Cell, Genotype
+from oche.report import write_comparison
+from oche.report.comparison_cells import compared_cells, marked
+from oche.report.comparison_page import pictures
+from oche.report.comparison_runs import member, members
+from oche.report.comparison_tables import cards, numbers, settings
+from oche.report.drawings.cell import MARK
+from oche.report.heatmap import FRAMES, heat
+from oche.report.html.page import Table
+from oche.report.html.page import page as html
+from oche.report.plots import small_multiples as multiples
+from oche.report.read_run import read_run
 from report_runs import make_run, make_training, random_cell, write_json
 from test_run_page import HOSTILE, Page, assert_self_contained
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import isotonic_regression
 
-from oche.report.layered import Link, _order, _rising, arrange, crossings
+from oche.report.drawings.graph_layout import Link, _order, _rising, arrange, crossings
 
 
 def random_graph(seed: int, layers: int = 4, width: int = 5):

@@ -3,8 +3,10 @@
 import json
 import re
 
-from oche.report import plots, words, write_report
-from oche.report.measure import ACCURACY, PERPLEXITY
+from oche.report import format_text as words
+from oche.report import write_report
+from oche.report.metric_names import ACCURACY, PERPLEXITY
+from oche.report.plots import training as plots
 
 GENOTYPE = "Genotype(recurrent=[('tanh', 0), ('relu', 1)], concat=range(1, 3))"
 CANDIDATES = ["none", "tanh", "relu", "sigmoid", "identity"]

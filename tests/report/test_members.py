@@ -2,8 +2,8 @@
 
 import pytest
 
-from oche.errors import OcheError
-from oche.report.members import differing, members
+from oche.core.errors import OcheError
+from oche.report.comparison_runs import differing, members
 from report_runs import make_run, make_training, write_json
 
 

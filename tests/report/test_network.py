@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from oche.report.draw import Box, Curve, Label, text_width
-from oche.report.network import network_png, network_scene, network_svg
+from oche.report.drawings.network import network_png, network_scene, network_svg
+from oche.report.drawings.scene import Box, Curve, Label, text_width
 from oche.spaces import build, seed
 from report_runs import DARTS_V2, network
 

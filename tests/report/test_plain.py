@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from oche.report.page import Cards, Cell, Code, Figure, Fold, Heading, Prose, Row, Section, Table
-from oche.report.plain import csv_text, markdown, tables
+from oche.report.html.markdown import csv_text, markdown, tables
+from oche.report.html.page import Cards, Cell, Code, Figure, Fold, Heading, Prose, Row, Section, Table
 
 TABLE = Table("t", ("name", "value", "more"), [("a|b", Cell("12.3 %", 0.123), None), ("c, d", 7, 'x "y"')], "A table")
 

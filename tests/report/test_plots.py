@@ -9,8 +9,9 @@ import random
 import pytest
 from matplotlib.figure import Figure
 
-from oche.arch import Dag
-from oche.report import canvas, plots
+from oche.core.architecture import Dag
+from oche.report.plots import canvas
+from oche.report.plots import training as plots
 from report_runs import OPERATIONS, search_records, toy_data
 
 EDGES = Dag().edges

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oche.errors import OcheError
-from oche.report.groups import number, read_groups
-from oche.report.records import KNOWN, nested, read_run
+from oche.core.errors import OcheError
+from oche.report.mixture_history import number, read_groups
+from oche.report.read_run import KNOWN, nested, read_run
 from report_runs import DARTS_V2, make_run, make_training, search_records, toy_data, write_json, write_records
 
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oche.errors import OcheError
+from oche.core.errors import OcheError
 from oche.report import write_report
-from oche.report.heat import FRAMES, frames
-from oche.report.records import read_run
+from oche.report.heatmap import FRAMES, frames
+from oche.report.read_run import read_run
 from report_runs import make_run, make_training, toy_data, write_json
 
 HOSTILE = "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style><b>&amp;", "{{ 7 * 7 }}", "$\\frac$"
@@ -252,6 +252,6 @@ def test_where_there_is_no_run_there_is_no_report(tmp_path):
 def test_the_report_module_is_cheap_to_import():
     """`oche --help` must not wait for matplotlib, jinja2 or scipy."""
     heavy = "{'matplotlib', 'jinja2', 'scipy', 'torch', 'numpy'} & set(sys.modules)"
-    code = f"import sys, oche.report, oche.report.words, oche.report.cells, oche.report.terminal; print({heavy})"
+    code = f"import sys, oche.report, oche.report.format_text, oche.report.drawings.cell, oche.report.terminal; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -6,12 +6,12 @@ import warnings
 
 import pytest
 
-from oche.report import canvas
-from oche.report.measure import ACCURACY
-from oche.report.study_plots import Panel, agreement, critical_difference, incumbents, intervals, mean_curve
-from oche.report.verdicts import interval_told, pairs_told, ranking_told, verdict
-from oche.statistics import Ranking, pairwise, rank_groups, summarise
-from oche.statistics import critical_difference as difference
+from oche.analysis import Ranking, pairwise, rank_groups, summarise
+from oche.analysis import critical_difference as difference
+from oche.report.metric_names import ACCURACY
+from oche.report.plots import canvas
+from oche.report.plots.study import Panel, agreement, critical_difference, incumbents, intervals, mean_curve
+from oche.report.statistics_text import interval_told, pairs_told, ranking_told, verdict
 
 RANKS = {"one": 1.2, "two": 1.9, "three": 3.1, "four": 3.8}
 

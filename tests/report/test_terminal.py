@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oche.arch import Cell, Genotype
-from oche.genotypes import GENOTYPES, resolve
-from oche.report.draw import columns
+from oche.core.architecture import Cell, Genotype
+from oche.core.genotypes import GENOTYPES, resolve
+from oche.report.drawings.scene import columns
 from oche.report.terminal import cell_text, genotype_text
 from report_runs import AMOEBA_LIKE, DARTS_V2, RECURRENT, chain, random_cell
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from oche.report import words
-from oche.report.measure import ACCURACY
+from oche.report import format_text as words
+from oche.report.metric_names import ACCURACY
 
 ACCURACIES = st.lists(st.floats(0.5, 1.0), min_size=2, max_size=40).filter(lambda xs: statistics.stdev(xs) > 1e-6)
 

@@ -20,11 +20,11 @@ CONTEXT = get_context("forkserver")
 _OURS = [
     "oche.api",
     "oche.report",
-    "oche.configs",
-    "oche.bilevel",
+    "oche.runs.config",
+    "oche.bilevel.search",
     "oche.training",
-    "oche.run.session",
-    "oche.data.reading",
+    "oche.runs.session",
+    "oche.data.loading",
 ]
 _DEFERRED = [
     "sklearn.datasets",
@@ -96,10 +96,11 @@ class Torn:
 
 def _work(config, out: Path, at: int | None, tick: float | None, said: Path) -> None:
     """Starts the run at ``out``, or goes on with it. ``tick``: seconds that each look at the clock takes."""
-    from oche import api, loop, report
-    from oche.configs import SearchConfig
-    from oche.run.claim import is_run
-    from oche.run.log import Log
+    from oche import api, report
+    from oche.core.console import Log
+    from oche.runs.claim import is_run
+    from oche.runs.config import SearchConfig
+    from oche.training import loop
 
     report.write_report = lambda path: path  # drawn from files only, and tested elsewhere
     if tick is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from hypothesis import strategies as st
 
-from oche.registry import component, singleton
+from oche.core.registry import component, singleton
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from oche.errors import OcheError
-from oche.run import atomic
+from oche.core import atomic_files as atomic
+from oche.core.errors import OcheError
 
 
 def test_writes_and_replaces(tmp_path):

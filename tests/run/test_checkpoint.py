@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from oche.errors import OcheError
-from oche.run import checkpoint
-from oche.run.checkpoint import from_bytes, load_latest, load_weights, save, save_weights, to_bytes, weights_metadata
+from oche.core.errors import OcheError
+from oche.runs import checkpoint
+from oche.runs.checkpoint import from_bytes, load_latest, load_weights, save, save_weights, to_bytes, weights_metadata
 
 # --- states -----------------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 
-from oche.errors import OcheError
-from oche.run.config import dump_yaml, load_yaml, parse, read_yaml
+from oche.core.config.yaml_files import dump_yaml, load_yaml, parse, read_yaml
+from oche.core.errors import OcheError
 from run_configs import Blur, Crop, Job, Rates, Sharpen, Words, identity, jobs
 
 # --- YAML -------------------------------------------------------------------------------------------------------------
@@ -245,6 +245,6 @@ def test_help_of_positionals(capsys):
 
 
 def test_imports_no_torch_and_no_tyro():
-    code = "import sys, oche.run.config; print('torch' in sys.modules, 'tyro' in sys.modules, 'rich' in sys.modules)"
+    code = "import sys, oche.core.config.yaml_files; print('torch' in sys.modules, 'tyro' in sys.modules, 'rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"] * 3

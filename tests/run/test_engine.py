@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from oche.errors import OcheError
-from oche.run.engine import Engine
+from oche.core.errors import OcheError
+from oche.devices.engine import Engine
 
 
 def test_auto_is_a_gpu_where_there_is_one():

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import oche
-from oche.run import environment as module
-from oche.run.environment import commit, cpu_model, environment
+from oche.core import environment as module
+from oche.core.environment import commit, cpu_model, environment
 
 
 def test_environment():

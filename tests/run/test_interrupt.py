@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from oche.run.interrupt import Interrupt
+from oche.core.signals import Interrupt
 
 
 def send(number):

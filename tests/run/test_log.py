@@ -8,8 +8,8 @@ import select
 
 import pytest
 
-from oche.run import log as module
-from oche.run.log import Log
+from oche.core import console as module
+from oche.core.console import Log
 
 
 class Clock:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from oche.run import pool as module
-from oche.run.log import Log
-from oche.run.pool import Pool
-from oche.run.room import Room
+from oche.core.console import Log
+from oche.study.processes import pool as module
+from oche.study.processes.pool import Pool
+from oche.study.processes.resources import Room
 
 
 @dataclass(eq=False)

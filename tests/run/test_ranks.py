@@ -17,27 +17,28 @@ from torch import nn
 import crew
 import oche
 from oche.api import run_train
-from oche.bilevel import search
-from oche.cli import main
-from oche.configs import TrainConfig
+from oche.bilevel.search import search
+from oche.cli.main import main
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.core.optimizers import Sgd
+from oche.core.seeds import fold, generator
 from oche.data import Augment
-from oche.errors import OcheError
-from oche.hypergrad import exact
-from oche.loop import Session
-from oche.methods import darts, gdas, sdarts_adv
-from oche.optim import Sgd
-from oche.perturb import Adversarial
-from oche.run import ranks
-from oche.run.checkpoint import load_latest, load_weights
-from oche.run.claim import is_run
-from oche.run.collectives import SyncNorm
-from oche.run.engine import Engine
-from oche.run.log import Log
-from oche.run.ranks import ALONE, Ranks, join, ranks_here, speaks, voice
-from oche.seeds import fold, generator
-from oche.spaces.edges import SkipDropout, set_step
-from oche.training import Recipe, Training, idle, train
-from oche.work import check_shares
+from oche.devices import process_group as ranks
+from oche.devices.collectives import SyncNorm
+from oche.devices.engine import Engine
+from oche.devices.process_group import ALONE, Ranks, join, ranks_here, speaks, voice
+from oche.methods.hypergradients import exact
+from oche.methods.perturbations import Adversarial
+from oche.methods.published import darts, gdas, sdarts_adv
+from oche.runs.checkpoint import load_latest, load_weights
+from oche.runs.claim import is_run
+from oche.runs.config import TrainConfig
+from oche.runs.execute import check_shares
+from oche.spaces.mixed_ops import SkipDropout, set_step
+from oche.training.image_recipes import Recipe
+from oche.training.image_trainer import Training, idle, train
+from oche.training.loop import Session
 from tiny import dataset, plain, space
 from tiny_text import corpus
 

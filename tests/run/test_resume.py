@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 
 import crashes
 import oche
-from oche import cli
-from oche.configs import SearchConfig, TrainConfig
-from oche.methods import darts
-from oche.run.checkpoint import load_latest
-from oche.run.rundir import read_metrics
+from oche.cli import main as cli
+from oche.methods.published import darts
+from oche.runs.checkpoint import load_latest
+from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.directory import read_metrics
 from oche.spaces import ConvSpace
-from oche.training import Recipe
+from oche.training.image_recipes import Recipe
 
 COMMON = dict(data="digits", limit=90, device="cpu", threads=1, checkpoint=0.0)
 

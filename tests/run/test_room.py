@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from oche import memory
-from oche.run import room
-from oche.run.room import Room, cores, gpus, usable_cores
+from oche.core import memory
+from oche.study.processes import resources as room
+from oche.study.processes.resources import Room, cores, gpus, usable_cores
 
 MB = 2**20
 

@@ -10,9 +10,9 @@ from multiprocessing import get_context
 
 import pytest
 
-from oche.errors import OcheError
-from oche.run.lock import LOCK, InUse, Lock, held, wait
-from oche.run.rundir import RunDir, last_metric, read_metrics
+from oche.core.errors import OcheError
+from oche.core.lock import LOCK, InUse, Lock, held, wait
+from oche.runs.directory import RunDir, last_metric, read_metrics
 
 fork = get_context("fork")
 
@@ -184,7 +184,7 @@ def test_workers_of_a_killed_holder_do_not_keep_it(path):
 
 def test_lock_is_seen_by_a_process_that_was_started_anew(path):
     make(path)
-    code = "import sys; from oche.run.rundir import RunDir; RunDir.open(sys.argv[1])"
+    code = "import sys; from oche.runs.directory import RunDir; RunDir.open(sys.argv[1])"
     with RunDir.open(path):
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
         assert f"in use by process {os.getpid()}" in done.stderr

@@ -5,12 +5,13 @@ import time
 import pytest
 import torch
 
-from oche.clock import Budget
-from oche.loop import Diverged, Interrupted, drive
-from oche.meters import Meter
-from oche.run.log import Interrupt, Log
-from oche.run.rundir import RunDir, read_metrics
-from oche.run.session import DirectorySession
+from oche.core.budget import Budget
+from oche.core.console import Log
+from oche.core.metrics import Meter
+from oche.core.signals import Interrupt
+from oche.runs.directory import RunDir, read_metrics
+from oche.runs.session import DirectorySession
+from oche.training.loop import Diverged, Interrupted, drive
 
 
 @pytest.fixture

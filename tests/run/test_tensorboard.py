@@ -13,7 +13,7 @@ from PIL import Image
 
 import oche
 import runs
-from oche.run.tensorboard import tensorboard_writer
+from oche.core.tensorboard import tensorboard_writer
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from oche.errors import OcheError
-from oche.run.tree import from_dict, to_dict
+from oche.core.config.serialize import from_dict, to_dict
+from oche.core.errors import OcheError
 from run_configs import Blur, Crop, Filter, Identity, Invert, Job, Rates, Sharpen, Unregistered, Words, identity, jobs
 
 

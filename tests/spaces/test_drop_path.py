@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import oche
-from oche.spaces.drop_path import DropsPaths, dropped
+from oche.networks.drop_path import DropsPaths, dropped
 
 EDGES = "[('skip_connect', 0), ('sep_conv_3x3', 1), ('avg_pool_3x3', 0), ('skip_connect', 2)]"
 MIXED = f"Genotype(normal={EDGES}, normal_concat=[2, 3], reduce={EDGES}, reduce_concat=[2, 3])"

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 import oracles_conv as oracle
-from oche.arch import Mix, active
-from oche.errors import OcheError
-from oche.run.tree import from_dict, to_dict
-from oche.seeds import fold
-from oche.spaces import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout, darts, nb201
-from oche.spaces.edges import Edge, set_step
+from oche.core.architecture import Mix, active
+from oche.core.config.serialize import from_dict, to_dict
+from oche.core.errors import OcheError
+from oche.core.seeds import fold
+from oche.spaces import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
+from oche.spaces import darts_cnn as darts
+from oche.spaces import nasbench201 as nb201
+from oche.spaces.mixed_ops import Edge, set_step
 
 CLOSE = dict(rtol=1e-9, atol=1e-11)
 FEW = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oche.spaces.ops import FactorizedReduce
+from oche.networks.operations import FactorizedReduce
 
 
 def naive(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:

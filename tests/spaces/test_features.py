@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import oche
-from oche.errors import OcheError
-from oche.spaces.features import Backbone
+from oche.core.errors import OcheError
+from oche.networks.backbone import Backbone
 
 CELLS = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('avg_pool_3x3', 1), ('dil_conv_5x5', 1), ('skip_connect', 0)], "

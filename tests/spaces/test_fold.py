@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import oche
-from oche.spaces.fold import folded
-from oche.spaces.ops import FactorizedReduce
+from oche.networks.fuse_batchnorm import folded
+from oche.networks.operations import FactorizedReduce
 
 CELLS = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('avg_pool_3x3', 1), ('dil_conv_5x5', 1), ('skip_connect', 0)], "

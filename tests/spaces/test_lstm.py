@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from oche.spaces.language import Dropouts, Masks
-from oche.spaces.lstm import LSTMNetwork, width_for
+from oche.networks.language_model import Dropouts, Masks
+from oche.networks.lstm import LSTMNetwork, width_for
 
 T, B, V, H = 6, 3, 11, 5
 TOKENS = torch.arange(T * B).view(T, B) % V

@@ -5,12 +5,13 @@ import torch
 from torch import nn
 
 import oracles_conv as oracle
-from oche import genotypes
-from oche.arch import Genotype, Mix
-from oche.errors import OcheError
-from oche.relax import Softmax
-from oche.spaces import build, darts, seed
-from oche.spaces.ops import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
+from oche.core import genotypes
+from oche.core.architecture import Genotype, Mix
+from oche.core.errors import OcheError
+from oche.methods.relaxations import Softmax
+from oche.networks.operations import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
+from oche.spaces import build, seed
+from oche.spaces import darts_cnn as darts
 
 CLOSE = dict(rtol=1e-9, atol=1e-11)
 CIFAR = dict(classes=10)

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from oche import genotypes
-from oche.arch import Genotype
-from oche.errors import OcheError
-from oche.spaces.language import Dropouts, Masks
-from oche.spaces.recurrent import RecurrentNetwork
+from oche.core import genotypes
+from oche.core.architecture import Genotype
+from oche.core.errors import OcheError
+from oche.networks.language_model import Dropouts, Masks
+from oche.spaces.darts_rnn import RecurrentNetwork
 
 T, B, V, H = 4, 3, 7, 5
 CLOSE = dict(rtol=1e-11, atol=1e-12)

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 import oche
-from oche.spaces.walk import walk
+from oche.networks.walk import walk
 
 
 def shared() -> nn.Module:

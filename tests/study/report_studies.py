@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import study_files
-from oche.study.drive import prepare
-from oche.study.rows import Row, rows
+from oche.study.results import Row, rows
+from oche.study.run import prepare
 
 CELL = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=range(2, 3), "

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from oche.run.log import Log
+from oche.core.console import Log
 from oche.study import local, trial
-from oche.study.file import Study, read
+from oche.study.config import Study, read
 
 LOG = Log(quiet=True)
 TINY: dict[str, Any] = {
@@ -57,5 +57,5 @@ def here(monkeypatch) -> list[str]:
     runs.no_report(monkeypatch)
     Here.started = []
     monkeypatch.setattr(local, "begin", Here)
-    monkeypatch.setattr("oche.run.pool._LOOK", 0.0)
+    monkeypatch.setattr("oche.study.processes.pool._LOOK", 0.0)
     return Here.started

@@ -15,17 +15,18 @@ import yaml
 
 import runs
 import study_files
-from oche import cli
-from oche.errors import OcheError
-from oche.run.lock import Lock
-from oche.run.log import Log
-from oche.run.opened import Run
-from oche.run.room import usable_cores
-from oche.seeds import generator
-from oche.study import drive, local
+from oche.cli import main as cli
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.core.lock import Lock
+from oche.core.seeds import generator
+from oche.runs.run import Run
+from oche.study import local
+from oche.study import run as drive
 from oche.study import trial as trials
-from oche.study.file import Place, read
-from oche.study.rows import rows
+from oche.study.config import Place, read
+from oche.study.processes.resources import usable_cores
+from oche.study.results import rows
 from oche.study.slurm import script
 from oche.study.slurm import write as write_array
 from oche.study.trial import Trial
@@ -144,7 +145,7 @@ run(Path({str(out)!r}), Log(quiet=True))
     assert local.Job.at(out).result() == "killed" and local.Job.at(out).row_of_progress()[1] == pytest.approx(
         1 / 3, abs=0.2
     )
-    from oche.study.rows import row
+    from oche.study.results import row
 
     assert row(out).state == "interrupted"
     trials.run(out, LOG)
@@ -210,12 +211,12 @@ def test_status_follows_until_nothing_is_left_to_do(tmp_path, started, monkeypat
         if len(looks) == 2:  # between the second look and the third somebody runs it
             assert drive.run(study, LOG, "x") == 0
 
-    monkeypatch.setattr("oche.commands.study.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("oche.cli.study.time", SimpleNamespace(sleep=sleep))
     assert cli.main(["study", "status", str(tmp_path / "out"), "--follow"]) == 0
     assert len(looks) == 2 and capsys.readouterr().out.endswith("%\n") and len(started) == 2
 
     next((tmp_path / "out/trials").glob("*/summary.json")).unlink()
-    monkeypatch.setattr("oche.commands.study.time.sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("oche.cli.study.time.sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
     assert cli.main(["study", "status", str(tmp_path / "out"), "--follow"]) == 0  # Ctrl-C
     assert "2 trials: 1 complete, 1 interrupted" in capsys.readouterr().out
 

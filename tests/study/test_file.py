@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 import study_files
-from oche import cli
-from oche.errors import OcheError
-from oche.study.check import check
-from oche.study.file import read
-from oche.study.settings import flat, nested, varying
+from oche.cli import main as cli
+from oche.core.errors import OcheError
+from oche.study.config import read
+from oche.study.grid import flat, nested, varying
+from oche.study.random_search import Tune
 from oche.study.trial import Trial
-from oche.study.tune import Tune
+from oche.study.validate import check
 
 
 def names(study) -> list[tuple[str, int]]:
@@ -221,7 +221,7 @@ LATER = {  # known only from data and networks
 
 @pytest.mark.parametrize("says", LATER)
 def test_what_could_not_run_is_refused_before_anything_does(tmp_path, monkeypatch, says):
-    from oche.run.log import Log
+    from oche.core.console import Log
 
     monkeypatch.delenv("OCHE_NB201", raising=False)
     study = study_files.study(tmp_path, **LATER[says])

@@ -15,10 +15,10 @@ import pytest
 
 import runs
 import study_files
-from oche.run.lock import held
-from oche.study import drive
-from oche.study.file import read
-from oche.study.rows import rows
+from oche.core.lock import held
+from oche.study import run as drive
+from oche.study.config import read
+from oche.study.results import rows
 
 
 def start(file: Path) -> subprocess.Popen:

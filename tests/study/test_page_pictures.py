@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import report_studies
-from oche.cli import main
-from oche.report.cells import MARK
-from oche.report.measure import ACCURACY
-from oche.run import atomic
+from oche.cli.main import main
+from oche.core import atomic_files as atomic
+from oche.report.drawings.cell import MARK
+from oche.report.metric_names import ACCURACY
+from oche.study.anytime import panels
 from oche.study.groups import arenas
-from oche.study.incumbents import panels
 from oche.study.report import write
-from oche.study.rows import rows
+from oche.study.results import rows
 
 RESULTS = {(method, seed): 0.9 + seed / 100 for method in ("darts", "gdas", "random") for seed in (0, 1)}
 CELL = report_studies.CELL.replace("sep_conv_3x3", "dil_conv_3x3")

@@ -13,13 +13,14 @@ import pytest
 
 import runs
 import study_files
-from oche import cli
-from oche.run.rundir import read_metrics
-from oche.study import drive, local
-from oche.study.file import read
-from oche.study.follow import Follower
+from oche.cli import main as cli
+from oche.runs.directory import read_metrics
+from oche.study import local
+from oche.study import run as drive
+from oche.study.config import read
+from oche.study.early_stopping import Follower
 from oche.study.ray import Task, _needs
-from oche.study.rows import rows
+from oche.study.results import rows
 from oche.study.trial import mark
 from test_kill import outcome, records, wait_for, workers
 
@@ -34,7 +35,7 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):
 
 def test_epochs_are_given_one_by_one_and_those_there_without_work(tmp_path, monkeypatch):
     begun = study_files.here(monkeypatch)
-    monkeypatch.setattr("oche.study.follow.begin", study_files.Here)
+    monkeypatch.setattr("oche.study.early_stopping.begin", study_files.Here)
     (trial,) = study_files.study(
         tmp_path, grid={"method": "darts"}
     ).trials  # 60 digits, half of them, batches of 16: 2 epochs

@@ -14,16 +14,16 @@ import yaml
 
 import report_studies
 import study_files
-from oche.cli import main
-from oche.errors import OcheError
-from oche.report.measure import ACCURACY, PERPLEXITY
-from oche.study import drive
-from oche.study.checklist import answers
-from oche.study.facts import Facts
+from oche.cli.main import main
+from oche.core.errors import OcheError
+from oche.report.metric_names import ACCURACY, PERPLEXITY
+from oche.study import run as drive
+from oche.study.anytime import curves
 from oche.study.groups import arenas
-from oche.study.incumbents import curves
+from oche.study.nas_checklist import answers
+from oche.study.nas_checklist_facts import Facts
 from oche.study.report import write
-from oche.study.rows import rows
+from oche.study.results import rows
 
 FOUND = {0: 0.950, 1: 0.961, 2: 0.955, 3: 0.970, 4: 0.958, 5: 0.966, 6: 0.963}
 OTHER = {0: 0.940, 1: 0.951, 2: 0.951, 3: 0.949, 4: 0.940, 5: 0.950, 6: 0.944}

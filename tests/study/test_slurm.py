@@ -13,10 +13,10 @@ import pytest
 
 import runs
 import study_files
-from oche.run import atomic
-from oche.run.log import Log
-from oche.study.file import read
-from oche.study.rows import rows
+from oche.core import atomic_files as atomic
+from oche.core.console import Log
+from oche.study.config import read
+from oche.study.results import rows
 from oche.study.slurm import write as write_array
 
 SBATCH = """\

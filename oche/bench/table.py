@@ -1,0 +1,146 @@
+"""The command: who takes part, the contests one after another, and the table of what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from oche.bench.interleaved import Result, contest
+from oche.bench.settings import BASELINE, FORMS, REFERENCE, WORKS, Setting
+from oche.core.atomic_files import write_bytes
+from oche.core.console import Log
+from oche.core.environment import environment
+from oche.core.errors import OcheError
+from oche.devices.engine import Engine
+
+HEADS = ("work", "form", "ms a step: median (min–max)", "images/s", "memory", "× baseline", "× DARTS")
+Results = dict[str, dict[str, Result]]  # by work, by form
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table, as text."""
+
+    cells: tuple[str, ...]
+    best: bool = False
+
+
+def bench(setting: Setting, out: Path | None, log: Log) -> int:
+    """Measures, shows the table and writes it to ``out``; 1 if anything failed that could have worked, else 0."""
+    device = Engine(setting.device).device.type
+    if out is not None and out.is_dir():
+        raise OcheError(f"--out {out} is a folder; give the name of a file, {out / 'speed.md'} say")
+    plan = {work: forms_for(setting, work, device) for work in setting.works}
+    results = {work: contest(setting, work, forms, say=log.say) for work, forms in plan.items()}
+    show(setting, results)
+    if out is not None:
+        write_bytes(out, markdown(setting, results).encode())
+        log.say(f"written: {out}")
+    return int(any(result.failed for forms in results.values() for result in forms.values()))
+
+
+def forms_for(setting: Setting, work: str, device: str) -> tuple[str, ...]:
+    """The published code, where a checkout has it, then the forms asked for, by default all for ``device`` (a type)."""
+    from oche.bench.published_code import folder_for
+
+    forms = setting.forms or tuple(name for name, form in FORMS.items() if form.device in ("", device))
+    return (REFERENCE, *forms) if folder_for(setting, work) else forms
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def baseline(forms: dict[str, Result]) -> float | None:
+    """Seconds that a step is compared with: of the published code where it ran, else of oche's plain form."""
+    return next((m for name in (REFERENCE, BASELINE) if name in forms and (m := forms[name].median)), None)
+
+
+def lines(setting: Setting, results: Results) -> Iterator[Line]:
+    darts = baseline(results.get("first", {}))
+    for work, forms in results.items():
+        base = baseline(forms)
+        medians = [m for result in forms.values() if (m := result.median)]
+        for form, result in forms.items():
+            median = result.median
+            if median is None:
+                yield Line((work, form, "–", "", "", "", ""))
+                continue
+            times = f"{_ms(median)} ({_ms(min(result.times))}–{_ms(max(result.times))})"
+            memory = "unknown" if result.memory is None else f"{result.memory / 2**30:.2f} GiB"
+            against = _ratio(darts, median) if work in ("gdas", "pc-darts") else ""
+            cells = (work, form, times, f"{setting.batch / median:.4g}", memory, _ratio(base, median), against)
+            yield Line(cells, best=median == min(medians) and len(medians) > 1)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:,.0f}" if seconds >= 0.1 else f"{1000 * seconds:.3g}"
+
+
+def _ratio(base: float | None, median: float) -> str:
+    return "" if base is None else f"{base / median:.2f}"
+
+
+def show(setting: Setting, results: Results) -> None:
+    """Prints the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False, title=machine(setting), title_justify="left")
+    for i, head in enumerate(HEADS):
+        table.add_column(head, justify="left" if i < 3 else "right", overflow="fold")
+    work = ""
+    for line in lines(setting, results):
+        cells = ("" if line.cells[0] == work else line.cells[0], *line.cells[1:])
+        table.add_row(*cells, style="bold" if line.best else None)
+        work = line.cells[0]
+    console.print(table, markup=False)
+    console.print(notes(setting, results), markup=False, highlight=False)
+
+
+def machine(setting: Setting) -> str:
+    e = environment(setting.device)
+    threads = setting.threads or e["threads"]
+    return f"{e.get('gpu') or e['cpu']}, {threads} threads, torch {e['torch']}, commit {e['commit']}, {e['time']}"
+
+
+def sizes(setting: Setting) -> str:
+    """The command that measures the same."""
+    words = ["oche bench"]
+    for f in fields(Setting):
+        value = getattr(setting, f.name)
+        if value != f.default:
+            if isinstance(value, tuple):  # of checkouts the names: where they lie is nobody's business
+                value = " ".join(v.name if isinstance(v, Path) else v for v in value)
+            words.append(f"--{f.name.replace('_', '-')} {value}")
+    return " ".join(words)
+
+
+def notes(setting: Setting, results: Results) -> str:
+    n = setting.rounds * setting.steps
+    used = {form for forms in results.values() for form in forms}
+    text = f"n = {n} steps each, in {setting.rounds} rounds of turns; memory: at most, on top of the libraries"
+    text += ". × baseline: how many times as fast as " + (
+        f"{REFERENCE}, or {BASELINE} where that has none" if REFERENCE in used else BASELINE
+    )
+    if {"gdas", "pc-darts"} & results.keys() and "first" in results:
+        text += "; × DARTS: as the baseline's first-order step of the whole supernet"
+    silent = [f"{w}, {f}: {r.note}" for w, forms in results.items() for f, r in forms.items() if r.note]
+    return "\n".join([text + ".", *silent])
+
+
+def markdown(setting: Setting, results: Results) -> str:
+    """The same as a page."""
+    rows = [HEADS, ("---",) * len(HEADS), *(line.cells for line in lines(setting, results))]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    about = {
+        REFERENCE: "the published code, its data from memory",
+        **{name: form.about for name, form in FORMS.items()},
+    }
+    used = {form for forms in results.values() for form in forms}
+    known = [*((work, WORKS[work]) for work in results), *((form, about[form]) for form in about if form in used)]
+    legend = "\n".join(f"- {name}: {text}" for name, text in known)
+    said = notes(setting, results).split("\n")
+    parts = ["# oche bench", machine(setting), f"`{sizes(setting)}`", table, *said, legend]
+    return "\n\n".join(parts) + "\n"

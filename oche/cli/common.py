@@ -1,0 +1,160 @@
+"""What commands share: options before the configuration's own, checked choices, and what is said at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import tyro
+
+from oche.core.config.yaml_files import parse, read_yaml
+from oche.core.console import Log
+from oche.core.errors import OcheError, nearest
+from oche.core.plugins import load_plugins, named_in
+from oche.runs.run import Run
+from oche.training.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+Path_ = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What a command is told beside its configuration."""
+
+    out: Path | None = None
+    """run directory; by default the next free one below runs/"""
+    overwrite: bool = False
+    """move an existing run of that name aside and start anew"""
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+def take(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
+    """Takes ``--name VALUE`` out of ``args`` for each of ``names``; a --config file answers where the command line does not.
+
+    These choose the defaults that all other options then change, so they are read first; plugins are run here too, since
+    options may name what they register.
+    """
+    found: dict[str, str] = {}
+    rest: list[str] = []
+    items = iter(args)
+    for item in items:
+        flag, equals, value = item.partition("=")
+        if flag.removeprefix("--") in names and flag.startswith("--"):
+            value = value if equals else next(items, None)
+            if value is None:
+                raise OcheError(f"{flag} needs a value; write {flag} NAME")
+            found[flag[2:]] = value
+        else:
+            rest.append(item)
+    file = _from_config(rest)
+    load_plugins(_paths(rest, "--plugins") or named_in(file))
+    for name, value in file.items():
+        if name in names and name != "data" and name in found and found[name] != value:
+            raise OcheError(
+                f"--{name} {found[name]} and the --config file contradict each other: the file sets the {name} and its values; "
+                f"leave one of them out, or change single values"
+            )
+        if name in names and isinstance(value, str):
+            found.setdefault(name, value)
+    return found, rest
+
+
+def _paths(args: list[str], flag: str) -> tuple[Path, ...]:
+    """The words after ``flag``, up to the next option."""
+    found: list[Path] = []
+    inside = False
+    for arg in args:
+        if arg.startswith("--"):
+            name, equals, word = arg.partition("=")
+            inside = name == flag and not equals
+            found += [Path(word)] if name == flag and equals else []
+        elif inside:
+            found.append(Path(arg))
+    return tuple(found)
+
+
+def _from_config(args: list[str]) -> dict[str, Any]:
+    """The top level of the --config file, if there is one."""
+    files = values(args, "--config")
+    # A missing file is reported where it is read.
+    return read_yaml(files[0]) if files and os.path.isfile(files[0]) else {}
+
+
+def values(args: list[str], flag: str) -> list[str]:
+    """The values of ``flag``."""
+    pairs = pairwise([*args, ""])
+    return [a.partition("=")[2] or b for a, b in pairs if a.partition("=")[0] == flag]
+
+
+def choose(what: str, name: str, table: dict[str, T]) -> T:
+    if name not in table:
+        raise OcheError(f"unknown {what} {name!r}{nearest(name, [*table])}; known: {', '.join(table)}")
+    return table[name]
+
+
+def part(args: Any, cls: Callable[..., T]) -> T:
+    """The configuration among a command's arguments."""
+    return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})  # pyright: ignore[reportArgumentType]
+
+
+def simple(cls: type[T], args: list[str], command: str, description: str, example: str) -> T:
+    """Parses the arguments of a command without a configuration."""
+    return parse(cls, args, prog=f"oche {command}", description=description, epilog=f"examples:\n  {example}")
+
+
+def console() -> Console:
+    """Where tables go. A pipe has no width to fit: there a row is a line, for grep and cut."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 1000, highlight=False)
+
+
+def percent(x: object) -> str:
+    return f"{100 * x:.2f} %" if isinstance(x, int | float) else "unknown"
+
+
+def reached(numbers: dict[str, Any]) -> str:
+    """ "test accuracy 98.12 %", or "validation perplexity 61.20, test perplexity 58.90"."""
+    parts = {"val": "validation", "test": "test"}
+    perplexities = [
+        f"{what} perplexity {x:.2f}"
+        for part, what in parts.items()
+        if isinstance(x := numbers.get(f"{part}_ppl"), int | float)
+    ]
+    if perplexities:
+        return ", ".join(perplexities)
+    part = "val" if "val_acc" in numbers else "test"
+    return f"{parts[part]} accuracy {percent(numbers.get(f'{part}_acc'))}"
+
+
+def say_found(run: Run, log: Log) -> None:
+    if log.mute:
+        return
+    space = run.config.space
+    name = space.recipe
+    full = f"oche train {run.path}{'' if name == 'darts' else f' --recipe {name}'}"
+    small, recipe = f"oche train {run.path} --recipe {space.small}", RECIPES[name]()
+    log.say(f"found: {run.genotype}")
+    log.say(f"report: {run.path / 'report.html'}\nnext: {small}     a small network, on any machine")
+    log.say(f"      {full:<{len(small)}}     the published size, {recipe.epochs} epochs, for a GPU")
+
+
+def say_trained(run: Run, log: Log) -> None:
+    if log.mute:
+        return
+    summary = run.summary
+    note = f" ({summary['note']})" if summary.get("note") else ""
+    if not isinstance(count := summary.get("parameters"), int):
+        raise OcheError(f"{run.path / 'summary.json'} is damaged: it has no parameters; see oche evaluate {run.path}")
+    log.say(f"{run.path}: {reached(summary)}, {count:,} weights{note}")
+    log.say(f"report: {run.path / 'report.html'}")

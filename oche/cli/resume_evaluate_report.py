@@ -1,0 +1,150 @@
+"""Commands about a run that is there: `oche resume`, `oche evaluate`, `oche report`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from oche.analysis.classification import Assessment
+from oche.api import resume as resume_run
+from oche.cli.common import Path_, console, percent, reached, say_found, say_trained, simple
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.devices.process_group import voice
+from oche.runs.claim import is_run
+from oche.runs.run import Run
+
+
+@dataclass(frozen=True)
+class ResumeArgs:
+    run: Path_
+    """run directory"""
+    quiet: bool = False
+    """say nothing but warnings"""
+
+
+def resume(args: list[str]) -> int:
+    given = simple(
+        ResumeArgs,
+        args,
+        "resume",
+        "Goes on with an interrupted or killed run, to the very same result.",
+        "oche resume runs/x",
+    )
+    log = voice(given.quiet)
+    if (given.run / "demo.json").exists():
+        from oche.cli.demo_pipeline import go_on
+
+        go_on(given.run, log)
+        return 0
+    run = resume_run(given.run, quiet=given.quiet)
+    if run.kind != "toy":
+        (say_found if run.kind == "search" else say_trained)(run, log)
+    return 0
+
+
+@dataclass(frozen=True)
+class EvaluateArgs:
+    run: Path_
+    """directory of a finished training"""
+    data: str | None = None
+    """other data than the run's own: with the same classes, or text"""
+    data_dir: Path | None = None
+    """folder with archives downloaded by hand, used instead of the network"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    out: Path | None = None
+    """folder for assessment.json, its pictures and page; by default evaluation, or evaluation-DATA, in the run's directory"""
+    quiet: bool = False
+    """say nothing but the result"""
+
+
+def evaluate(args: list[str]) -> int:
+    from oche.deploy.evaluate import keep, measure, numbers
+
+    given = simple(
+        EvaluateArgs, args, "evaluate",
+        "Measures the network of a finished training anew. On images: accuracy, by class too, calibration, who is taken for "
+        "whom, the worst mistakes, as a table and as a page with pictures. On text: validation and test perplexity.",
+        "oche evaluate runs/x/train\n  oche evaluate runs/x/train --data other.npz --out other\n"
+        "  oche evaluate runs/ptb/train --data other.txt",
+    )  # fmt: skip
+    run, log = Run.open(given.run), Log(quiet=given.quiet)
+    found = measure(run, given.data, given.data_dir, given.device, log)
+    print(reached(numbers(found)))
+    if isinstance(found, Assessment):
+        _tell(found)
+        name = "evaluation" if given.data is None else f"evaluation-{Path(given.data).stem}"
+        print(f"report: {keep(found, run, given.out or run.path / name)}")
+    elif given.out is not None:
+        keep(found, run, given.out)
+    else:
+        _tell_unknown(found)
+    return 0
+
+
+def _tell(found: Assessment) -> None:
+    """Prints accuracy by class and calibration."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("class", "images", "accuracy"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name, accuracy, row in zip(found.classes, found.by_class, found.confusion, strict=True):
+        table.add_row(escape(name), f"{sum(row):,}", percent(accuracy))
+    out = console()
+    out.print(table)
+    for i, j, n in found.confused[:3]:
+        out.print(escape(f"{found.classes[i]} taken for {found.classes[j]}: {n}"))
+    print(
+        f"calibration error {100 * found.ece:.2f} %, negative log-likelihood {found.nll:.4f} nats, {found.images:,} images"
+    )
+
+
+def _tell_unknown(numbers: dict[str, float | int]) -> None:
+    shares = {key: numbers[key] for key in numbers if key.endswith("_unknown") and numbers[key]}
+    if shares:
+        said = [
+            f"{100 * share:.2f} % of {numbers[key.replace('unknown', 'tokens')]:,}" for key, share in shares.items()
+        ]
+        print(f"unknown tokens: {', '.join(said)}")
+
+
+@dataclass(frozen=True)
+class ReportArgs:
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """run directory; or several, or the directory of a comparison: they are compared; or of a study: its report"""
+    out: Path | None = None
+    """the page of a comparison; by default report.html in its directory, of several ones comparison.html here"""
+
+
+def report(args: list[str]) -> int:
+    from oche.report import write_comparison, write_report
+
+    given = simple(
+        ReportArgs,
+        args,
+        "report",
+        "Draws the pictures of a run and writes its report.html; of several runs one page that compares them; of a study "
+        "the report that oche study report makes.",
+        "oche report runs/x\n  oche report runs/a runs/b --out a-b.html\n  oche report runs/compare",
+    )
+    one = given.runs[0] if len(given.runs) == 1 else None
+    if not given.runs:
+        raise OcheError("oche report needs a run directory, or several; write oche report runs/x")
+    if one is not None and (is_run(one) or not one.is_dir()):
+        if given.out is not None:
+            raise OcheError(f"--out is for comparisons; the report of a run is {one / 'report.html'}")
+        write_report(Run.open(one).path)
+        print(one / "report.html")
+    elif one is not None and (one / "study.yaml").is_file():
+        from oche.study.report import write
+
+        print(write(one, out=given.out))
+    else:
+        print(write_comparison(given.runs, given.out or (one / "report.html" if one else Path("comparison.html"))))
+    return 0

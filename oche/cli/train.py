@@ -1,0 +1,79 @@
+"""`oche train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from oche.api import run_train
+from oche.cli.common import Flags, choose, part, say_trained, take, values
+from oche.core.config.yaml_files import parse
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.devices.process_group import voice
+from oche.runs.config import TrainConfig
+from oche.runs.prepare import free, plan_training
+from oche.runs.run import Run
+from oche.training.recipes import RECIPES
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArgs(Flags, TrainConfig):
+    random: int = 0
+    """train this many random cells of the run's space the same way, to compare"""
+
+
+def train(args: list[str]) -> int:
+    named, rest = take(args, "recipe", "data")
+    if "data" in named:  # it decides what else a run's settings say, and comes on top of a --config file all the same
+        rest += ["--data", named["data"]]
+    what = rest.pop(0) if rest and not rest[0].startswith("-") else next(iter(values(rest, "--genotype")), None)
+    if what is None and not values(rest, "--config") and not {"-h", "--help"} & set(rest):
+        raise OcheError(
+            "oche train needs a genotype first: write oche train runs/x, oche train DARTS_V2, or --config FILE"
+        )
+    options: dict[str, Any] = {}
+    if (recipe := named.get("recipe")) is not None:
+        options = {"recipe": recipe, "train": choose("recipe", recipe, RECIPES)()}
+    config, out = plan_training(what or "DARTS_V2", named.get("data"), options)
+    if {"-h", "--help"} & set(rest):  # a whole genotype among the defaults would say nothing to anybody
+        config = replace(config, genotype=what or "")
+    given = parse(
+        TrainArgs(**{f.name: getattr(config, f.name) for f in fields(TrainConfig)}), rest,
+        prog="oche train WHAT",
+        description="Trains a network from scratch. WHAT is a run directory, a published name (oche list genotypes) or the text "
+        "of a genotype; --recipe NAME chooses size and schedule, --data another data set. Recurrent cells, and "
+        "lstm, make language models, trained on text.",
+        epilog="examples:\n"
+        "  oche train runs/cifar                                published setting: 20 cells, 600 epochs\n"
+        "  oche train runs/digits-beta-darts --recipe small --random 3\n"
+        "  oche train runs/cifar --data cifar100                transfer the cell\n"
+        "  oche train DARTS_V2 --data cifar10 --train.cutout 0 --train.drop-path 0.1\n"
+        "  oche train DARTS_RNN_V2 --data ptb                   a language model, as published\n"
+        "  oche train --genotype lstm --data my.txt --recipe recurrent-small",
+    )  # fmt: skip
+    log = voice(given.quiet)
+    config = part(given, TrainConfig)
+    if given.random < 0:
+        raise OcheError(f"--random {given.random} is no number of cells; use 0 or more")
+    if given.random and (out is None or Run.open(str(what)).kind != "search"):
+        raise OcheError("--random needs a search to take the space from; write oche train runs/x --random 3")
+    run = run_train(config, out=given.out or out, overwrite=given.overwrite, log=log)
+    say_trained(run, log)
+    if given.random:
+        _train_random(Run.open(str(what)), config, given.random, log)
+    return 0
+
+
+def _train_random(origin: Run, config: TrainConfig, count: int, log: Log) -> None:
+    from oche.core.seeds import generator
+    from oche.report import write_report
+
+    for i in range(1, count + 1):
+        cell = origin.config.space.random(generator(config.seed, "random cell", i))
+        done = run_train(
+            replace(config, genotype=str(cell)), out=free(origin.path / f"random-{i}"), overwrite=False, log=log
+        )
+        say_trained(done, log)
+    if not log.mute:
+        log.say(f"report: {write_report(origin.path)}")

@@ -1,0 +1,1 @@
+"""Configurations: dataclasses to and from YAML, and to command-line arguments."""

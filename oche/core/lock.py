@@ -1,0 +1,104 @@
+"""One writer per run directory: a lock that the system releases when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from oche.core.errors import OcheError
+
+LOCK = ".lock"
+_mine: set[str] = set()  # the system's lock excludes other processes only
+
+
+class InUse(OcheError):
+    """Another process holds the lock."""
+
+
+class Lock:
+    """An exclusive lock on ``directory``. Raises `InUse` where another holds it, with that process' number if known.
+
+    A record lock (fcntl) and not flock: workers forked by the holder would inherit the latter and keep it after a kill -9.
+    A file system that knows no locks goes without.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._key = os.path.realpath(directory)
+        self._handle: int | None = None
+        if self._key in _mine:  # opening and closing the file once more would release it
+            raise InUse(f"{directory} is in use by this very process; finish with it first")
+        try:
+            handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OcheError(f"cannot write in {directory}: {error.strerror}; choose another --out") from error
+        try:
+            _acquire(handle)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                who = _holder(handle)
+                os.close(handle)
+                raise InUse(f"{directory} is in use by {who}; wait for it, stop it, or choose another --out") from None
+        self._handle = handle
+        _mine.add(self._key)
+        with suppress(OSError):  # a full disk loses the number, not the lock
+            os.lseek(handle, 0, os.SEEK_SET)
+            os.ftruncate(handle, 0)
+            os.write(handle, b"%d\n" % os.getpid())
+
+    def release(self) -> None:
+        """Gives the directory free; more than once is harmless."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+            _mine.discard(self._key)
+
+
+def wait(directory: Path, every: float = 0.2) -> Lock:
+    """The lock on ``directory``, once whoever holds it is done. Raises `OcheError` where it cannot be written."""
+    while True:
+        try:
+            return Lock(directory)
+        except InUse:
+            time.sleep(every)
+
+
+def held(directory: Path) -> bool:
+    """Whether a process holds the lock on ``directory``.
+
+    It is tried for a moment, as a reader; whoever takes it in that moment should `wait` for it.
+    """
+    if os.path.realpath(directory) in _mine:
+        return True
+    try:
+        handle = os.open(directory / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        _acquire(handle, shared=True)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    finally:
+        os.close(handle)
+    return False
+
+
+def _holder(handle: int) -> str:
+    os.lseek(handle, 0, os.SEEK_SET)
+    pid = os.read(handle, 32).decode("ascii", "replace").strip()
+    return f"process {pid}" if pid.isdecimal() else "another process"
+
+
+def _acquire(handle: int, shared: bool = False) -> None:
+    """Raises OSError where another process holds it; ``shared``: with those who only read."""
+    try:
+        import fcntl
+    except ImportError:  # Windows; its locks forbid reading, so one far beyond the process number is taken
+        import msvcrt
+
+        os.lseek(handle, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        fcntl.lockf(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -1,0 +1,198 @@
+"""Settings of the optimisers of weights and of logits, and of gradient clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf, log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oche.core.errors import OcheError
+from oche.core.lr_schedules import Cosine, Schedule
+from oche.core.registry import component
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """SGD with momentum for network weights, its rate annealed, by default by a cosine (1806.09055 §3.1.1)."""
+
+    lr: float = 0.025
+    """learning rate at the start, or after the warm-up"""
+    lr_min: float = 0.0
+    """learning rate at the end"""
+    schedule: Schedule = Cosine()
+    """how the rate goes from one to the other"""
+    momentum: float = 0.9
+    nesterov: bool = False
+    """whether a step looks ahead along its momentum (Nesterov's; in trainings only)"""
+    decay: float = 3e-4
+    """weight decay"""
+    decay_norms: bool = True
+    """whether weights of BatchNorms and biases decay, too (false in trainings only); published: they do"""
+    clip: float = 5.0
+    """largest norm of the whole gradient; 0: no clipping"""
+    clip_ahead: bool = False
+    """whether the look-ahead step of a second-order search is clipped, too; published: for language, not for images"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < inf or not 0 <= self.lr_min <= self.lr:
+            raise OcheError(f"lr={self.lr}, lr_min={self.lr_min} is no schedule; use lr > 0 and 0 <= lr_min <= lr")
+        if not (0 <= self.momentum < 1 and 0 <= self.decay < inf and 0 <= self.clip < inf):
+            raise OcheError(
+                f"momentum={self.momentum}, decay={self.decay}, clip={self.clip} cannot train; "
+                "use 0 <= momentum < 1, decay >= 0, clip >= 0"
+            )
+        if self.nesterov and not self.momentum:
+            raise OcheError("nesterov looks ahead along the momentum, and momentum=0 has none; use momentum > 0")
+        if self.schedule.falling and not self.lr_min:
+            raise OcheError(
+                f"a rate that falls by a factor never gets to lr_min=0; with {self.schedule} use lr_min > 0"
+            )
+
+    @property
+    def plain(self) -> bool:
+        """Whether it steps as a search's look-ahead takes it: no Nesterov, and everything decays."""
+        return not self.nesterov and self.decay_norms
+
+    def optimizer(self, weights: Iterable[Tensor]) -> torch.optim.SGD:
+        groups: list[dict[str, Any]] = [{"params": [*weights]}]
+        if not self.decay_norms:
+            vectors = [w for w in groups[0]["params"] if w.dim() <= 1]
+            matrices = [w for w in groups[0]["params"] if w.dim() > 1]
+            groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        # foreach: a supernet has more than a thousand small tensors, which torch goes through in Python on a CPU. Not fused:
+        # that step mixes up elements where a gradient has other strides than its weight (torch 2.13).
+        return torch.optim.SGD(
+            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.decay, nesterov=self.nesterov, foreach=True
+        )
+
+    def rate(self, progress: float) -> float:
+        """Learning rate at ``progress`` in [0, 1]."""
+        return self.schedule(self.lr, self.lr_min, progress)
+
+    def update(self, optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], rate: float) -> None:
+        """Clips the gradients in ``.grad`` and steps. Weights without a gradient rest: no decay, no momentum."""
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(weights, self.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+
+
+@component
+@dataclass(frozen=True)
+class Adam:
+    """Adam for architecture logits (1806.09055 §3.1.1)."""
+
+    lr: float = 3e-4
+    """learning rate"""
+    betas: tuple[float, float] = (0.5, 0.999)
+    decay: float = 1e-3
+    """weight decay"""
+    init: float = 1e-3
+    """logits start at this times N(0, 1)"""
+
+    def __post_init__(self) -> None:
+        fits = 0 < self.lr < inf and 0 <= self.decay < inf and 0 <= self.init < inf
+        if not fits or not all(0 <= b < 1 for b in self.betas):
+            raise OcheError(
+                f"lr={self.lr}, betas={self.betas}, decay={self.decay}, init={self.init} cannot train; "
+                "use lr > 0, 0 <= betas < 1, decay >= 0, init >= 0"
+            )
+
+    def optimizer(self, logits: Iterable[Tensor]) -> torch.optim.Adam:
+        return torch.optim.Adam(logits, lr=self.lr, betas=self.betas, weight_decay=self.decay)
+
+
+@component
+@dataclass(frozen=True)
+class ExponentiatedGradient:
+    """Exponentiated gradient for architecture logits (GAEA, 2004.07802 §3): mirror descent on the simplices of the weights.
+
+    With theta the softmax of the logits a over each simplex, g = ∇_theta of the loss::
+
+        theta <- theta · exp(−lr · g) / its sum,   that is   a <- log softmax(log theta − lr · (∇_a / theta))
+
+    since ∇_a = theta · (g − mean of g under theta), and what is constant on a simplex falls out of the quotient. It goes
+    with every relaxation whose weights lie on simplices (`oche.methods.relaxations.Relaxation.simplices`).
+
+    Deviation 1 from the released code, which clips weights from below before it has normalised them: after. Deviation 2:
+    edge weights are clipped and decay like the others.
+    """
+
+    lr: float = 0.1
+    """learning rate; published: 0.1"""
+    decay: float = 0.0
+    """weight of the entropic regulariser sum of theta · log theta, which pulls towards uniform weights"""
+    floor: float = 1e-5
+    """weights are kept at least about this large, so that no candidate is lost for good"""
+    init: float = 0.0
+    """logits start at this times N(0, 1); published: uniform weights"""
+
+    def __post_init__(self) -> None:
+        fits = 0 < self.lr < inf and 0 <= self.decay < inf and 0 <= self.init < inf
+        if not fits or not 0 <= self.floor < 1:
+            raise OcheError(
+                f"lr={self.lr}, decay={self.decay}, floor={self.floor}, init={self.init} cannot train; "
+                "use lr > 0, decay >= 0, 0 <= floor < 1, init >= 0"
+            )
+
+    def optimizer(self, logits: Iterable[Tensor]) -> MirrorDescent:
+        return MirrorDescent(logits, lr=self.lr, decay=self.decay, floor=self.floor)
+
+
+class MirrorDescent(torch.optim.Optimizer):
+    """`ExponentiatedGradient` under way.
+
+    The key "simplices" of a parameter group holds, for each of its tensors, an int64 CPU tensor of the same shape: the
+    simplex of each entry, -1 for entries that rest. Without it every row is a simplex.
+    """
+
+    def __init__(self, logits: Iterable[Tensor], *, lr: float, decay: float, floor: float) -> None:
+        super().__init__(logits, dict(lr=lr, decay=decay, floor=floor))
+        self.largest = torch.zeros(())  # change of the logarithm of a weight in the last step
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        changes = []
+        for group in self.param_groups:
+            simplices = group.get("simplices") or [_rows(a) for a in group["params"]]
+            for a, simplex in zip(group["params"], simplices, strict=True):
+                if a.grad is not None:
+                    lives = (simplex >= 0).to(a.device)
+                    moved = _mirror(a, a.grad, simplex, group["lr"], group["decay"], group["floor"])
+                    changes.append((moved - _log_softmax(a, simplex)).abs().masked_fill(~lives, 0).max())
+                    a.copy_(torch.where(lives, moved, a))
+        if changes:
+            self.largest = torch.stack(changes).max()
+
+
+def largest_step(optimizer: torch.optim.Optimizer) -> Tensor | float:
+    """How far a logit moves in a step, at most: in mirror descent as measured in the last one; Adam's learning rate."""
+    return optimizer.largest if isinstance(optimizer, MirrorDescent) else optimizer.param_groups[0]["lr"]
+
+
+def _rows(a: Tensor) -> Tensor:
+    return torch.arange(len(a)).view(-1, *[1] * (a.dim() - 1)).expand(a.shape)
+
+
+def _mirror(a: Tensor, gradient: Tensor, simplex: Tensor, lr: float, decay: float, floor: float) -> Tensor:
+    """Logs of the weights after one step, each simplex summing to 1."""
+    logs = _log_softmax(a, simplex)
+    theta = logs.exp()
+    slope = torch.where(theta > 0, gradient / theta, 0) + decay * logs
+    moved = _log_softmax(logs - lr * slope, simplex)
+    return _log_softmax(moved.clamp_min(log(floor)), simplex) if floor else moved
+
+
+def _log_softmax(a: Tensor, simplex: Tensor) -> Tensor:
+    """Over the entries with the same number in ``simplex``, whatever their place."""
+    index = (simplex.flatten() + 1).to(a.device)
+    size, flat = int(simplex.max()) + 2, a.flatten()
+    highest = flat.new_full((size,), -inf).scatter_reduce(0, index, flat, "amax")
+    shifted = flat - highest[index]
+    sums = flat.new_zeros(size).scatter_add(0, index, shifted.exp())
+    return (shifted - sums.log()[index]).view_as(a)

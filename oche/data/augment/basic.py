@@ -1,0 +1,81 @@
+"""From uint8 images to normalised floats, and the random changes on the way: whole batches, on the images' device.
+
+B images of C channels, H × W pixels, L = cutout side. Every image has its own draws, and nothing loops over images.
+Draws come from the generator's own device, so that a CPU generator gives a GPU run the CPU run's crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from oche.data.augment.random_batch import integers
+from oche.data.augment.random_resized_crop import resized_crop
+from oche.data.registry import Augment
+
+
+def prepare(
+    x: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Augment | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Normalised float32 (B, C, H, W) in channels_last memory format, from uint8 (B, C, H, W).
+
+    Crop and flip come first (so padding is black), then the policy, then (x / 255 − mean) / std with ``mean`` and ``std``
+    (C,) in [0, 1] units, then cutout. ``augment=None`` only normalises. ``generator=None`` draws from torch's global one.
+    """
+    if augment is not None and augment.crop is not None:
+        x = resized_crop(x, augment.crop, augment.flip, generator)
+    elif augment is not None and (augment.pad or augment.flip):
+        x = crop_and_flip(x, augment.pad, augment.flip, generator)
+    if augment is not None and augment.policy is not None:
+        x = augment.policy(x, generator)
+    shift, scale = _affine(tuple(mean), tuple(std), x.device)
+    z = torch.addcmul(shift, x.to(torch.float32, memory_format=torch.channels_last), scale)
+    if augment is not None and augment.cutout:
+        z = cutout(z, augment.cutout, generator)
+    return z.contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=64)
+def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    m, s = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
+    return (-m / s).float().to(device), (1 / (255 * s)).float().to(device)
+
+
+def crop_and_flip(x: Tensor, pad: int, flip: bool, generator: torch.Generator | None) -> Tensor:
+    """Each image moved by up to ``pad`` pixels each way, zeros moving in, and (``flip``) mirrored with probability 1/2.
+
+    x and the result (B, C, H, W), any dtype; the result is in channels_last memory format. One gather: output pixel
+    (i, j) of an image is pixel (i + dy, j + dx) of it padded, or (i + dy, W − 1 − j + dx) where it is mirrored.
+    """
+    b, _, h, w = x.shape
+    rows, cols = (torch.arange(n, device=x.device).expand(b, n) for n in (h, w))
+    if flip:
+        cols = torch.where(integers(2, x, generator).unsqueeze(1).bool(), w - 1 - cols, cols)
+    if pad:
+        x = F.pad(x, (pad, pad, pad, pad))
+        rows = rows + integers(2 * pad + 1, x, generator).unsqueeze(1)
+        cols = cols + integers(2 * pad + 1, x, generator).unsqueeze(1)
+    which = torch.arange(b, device=x.device).view(b, 1, 1)
+    return x.permute(0, 2, 3, 1)[which, rows.unsqueeze(2), cols.unsqueeze(1)].permute(0, 3, 1, 2)
+
+
+def cutout(z: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
+    """A square of zeros in each image, its centre uniform over the pixels, cut off at the borders (1708.04552, §3.2).
+
+    As in the authors' code it spans [centre − L // 2, centre + L // 2) each way, so an odd L acts as L − 1.
+    z and the result (B, C, H, W).
+    """
+    h, w = z.shape[2:]
+    inside = []
+    for n in (h, w):
+        away = torch.arange(n, device=z.device) - integers(n, z, generator).unsqueeze(1)  # (B, n)
+        inside.append((away >= -(side // 2)) & (away < side // 2))
+    return z.masked_fill((inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1), 0.0)

@@ -1,0 +1,180 @@
+"""Splits of images and labels, and the data set that holds them.
+
+N images of C channels, H × W pixels, always uint8 until `prepare` turns a batch into floats.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from oche.core.errors import OcheError
+from oche.data.registry import Augment
+
+Batch = tuple[Tensor, Tensor]  # images uint8 (B, C, H, W), labels int64 (B,)
+_FLOATS = 1 << 24  # values of images that are scaled at once
+
+
+class Split(ABC):
+    """One part of a data set: ``labels`` (N,) int64 on the CPU, ``shape`` (C, H, W), and images gathered on ``device``."""
+
+    labels: Tensor
+    shape: tuple[int, int, int]
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images, decoded."""
+        c, h, w = self.shape
+        return len(self) * c * h * w
+
+    @abstractmethod
+    def gather(self, index: Tensor) -> Batch:
+        """The images uint8 (B, C, H, W) and labels int64 (B,) at ``index`` (B,) int64, on this split's device."""
+
+    @abstractmethod
+    def subset(self, index: Tensor) -> Split:
+        """The split of the images at ``index`` (K,) int64; the images themselves are shared, not copied."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Split:
+        """This split, gathering on ``device``."""
+
+    def walk(self, order: Tensor, batch: int) -> Iterator[Batch]:
+        """Gathers ``order`` (K,) in pieces of ``batch``, the last one smaller where K is no multiple."""
+        for piece in order.split(batch):
+            yield self.gather(piece)
+
+
+class Resident(Split):
+    """Decoded images as one uint8 tensor: on the device if half of its free memory holds them, else in main memory."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        rows: Tensor | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """``images`` uint8 (M, C, H, W); ``rows`` (N,) int64: those of this split (None: all), ``labels`` (N,) theirs."""
+        self.labels = labels.cpu()
+        self.shape = (images.shape[1], images.shape[2], images.shape[3])
+        self.device = torch.device(images.device if device is None else device)
+        self._images = images
+        self._rows = None if rows is None else rows.to(images.device)
+        self._placed_labels = labels.to(images.device)
+
+    def gather(self, index: Tensor) -> Batch:
+        index = index.to(self._images.device)
+        rows = index if self._rows is None else self._rows[index]
+        x, y = self._images.index_select(0, rows), self._placed_labels[index]
+        if x.device != self.device:  # kept in main memory for want of room: pinned pages copy without a wait
+            x, y = (t.pin_memory().to(self.device, non_blocking=True) for t in (x, y))
+        return x, y
+
+    def subset(self, index: Tensor) -> Resident:
+        index = index.cpu()
+        rows = index if self._rows is None else self._rows.cpu()[index]
+        return Resident(self._images, self.labels[index], rows=rows, device=self.device)
+
+    def to(self, device: torch.device | str) -> Resident:
+        device = torch.device(device)
+        if device == self.device or (device.index is None and device.type == self.device.type):
+            return self
+        if device.type == "cuda" and self.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+            return Resident(self._images.cpu(), self.labels, rows=self._rows, device=device)
+        own = self._images if self._rows is None else self._images.index_select(0, self._rows)
+        return Resident(own.to(device), self.labels)
+
+    def walk(self, order: Tensor, batch: int) -> Iterator[Batch]:
+        # One transfer of the whole order, not one a batch.
+        return super().walk(order.to(self._images.device), batch)
+
+    def resized(self, size: tuple[int, int]) -> Resident:
+        """Scaled (bilinear, antialiased) to cover ``size`` (H, W), and the centre cut out."""
+        if size == self.shape[1:]:
+            return self
+        c, h, w = self.shape
+        images = torch.empty((len(self), c, *size), dtype=torch.uint8)
+        piece = max(
+            1, _FLOATS // (c * max(h * w, size[0] * size[1]))
+        )  # floats take four times the room, so not all at once
+        for k in range(0, len(self), piece):
+            images[k : k + piece] = _cover(self.gather(torch.arange(k, min(k + piece, len(self))))[0], size)
+        return Resident(images, self.labels, device=self.device)
+
+
+def _cover(x: Tensor, size: tuple[int, int]) -> Tensor:
+    (h, w), (oh, ow) = x.shape[2:], size
+    scale = max(oh / h, ow / w)
+    full = (max(oh, round(h * scale)), max(ow, round(w * scale)))
+    x = F.interpolate(x.float(), full, mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
+    top, left = (full[0] - oh) // 2, (full[1] - ow) // 2
+    return x[:, :, top : top + oh, left : left + ow].contiguous()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images with what a run must know of them."""
+
+    name: str
+    train: Split
+    test: Split | None
+    """None only where there is no published test part and ``holdout`` is 0"""
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """per channel, of the training part, in [0, 1] units"""
+    std: tuple[float, ...]
+    augment: Augment
+    """what suits this set"""
+    note: str = ""
+    """one line that a report should carry beside accuracies; empty: nothing to say"""
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise OcheError(
+                f"{self.name}: {len(self.mean)} means and {len(self.std)} deviations for {self.channels} channels; "
+                "give one of each per channel"
+            )
+
+    @property
+    def channels(self) -> int:
+        return self.train.shape[0]
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """(H, W)"""
+        return self.train.shape[1], self.train.shape[2]
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same set, gathering on ``device``."""
+        return replace(self, train=self.train.to(device), test=None if self.test is None else self.test.to(device))
+
+
+def moments(
+    split: Split, batch: int = 1024, advance: Callable[[int], None] = lambda n: None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and (population) standard deviation of each channel in [0, 1] units, from exact integer sums.
+
+    ``advance(n)`` is told of every ``n`` images seen.
+    """
+    c, h, w = split.shape
+    sums = torch.zeros(2, c, dtype=torch.int64, device=split.device)
+    for x, _ in split.walk(torch.arange(len(split)), batch):
+        x = x.to(torch.int32)
+        sums += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))])
+        advance(len(x))
+    mean, square = (sums.double() / (len(split) * h * w)).cpu()
+    std = (
+        (square - mean**2).clamp_min(1.0).sqrt()
+    )  # a constant channel must not divide by zero: at least one grey level
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

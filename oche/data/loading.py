@@ -1,0 +1,136 @@
+"""From a word or a path to a `Dataset`: read, split, cut to the wanted number and size, decoded once where memory allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from oche.core.decode_memory import available
+from oche.core.errors import OcheError, nearest
+from oche.core.progress import bar
+from oche.data.dataset import Dataset, Resident, Split, moments
+from oche.data.readers import huggingface as hub
+from oche.data.readers import image_folder as folder
+from oche.data.readers import named
+from oche.data.readers import parquet_npz as tables
+from oche.data.readers.decode import Damaged
+from oche.data.readers.records import Parts
+from oche.data.registry import DATASETS, FORMS, SMALLEST, suited
+from oche.data.splits import evenly, held_out
+from oche.data.streaming import Streamed
+
+_BATCH = 1024  # images read at once where all of a streamed part are
+Size = tuple[int, int] | None  # (H, W), or as the images are
+
+
+def load(
+    name: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    holdout: float = 0.2,
+    limit: int | None = None,
+    size: int | None = None,
+    damaged: Literal["refuse", "skip"] = "refuse",
+    seed: int = 0,
+    progress: bool = False,
+) -> Dataset:
+    """The data set that ``name`` stands for: one of `DATASETS`, or one of `FORMS`. A word wins over a folder of its name.
+
+    ``data_dir``: a folder with the published archives of a named set, used instead of the network. ``holdout``: share of
+    the images that becomes the test part where none comes with them (0: none), the same images whatever the seed.
+    ``limit``: at most this many training images, drawn evenly over the classes by ``seed``. ``size``: side in pixels that
+    images are scaled and cut to. ``progress``: show bars on the terminal.
+
+    Images that half of the free memory holds are decoded here, once, and kept; others stream, and are read through here
+    for their mean and deviation. So whatever is wrong with any image raises `OcheError` now, and names it; with
+    ``damaged="skip"`` an image that cannot be decoded is left out, and the note tells of it.
+    """
+    if limit is not None and limit < 1:
+        raise OcheError(f"limit={limit} leaves no training images; use 1 or more, or nothing for all")
+    if damaged not in ("refuse", "skip"):
+        raise OcheError(f"damaged={damaged!r} is unknown; use 'refuse' or 'skip'")
+    if size is not None and size < SMALLEST:
+        raise OcheError(f"size={size} is too small for the networks; use {SMALLEST} pixels or more")
+    memory, both = available() // 2, None if size is None else (size, size)
+    try:
+        return _load(str(name), data_dir, both, damaged == "skip", holdout, limit, seed, memory, progress)
+    except Damaged as error:
+        raise Damaged(f"{error}, or write --damaged skip to leave out what cannot be read") from error
+
+
+def _load(
+    name: str, data_dir: str | Path | None, size: Size, skip: bool, holdout: float, limit: int | None, seed: int,
+    memory: int, show: bool,
+) -> Dataset:  # fmt: skip
+    found = _split(_read(name, data_dir, size, memory, show, skip), holdout, limit, seed)
+    train, test = _placed(found, size, memory, show)
+    image = train.shape[1], train.shape[2]
+    if min(image) < SMALLEST:
+        raise OcheError(f"{name} has images of {image[1]}x{image[0]} pixels; they need {SMALLEST} a side: give a size")
+    mean, std = _measured(train, test, show)
+    return Dataset(found.name, train, test, found.classes, mean, std, suited(found.name, image), found.note)
+
+
+def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool, skip: bool) -> Parts:
+    if name in DATASETS:
+        return named.read(name, None if data_dir is None else Path(data_dir).expanduser(), memory, show)
+    if name.startswith("hf:"):
+        return hub.read(name, size, show, skip)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return folder.read(path, size, show, skip)
+    reader = {".parquet": partial(tables.parquet, skip=skip), ".npz": tables.npz}.get(path.suffix.lower())
+    if reader is not None and path.is_file():
+        return reader(path, size, memory, show)
+    possible = f"use {', '.join(DATASETS)}, {', '.join(FORMS)}"
+    if path.exists():
+        raise OcheError(
+            f"{name} is a file of a kind that oche does not read; unpack it if it is an archive, else {possible}"
+        )
+    what = "no such file or folder as" if "/" in name or path.suffix else "no data called"
+    raise OcheError(f"there is {what} {name!r}; {possible}{nearest(name, list(DATASETS))}")
+
+
+def _split(found: Parts, holdout: float, limit: int | None, seed: int) -> Parts:
+    if found.test is None and holdout:
+        train, test = held_out(found.train.labels, holdout)
+        found = replace(found, train=found.train.subset(train), test=found.train.subset(test))
+    if limit is not None:
+        found = replace(found, train=found.train.subset(evenly(found.train.labels, limit, seed)))
+    return found
+
+
+def _placed(found: Parts, size: Size, memory: int, show: bool) -> tuple[Split, Split | None]:
+    """Both parts decoded and of the wanted size; streaming where they do not fit in ``memory`` bytes."""
+    c, h, w = found.train.shape
+    count = len(found.train) + (len(found.test) if found.test else 0)
+    need = count * c * ((size[0] * size[1]) if size else h * w)
+
+    def place(split: Split) -> Split:
+        if isinstance(split, Streamed):
+            return split.resident(show) if need <= memory else split
+        if not isinstance(split, Resident) or size is None or size == split.shape[1:]:
+            return split
+        if need > memory:
+            raise OcheError(
+                f"{count} images of {size[1]}x{size[0]} pixels take {need / 1e9:.1f} GB and {memory / 1e9:.1f} GB may be "
+                "used; give a smaller size or a limit, or a folder of images, which streams"
+            )
+        return split.resized(size)
+
+    return place(found.train), None if found.test is None else place(found.test)
+
+
+def _measured(train: Split, test: Split | None, show: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The training part's mean and deviation. Streamed images are all decoded for it, those of the test part too."""
+    streamed = [split for split in (train, test) if isinstance(split, Streamed)]
+    with bar("reading images", sum(map(len, streamed)), show and bool(streamed)) as advance:
+        result = moments(train, _BATCH, advance)
+        if isinstance(test, Streamed):
+            for images, _ in test.walk(torch.arange(len(test)), _BATCH):
+                advance(len(images))
+    return result

@@ -1,0 +1,1 @@
+"""Readers: from files and archives to images and labels."""

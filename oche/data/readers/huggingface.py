@@ -1,0 +1,117 @@
+"""Image sets on the Hugging Face hub, through its own package `datasets` (pip install 'oche[hub]')."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from oche.core.errors import OcheError
+from oche.data.readers.decode import Encoded
+from oche.data.readers.parquet_npz import LABEL
+from oche.data.readers.records import Parts, Table, choose, encode
+
+_HIDDEN = -1  # label of test images whose true labels are kept secret
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images that are rows of one or more of the hub's tables, one after the other, undecoded."""
+
+    where: str
+    tables: tuple[tuple[str, Any], ...]  # (name of the part, datasets.Dataset)
+    starts: tuple[int, ...]  # number of each table's first image, and of the one past the last
+    column: str
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def read(self, i: int) -> Encoded:
+        k = bisect_right(self.starts, i) - 1
+        value = self.tables[k][1][i - self.starts[k]][self.column] or {}
+        if value.get("bytes") is not None:
+            return value["bytes"]
+        if value.get("path"):
+            return Path(value["path"])
+        raise OcheError(f"{self.name(i)} has no image")
+
+    def name(self, i: int) -> str:
+        k = bisect_right(self.starts, i) - 1
+        return f"{self.where}: {self.tables[k][0]} row {i - self.starts[k]}"
+
+
+def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False) -> Parts:
+    """The set ``hf:owner/name[:config]``, streamed: its first column of type Image, its label of type ClassLabel.
+
+    Parts whose labels are all −1 (kept secret) are passed over, as are damaged images with ``skip``.
+    """
+    repository, _, config = name.removeprefix("hf:").partition(":")
+    if not repository.strip("/"):
+        raise OcheError(f"{name} names no set on the hub; write hf:owner/name, or hf:owner/name:config")
+    datasets = _package(name)
+    found = _fetch(datasets, name, repository, config or None)
+    features = next(iter(found.values())).features
+    image = _column(name, features, datasets.Image, ())
+    label = _column(name, features, datasets.ClassLabel, LABEL)
+    values = {part: np.array(table[label][:], dtype=object) for part, table in found.items()}
+    seen = [part for part in found if not (values[part] == _HIDDEN).all()]
+    train, test, note = choose(seen, name)
+    secret = ", ".join(part for part in found if part not in seen)
+    note = "; ".join(filter(None, (note, secret and f"not used for want of labels: {secret}")))
+    parts = [part for part in (train, test) if part is not None]
+    raw = datasets.Image(decode=False)  # the encoded bytes: oche decodes, and in threads
+    tables = tuple((p, found[p].select_columns([image]).cast_column(image, raw)) for p in parts)
+    starts = (0, *np.cumsum([len(values[p]) for p in parts]).tolist())
+    items = Rows(name, tables, starts, image)
+    rows = np.arange(starts[-1])
+    train_rows, test_rows = rows[: starts[1]], rows[starts[1] :] if test else None
+    names = getattr(features[label], "names", None)
+    joined = np.concatenate([values[p] for p in parts])
+    labels, classes = encode(joined, train_rows, test_rows, names and tuple(names), items.name)
+    places = torch.from_numpy(train_rows), None if test_rows is None else torch.from_numpy(test_rows)
+    return Table(repository.rpartition("/")[2], items, labels, *places, classes, note).parts(
+        size, show, skip, lossy=True
+    )
+
+
+def _package(name: str) -> Any:
+    try:
+        import datasets  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise OcheError(f"reading {name} needs the package datasets; pip install 'oche[hub]'") from error
+    return datasets
+
+
+def _fetch(datasets: Any, name: str, repository: str, config: str | None) -> dict[str, Any]:
+    try:
+        found = datasets.load_dataset(repository, config)
+    except Exception as error:  # network, unknown name, unknown config, gated set: each of another type
+        reason = str(error).split("\n")[0]
+        raise OcheError(
+            f"{name} could not be had from the hub ({type(error).__name__}: {reason}); check the name and the connection, "
+            "or download it and give a folder or .parquet file"
+        ) from error
+    found = {str(part): table for part, table in found.items() if len(table)}
+    if not found:
+        raise OcheError(f"{name} has no rows; give a set with images")
+    return found
+
+
+def _column(name: str, features: Any, kind: type, usual: Iterable[str]) -> str:
+    """The column of type ``kind``, by preference one that has a ``usual`` name; a usual name will do for a plain column."""
+    typed = [c for c, feature in features.items() if isinstance(feature, kind)]
+    named = {c.lower(): c for c in reversed(typed or features)}
+    for word in usual:
+        if word in named:
+            return named[word]
+    if not typed:
+        columns = ", ".join(f"{c} ({type(feature).__name__})" for c, feature in features.items())
+        raise OcheError(
+            f"{name} has columns {columns} and none of type {kind.__name__}; it is no set of images with classes"
+        )
+    return typed[0]

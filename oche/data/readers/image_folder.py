@@ -1,0 +1,78 @@
+"""Images in class folders: ``root/ants/*.jpg``, or ``root/train/ants/*.jpg`` beside ``root/test`` or ``root/val``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from oche.core.errors import OcheError, nearest
+from oche.data.readers.decode import SUFFIXES, Files
+from oche.data.readers.records import Parts, Table, choose, is_part
+
+
+def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = False) -> Parts:
+    """The folder's images, streamed; classes in the order of their names.
+
+    Colour unless every image is grey. ``size`` None: the images' own size where all agree, else 64x64 or the median of
+    their shorter sides if that is less. Files that are no images, and hidden ones, are passed over. ``skip``: damaged ones too.
+    """
+    folders = _folders(root)
+    names = [f.name for f in folders]
+    if not any(map(is_part, names)) or not (all(map(is_part, names)) or _has_train(names)):
+        return _table(root, folders, None, "").parts(size, show, skip)
+    train, test, note = choose(filter(is_part, names), str(root))
+    return _table(root, _folders(root / train), None if test is None else root / test, note).parts(size, show, skip)
+
+
+def _has_train(names: list[str]) -> bool:
+    return any(n.lower().startswith("train") and is_part(n) for n in names)
+
+
+def _table(root: Path, folders: list[Path], test: Path | None, note: str) -> Table:
+    classes = tuple(f.name for f in folders)
+    if len(classes) < 2:
+        raise OcheError(f"{folders[0].parent} has one class folder, {folders[0].name}; give at least 2 classes")
+    train_files, train_labels = _listing(folders, classes)
+    test_files, test_labels = _listing(_folders(test), classes) if test is not None else ([], [])
+    cut = len(train_files)
+    labels = torch.tensor(train_labels + test_labels, dtype=torch.int64)
+    rows: Tensor = torch.arange(len(labels))
+    items = Files(train_files + test_files)
+    return Table(root.resolve().name, items, labels, rows[:cut], None if test is None else rows[cut:], classes, note)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders in ``root``, hidden ones left out; `OcheError` where there are none."""
+    found = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not found:
+        raise OcheError(f"{root} has no class folders; put the images of each class in a folder of its name")
+    return found
+
+
+def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """All images below ``folders``, which are of ``classes``, with their class numbers."""
+    files: list[str] = []
+    labels: list[int] = []
+    for folder in folders:
+        if folder.name not in classes:
+            raise OcheError(
+                f"{folder} is a class that training has not{nearest(folder.name, classes)}; remove or rename it"
+            )
+        images = images_below(folder)
+        if not images:
+            raise OcheError(f"{folder} has no images ({', '.join(SUFFIXES)}); add some or remove the folder")
+        files += map(str, images)
+        labels += [classes.index(folder.name)] * len(images)
+    return files, labels
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Files that may be images, at any depth, in the order of their names; hidden ones left out."""
+    found: list[Path] = []
+    for base, below, names in os.walk(folder):
+        below[:] = sorted(d for d in below if not d.startswith("."))
+        found += [Path(base, n) for n in sorted(names) if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
+    return found

@@ -1,0 +1,63 @@
+"""Which images of a set go where: a test part for sets that come without one, and a smaller training part.
+
+Both look at labels (N,) int64 alone, and give indices (K,) int64 in ascending order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from oche.core.errors import OcheError
+from oche.core.seeds import generator
+
+_FIXED = 0  # not the run's seed, see `held_out`
+
+
+def held_out(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """(training, test) indices: of each class a random ``share`` (rounded, at least one of two images) is for testing.
+
+    The choice depends on the labels alone, not on a run's seed. So runs of different seeds are tested on the same images,
+    and a network trained from a search is never tested on images that the search has seen.
+    """
+    if not 0 < share < 1:
+        raise OcheError(
+            f"holdout={share} is no share of the images; use 0 < holdout < 1, or 0 to go without a test part"
+        )
+    test = []
+    for rows in _by_class(labels, generator(_FIXED, "holdout")):
+        test.append(rows[: min(max(1, round(share * len(rows))), len(rows) - 1)])
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[torch.cat(test)] = True
+    if not chosen.any():
+        raise OcheError(
+            f"holdout={share} finds one image in each class and must leave it to training; use 0, or add images"
+        )
+    return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
+
+
+def evenly(labels: Tensor, limit: int, seed: int) -> Tensor:
+    """Indices of ``limit`` images, as many of each class as there are, give or take one; small classes are used up first.
+
+    Raises `OcheError` where the limit leaves a class without an image.
+    """
+    if limit >= len(labels):
+        return torch.arange(len(labels))
+    groups = _by_class(labels, generator(seed, "limit"))
+    if limit < len(groups):
+        raise OcheError(
+            f"limit={limit} training images leave some of the {len(groups)} classes without one; use {len(groups)} or more"
+        )
+    chosen: list[Tensor] = []
+    left = limit
+    for k, rows in enumerate(sorted(groups, key=len)):  # the smallest first: what they lack falls to the others
+        chosen.append(rows[: left // (len(groups) - k)])
+        left -= len(chosen[-1])
+    return torch.cat(chosen).sort().values
+
+
+def _by_class(labels: Tensor, g: torch.Generator) -> list[Tensor]:
+    """For each class that occurs, its rows in random order."""
+    order = torch.randperm(len(labels), generator=g)
+    shuffled = labels[order]
+    return [order[shuffled == c] for c in shuffled.unique()]

@@ -1,0 +1,172 @@
+"""A split whose images stay encoded: decoded by threads when they are asked for, the next batches ahead of time.
+
+Pillow lets go of the interpreter while it decodes, so threads share the work without copying images between processes.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oche.core.errors import OcheError
+from oche.core.progress import bar
+from oche.data.dataset import Batch, Resident, Split
+from oche.data.readers.decode import Header, Items, decode, probe
+
+
+def _cores() -> int:
+    """Cores that decoding may use: those that this process may run on, shared with the other ranks of its machine."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, mine // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # torchrun sets it
+
+
+WORKERS = min(16, _cores())
+AHEAD = 2  # batches being decoded while the caller works on one
+_PIECE = 256  # images a task, where all are to be read
+T = TypeVar("T")
+_executors: list[ThreadPoolExecutor] = []
+
+
+def _threads() -> ThreadPoolExecutor:
+    """The one pool of decoding threads, started when first needed."""
+    if not _executors:
+        _executors.append(ThreadPoolExecutor(WORKERS, thread_name_prefix="oche-decode"))
+    return _executors[0]
+
+
+def survey(
+    count: int, look: Callable[[int], T], title: str, show: bool = False
+) -> tuple[list[T | None], list[OcheError]]:
+    """What ``look`` finds of each of ``count`` images, None where it raises `OcheError`; and those errors, in order."""
+
+    def piece(start: int) -> tuple[list[T | None], list[OcheError]]:
+        found: list[T | None] = []
+        bad: list[OcheError] = []
+        for i in range(start, min(start + _PIECE, count)):
+            try:
+                found.append(look(i))
+            except OcheError as error:
+                found.append(None)
+                bad.append(error)
+        return found, bad
+
+    all_found: list[T | None] = []
+    errors: list[OcheError] = []
+    with bar(title, count, show) as advance, warnings.catch_warnings(action="ignore"):
+        # Pillow warns of large images, which `probe` refuses, and of damaged EXIF, which does not matter.
+        for found, bad in _threads().map(piece, range(0, count, _PIECE)):
+            all_found += found
+            errors += bad
+            advance(len(found))
+    return all_found, errors
+
+
+def headers(items: Items, show: bool = False) -> list[Header]:
+    """Every image's header; `OcheError` naming the first that cannot be used and counting the others."""
+    found, errors = survey(len(items), lambda i: probe(items, i), "checking images", show)
+    if errors:
+        more = f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""
+        raise type(errors[0])(f"{errors[0]}{more}")
+    return [header for header in found if header is not None]
+
+
+class Streamed(Split):
+    """Encoded images decoded on demand to ``shape`` (C, H, W): only references and labels are kept."""
+
+    def __init__(
+        self,
+        items: Items,
+        labels: Tensor,
+        shape: tuple[int, int, int],
+        *,
+        rows: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """``rows`` (N,) int64: the items that belong to this split (None: all), ``labels`` (N,) theirs."""
+        self.labels = labels.cpu()
+        self.shape = shape
+        self.device = torch.device(device)
+        self._items = items
+        self._rows = torch.arange(len(items)) if rows is None else rows.cpu()
+
+    def gather(self, index: Tensor) -> Batch:
+        return self._finish(self._begin(index))
+
+    def subset(self, index: Tensor) -> Streamed:
+        index = index.cpu()
+        return Streamed(self._items, self.labels[index], self.shape, rows=self._rows[index], device=self.device)
+
+    def to(self, device: torch.device | str) -> Streamed:
+        return Streamed(self._items, self.labels, self.shape, rows=self._rows, device=device)
+
+    def walk(self, order: Tensor, batch: int) -> Iterator[Batch]:
+        coming: deque[_Pending] = deque()
+        try:
+            for piece in order.split(batch):
+                coming.append(self._begin(piece))
+                if len(coming) > AHEAD:
+                    yield self._finish(coming.popleft())
+            while coming:
+                yield self._finish(coming.popleft())
+        finally:  # the caller may stop early
+            for pending in coming:
+                pending.cancel()
+
+    def resident(self, show: bool = False) -> Resident:
+        """All images decoded, once, and kept."""
+        with bar("decoding images", len(self), show) as advance:
+            pending = self._begin(torch.arange(len(self)), _PIECE)
+            pending.wait(advance)
+        return Resident(pending.images, self.labels).to(self.device)
+
+    def _begin(self, index: Tensor, share: int | None = None) -> _Pending:
+        """Starts decoding the images at ``index``, ``share`` of them a task (by default one task a thread)."""
+        index = index.cpu()
+        rows = self._rows[index].tolist()
+        share = share or max(1, -(-len(rows) // WORKERS))
+        # Pinned pages reach a GPU without holding up the caller.
+        images = torch.empty((len(rows), *self.shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        out = images.numpy()
+        spans = [slice(k, k + share) for k in range(0, len(rows), share)]
+        jobs = [_threads().submit(self._fill, out[span], rows[span]) for span in spans]
+        return _Pending(images, index, jobs)
+
+    def _fill(self, out: np.ndarray, rows: list[int]) -> int:
+        for k, row in enumerate(rows):
+            out[k] = decode(self._items, row, self.shape[1:], self.shape[0])
+        return len(rows)
+
+    def _finish(self, pending: _Pending) -> Batch:
+        pending.wait()
+        return pending.images.to(self.device, non_blocking=True), self.labels[pending.index].to(self.device)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """Images being decoded, and the tasks that do it."""
+
+    images: Tensor
+    index: Tensor
+    jobs: list[Future[int]]
+
+    def wait(self, advance: Callable[[int], None] = lambda n: None) -> None:
+        """Returns when all are decoded; the first error stops the rest."""
+        try:
+            for job in self.jobs:
+                advance(job.result())
+        except BaseException:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        for job in self.jobs:
+            job.cancel()

@@ -1,0 +1,1 @@
+"""Text: corpora, vocabularies, and the windows that language models train on."""

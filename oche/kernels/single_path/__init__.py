@@ -1,0 +1,1 @@
+"""Cells that evaluate one candidate an edge, chosen on the device (GDAS)."""

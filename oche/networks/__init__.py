@@ -1,0 +1,1 @@
+"""Operations and the networks that genotypes build."""

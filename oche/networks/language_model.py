@@ -1,0 +1,137 @@
+"""A language model around a recurrent cell: embedding, dropouts whose masks are held over time, a decoder tied to the
+embedding (AWD-LSTM, 1708.02182; as DARTS uses it, 1806.09055 §3.2 and appendix A.2).
+
+Shapes: T steps, B streams, H width, V words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oche.core.errors import OcheError
+from oche.core.registry import component
+
+SPREAD = 0.04  # weights start uniformly within ± this (released code)
+
+
+@component
+@dataclass(frozen=True)
+class Dropouts:
+    """Probabilities of dropping, all variational (1512.05287): one draw serves all steps of a window."""
+
+    output: float = 0.75
+    """of what the cell gives to the decoder"""
+    hidden: float = 0.25
+    """of states, within the cell and from step to step"""
+    input: float = 0.75
+    """of what enters the cell"""
+    embedding: float = 0.2
+    """of the entries of embedded words"""
+    words: float = 0.0
+    """of whole words"""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not 0 <= (rate := getattr(self, field.name)) < 1:
+                raise OcheError(f"dropouts: {field.name}={rate} is no probability below 1; use 0 <= {field.name} < 1")
+
+
+class Masks(NamedTuple):
+    """One draw of all dropouts; entries are 0 or 1 / (1 − rate), None where nothing is dropped."""
+
+    output: Tensor | None = None  #: (B, H)
+    hidden: Tensor | None = None  #: (B, H)
+    input: Tensor | None = None  #: (B, H)
+    embedding: Tensor | None = None  #: (B, H)
+    words: Tensor | None = None  #: (V,)
+
+
+class Output(NamedTuple):
+    """What a language model says of a window."""
+
+    logits: Tensor  #: (T, B, V) of the next word
+    hidden: Tensor  #: (1, B, H) the state to begin the next window with
+    raw: Tensor  #: (T, B, H) what the cell gave, for temporal activation regularisation
+    dropped: Tensor  #: (T, B, H) the same after dropout, for activation regularisation
+
+
+class LanguageModel(nn.Module):
+    """``cell`` maps (x (T, B, H), state (B, H), mask of x, mask of states, ...) to its outputs (T, B, H)."""
+
+    def __init__(self, cell: nn.Module, vocabulary: int, width: int, dropouts: Dropouts) -> None:
+        super().__init__()
+        check_sizes(vocabulary, width)
+        self.dropouts = dropouts
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.cell = cell
+        nn.init.uniform_(self.embedding.weight, -SPREAD, SPREAD)
+
+    @property
+    def width(self) -> int:
+        return self.embedding.embedding_dim
+
+    @property
+    def vocabulary(self) -> int:
+        return self.embedding.num_embeddings
+
+    def start(self, batch: int) -> Tensor:
+        """(1, B, H) the state before a text begins: zeros."""
+        return self.embedding.weight.new_zeros(1, batch, self.width)
+
+    def masks(self, batch: int, generator: torch.Generator | None = None) -> Masks:
+        """A draw of all dropouts; without ``generator`` (on the network's device) from torch's global one."""
+        weight = self.embedding.weight
+
+        def draw(name: str) -> Tensor | None:
+            rate = getattr(self.dropouts, name)
+            shape = (self.vocabulary,) if name == "words" else (batch, self.width)
+            if rate == 0:
+                return None
+            kept = torch.rand(shape, generator=generator, device=weight.device) >= rate
+            return kept.to(weight.dtype) / (1 - rate)
+
+        return Masks(*map(draw, Masks._fields))
+
+    def equip(self, engine: str) -> str:
+        """Has the cell compute in its fast form, unless ``engine`` is plain; says how it computes, "" where it has one form."""
+        cell: Any = self.cell
+        if not hasattr(cell, "fused"):
+            return ""
+        cell.fused = engine != "plain"
+        return "fused, unrolled over a window" if cell.fused else "as plain modules, as asked"
+
+    def describe(self) -> list[dict]:
+        """One row a part, for reports: {"name", "channels"}."""
+        return describe(self.width, self.vocabulary)
+
+    def run(self, tokens: Tensor, hidden: Tensor | None, masks: Masks, *context) -> Output:
+        """``context`` is handed on to the cell."""
+        state = self.start(tokens.shape[1]) if hidden is None else hidden
+        x = self.embedding(tokens)
+        if masks.words is not None:
+            x = x * masks.words[tokens].unsqueeze(-1)
+        raw = self.cell(_masked(x, masks.embedding), state[0], masks.input, masks.hidden, *context)
+        dropped = _masked(raw, masks.output)
+        return Output(F.linear(dropped, self.embedding.weight, self.bias), raw[-1:], raw, dropped)
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
+
+
+def describe(width: int, vocabulary: int) -> list[dict]:
+    """One row a part of a language model, for reports: {"name", "channels"}."""
+    parts = (("embedding", width), ("recurrent", width), ("decoder", vocabulary))
+    return [{"name": name, "channels": channels} for name, channels in parts]
+
+
+def check_sizes(vocabulary: int, width: int) -> None:
+    """Raises `OcheError` for sizes of which no language model can be made."""
+    if vocabulary < 1 or width < 1:
+        raise OcheError(f"vocabulary={vocabulary}, width={width} make no language model; use numbers of at least 1")

@@ -1,0 +1,79 @@
+"""The baseline of language models: one LSTM layer in the same network, with the same dropouts, as a found cell has.
+
+Shapes: T steps, B streams, H width, V words.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oche.networks.language_model import Dropouts, LanguageModel, Masks, Output
+
+LSTM = "lstm"  # what stands for it where a genotype is asked for
+
+
+class Layer(nn.Module):
+    """One LSTM layer (Hochreiter and Schmidhuber, 1997), its gates in the order of `torch.nn.LSTM`: in, forget, new, out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, 4 * width)
+        self.outer = nn.Linear(width, 4 * width, bias=False)
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -1 / math.sqrt(width), 1 / math.sqrt(width))
+
+    def forward(self, x: Tensor, state: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(outputs (T, B, H), last state) for x (T, B, H) and a state (2, B, H) of outputs and memory.
+
+        ``mask`` (B, H) drops entries of the last output on its way to the gates, the same at every step (1512.05287).
+        """
+        h, c = state.unbind()
+        outputs = []
+        for gates in self.inner(x).unbind():
+            gates = gates + self.outer(h if mask is None else h * mask)
+            into, forget, new, out = gates.chunk(4, 1)
+            c = forget.sigmoid() * c + into.sigmoid() * new.tanh()
+            h = out.sigmoid() * c.tanh()
+            outputs.append(h)
+        return torch.stack(outputs), torch.stack([h, c])
+
+
+class LSTMNetwork(LanguageModel):
+    """The language model of one LSTM layer, tokens (T, B) → `Output`, whose ``hidden`` is (2, B, H)."""
+
+    def __init__(self, vocabulary: int, width: int, dropouts: Dropouts = Dropouts(words=0.1)) -> None:
+        super().__init__(Layer(width), vocabulary, width, dropouts)
+
+    def describe(self) -> list[dict]:
+        return [{**row, "name": LSTM} if row["name"] == "recurrent" else row for row in super().describe()]
+
+    def start(self, batch: int) -> Tensor:
+        return self.embedding.weight.new_zeros(2, batch, self.width)
+
+    def forward(self, tokens: Tensor, hidden: Tensor | None = None, masks: Masks | None = None) -> Output:
+        """``hidden`` (2, B, H), None: zeros. In training mode dropouts are drawn anew, or are those of ``masks``; in
+        evaluation there are none."""
+        batch = tokens.shape[1]
+        if not self.training:
+            masks = Masks()
+        masks = self.masks(batch) if masks is None else masks
+        x = self.embedding(tokens)
+        if masks.words is not None:
+            x = x * masks.words[tokens].unsqueeze(-1)
+        for mask in (masks.embedding, masks.input):
+            x = x if mask is None else x * mask
+        raw, state = self.cell(x, self.start(batch) if hidden is None else hidden, masks.hidden)
+        dropped = raw if masks.output is None else raw * masks.output
+        return Output(F.linear(dropped, self.embedding.weight, self.bias), state, raw, dropped)
+
+
+def width_for(weights: int, vocabulary: int) -> int:
+    """The width at which `LSTMNetwork` has the number of weights nearest to ``weights``: 8 H² + (V + 4) H + V of them."""
+    b = vocabulary + 4
+    exact = (math.sqrt(b * b + 32 * max(0, weights - vocabulary)) - b) / 16
+    near = {max(1, math.floor(exact)), max(1, math.ceil(exact))}
+    return min(near, key=lambda width: abs(8 * width**2 + b * width + vocabulary - weights))

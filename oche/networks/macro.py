@@ -1,0 +1,179 @@
+"""The network around the cells: stem, where it halves and widens, head. Supernets and final networks share it.
+
+Shapes: B images, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from oche.core.errors import OcheError
+from oche.networks.backbone import Point
+
+Stem = Literal["cifar", "imagenet", "none"]
+Widen = Literal["at", "after"]
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """Where one cell stands: its kind, the widths that enter it, its own width, its output's size."""
+
+    kind: str  # "normal" or "reduce"
+    previous_reduced: bool  # whether its first input is one halving larger than its second
+    c_prev_prev: int
+    c_prev: int
+    channels: int
+    size: tuple[int, int]
+
+    @property
+    def stride(self) -> int:
+        """Stride of the edges that leave the cell's inputs."""
+        return 2 if self.kind == "reduce" else 1
+
+
+class Sized(Protocol):
+    """What every network around cells is told."""
+
+    @property
+    def image(self) -> tuple[int, int]: ...
+
+
+def check_sizes(network: Sized) -> None:
+    """Raises `OcheError` where a network's numbers leave nothing to build, or its images are too small."""
+    for name in ("channels", "cells", "classes", "in_channels"):
+        if getattr(network, name) < 1:
+            raise OcheError(f"{name}={getattr(network, name)} leaves nothing to build; use {name} >= 1")
+    if min(network.image) < 8:
+        raise OcheError(f"image={network.image} is smaller than this space handles; use images of at least 8 x 8")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Macro-architecture of DARTS (1806.09055 §3.1) and its variants; see the fields."""
+
+    channels: int  # C, the width of a cell before the first reduction
+    cells: int
+    classes: int
+    in_channels: int = 3
+    image: tuple[int, int] = (32, 32)  # needed only to describe sizes, and by an MLP head
+    stem: Stem = "cifar"  # 3×3 convolution to 3C; three stride-2 convolutions to C; or no stem
+    reductions: tuple[int, ...] | None = None  # cells that halve the map; None: the ⌊N/3⌋-th and the ⌊2N/3⌋-th
+    widen: Widen = "at"  # whether width doubles in the reduction cell or in the cell after it
+    head: tuple[int, ...] = ()  # () pools globally and classifies; (2048, 1024, 256) is an MLP on the flattened map
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if self.stem not in ("cifar", "imagenet", "none"):
+            raise OcheError(f"stem={self.stem!r} is unknown; use 'cifar', 'imagenet' or 'none'")
+        if self.widen not in ("at", "after"):
+            raise OcheError(f"widen={self.widen!r} is unknown; use 'at' or 'after'")
+        if bad := [i for i in self.reductions or () if not 0 <= i < self.cells]:
+            raise OcheError(f"reductions={self.reductions} names cell {bad[0]} of {self.cells}; cells count from 0")
+
+    @property
+    def reduces_at(self) -> tuple[int, ...]:
+        """Indices of the reduction cells, sorted."""
+        if self.reductions is not None:
+            return tuple(sorted(set(self.reductions)))
+        return tuple(sorted({self.cells // 3, 2 * self.cells // 3}))
+
+    def plan(self, outputs: Callable[[str], int]) -> list[CellPlan]:
+        """The cells in order; ``outputs(kind)`` is the number of nodes that a cell of that kind concatenates."""
+        widths = {"cifar": 3 * self.channels, "imagenet": self.channels, "none": self.in_channels}
+        c_prev_prev = c_prev = widths[self.stem]
+        size = self.image if self.stem != "imagenet" else _halve(self.image, 3)
+        reduced, channels, plans = self.stem == "imagenet", self.channels, []
+        for i in range(self.cells):
+            kind = "reduce" if i in self.reduces_at else "normal"
+            if (kind == "reduce" and self.widen == "at") or (i and reduced and self.widen == "after"):
+                channels *= 2
+            size = _halve(size) if kind == "reduce" else size
+            plans.append(CellPlan(kind, reduced, c_prev_prev, c_prev, channels, size))
+            c_prev_prev, c_prev, reduced = c_prev, outputs(kind) * channels, kind == "reduce"
+        return plans
+
+    def points(self, outputs: Callable[[str], int]) -> list[Point]:
+        """The maps that the network computes: both inputs of the first cell, then what each cell gives."""
+        c, twice = self.channels, {"cifar": Point("stem", 3 * self.channels, 1), "none": Point("", self.in_channels, 1)}
+        stem = [twice[self.stem]] * 2 if self.stem in twice else [Point("stem.first", c, 4), Point("stem.second", c, 8)]
+        found, reduction = stem, stem[-1].reduction
+        for i, plan in enumerate(self.plan(outputs)):
+            reduction *= plan.stride
+            found = [*found, Point(f"cells.{i}", outputs(plan.kind) * plan.channels, reduction)]
+        return found
+
+    def make_stem(self) -> nn.Module:
+        """(B, in_channels, H, W) → the two inputs of the first cell."""
+        return {"cifar": CifarStem, "imagenet": ImagenetStem, "none": NoStem}[self.stem](self)
+
+    def make_head(self, c_prev: int, size: tuple[int, int]) -> nn.Module:
+        """(B, c_prev, H, W), the last two ``size`` → logits (B, classes)."""
+        if not self.head:
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_prev, self.classes))
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = c_prev * size[0] * size[1]
+        for hidden in self.head:
+            layers += [nn.Linear(width, hidden), nn.ReLU()]
+            width = hidden
+        return nn.Sequential(*layers, nn.Linear(width, self.classes))
+
+
+def _halve(size: tuple[int, int], times: int = 1) -> tuple[int, int]:
+    for _ in range(times):
+        size = (size[0] + 1) // 2, (size[1] + 1) // 2
+    return size
+
+
+def _conv_bn(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out)]
+
+
+class NoStem(nn.Module):
+    """The image itself is both inputs (the seed's variant)."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+class CifarStem(nn.Sequential):
+    """3×3 convolution to 3C channels and BatchNorm; its output is both inputs."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__(*_conv_bn(skeleton.in_channels, 3 * skeleton.channels))
+
+    def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        out = super().forward(input)
+        return out, out
+
+
+class ImagenetStem(nn.Module):
+    """Three stride-2 3×3 convolutions; the inputs are the maps after the second and after the third."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__()
+        c = skeleton.channels
+        half = max(1, c // 2)
+        self.first = nn.Sequential(*_conv_bn(skeleton.in_channels, half, 2), nn.ReLU(), *_conv_bn(half, c, 2))
+        self.second = nn.Sequential(nn.ReLU(), *_conv_bn(c, c, 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = self.first(x)
+        return first, self.second(first)
+
+
+def describe(skeleton: Skeleton, plans: Sequence[CellPlan], outputs: Callable[[str], int]) -> list[dict]:
+    """One row a part, for reports: {"name", "channels", "size"}."""
+    rows = (
+        [{"name": "stem", "channels": plans[0].c_prev, "size": list(skeleton.image)}] if skeleton.stem != "none" else []
+    )
+    if skeleton.stem == "imagenet":
+        rows[0]["size"] = list(_halve(skeleton.image, 3))
+    rows += [{"name": p.kind, "channels": outputs(p.kind) * p.channels, "size": list(p.size)} for p in plans]
+    return [*rows, {"name": "head", "channels": skeleton.classes, "size": [1, 1]}]

@@ -1,0 +1,237 @@
+"""Pictures of a discrete cell: inputs left, nodes by depth, output right, every edge labelled with its operation.
+
+A label is a vertex of the layered layout, as is every layer that a long edge passes. So labels, nodes and foreign edges
+cannot lie on one another, whatever the cell.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from oche.core.architecture import Cell
+from oche.report.drawings.cell_ends import PREVIOUS, Ends, ends
+from oche.report.drawings.graph_layout import Link, arrange
+from oche.report.drawings.scene import (
+    Box,
+    Curve,
+    Label,
+    Point,
+    Scene,
+    Shape,
+    clip,
+    subscripted,
+    text_width,
+    to_png,
+    to_svg,
+)
+from oche.report.plots.palette import INK, MUTED, PAPER, operation_colour, tint
+
+_FONT, _LABEL_HEIGHT, _NODE, _PORT, _LANE, _GAP, _MARGIN = 11.0, 21.0, 34.0, 8.0, 5.0, 8.0, 14.0
+MARK = "✱"  # before operations that are to be seen first, see `compare_cells.marked`
+_CONCAT = -1  # the edge number of dashed lines to the output
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """A place in the layout; ``kind`` is node, label or lane (of an edge that passes by)."""
+
+    kind: str
+    layer: int
+    width: float
+    height: float
+    node: int = -1
+    edge: int = _CONCAT
+    x: float = 0.0
+    y: float = 0.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything of a cell goes, in pixels, (x, y) being centres.
+
+    ``routes`` holds for each drawn edge the edge's number (-1 for output lines) and the vertices it visits.
+    """
+
+    vertices: tuple[Vertex, ...]
+    routes: tuple[tuple[int, tuple[int, ...]], ...]
+    width: float
+    height: float
+
+
+def layout(cell: Cell, inputs: tuple[str, ...] = ()) -> Layout:
+    """Places inputs, nodes, labels and output of ``cell``. The output is the node after the last one, if it is none of them."""
+    vertices, routes = _vertices(cell, ends(cell, inputs))
+    layers: list[list[int]] = [[] for _ in range(1 + max(v.layer for v in vertices))]
+    for i, v in enumerate(vertices):
+        layers[v.layer].append(i)
+    links = [Link(a, b, _pull(vertices[a], vertices[b])) for _, way in routes for a, b in itertools.pairwise(way)]
+    ys = arrange(layers, links, {i: v.height for i, v in enumerate(vertices)}, _GAP)
+    if cell.inputs > 1 and ys[0] > ys[1]:  # the mirror image is as good, and keeps the inputs in their order
+        ys = {i: -y for i, y in ys.items()}
+    top = min(ys[i] - v.height / 2 for i, v in enumerate(vertices)) - _MARGIN
+    bottom = max(ys[i] + v.height / 2 for i, v in enumerate(vertices)) + _MARGIN
+    xs, width = _columns(vertices, layers, links, ys)
+    placed = tuple(
+        Vertex(v.kind, v.layer, v.width, v.height, v.node, v.edge, xs[v.layer], ys[i] - top)
+        for i, v in enumerate(vertices)
+    )
+    return Layout(placed, tuple(routes), width, bottom - top)
+
+
+def _depths(cell: Cell) -> dict[int, int]:
+    depths = dict.fromkeys(range(cell.inputs), 0)
+    for node in cell.nodes:
+        depths[node] = 1 + max(depths[source] for _, source, target in cell.edges if target == node)
+    return depths
+
+
+def _vertices(cell: Cell, its: Ends) -> tuple[list[Vertex], list[tuple[int, tuple[int, ...]]]]:
+    """Vertices without places, and the routes through them. Nodes sit in even layers, labels in odd ones."""
+    depths = _depths(cell)
+    output, joined = its.node, cell.concat if its.joins else ()
+    layer_of = {output: 2 * max(depths.values()) + 1} if joined else {}
+    layer_of = {node: 2 * depth for node, depth in depths.items()} | layer_of
+    leaving = Counter(source for _, source, _ in cell.edges) + Counter(joined)
+    touching = leaving | Counter(target for _, _, target in cell.edges) | Counter({output: len(joined)})
+    vertices, number = [], {}
+    for node, layer in layer_of.items():
+        number[node] = len(vertices)
+        name = its.inputs[node] if node < cell.inputs else ""
+        width = max(_NODE, min(text_width(name.replace("_", "").strip("{}"), 13.0), 96.0) + 16) if name else _NODE
+        vertices.append(Vertex("node", layer, width, max(_NODE, _PORT * touching[node] + 8), node=node))
+    routes, busy = [], Counter()
+    for e, (operation, source, target) in enumerate(cell.edges):
+        odd = range(layer_of[source] + 1, layer_of[target], 2)
+        label_layer = min(odd, key=lambda layer: (busy[layer], -layer))
+        busy[label_layer] += 1
+        width = text_width(clip(operation, 24), _FONT) + 14
+        way = [number[source]]
+        for layer in range(layer_of[source] + 1, layer_of[target]):
+            way.append(len(vertices))
+            is_label = layer == label_layer
+            kind, size = ("label", (width, _LABEL_HEIGHT)) if is_label else ("lane", (0.0, _LANE))
+            vertices.append(Vertex(kind, layer, *size, edge=e))
+        routes.append((e, (*way, number[target])))
+    for node in joined:
+        lanes = range(layer_of[node] + 1, layer_of[output])
+        way = tuple(range(len(vertices), len(vertices) + len(lanes)))
+        vertices += [Vertex("lane", layer, 0.0, _LANE) for layer in lanes]
+        routes.append((_CONCAT, (number[node], *way, number[output])))
+    return vertices, routes
+
+
+def _pull(a: Vertex, b: Vertex) -> float:
+    """Links between two bends of one edge should be straight, those at nodes may slope."""
+    return {0: 24.0, 1: 2.0, 2: 1.0}[(a.kind == "node") + (b.kind == "node")]
+
+
+def _columns(
+    vertices: list[Vertex], layers: list[list[int]], links: list[Link], ys: dict[int, float]
+) -> tuple[list[float], float]:
+    """Centre of each layer, and the total width; steep links get more room between layers."""
+    widths = [max(vertices[i].width for i in layer) for layer in layers]
+    steep = [0.0] * len(layers)
+    for link in links:
+        layer = vertices[link.a].layer
+        steep[layer] = max(steep[layer], abs(ys[link.a] - ys[link.b]))
+    xs, x = [], _MARGIN
+    for width, slope in zip(widths, steep, strict=True):
+        xs.append(x + width / 2)
+        x += width + min(max(20.0, 0.3 * slope), 64.0)
+    return xs, xs[-1] + widths[-1] / 2 + _MARGIN
+
+
+def scene(cell: Cell, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> Scene:
+    """The cell as boxes, curves and labels."""
+    places, its = layout(cell, inputs), ends(cell, inputs)
+    top = 26.0 if title else 0.0
+    title = clip(title, 60)
+    width = max(places.width, text_width(title, 13) + 2 * _MARGIN)
+    left = (width - places.width) / 2
+    shapes: list[Shape] = [Label(width / 2, 17, title, 13, INK, bold=True)] if title else []
+    at = [(v.x + left, v.y + top) for v in places.vertices]
+    shapes += _curves(cell, places, at)
+    for v, (x, y) in zip(places.vertices, at, strict=True):
+        if v.kind == "label":
+            shapes += _label(cell, v, x, y)
+        elif v.kind == "node":
+            shapes += _node(cell, v, x, y, its)
+    summary = "; ".join(f"node {t} takes {op} of {s}" for op, s, t in cell.edges)
+    return Scene(width, places.height + top, tuple(shapes), f"{title or 'cell'}: {summary}")
+
+
+def _curves(cell: Cell, places: Layout, at: list[Point]) -> list[Shape]:
+    ports = _ports(places)
+    half = {v.layer: v.width / 2 for v in sorted(places.vertices, key=lambda v: v.width)}  # the widest of each layer
+    curves: list[Shape] = []
+    for r, (edge, way) in enumerate(places.routes):
+        points: list[Point] = []
+        for step, i in enumerate(way):
+            v, (x, y) = places.vertices[i], at[i]
+            reach = half[v.layer] if v.kind == "lane" else v.width / 2
+            y += ports.get((r, step), 0.0)
+            points += [(x - reach, y)] if step else []
+            points += [(x + reach, y)] if step < len(way) - 1 else []
+        operation = cell.edges[edge][0] if edge >= 0 else ""
+        colour = operation_colour(operation) if operation else MUTED
+        width = 1.1 if not operation else 3.2 if operation.startswith(MARK) else 1.5
+        curves.append(Curve(tuple(points), colour, width, dashed=edge < 0, arrow=True))
+    return curves
+
+
+def _ports(places: Layout) -> dict[tuple[int, int], float]:
+    """(route, step) → how far from a node's middle the edge touches it: edges at one side are spread in order."""
+    sides: dict[tuple[int, bool], list[tuple[float, int, int]]] = {}
+    for r, (_, way) in enumerate(places.routes):
+        for step, other in ((0, 1), (len(way) - 1, len(way) - 2)):
+            side = sides.setdefault((way[step], step == 0), [])
+            side.append((places.vertices[way[other]].y, r, step))
+    ports = {}
+    for touching in sides.values():
+        for i, (_, r, step) in enumerate(sorted(touching)):
+            ports[r, step] = (i - (len(touching) - 1) / 2) * _PORT
+    return ports
+
+
+def _label(cell: Cell, v: Vertex, x: float, y: float) -> list[Shape]:
+    operation, source, target = cell.edges[v.edge]
+    colour = operation_colour(operation)
+    tip = f"{operation}: {source} → {target}"
+    box = Box(x - v.width / 2, y - v.height / 2, v.width, v.height, tint(colour), colour, v.height / 2, tip)
+    return [box, Label(x, y, clip(operation, 24), _FONT)]
+
+
+def _node(cell: Cell, v: Vertex, x: float, y: float, its: Ends) -> list[Shape]:
+    output = v.node == its.node
+    is_input = v.node < cell.inputs
+    colour = "#c0504d" if is_input else "#3f72b5" if output else "#4f8a4c"  # red, green, blue as the seed's Figure 3
+    tip = "output" if output else f"input {v.node}" if is_input else f"node {v.node}"
+    box = Box(x - v.width / 2, y - v.height / 2, v.width, v.height, tint(colour, 0.22), colour, 7, tip)
+    if output and its.joins:
+        return [box, *subscripted(its.output, x, y)]
+    if is_input or output:
+        name = its.output if output else its.inputs[v.node]
+        return [box, *subscripted(name, x, y - 5), Label(x, y + 10, str(v.node), 8.5, "#5a616b")]
+    return [box, Label(x, y, str(v.node), 13)]
+
+
+def cell_svg(
+    cell: Cell,
+    title: str = "",
+    inputs: tuple[str, ...] = PREVIOUS,
+    background: str | None = PAPER,
+) -> str:
+    """The cell as SVG text; ``background=None`` makes it transparent, for a page of any colour.
+
+    Node numbers are those of the genotype. ``inputs`` names the input nodes ("c_{k-2}" is drawn with a lowered part);
+    it is ignored where the cell has another number of inputs.
+    """
+    return to_svg(scene(cell, title, inputs), background)
+
+
+def cell_png(cell: Cell, path: Path | str, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> None:
+    """The same picture as a PNG file at two pixels per unit."""
+    to_png(scene(cell, title, inputs), Path(path))

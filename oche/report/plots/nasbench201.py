@@ -1,0 +1,88 @@
+"""The picture of a comparison on NAS-Bench-201: what every run's cell really reaches, by method."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from oche.report.drawings.scene import clip
+from oche.report.plots.canvas import new_figure, styled
+from oche.report.plots.palette import BLUE, INK, MUTED, VERMILION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TICKS = (10, 30, 50, 70, 80, 85, 90, 92, 93, 94, 95, 96, 97, 98, 99)
+_NEAR = 0.3  # points below the best at which the axis stops to stretch
+
+
+@styled
+def ranking(
+    reached: Mapping[str, Sequence[float]],
+    best: float,
+    random: float,
+    published: Mapping[str, float],
+    title: str = "",
+) -> Figure:
+    """A row a method, best mean on top: runs as points, their mean as a bar, the published mean as an empty diamond.
+
+    ``reached``: accuracies in percent by method, one a run; ``best``: of the best cell there is; ``random``: the mean of all
+    cells. The axis is logarithmic in the distance to the best, where differences are small and matter.
+    """
+    order = sorted(reached, key=lambda method: statistics.fmean(reached[method]))
+    figure = new_figure(7.4, 1.5 + 0.27 * len(order))
+    axes = figure.add_subplot()
+    for y, method in enumerate(order):
+        _row(axes, y, reached[method], published.get(method))
+    axes.axvline(best, color=INK, lw=1, ls=(0, (1, 2)))
+    axes.axvline(random, color=MUTED, lw=1, ls=(0, (5, 3)))
+    top = len(order) - 0.35
+    axes.text(best, top, f"the best cell: {best:.2f} ", ha="right", va="bottom", size=7.5)
+    axes.text(random, top, f"a random cell: {random:.2f}", ha="center", va="bottom", size=7.5, color=MUTED)
+    axes.set_yticks(range(len(order)), [clip(method, 24) for method in order])
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    _stretch(axes, [*(x for method in order for x in reached[method]), *published.values(), random], best)
+    axes.set_xlabel("true test accuracy (%), stretched towards the best")
+    axes.set_title(clip(title, 64), pad=16)
+    _legend(figure, bool(published))
+    return figure
+
+
+def _row(axes: Axes, y: int, values: Sequence[float], published: float | None) -> None:
+    axes.plot(values, [y] * len(values), "o", color=BLUE, ms=6, alpha=0.65, mew=0)
+    axes.plot([statistics.fmean(values)], [y], "|", color=BLUE, ms=15, mew=2)
+    if published is not None:
+        axes.plot([published], [y], "D", color=VERMILION, ms=6, mfc="none", mew=1.3)
+
+
+def _stretch(axes: Axes, shown: Sequence[float], best: float) -> None:
+    """The axis of x: from the smallest of ``shown`` to a little over ``best``, logarithmic below that."""
+    import numpy as np
+
+    end = best + _NEAR
+
+    def forward(x):
+        return -np.log(np.maximum(end - np.asarray(x, dtype=float), 1e-6))
+
+    axes.set_xscale("function", functions=(forward, lambda u: end - np.exp(-np.asarray(u, dtype=float))))
+    low = min(shown)
+    axes.set_xlim(low - 0.12 * (end - low), best + 0.15 * _NEAR)
+    ticks = [x for x in _TICKS if low - 0.12 * (end - low) <= x <= best - _NEAR / 3]
+    axes.set_xticks(ticks, [str(x) for x in ticks])
+    axes.minorticks_off()
+
+
+def _legend(figure: Figure, published: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    def key(label: str, **style: Any) -> Line2D:
+        return Line2D([], [], color=BLUE, ls="", label=label, **style)
+
+    keys = [
+        key("a run", marker="o", alpha=0.65),
+        key("mean", marker="|", mew=2, ms=11),
+        key("published, full size", marker="D", mfc="none", mec=VERMILION),
+    ]
+    figure.legend(handles=keys if published else keys[:2], loc="outside lower center", ncols=3, fontsize=8)

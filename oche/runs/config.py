@@ -1,0 +1,81 @@
+"""What a run is told: complete, typed, written to its config.yaml, and enough to repeat it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from oche.core.errors import OcheError
+from oche.training.language_recipes import LanguageRecipe
+from oche.methods.method import Method
+from oche.spaces.darts_cnn import ConvSpace
+from oche.spaces.base import Space
+from oche.training.image_recipes import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What searching and training have in common."""
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, cifar100, svhn; a folder of class folders; a .parquet or .npz file; hf:owner/name;
+    text: ptb, wikitext2, a text file or a folder with one for each part"""
+    data_dir: Path | None = None
+    """folder with archives downloaded by hand, used instead of the network"""
+    holdout: float = 0.2
+    """share of the images that becomes the test part of data that come without one"""
+    limit: int | None = None
+    """use only this many training images, drawn evenly over the classes; of a text so many tokens, its first"""
+    size: int | None = None
+    """side to which images of a folder are brought"""
+    damaged: Literal["refuse", "skip"] = "refuse"
+    """what is done about images that cannot be decoded: refuse to start, or leave them out, for one more reading of all"""
+    tokens: Literal["words", "characters"] = "words"
+    """what a text is cut into"""
+    seed: int = 0
+    """every random number of the run follows from it"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    threads: int = 0
+    """CPU threads; 0: torch's own choice"""
+    engine: Literal["auto", "fused", "plain"] = "auto"
+    """how cells compute: auto takes the fastest form that the device and installed tools allow, fused refuses to do without
+    one, plain takes the plain modules; all give the same numbers up to rounding"""
+    sync_bn: bool = False
+    """of several ranks (torchrun): whether BatchNorms normalise by the images of all of them, not by those of each"""
+    checkpoint: float = 60.0
+    """seconds between checkpoints"""
+    plugins: tuple[Path, ...] = ()
+    """Python files to run first, for operations of your own"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise OcheError(f"holdout={self.holdout} leaves nothing to train on; use 0 <= holdout < 1")
+        if self.checkpoint < 0 or self.threads < 0:
+            raise OcheError(f"checkpoint={self.checkpoint}, threads={self.threads} are negative; use values >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Common):
+    """A search."""
+
+    method: str = "darts"
+    """name of the method that `search` started from (see `oche list methods`)"""
+    space: Space = field(default_factory=ConvSpace)
+    search: Method = field(default_factory=Method)
+    table: Path | None = None
+    """NAS-Bench-201's accuracies (see oche.core.nasbench201.Table): what the cells of each epoch would really reach; by default that
+    of the environment variable OCHE_NB201, for CIFAR-10, CIFAR-100 and ImageNet16-120"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Common):
+    """A training of a found or published network."""
+
+    genotype: str = ""
+    """what to train: a published name, the text of a genotype, or lstm: what language models of found cells are compared with"""
+    recipe: str = "darts"
+    """name of the recipe that `train` started from: darts, modern, imagenet-mobile, seed, small, nb201; of language models
+    recurrent, recurrent-small"""
+    train: Recipe | LanguageRecipe = field(default_factory=Recipe)

@@ -1,0 +1,306 @@
+"""The work of a run in its directory: from a configuration and data to everything that the run leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from oche.core.architecture import Genotype
+from oche.training.assess import assess
+from oche.bilevel.search import Search
+from oche.bilevel.search import search as search_loop
+from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.cost import flops, parameters
+from oche.runs.latency_budget import cost_found, timed_method
+from oche.data import Corpus, Dataset, loading as load
+from oche.data.text.corpus import load_text
+from oche.data.text.files import is_text
+from oche.core.errors import OcheError, one_line
+from oche.training.language_trainer import LanguageTraining
+from oche.training.language_trainer import train as language_loop
+from oche.training.language_recipes import LanguageRecipe
+from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session
+from oche.core.atomic_files import read_json
+from oche.runs.checkpoint import latest_step
+from oche.core.config.yaml_files import dump_yaml
+from oche.runs.null_directory import Elsewhere
+from oche.devices.engine import Engine
+from oche.core.environment import environment
+from oche.core.signals import Interrupt
+from oche.core.console import Log
+from oche.devices.process_group import Lost, Ranks, join
+from oche.runs.directory import RunDir
+from oche.runs.session import WorkSession, session_of
+from oche.networks.lstm import LSTM
+from oche.training.image_recipes import Recipe
+from oche.training.image_trainer import Training
+from oche.training.image_trainer import train as training_loop
+from oche.spaces.nasbench201_ground_truth import truth as find_truth
+
+
+def load_data(config: Common, log: Log) -> Any:
+    """The data set that ``config`` names; of text a `Corpus`."""
+    if is_text(config.data):
+        return load_text(
+            config.data, tokens=config.tokens, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit,
+            progress=not log.quiet,
+        )  # fmt: skip
+    return load(
+        config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
+        damaged=config.damaged, seed=config.seed, progress=not log.quiet,
+    )  # fmt: skip
+
+
+def engine_of(config: Common, ranks: Ranks) -> Engine:
+    """Where a run computes."""
+    return Engine(config.device, config.threads, fused=config.engine, ranks=ranks, sync=config.sync_bn)
+
+
+def check_shares(config: SearchConfig | TrainConfig, data: Any, ranks: Ranks) -> None:
+    """Raises `OcheError` where several ranks cannot share the batches of a run."""
+    if not ranks.several:
+        return
+    if isinstance(data, Corpus):
+        raise OcheError("language models are not shared by several ranks; start oche without torchrun")
+    images = len(data.train)
+    if isinstance(config, TrainConfig):
+        assert isinstance(config.train, Recipe)
+        recipe = config.train
+        ranks.check_batch("train.batch", recipe.batch, round(recipe.split * images), recipe.accumulate)
+        return
+    method = config.search
+    if not method.hypergrad.one_level:
+        images = min(first := round(method.split * images), images - first)
+    ranks.check_batch("search.batch", method.batch, images)
+    if method.grow:
+        ranks.check_batch("search.grow", method.grow, images)
+
+
+def check_unchanged(path: Path, data: Any) -> None:
+    """Raises `OcheError` where the network of the run at ``path`` was begun for data of another kind than ``data`` are now."""
+    if not (path / "space.json").exists():
+        return
+    began, now = read_json(path / "space.json"), _kind(data)
+    for name in sorted(began.keys() & now.keys()):
+        if began[name] != now[name]:
+            was, found = (one_line(facts[name])[:80] for facts in (began, now))
+            raise OcheError(
+                f"{path} was begun with {name} {was}, and {data.name} has {found} now; restore the data that it was begun on, "
+                "or start anew"
+            )
+
+
+def _kind(data: Any) -> dict[str, Any]:
+    """What a network must know of its images, by its names in space.json; checkpoints of text say themselves which words lack."""
+    if isinstance(data, Corpus):
+        return {}
+    return {"classes": list(data.classes), "image": list(data.image), "in_channels": data.channels}
+
+
+def _told_apart_by(config: SearchConfig | TrainConfig, data: Any) -> bytes:
+    """What must be the same on all ranks; paths need not be, since machines differ."""
+    places = {"data": "", "data_dir": None, "plugins": ()} | ({"table": None} if hasattr(config, "table") else {})
+    same = dump_yaml(replace(config, **places))
+    if isinstance(data, Corpus):
+        return same.encode() + str(data.vocabulary).encode() + data.train.numpy().tobytes()
+    return same.encode() + str(data.classes).encode() + data.train.labels.numpy().tobytes()
+
+
+def start(
+    path: Path,
+    config: SearchConfig | TrainConfig,
+    data: Any,
+    *,
+    overwrite: bool,
+    log: Log,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Makes the run directory and does the work. ``before`` is called once the directory exists."""
+    kind, ranks = "search" if isinstance(config, SearchConfig) else "train", join()
+    with ranks.together():
+        if ranks.leads:
+            with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
+                shared = {"ranks": ranks.count} if ranks.several else {}
+                run.write_json("environment.json", environment(config.device) | shared)
+    before()
+    go_on(path, config, log, data)
+
+
+def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = None) -> None:
+    """Does what is left of a run's work, whatever happens leaving a state that says so."""
+    from oche.report import write_report
+
+    ranks = join()
+    with ranks.together():
+        opened = RunDir.open(path) if ranks.leads else Elsewhere(path)
+    with opened as run, Interrupt(ranks.several, quiet=not ranks.leads) as interrupt:
+        run.set_state("running")
+        try:
+            with ranks.watching():
+                data = data or ranks.in_turn(lambda: load_data(config, log))
+                with ranks.together():
+                    check_shares(config, data, ranks)
+                    check_unchanged(path, data)
+                ranks.agree("their settings and data", _told_apart_by(config, data))
+                engine = engine_of(config, ranks)
+                ranks.agree("the kind of their device", engine.device.type.encode())
+                session = session_of(run, log, interrupt, config.checkpoint, ranks)
+                if isinstance(config, SearchConfig):
+                    summary = _search(run, config, data, engine, session)
+                else:
+                    summary = _TRAIN[type(config.train)](run, config, data, engine, session)
+        except Interrupted:
+            run.set_state("interrupted")
+            log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
+            raise
+        except (Diverged, OutOfMemory) as error:
+            told = type(error)(f"{error}; {_way_on(path, config, error.settings)}")
+            told.said = isinstance(error, Diverged) and not ranks.leads  # the loss is that of all ranks
+            run.set_state("failed", error=f"{type(error).__name__}: {told}")
+            raise told from None
+        except Lost as error:
+            told = Lost(f"{error}; go on with: oche resume {path}")
+            run.set_state("failed", error=f"Lost: {told}")
+            raise told from None
+        except BaseException as error:
+            run.set_state("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        run.write_json("summary.json", {**summary, "note": data.note, "data": config.data})
+        run.set_state("complete")
+    if ranks.leads:
+        write_report(path)
+
+
+def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str, ...]) -> str:
+    """How a run that failed by its ``settings`` can go on."""
+    part, step = "search" if isinstance(config, SearchConfig) else "train", latest_step(path / "checkpoints")
+    kept = "no checkpoint is there, so it begins anew" if step is None else f"the checkpoint of step {step} is kept"
+    change = " or ".join(f"{part}.{name}" for name in settings)
+    return f"{kept}: change {change} in {path / 'config.yaml'} and write: oche resume {path}"
+
+
+def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, session: WorkSession) -> dict[str, Any]:
+    truth = find_truth(config.table, config.data)
+
+    def describe(task: Search) -> None:
+        space, mixes = config.space, task.settled(0.0)
+        example = space.example(engine)
+        groups = {
+            name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": space.candidates}
+            for name, dag in task.groups.items()
+        }
+        _prepare(task, engine, session)
+        run.write_json("space.json", {
+            "space": config.method, "computes": task.computes, "parameters": parameters(task.net),
+            "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.about(data), "groups": groups,
+            "network": space.describe(), **({} if truth is None else {"truth": truth.describe()}),
+            **({} if task.priced is None else {"priced": task.priced.describe()}),
+        })  # fmt: skip
+        if task.priced is not None:
+            session.log.say(f"penalty on {task.priced.words()}")
+
+    method = timed_method(run.path, config, engine, session.log)
+    task, clock = search_loop(
+        config.space, method, data, seed=config.seed, engine=engine, session=session, before=describe,
+        truth=truth or (lambda cells: {}),
+    )  # fmt: skip
+    genotype = task.conclude()
+    run.write_text("genotype.txt", str(genotype) + "\n")
+    logits = {f"logits.{name}": a.detach() for name, a in zip(task.groups, task.logits, strict=True)}
+    run.write_weights("weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})
+    last, measures = session.history[-1], [f"{part}_{task.feed.meter.measure}" for part in ("val", "train")]
+    return {
+        "genotype": str(genotype), **{name: last.get(name) for name in measures},
+        "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+        **({} if truth is None else truth(genotype)), **cost_found(task.priced, genotype, session.log),
+    }  # fmt: skip
+
+
+def _prepare(task: Search | Training | LanguageTraining, engine: Engine, session: WorkSession) -> None:
+    """Says how the cells of ``task`` compute; has its steps replayed from CUDA graphs where that is asked for."""
+    if task.computes:
+        session.log.say(f"cells compute {task.computes}")
+    if engine.fused == "fused" and engine.device.type == "cuda":
+        from oche.bilevel.cuda_graph_replay import replay
+
+        replay(task, session.log.warn)
+
+
+def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: WorkSession) -> dict[str, Any]:
+    assert isinstance(config.train, Recipe)
+    genotype = Genotype.parse(config.genotype)
+    run.write_text("genotype.txt", str(genotype) + "\n")
+    costs: dict[str, int] = {}
+
+    def describe(task: Training) -> None:
+        image = engine.images(torch.zeros(1, data.channels, *data.image))
+        costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
+        _prepare(task, engine, session)
+        run.write_json("space.json", {
+            "space": config.recipe, "computes": task.computes, **costs, "image": data.image, "in_channels": data.channels,
+            "classes": data.classes,
+            "mean": data.mean, "std": data.std, "groups": {}, "network": task.net.describe(),
+        })  # fmt: skip
+
+    task, clock = training_loop(
+        genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe
+    )  # fmt: skip
+    run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
+    last = session.history[-1]
+    return {
+        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **_assessed(run, task), **costs,
+        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+    }  # fmt: skip
+
+
+def _assessed(run: RunDir, task: Training) -> dict[str, float]:
+    """Writes what the trained network gets right and wrong to assessment.json; returns its calibration error."""
+    if task.held_split is None or not task.engine.ranks.leads:
+        return {}
+    found = assess(task.net, task.held_split, task.data, task.engine.alone, task.held)
+    run.write_json("assessment.json", found.to_dict())
+    return {f"{task.held}_ece": found.ece}
+
+
+def _train_language(
+    run: RunDir, config: TrainConfig, corpus: Corpus, engine: Engine, session: WorkSession
+) -> dict[str, Any]:
+    assert isinstance(config.train, LanguageRecipe)
+    if config.genotype != LSTM:
+        run.write_text("genotype.txt", config.genotype + "\n")
+    costs: dict[str, int] = {}
+
+    def describe(task: LanguageTraining) -> None:
+        word = torch.zeros(1, 1, dtype=torch.int64, device=engine.device)
+        costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(word)))
+        _prepare(task, engine, session)
+        run.write_json("space.json", {
+            "space": config.recipe, "computes": task.computes, **costs, "vocabulary": len(corpus.vocabulary), "groups": {},
+            "network": task.net.describe(),
+        })  # fmt: skip
+
+    task, clock, found = language_loop(
+        config.genotype, config.train, corpus, seed=config.seed, engine=engine, session=session, title=run.path.name,
+        before=describe,
+    )  # fmt: skip
+    run.write_json("vocabulary.json", {"tokens": corpus.tokens, "vocabulary": corpus.vocabulary})
+    run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": config.genotype})
+    return {
+        "genotype": config.genotype, **found, "train_ppl": session.history[-1].get("train_ppl"), **costs,
+        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+    }  # fmt: skip
+
+
+_TRAIN: dict[type, Callable[..., dict[str, Any]]] = {Recipe: _train, LanguageRecipe: _train_language}
+_RESULTS = ("test_acc", "test_loss", "val_acc", "val_loss", "train_acc")
+
+
+def _step_ms(session: Session) -> float | None:
+    """Median over epochs of the mean time of a step: one slow epoch does not count."""
+    times = [ms for r in session.history if (ms := r.get("timings", {}).get("step_ms")) is not None]
+    return median(times) if times else None

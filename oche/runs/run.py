@@ -1,0 +1,80 @@
+"""A run directory from Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from oche.core.architecture import Genotype
+from oche.core.errors import OcheError
+from oche.core.plugins import load_plugins_of
+
+Kind = Literal["search", "train", "toy"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read as needed."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Raises `OcheError` where there is no run."""
+        from oche.runs.claim import check_run
+
+        check_run(Path(path))
+        return cls(Path(path))
+
+    def _json(self, name: str) -> dict[str, Any]:
+        from oche.core.atomic_files import read_json
+
+        return read_json(self.path / name)
+
+    @property
+    def state(self) -> str:
+        """running, interrupted, failed or complete."""
+        return str(self._json("status.json").get("state", "failed"))
+
+    @property
+    def kind(self) -> Kind:
+        """search or train; toy for the toy problem."""
+        return cast("Kind", str(self._json("status.json").get("kind", "search")))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The results at the end; empty before."""
+        return self._json("summary.json")
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record an epoch, see docs/runs.md."""
+        from oche.runs.directory import read_metrics
+
+        return read_metrics(self.path)
+
+    @property
+    def genotype(self) -> Genotype:
+        """The cells found (of a search), or trained."""
+        file = self.path / "genotype.txt"
+        if not file.exists():
+            if self.kind == "train":
+                raise OcheError(f"{self.path} trains {self.config.genotype!r}, which has no cells")
+            raise OcheError(f"{self.path} has no genotype yet; go on with: oche resume {self.path}")
+        return Genotype.parse(file.read_text(errors="replace"))
+
+    @cached_property
+    def config(self) -> Any:
+        """The `SearchConfig` or `TrainConfig` that made it."""
+        from oche.runs.config import SearchConfig, TrainConfig
+        from oche.core.config.yaml_files import load_yaml
+
+        kinds = {"search": SearchConfig, "train": TrainConfig}
+        if self.kind not in kinds:
+            raise OcheError(
+                f"{self.path} is a {self.kind} run, which has no settings; give one of a search or a training"
+            )
+        load_plugins_of(self.path / "config.yaml")
+        return load_yaml(self.path / "config.yaml", kinds[self.kind]())

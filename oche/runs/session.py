@@ -1,0 +1,125 @@
+"""A loop's session in a run directory: metrics, checkpoints, progress on the terminal, TensorBoard, interruption. Shared by
+ranks, it is the first one's, and the others follow."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+from oche.training.loop import Progress, Record, Session
+from oche.runs import checkpoint
+from oche.core.signals import Interrupt
+from oche.core.console import Log
+from oche.core.tensorboard import tensorboard_writer
+from oche.devices.process_group import Ranks
+from oche.runs.directory import RunDir
+
+
+class DirectorySession(Session):
+    """Everything a loop says goes to ``run``; what `restore` returns is where the newest sound checkpoint left it."""
+
+    def __init__(self, run: RunDir, log: Log, interrupt: Interrupt, every: float = 60.0) -> None:
+        super().__init__()
+        self.run, self.log, self.interrupt, self.every = run, log, interrupt, every
+        self.board = tensorboard_writer(run.path)
+        self._saved = time.monotonic()
+
+    def restore(self) -> dict[str, Any] | None:
+        found = checkpoint.load_latest(self.run.path / "checkpoints", say=self.log.warn)
+        if found is None:
+            self.run.truncate_metrics(0)
+            return None
+        step, state = found
+        # Lines written after the checkpoint are written again by the steps that follow it.
+        self.run.truncate_metrics(state.pop("metrics_size"))
+        self.history = self.run.metrics()
+        self.log.say(f"going on from step {step}")
+        return state
+
+    def record(self, record: Record) -> None:
+        self.run.append_metric(record)
+        self.history.append(record)
+        if "collapse" in record:
+            self.log.warn(record["collapse"])
+        if "genotype" in record:
+            self.run.write_text("genotype.txt", record["genotype"] + "\n")
+        if self.board is not None:
+            self.board.add(record)
+
+    def due(self) -> bool:
+        return time.monotonic() - self._saved >= self.every
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        checkpoint.save(self.run.path / "checkpoints", step, {**state, "metrics_size": self.run.metrics_size()})
+        self._saved = time.monotonic()
+
+    def distrust(self, step: int) -> None:
+        checkpoint.drop(self.run.path / "checkpoints", step)
+
+    def stopping(self) -> bool:
+        return self.interrupt.asked
+
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
+        return self.log.progress(title)
+
+
+class SharedSession(Session):
+    """A loop's session among several ranks: what is kept is rank 0's ``own`` session, what is decided is common to all."""
+
+    alone = False
+
+    def __init__(self, own: Session, log: Log, interrupt: Interrupt, ranks: Ranks) -> None:
+        super().__init__()
+        self.own, self.log, self.interrupt, self.ranks = own, log, interrupt, ranks
+        self.history = own.history
+        self._due = self._stopping = False
+
+    def restore(self) -> dict[str, Any] | None:
+        """What rank 0 finds, on every rank."""
+        state = self.own.restore()
+        data = self.ranks.told(b"" if state is None else checkpoint.to_bytes(state))
+        self.history = json.loads(self.ranks.told(json.dumps(self.own.history).encode()))
+        return state if self.ranks.leads or not data else checkpoint.from_bytes(data)
+
+    def record(self, record: Record) -> None:
+        self.own.record(record)
+        self.history.append(record)
+
+    def common(self, seconds: float) -> float:
+        """Rank 0's time. What `due` and `stopping` say until the next call is agreed on with it: whether rank 0 wants a
+        checkpoint, and whether any rank was asked to stop."""
+        mine = (seconds, float(self.own.due())) if self.ranks.leads else (0.0, 0.0)
+        common, due, asked = self.ranks.sums([*mine, float(self.interrupt.asked)])
+        self._due, self._stopping = due > 0, asked > 0
+        return common
+
+    def due(self) -> bool:
+        return self._due
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Returns once rank 0 has written: when a rank ends, torchrun ends the others."""
+        self.own.save(step, state)
+        self._due = False
+        self.ranks.sums([0.0])
+
+    def distrust(self, step: int) -> None:
+        self.own.distrust(step)
+
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
+        return self.own.progress(title)
+
+
+WorkSession = DirectorySession | SharedSession
+
+
+def session_of(run: RunDir, log: Log, interrupt: Interrupt, every: float, ranks: Ranks) -> WorkSession:
+    """The session of a loop whose run is ``run``."""
+    own = DirectorySession(run, log, interrupt, every) if ranks.leads else None
+    if own is not None and not ranks.several:
+        return own
+    return SharedSession(own or Session(), log, interrupt, ranks)

@@ -1,0 +1,195 @@
+"""DARTS' space of recurrent cells (1806.09055 §3.2, appendix A.1.2), its supernet, and the network of a cell found in it.
+
+Shapes: T steps, B streams, H width, V words, E edges of a cell, O candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, read_cell
+from oche.core.errors import OcheError, nearest
+from oche.core.registry import component
+from oche.networks.language_model import Dropouts, LanguageModel, Masks, Output, check_sizes, describe
+from oche.networks.rnn_cells import ACTIVATIONS, FinalCell, SearchCell
+from oche.spaces.base import Space
+from oche.spaces.mixed_ops import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
+
+if TYPE_CHECKING:
+    from oche.methods.method import Method
+
+GROUP = "recurrent"
+CANDIDATES = ("none", "tanh", "relu", "sigmoid", "identity")
+# --- the final network ------------------------------------------------------------------------------------------------
+
+
+class RecurrentNetwork(LanguageModel):
+    """The language model of a genotype, tokens (T, B) → `Output`. Raises `OcheError` for a genotype of another kind.
+
+    With DARTS' sizes (V = 10,000, H = 850) a cell of 8 nodes has 22,960,000 weights.
+    """
+
+    def __init__(
+        self, genotype: Genotype | str, vocabulary: int, width: int = 850, dropouts: Dropouts = Dropouts(words=0.1)
+    ) -> None:
+        from oche.core.genotypes import resolve
+
+        genotype = resolve(genotype)
+        if [*genotype.cells] != [GROUP]:
+            raise OcheError(
+                f"a language model takes one {GROUP!r} cell, and the genotype has {', '.join(genotype.cells)}; "
+                "give DARTS_RNN_V2, say, or the run of a search with --space recurrent"
+            )
+        super().__init__(FinalCell(genotype.cells[GROUP], width), vocabulary, width, dropouts)
+        self.genotype = genotype
+
+    def forward(self, tokens: Tensor, hidden: Tensor | None = None, masks: Masks | None = None) -> Output:
+        """``hidden`` (1, B, H), None: zeros. In training mode dropouts are drawn anew, or are those of ``masks``; in
+        evaluation there are none."""
+        if not self.training:
+            masks = Masks()
+        return self.run(tokens, hidden, self.masks(tokens.shape[1]) if masks is None else masks)
+
+
+# --- the supernet -----------------------------------------------------------------------------------------------------
+
+
+class Supernet(LanguageModel):
+    """Every cell of the space in one language model: ``net(tokens, {"recurrent": mix}, hidden, masks)`` → `Output`."""
+
+    def __init__(self, space: RecurrentSpace) -> None:
+        super().__init__(
+            SearchCell(space.dag, space.candidates, space.width), space.vocabulary, space.width, space.dropouts
+        )
+
+    def forward(
+        self, tokens: Tensor, mixes: Mapping[str, Mix], hidden: Tensor | None = None, masks: Masks = Masks()
+    ) -> Output:
+        """tokens (T, B), hidden (1, B, H), None: zeros. Nothing is dropped but what ``masks`` say."""
+        return self.run(tokens, hidden, masks, mixes[GROUP])
+
+
+_REFUSED: dict[type[EdgeBuilder], str] = {
+    PartialEdge: "one matrix serves all candidates of a node, so that leaving out channels saves none of its work, and the "
+    "gate needs them all (edge weights are the relaxation's: relax=EdgeNormalised() works here, as does --method pc-darts "
+    "--search.edge MixedEdge)",
+    AuxiliarySkip: "the gate of every edge is a skip connection already",
+    SkipDropout: "its candidates have no skip connection to drop",
+    PathDropout: "all candidates of a node share their weights, so that none can be dropped alone (random-ws trains single "
+    "architectures)",
+}
+
+
+@component
+@dataclass(frozen=True)
+class RecurrentSpace(Space):
+    """DARTS' recurrent cells for language models: 8 nodes, each with one predecessor and one of 4 activations."""
+
+    recipe: ClassVar[str] = "recurrent"
+    small: ClassVar[str] = "recurrent-small"
+    method: ClassVar[str] = "darts"  # of the others none is published for language models, or measured there
+    domain: ClassVar[str] = "text"
+
+    nodes: int = 8
+    """nodes of the cell beside its input"""
+    candidates: tuple[str, ...] = CANDIDATES
+    """activations to choose from; logits have one column for each, in this order"""
+    width: int = 300
+    """size of embedded words and of states"""
+    vocabulary: int = 10_000
+    """filled in from the data by the command line"""
+    dropouts: Dropouts = Dropouts()
+    """probabilities of dropping"""
+    bptt: int = 35
+    """steps that gradients go back: words of a window"""
+    temporal: float = 1e-3
+    """strength of temporal activation regularisation: mean square of what the cell's output changes from step to step"""
+    activation: float = 0.0
+    """strength of activation regularisation: mean square of the cell's dropped output"""
+
+    def __post_init__(self) -> None:
+        for name in self.candidates:
+            if name not in (NONE, *ACTIVATIONS):
+                raise OcheError(
+                    f"candidates: a recurrent cell has no operation {name!r}{nearest(name, [*ACTIVATIONS])}; "
+                    f"use some of {', '.join(CANDIDATES)}"
+                )
+        if len(set(self.candidates)) != len(self.candidates) or not set(self.candidates) - {NONE}:
+            raise OcheError(f"candidates={self.candidates}: list at least one activation, each once")
+        check_sizes(self.vocabulary, self.width)
+        if self.bptt < 1 or not 0 <= self.temporal < torch.inf or not 0 <= self.activation < torch.inf:
+            raise OcheError(
+                f"bptt={self.bptt}, temporal={self.temporal}, activation={self.activation} cannot train; "
+                "use bptt >= 1, temporal >= 0, activation >= 0"
+            )
+        _ = self.dag  # its own checks
+
+    @cached_property
+    def dag(self) -> Dag:
+        return Dag(self.nodes, inputs=1, keep=1)
+
+    @property
+    def groups(self) -> dict[str, Dag]:
+        """The one cell to be found."""
+        return {GROUP: self.dag}
+
+    def fit(self, data: Any) -> RecurrentSpace:
+        self.check_domain(data)
+        return replace(self, vocabulary=len(data.vocabulary))
+
+    def suited(self, method: Method) -> Method:
+        """With the optimisers and the batch of DARTS' search on Penn Treebank (appendix A.1.2 and released code)."""
+        from oche.core.optimizers import Adam, Sgd
+
+        a = method.a
+        if isinstance(a, Adam):
+            a = replace(a, lr=3e-3, betas=(0.9, 0.999))
+        w = Sgd(lr=20.0, lr_min=20.0, momentum=0.0, decay=5e-7, clip=0.25, clip_ahead=True)
+        return replace(method, w=w, a=a, batch=256)
+
+    def check_edge(self, edge: EdgeBuilder) -> None:
+        if not isinstance(edge, MixedEdge):
+            reason = _REFUSED.get(type(edge), "its edges are a language model's, which builds them itself")
+            raise OcheError(
+                f"{type(edge).__name__} cannot stand in a recurrent cell: {reason}; use edge=MixedEdge(), or another method"
+            )
+
+    def supernet(self, edge: EdgeBuilder = MixedEdge()) -> Supernet:
+        """A fresh supernet. Raises `OcheError` for edges other than the plain ones."""
+        self.check_edge(edge)
+        return Supernet(self)
+
+    def read(self, kept: Mapping[str, Tensor]) -> Genotype:
+        """The genotype that a narrowed mask (E, O) stands for."""
+        return Genotype({GROUP: read_cell(kept[GROUP], self.dag, self.candidates)})
+
+    def random(self, generator: torch.Generator) -> Genotype:
+        """A cell drawn uniformly: for each node any source before it and any activation."""
+        names = [c for c in self.candidates if c != NONE]
+        edges = []
+        for target in range(1, self.nodes + 1):
+            source = int(torch.randint(target, (), generator=generator))
+            edges.append((names[int(torch.randint(len(names), (), generator=generator))], source, target))
+        return Genotype({GROUP: Cell(tuple(edges), tuple(range(1, self.nodes + 1)))})
+
+    def describe(self) -> list[dict]:
+        """One row a part of the supernet, for reports: {"name", "channels"}."""
+        return describe(self.width, self.vocabulary)
+
+    def about(self, data: Any) -> dict[str, Any]:
+        return {"vocabulary": self.vocabulary}
+
+    def example(self, engine: Any) -> tuple[Any, ...]:
+        return (torch.zeros(1, 1, dtype=torch.int64, device=engine.device),)
+
+
+def recurrent(**fields) -> RecurrentSpace:
+    """DARTS' recurrent cells (1806.09055 §3.2), for language models: 8 nodes, 4 activations, one edge kept per node; fields of
+    `RecurrentSpace` override its values: ``recurrent(width=300, vocabulary=10_000)``."""
+    return RecurrentSpace(**fields)

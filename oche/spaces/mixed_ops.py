@@ -1,0 +1,358 @@
+"""What stands on an edge of a supernet: the mixed operation of DARTS and its published variants.
+
+A builder is a value, called as ``builder(space, channels, stride)`` for every edge; the module that it returns maps x
+(B, C, H, W), weights (O,) and the candidates to evaluate to (B, C, H / stride, W / stride), or to None where nothing
+flows. What varies within a search is a function of ``progress``, what is random a function of ``seed``: both are
+attributes of the module that `set_step` sets, so a forward is a deterministic function and evaluations of one step share
+their draws.
+
+Shapes: O candidates, B images, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import exp, inf
+
+import torch
+from torch import Tensor, nn
+
+from oche.core.architecture import Dag, Mix
+from oche.core.errors import OcheError
+from oche.core.registry import component
+from oche.core.schedules import Ends, check_ends, linear
+from oche.core.seeds import fold
+from oche.networks.operations import FactorizedReduce, Zero
+from oche.networks.walk import walk
+from oche.spaces.base import Space
+
+SKIP = "skip_connect"
+
+
+class Edge(nn.Module):
+    """What a builder builds. ``seed=None`` draws nothing: the network that decisions and evaluations look at."""
+
+    progress: float = 0.0
+    seed: int | None = None
+    rank: int = 0
+
+    def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
+        raise NotImplementedError
+
+    def uniform(self, shape: Sequence[int], device: torch.device | str, own: bool = False) -> Tensor:
+        """Uniform numbers in [0, 1) of ``shape``: the same at every call under one seed, and on every rank unless they are for
+        the rank's ``own`` images."""
+        assert self.seed is not None
+        seed = fold(self.seed, "rank", self.rank) if own and self.rank else self.seed
+        return torch.rand(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
+
+
+def set_step(net: nn.Module, progress: float, seed: int | None, rank: int = 0) -> None:
+    """Tells every edge of ``net`` where the search stands and what its draws follow from; each edge draws its own.
+
+    A seed for each step that trains weights, ``fold(seed, "edges", step)`` say; None before anything that evaluates.
+    """
+    for i, edge in enumerate(m for m in walk(net) if isinstance(m, Edge)):
+        edge.progress, edge.rank = progress, rank
+        edge.seed = None if seed is None else fold(seed, i)
+
+
+@dataclass(frozen=True)
+class EdgeBuilder:
+    """Builds the edges of a supernet."""
+
+    def __call__(self, space: Space, channels: int, stride: int) -> Edge:
+        raise NotImplementedError
+
+    def check(self, space: Space) -> None:
+        """Raises `OcheError` where this cannot stand in the supernet of ``space``; builds nothing."""
+
+
+class MixedOperation(Edge):
+    """sum over active candidates of weight × candidate(x); None where only "none" is active: adding zeros takes time."""
+
+    def __init__(self, space: Space, channels: int, stride: int) -> None:
+        super().__init__()
+        self.candidates = nn.ModuleList(space.candidate(name, channels, stride) for name in space.candidates)
+
+    def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
+        parts = weights.unbind()
+        total = None
+        for o in self.paths(active):
+            if isinstance(self.candidates[o], Zero):
+                continue
+            # Of bfloat16 maps too: torch would round the weight to bfloat16, 0.1999 and 0.2005 to the same number.
+            term = parts[o] * self.evaluate(o, x).to(parts[o].dtype)
+            total = term if total is None else total + term
+        return total
+
+    def paths(self, active: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the ``active`` candidates that this step evaluates."""
+        return active
+
+    def evaluate(self, o: int, x: Tensor) -> Tensor:
+        """Candidate ``o`` of x."""
+        return self.candidates[o](x)
+
+
+@component
+@dataclass(frozen=True)
+class MixedEdge(EdgeBuilder):
+    """DARTS' mixed operation (1806.09055 eq. 2)."""
+
+    def __call__(self, space: Space, channels: int, stride: int) -> MixedOperation:
+        return MixedOperation(space, channels, stride)
+
+
+# --- PC-DARTS ---------------------------------------------------------------------------------------------------------
+
+
+class PartialOperation(Edge):
+    """The first C / k channels through ``inner``, the rest past it; then the channels are shuffled in k groups."""
+
+    def __init__(self, inner: Edge, channels: int, k: int, stride: int) -> None:
+        super().__init__()
+        self.inner, self.k, self.stride, self.split = inner, k, stride, [channels // k, channels - channels // k]
+        # An odd side keeps its last pixel. (Deviation 1 from the released code, which fails there.)
+        self.bypass = nn.Identity() if stride == 1 else nn.MaxPool2d(2, 2, ceil_mode=True)
+
+    def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor:
+        mixed, rest = x.split(self.split, 1)
+        out = self.inner(mixed, weights, active)
+        if out is None:
+            out = torch.zeros_like(mixed[:, :, :: self.stride, :: self.stride])
+        if self.k == 1:  # nothing is left to bypass, which pooling would refuse
+            return out
+        return torch.cat([out, self.bypass(rest)], 1).unflatten(1, (self.k, -1)).transpose(1, 2).flatten(1, 2)
+
+
+@component
+@dataclass(frozen=True)
+class PartialEdge(EdgeBuilder):
+    """PC-DARTS' partial channel connection (1907.05737 §3.2): 1/k of the channels pass through the mixed operation,
+    the others bypass it, by a 2 × 2 max-pool where the map shrinks; the channels are then shuffled (released code).
+
+    The paper's edge normalisation is the relaxation's: `oche.core.architecture.Mix.edges` scales the bypassed channels too.
+    """
+
+    k: int = 4
+    """one channel in k passes through the mixed operation"""
+    of: EdgeBuilder = MixedEdge()
+    """what those channels pass through"""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise OcheError(f"k={self.k} is no share of the channels; use k >= 1, published: 4")
+
+    def __call__(self, space: Space, channels: int, stride: int) -> PartialOperation:
+        if channels % self.k:
+            raise OcheError(self._refusal(channels, "an edge"))
+        return PartialOperation(self.of(space, channels // self.k, stride), channels, self.k, stride)
+
+    def check(self, space: Space) -> None:
+        for i, plan in enumerate(space.plans):
+            if plan.channels % self.k:
+                raise OcheError(self._refusal(plan.channels, f"cell {i} ({plan.kind})"))
+            if plan.stride > 1 and plan.channels // self.k < 2:
+                raise OcheError(
+                    f"partial channels: k={self.k} leaves cell {i} ({plan.kind}) one channel of {plan.channels}, and halving a "
+                    f"map takes two; use at least {2 * self.k} channels there, or a smaller k"
+                )
+        self.of.check(space)
+
+    def _refusal(self, channels: int, where: str) -> str:
+        divisors = [str(k) for k in range(1, min(channels, 16) + 1) if channels % k == 0]
+        return (
+            f"partial channels: {where} has {channels} channels, which k={self.k} does not divide; use channels that are a "
+            f"multiple of {self.k}, or k among {', '.join(divisors)}"
+        )
+
+
+# --- DARTS- -----------------------------------------------------------------------------------------------------------
+
+
+class AuxiliaryOperation(Edge):
+    """``inner`` plus beta · skip, where beta falls linearly with progress."""
+
+    def __init__(self, inner: Edge, skip: nn.Module, beta: Ends) -> None:
+        super().__init__()
+        self.inner, self.skip, self.beta = inner, skip, beta
+
+    def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
+        out, beta = self.inner(x, weights, active), linear(self.beta, self.progress)
+        if beta == 0:
+            return out
+        extra = beta * self.skip(x)
+        return extra if out is None else out + extra
+
+
+@component
+@dataclass(frozen=True)
+class AuxiliarySkip(EdgeBuilder):
+    """DARTS-' auxiliary skip connection (2009.01027 §3): beside every edge, scaled by beta, which fades out; it has
+    no logit, so it is no part of the genotype. Where the map shrinks it is FactorizedReduce, as in the released code.
+
+    An edge without any living candidate carries nothing, its auxiliary skip neither.
+    """
+
+    beta: Ends = (1.0, 0.0)
+    """weight of the auxiliary skip at the start and at the end, linear in between"""
+    of: EdgeBuilder = MixedEdge()
+    """what it stands beside"""
+
+    def __post_init__(self) -> None:
+        check_ends("beta", self.beta, positive=False)
+
+    def __call__(self, space: Space, channels: int, stride: int) -> AuxiliaryOperation:
+        inner = self.of(space, channels, stride)
+        skip = nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, space.affine)
+        return AuxiliaryOperation(inner, skip, self.beta)
+
+    def check(self, space: Space) -> None:
+        _need_skip(space, "an auxiliary skip takes over from the candidate")
+        self.of.check(space)
+
+
+def _need_skip(space: Space, why: str) -> None:
+    if SKIP not in space.candidates:
+        raise OcheError(f"{why} {SKIP!r}, which is not among candidates={space.candidates}; add it")
+
+
+# --- P-DARTS ----------------------------------------------------------------------------------------------------------
+
+
+class SkipDropoutOperation(MixedOperation):
+    """A mixed operation whose identity candidates lose single activations; the others are scaled by 1 / (1 − rate)."""
+
+    def __init__(self, space: Space, channels: int, stride: int, builder: SkipDropout) -> None:
+        super().__init__(space, channels, stride)
+        self.rate = builder.rate
+
+    def evaluate(self, o: int, x: Tensor) -> Tensor:
+        out, rate = self.candidates[o](x), self.rate(self.progress)
+        if self.seed is None or rate == 0 or not self.training or not isinstance(self.candidates[o], nn.Identity):
+            return out
+        return out * (self.uniform(out.shape, out.device, own=True) >= rate).to(out.dtype) / (1 - rate)
+
+
+@component
+@dataclass(frozen=True)
+class SkipDropout(EdgeBuilder):
+    """P-DARTS' search space regularisation (1904.12760 §3.3): dropout after skip connections, strongest at the start of a
+    stage. As in the released code it follows identities only, not the skip connections of stride 2.
+
+    Its rate there falls linearly while weights train alone, then starts anew and falls exponentially, to start · exp(−0.2)
+    after an epoch. Deviation 2: it moves every step, not once an epoch.
+    """
+
+    start: float = 0.0
+    """rate at the start of the stage; published: 0, 0.4 and 0.7 in the three stages"""
+    warmup: float = 0.4
+    """share of the stage that trains weights only; published: 10 of 25 epochs"""
+    decay: float = 5.0
+    """how fast it falls after the warm-up, per stage; published: 0.2 per epoch, 25 epochs"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < 1:
+            raise OcheError(f"start={self.start} is no dropout rate; use 0 <= start < 1")
+        if not (0 <= self.warmup <= 1 and 0 <= self.decay < inf):
+            raise OcheError(f"warmup={self.warmup}, decay={self.decay}: use 0 <= warmup <= 1 and decay >= 0")
+
+    def rate(self, progress: float) -> float:
+        """Share of the activations that are dropped."""
+        if progress < self.warmup:
+            return self.start * (1 - progress)
+        return self.start * exp(-self.decay * (progress - self.warmup))
+
+    def __call__(self, space: Space, channels: int, stride: int) -> SkipDropoutOperation:
+        return SkipDropoutOperation(space, channels, stride, self)
+
+    def check(self, space: Space) -> None:
+        _need_skip(space, "skip dropout needs the candidate")
+
+
+# --- one-shot ---------------------------------------------------------------------------------------------------------
+
+
+class PathDropoutOperation(MixedOperation):
+    """A mixed operation of which each step drops candidates at random. What is dropped is not evaluated."""
+
+    def __init__(self, space: Space, channels: int, stride: int, builder: PathDropout) -> None:
+        super().__init__(space, channels, stride)
+        self.rate = builder.rate
+
+    def paths(self, active: tuple[int, ...]) -> tuple[int, ...]:
+        if self.seed is None or not self.training:
+            return active
+        paths = [o for o in active if not isinstance(self.candidates[o], Zero)]
+        rate = self.rate(self.progress, len(paths))
+        draws = self.uniform([len(self.candidates)], "cpu").tolist()
+        return tuple(o for o in paths if draws[o] >= rate)
+
+
+@component
+@dataclass(frozen=True)
+class PathDropout(EdgeBuilder):
+    """Path dropout of one-shot search (Bender et al., ICML 2018): each candidate is dropped with probability
+    progress · r^(1/n), so that at the end an edge of n candidates loses all of them with probability r.
+
+    Deviation 3: n counts the candidates of the edge, not all paths into the node. Deviation 4: one draw a step serves
+    the whole batch; the paper draws for each of its ghost batches. What is left is not rescaled.
+    """
+
+    r: float = 0.01
+    """probability that an edge loses all its candidates, at the end"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.r < 1:
+            raise OcheError(f"r={self.r} is no probability below 1; use 0 <= r < 1")
+
+    def rate(self, progress: float, paths: int) -> float:
+        """Probability that one of ``paths`` candidates is dropped."""
+        return progress * self.r ** (1 / paths) if paths else 0.0
+
+    def __call__(self, space: Space, channels: int, stride: int) -> PathDropoutOperation:
+        return PathDropoutOperation(space, channels, stride, self)
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def flow(
+    dag: Dag, edges: Sequence[nn.Module] | nn.ModuleList, inputs: list[Tensor], mix: Mix, stride: int
+) -> list[Tensor]:
+    """The states of all nodes of a cell: its ``inputs``, then for each node the sum of what its edges carry, each scaled
+    by its edge weight. ``stride`` is that of edges from the inputs, needed where nothing flows into a node."""
+    states, rows = list(inputs), mix.ops.unbind()
+    scales = None if mix.edges is None else mix.edges.unbind()
+    for incoming in dag.incoming:
+        total = None
+        for e in incoming:
+            out = edges[e](states[dag.edges[e][0]], rows[e], mix.active[e]) if mix.active[e] else None
+            if out is not None:
+                out = out if scales is None else scales[e] * out
+                total = out if total is None else total + out
+        states.append(torch.zeros_like(inputs[0][:, :, ::stride, ::stride]) if total is None else total)
+    return states
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the cells of a supernet compute: the states of their nodes, and modules in front of those. Every form gives the
+    same numbers from the same parameters; the others are in `oche.kernels.choose`."""
+
+    name: str
+    flow: Callable[..., list[Tensor]]
+    """as `flow`"""
+    apply: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x)
+    """module, x → module(x)"""
+
+
+PLAIN = Form("plain", flow)
+
+
+class Formed(nn.Module):
+    """A module that computes in some `Form`; see `oche.kernels.choose.use`."""
+
+    form: Form = PLAIN

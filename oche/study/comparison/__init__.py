@@ -1,0 +1,1 @@
+"""`oche compare`: methods and seeds at one length, in one table."""

@@ -1,0 +1,269 @@
+"""What the runs of a comparison reached: a table for people, one row a run for programs, a picture.
+
+Accuracies are shares of 1 in records and in table.csv, and percent where people read them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oche.core import atomic_files as atomic
+from oche.core.errors import OcheError
+from oche.core.lock import held
+from oche.report.metric_names import spread
+from oche.runs.directory import last_metric
+from oche.runs.run import Run
+
+if TYPE_CHECKING:
+    from oche.core.console import Row
+    from oche.spaces.nasbench201_ground_truth import Truth
+    from oche.study.comparison.run import Setting
+
+COLUMNS: tuple[str, ...] = (
+    "method", "seed", "state", "true_acc", "regret", "val_acc", "steps", "seconds", "step_ms", "skip_share", "peak_mb",
+    "wall_s", "cpu_s", "arch",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One search of a comparison, and what it left in the directory ``out``."""
+
+    out: Path
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}-{self.seed}"
+
+    @property
+    def path(self) -> Path:
+        """Its run directory."""
+        return self.out / self.name
+
+    @property
+    def log(self) -> Path:
+        return self.out / f"{self.name}.log"
+
+    @property
+    def usage_file(self) -> Path:
+        """What its process used, see `oche.study.processes.subprocess.Child`; absent before it has ended."""
+        return self.out / f"{self.name}.json"
+
+    def found(self) -> Run | None:
+        """The run, if it is complete and knows what its cell reaches."""
+        try:
+            run = Run.open(self.path)
+        except OcheError:
+            return None
+        return run if run.state == "complete" and "true_acc" in run.summary else None
+
+    def busy(self) -> bool:
+        """Whether a process is at work on it."""
+        return held(self.path)
+
+    def result(self) -> str:
+        """The accuracy that it reached, or why there is none."""
+        if run := self.found():
+            return f"{100 * run.summary['true_acc']:.2f} %"
+        if atomic.read_json(self.path / "status.json").get("state") in ("running", "interrupted"):
+            return "not finished"
+        if not self.usage_file.exists():
+            return "not run"
+        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
+        return lines[-1][:300] if lines else "nothing was said"
+
+    def row_of_progress(self) -> Row:
+        """Its live line: name, share that is done, newest accuracies."""
+        last = last_metric(self.path)
+        return self.name, last.get("progress", 0.0), {k: last[k] for k in ("val_acc", "true_acc") if k in last}
+
+    def row(self) -> dict[str, Any]:
+        """Its row of table.csv, see `COLUMNS`."""
+        row: dict[str, Any] = {"method": self.method, "seed": self.seed, "state": "not run"}
+        if self.path.exists():
+            row["state"] = atomic.read_json(self.path / "status.json").get("state", "failed")
+        if run := self.found():
+            from oche.core.nasbench201 import CELL, to_text
+
+            genotype = run.genotype
+            row |= {**run.summary, "arch": to_text(genotype)}
+            row["skip_share"] = genotype.cells[CELL].share("skip_connect")
+        return {name: value for name, value in {**row, **atomic.read_json(self.usage_file)}.items() if name in COLUMNS}
+
+
+def write(setting: Setting, known: Truth) -> None:
+    """Writes table.md and table.csv."""
+    rows = [trial.row() for trial in setting.trials]
+    atomic.write_bytes(setting.out / "table.md", markdown(setting, known, rows).encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic.write_bytes(setting.out / "table.csv", text.getvalue().encode())
+
+
+def draw(setting: Setting, known: Truth) -> None:
+    """Draws compare.svg: every run's accuracy, by method."""
+    from oche.methods.published import METHODS
+    from oche.report.plots.canvas import svg
+    from oche.report.plots.nasbench201 import ranking
+
+    rows = [trial.row() for trial in setting.trials]
+    reached = {m: [100 * row["true_acc"] for row in of] for m in setting.methods if (of := _rows_of(m, rows))}
+    if not reached:
+        return
+    stated = {name: METHODS[name].published for name in reached}
+    published = {name: found.on(known.column)[0] for name, found in stated.items() if found and found.on(known.column)}
+    title = f"NAS-Bench-201, {' '.join(reversed(setting.length))} for each search"
+    figure = ranking(reached, 100 * known.best, statistics.fmean(_every(known)), published, title)
+    atomic.write_bytes(setting.out / "compare.svg", svg(figure).encode())
+
+
+def page(setting: Setting) -> Path | None:
+    """Writes report.html, the page that `oche report` makes of the directory; None where there are not two runs yet."""
+    from oche.report import write_comparison
+    from oche.report.read_run import holds_run
+
+    if sum(holds_run(trial.path) for trial in setting.trials) < 2:
+        return None
+    return write_comparison([setting.out], setting.out / "report.html")
+
+
+def _rows_of(method: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of ``rows`` that are finished runs of ``method``."""
+    return [row for row in rows if row["method"] == method and "true_acc" in row]
+
+
+def _every(known: Truth) -> list[float]:
+    """What each cell of the table reaches, in percent."""
+    return [known.table.accuracy(arch, known.column) for arch in known.table.archs]
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+_HEAD = (
+    "method", "true test accuracy (%)", "95 % interval", "regret (points)", "worst (%)", "n", "ms per step", "steps",
+    "peak memory (MB)", "CPU time (s)", "share of skips", "published (%)",
+)  # fmt: skip
+
+
+def markdown(setting: Setting, known: Truth, rows: Sequence[dict[str, Any]]) -> str:
+    """The table of the runs that there are, best method first, and which are missing."""
+    means = {m: statistics.fmean(r["true_acc"] for r in of) for m in setting.methods if (of := _rows_of(m, rows))}
+    lines = [
+        *_preface(setting, known),
+        _line(_HEAD),
+        _line(["---"] * len(_HEAD)),
+        *(_line(_method(m, _rows_of(m, rows), known.column)) for m in sorted(means, key=lambda m: -means[m])),
+        _line(_random(known)),
+        *_compared(setting, rows),
+        *_missing(setting),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _preface(setting: Setting, known: Truth) -> list[str]:
+    size = f"C = {setting.channels}, {setting.cells} cells a stage (published: 16, 5)"
+    batch = f"batch {setting.batch}" if setting.batch else "each method's own batch"
+    return [
+        f"# NAS-Bench-201, {' '.join(reversed(setting.length))} for each search",
+        "",
+        f"{_where(setting)}{Path(setting.data).name}, {setting.limit or 'all'} training images, half of them to validate; "
+        f"{size}; {batch}; selections of whole architectures try {setting.tried}.",
+        "",
+        f"True test accuracy: column {known.column} of the table, after 200 epochs of training at published size. "
+        f"Mean ± sample standard deviation over seeds {', '.join(map(str, setting.seeds))}. "
+        f"Memory: the largest of the runs, the whole process (torch alone is some 250 MB). Published values are for "
+        "full-size searches of published length.",
+        "",
+    ]
+
+
+def _where(setting: Setting) -> str:
+    """When and on what the finished runs were made, by their own account."""
+    found = [run.path for trial in setting.trials if (run := trial.found())]
+    made = [e for path in found if (e := atomic.read_json(path / "environment.json"))]
+    if not made:
+        return ""
+    days = sorted({e["time"][:10] for e in made})
+    on = {
+        f"commit {(e['commit'] or 'unknown')[:12]}, torch {e['torch']}, {e.get('gpu') or e['cpu']}": None for e in made
+    }
+    dates = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{dates}, {'; '.join(on)}, {setting.threads} threads a run, {setting.jobs} at a time. "
+
+
+def _method(method: str, rows: Sequence[dict[str, Any]], column: str) -> list[str]:
+    """The cells of a method's line, from its finished runs."""
+
+    def all_of(name: str, unit: float = 1.0) -> list[float]:
+        return [unit * row[name] for row in rows if row.get(name) is not None]
+
+    return [
+        method, spread(true := all_of("true_acc", 100)), _interval(true), spread(all_of("regret", 100)), f"{min(true):.2f}",
+        str(len(rows)), spread(all_of("step_ms"), 0), f"{statistics.median(all_of('steps')):.0f}",
+        f"{max(memory):.0f}" if (memory := all_of("peak_mb")) else "–",
+        f"{statistics.fmean(cpu):.0f}" if (cpu := all_of("cpu_s")) else "–",
+        f"{statistics.fmean(all_of('skip_share')):.2f}", _published(method, column),
+    ]  # fmt: skip
+
+
+def _published(method: str, column: str) -> str:
+    from oche.methods.published import METHODS
+
+    stated = METHODS[method].published
+    values = stated.on(column) if stated else ()
+    return f"{' ± '.join(f'{v:.2f}' for v in values)} ({stated.source})" if stated and values else "–"
+
+
+def _random(known: Truth) -> list[str]:
+    every = _every(known)
+    regret = 100 * known.best - statistics.fmean(every)
+    name = "a random cell, the mean of all"
+    cells = [name, spread(every), "–", f"{regret:.2f}", f"{min(every):.2f}", f"{len(every):,}"]
+    return [*cells, *["–"] * (len(_HEAD) - len(cells))]
+
+
+def _interval(values: Sequence[float]) -> str:
+    """The bootstrap interval of the mean; of too few runs none."""
+    from oche.analysis import CannotSay, interval
+
+    found = interval(values)
+    return "–" if isinstance(found, CannotSay) else " to ".join(f"{end:.2f}" for end in found)
+
+
+def _compared(setting: Setting, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Which methods can be told apart seed by seed, and their mean ranks."""
+    from oche.analysis import pairwise, rank_groups
+    from oche.report.metric_names import ACCURACY
+    from oche.report.statistics_text import pairs_told, ranking_told
+
+    results = {m: {row["seed"]: row["true_acc"] for row in of} for m in setting.methods if (of := _rows_of(m, rows))}
+    if len(results) < 2:
+        return []
+    return ["", pairs_told(pairwise(results), ACCURACY), "", ranking_told(rank_groups(results))]
+
+
+def _missing(setting: Setting) -> list[str]:
+    """What became of the runs that are not there: a line for each method and reason."""
+    reasons: dict[tuple[str, str], list[int]] = {}
+    for trial in setting.trials:
+        if not trial.found():
+            reasons.setdefault((trial.method, trial.result()), []).append(trial.seed)
+    lines = [
+        f"- {method}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {why}"
+        for (method, why), seeds in reasons.items()
+    ]
+    return ["", "Not there (yet):", "", *lines] if lines else []

@@ -1,0 +1,128 @@
+"""Settings as people write them ("search.epochs": 5, as on the command line) to the configurations of a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from oche.core.config.yaml_files import from_dict
+from oche.core.errors import OcheError, nearest
+from oche.methods.published import METHODS
+from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.runs.prepare import anchored, plan_search
+from oche.spaces import SPACES
+from oche.spaces.nasbench201_ground_truth import table_for
+from oche.study.trial import RANDOM, Trial
+from oche.training.recipes import RECIPES
+
+NONE = "none"  # as a recipe: no final training
+CHOICES = ("method", "space", "recipe")  # names that choose defaults; all other settings change single values
+FIXED = ("device", "threads", "checkpoint", "data_dir", "plugins")  # change no result, so trials cannot differ in them
+_COMMON = [f.name for f in fields(Common)]
+_SEARCH = [f.name for f in fields(SearchConfig)]
+KNOWN = [*dict.fromkeys([*_SEARCH, "recipe", "train"])]  # what a setting may begin with
+
+Settings = Mapping[str, Any]  # dotted key: value
+
+
+def flat(tree: Mapping[Any, Any], place: str, allowed: Collection[str] = KNOWN) -> dict[str, Any]:
+    """``tree``, nested or with dots, as one level of dotted keys. Raises `OcheError` for one that begins with no known word."""
+    found: dict[str, Any] = {}
+    for key, value in _leaves(tree):
+        name = key.replace("-", "_")
+        if name.partition(".")[0] not in allowed:
+            hint = nearest(name.partition(".")[0], [*allowed]) or f"; known: {', '.join(allowed)}"
+            raise OcheError(f"{place}: unknown key {key!r}{hint}")
+        if name in found:
+            raise OcheError(f"{place}: key {key!r} is written twice; leave one out")
+        found[name] = value
+    return found
+
+
+def _leaves(tree: Mapping[Any, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", value
+
+
+def nested(settings: Settings) -> dict[str, Any]:
+    """Dotted keys as a tree; a component chosen by name and changed ("a": "X", "a.b": 1) is {"type": "X", "b": 1}."""
+    tree: dict[str, Any] = {}
+    for key in sorted(settings, key=lambda key: key.count(".")):
+        *parts, last = key.split(".")
+        at = tree
+        for part in parts:
+            below = at.setdefault(part, {})
+            at[part] = at = below if isinstance(below, dict) else {"type": below}
+        at[last] = settings[key]
+    return tree
+
+
+def trial(settings: Settings, labels: Mapping[str, str], where: str) -> Trial:
+    """The trial of ``settings``; ``where`` names their file in messages. Raises `OcheError`."""
+    space = _named("space", settings.get("space", "darts"), SPACES, where)
+    method = _named("method", settings.get("method", SPACES[space]().method), [*METHODS, RANDOM], where)
+    recipe = _named("recipe", settings.get("recipe", NONE), [*RECIPES, NONE], where)
+    search = anchored(_search(settings, space, method, where))
+    search = replace(search, table=table_for(search.table, search.data, search.space))
+    own = {"method": method, "space": space, "data": _short(search.data)}
+    return Trial({**own, **labels}, search, None if recipe == NONE else _train(settings, recipe, search, where))
+
+
+def _search(settings: Settings, space: str, method: str, where: str) -> SearchConfig:
+    control = method == RANDOM
+    parts = [
+        name for name in _SEARCH if not (control and name == "search")
+    ]  # what methods are told is nothing to a control
+    base = plan_search(space, None if control else method)
+    made = from_dict(base, nested(_of(settings, parts)), where)
+    return replace(made, method=RANDOM) if control else made
+
+
+def _train(settings: Settings, recipe: str, search: SearchConfig, where: str) -> TrainConfig:
+    common = {name: getattr(search, name) for name in _COMMON}
+    base = TrainConfig(**common, recipe=recipe, train=RECIPES[recipe]())
+    return from_dict(base, nested(_of(settings, ["train"])), where)
+
+
+def _of(settings: Settings, parts: Collection[str]) -> dict[str, Any]:
+    return {k: v for k, v in settings.items() if k not in CHOICES and k.partition(".")[0] in parts}
+
+
+def _named(what: str, name: Any, known: Collection[str], where: str) -> str:
+    if isinstance(name, str) and name in known:
+        return name
+    raise OcheError(f"{where}: unknown {what} {name!r}{nearest(str(name), [*known])}; known: {', '.join(known)}")
+
+
+def _short(data: str) -> str:
+    """A data set's name, or what a file or folder is called."""
+    return Path(data).stem if Path(data).exists() else data
+
+
+def varying(points: Sequence[Settings]) -> list[dict[str, str]]:
+    """For each of ``points`` the settings in which any two of them differ, seeds and the like apart, as text.
+
+    Data are among them where two files or folders are called the same.
+    """
+    keys = dict.fromkeys(key for point in points for key in point)
+    apart = ("method", "space", "data", "seed")
+    differ = [k for k in keys if k not in apart and len({repr(point.get(k)) for point in points}) > 1]
+    known = {data for point in points if isinstance(data := point.get("data"), str)}
+    if len({_short(data) for data in known}) < len(known):
+        differ.append("data")
+    return [{k: _text(point[k]) if k in point else "default" for k in differ} for point in points]
+
+
+def _text(value: Any) -> str:
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else " ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )

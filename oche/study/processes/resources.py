@@ -1,0 +1,74 @@
+"""How many processes fit on this machine: by processor cores or GPUs, and by what memory they turn out to need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from oche.core.memory import available, usage
+
+Slot = Mapping[str, str]  # environment variables of the process that takes it
+
+
+class Room:
+    """Places for processes. ``slots``: one for each that may run at a time.
+
+    With ``measured``, memory counts too: the first process has the machine to itself until its peak is seen, then another
+    starts where as the largest has needed so far (``need`` bytes) is left, beside what those under way may still take.
+    Where the system does not tell (not Linux), the slots alone count.
+    """
+
+    def __init__(self, slots: Sequence[Slot], measured: bool = False, need: int = 0) -> None:
+        if not slots:
+            raise ValueError("a room without slots lets nothing run; give at least one, {}")
+        self.slots, self.measured, self.need = [*slots], measured, need
+
+    def free(self, taken: Sequence[Slot], processes: Mapping[int, float]) -> Slot | None:
+        """A slot for one more process; None where it would not fit now.
+
+        ``taken``: the slots of ``processes``, those under way by number, each with the share of its work that is done: what
+        has done none yet has not shown what it needs.
+        """
+        left = [*self.slots]
+        for slot in taken:
+            left.remove(slot)
+        if not left or (self.measured and processes and not self._fits(processes)):
+            return None
+        return left[0]
+
+    def _fits(self, processes: Mapping[int, float]) -> bool:
+        free = available()
+        used = {pid: usage(pid) for pid in processes}
+        if free is None or not any(used.values()):
+            return True
+        seen = [known[0] for pid, known in used.items() if known and processes[pid] > 0]
+        self.need = max([self.need, *seen])
+        if not self.need:
+            return False
+        growing = sum(max(0, self.need - known[1]) for known in used.values() if known)
+        return free - growing >= self.need
+
+
+def cores(threads: int, jobs: int | None = None) -> list[Slot]:
+    """``jobs`` slots, by default as processes of ``threads`` threads have cores of their own."""
+    return [{}] * (jobs or max(1, usable_cores() // threads))
+
+
+def gpus(share: float, jobs: int | None = None) -> list[Slot]:
+    """Slots on the GPUs of this machine, of which a process takes ``share``, in turns over them; at most ``jobs``."""
+    each = max(1, int(1 / share + 1e-9))
+    slots: list[Slot] = [{"CUDA_VISIBLE_DEVICES": name} for _ in range(each) for name in _visible()]
+    return slots[:jobs]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _visible() -> list[str]:
+    """Names of the GPUs, as CUDA_VISIBLE_DEVICES takes them."""
+    import torch
+
+    count, names = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [name for name in names.split(",") if name][:count] or [str(i) for i in range(count)]

@@ -1,0 +1,96 @@
+"""Assesses a network in one pass over images: counts are kept on the device, whatever the number of images.
+
+Shapes: B images of a batch, K classes, M bins, T mistakes that are kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from oche.analysis.classification import Assessment, Bin, Mistake
+from oche.core.errors import OcheError
+from oche.core.metrics import Meter
+from oche.data import Dataset, Split
+from oche.devices.engine import Engine
+from oche.training.evaluate import evaluate
+
+BINS = 15  # as in 1706.04599 §4
+_SIDE = 96  # pixels that the longer side of a kept image has at most
+
+
+class Assessor(Meter):
+    """A meter that also keeps the confusion matrix, the confidence bins and the ``kept`` most confident mistakes.
+
+    Images are told apart by the order in which they come.
+    """
+
+    def __init__(self, classes: int, device: torch.device | str = "cpu", bins: int = BINS, kept: int = 24) -> None:
+        super().__init__(device)
+        self.classes, self.kept, self.seen = classes, kept, 0
+        self._edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=device)[1:-1]
+        self._confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
+        self._bins = torch.zeros(3, bins, dtype=torch.float64, device=device)  # images, Σ confidence, right ones
+        self._worst = torch.zeros(0, 5, dtype=torch.float64, device=device)  # confidence, own, true, predicted, index
+
+    def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        """logits (B, K), labels (B,), loss: mean over the batch."""
+        super().add(logits, labels, loss)
+        p = logits.detach().double().softmax(1)
+        confidence, predicted = p.max(1)
+        right = predicted == labels
+        self._confusion.index_add_(0, labels * self.classes + predicted, torch.ones_like(labels))
+        # I_m = ((m − 1) / M, m / M]: a confidence at an edge belongs to the bin below it.
+        m = torch.bucketize(confidence, self._edges)
+        self._bins.index_add_(1, m, torch.stack([torch.ones_like(confidence), confidence, right.double()]))
+        own = p.gather(1, labels[:, None])[:, 0]
+        index = self.seen + torch.arange(len(labels), device=labels.device)
+        rows = torch.stack([confidence.where(~right, -1.0), own, labels, predicted, index], 1)
+        both = torch.cat([self._worst, rows])
+        self._worst = both[both[:, 0].sort(descending=True, stable=True).indices[: self.kept]]
+        self.seen += len(labels)
+
+    def result(self, data: str, part: str, classes: tuple[str, ...]) -> Assessment:
+        """What has been seen so far. Raises `OcheError` where that is nothing."""
+        nll, _ = self.means()
+        if nll is None:
+            raise OcheError(f"there are no {part} images of {data} to assess; give data that has some")
+        confusion = self._confusion.view(self.classes, self.classes).tolist()
+        bins = [Bin(int(n), c / n if n else None, a / n if n else None) for n, c, a in self._bins.T.tolist()]
+        mistakes = [
+            Mistake(int(index), int(true), int(predicted), confidence, own)
+            for confidence, own, true, predicted, index in self._worst.tolist()
+            if confidence >= 0
+        ]
+        return Assessment(data, part, classes, tuple(map(tuple, confusion)), nll, tuple(bins), tuple(mistakes))
+
+
+def assess(net: nn.Module, split: Split, data: Dataset, engine: Engine, part: str) -> Assessment:
+    """How ``net`` does on ``split``, the ``part`` of ``data``, with the images of its worst mistakes.
+
+    ``engine``: one of a single process, which sees all images.
+    """
+    assessor = Assessor(len(data.classes), engine.device)
+    with engine.running():
+        evaluate(net, split, data, engine, meter=assessor)
+    found = assessor.result(data.name, part, data.classes)
+    if not found.mistakes:
+        return found
+    images, _ = split.gather(torch.tensor([m.index for m in found.mistakes], device=split.device))
+    shown = [replace(m, png=png(image)) for m, image in zip(found.mistakes, images.cpu(), strict=True)]
+    return replace(found, mistakes=tuple(shown))
+
+
+def png(image: Tensor) -> str:
+    """An image uint8 (C, H, W) of at most 96 pixels a side as a PNG file in base64; of other than 3 channels the first."""
+    from PIL import Image
+
+    pixels = image.permute(1, 2, 0).numpy() if image.shape[0] == 3 else image[0].numpy()
+    picture, file = Image.fromarray(pixels), io.BytesIO()
+    picture.thumbnail((_SIDE, _SIDE))
+    picture.save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()

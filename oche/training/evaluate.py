@@ -1,0 +1,55 @@
+"""Loss and accuracy of a network on a part of a data set.
+
+Shapes: B images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oche.core.metrics import Meter
+from oche.data import Dataset, Split, prepare
+from oche.data import loader as batches
+from oche.devices.collectives import apart
+from oche.devices.engine import Engine
+from oche.training.losses import frozen_statistics
+
+NONE = torch.empty(0, dtype=torch.int64)
+
+
+def evaluate(
+    net: nn.Module,
+    split: Split,
+    data: Dataset,
+    engine: Engine,
+    batch: int = 256,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    by_batch: bool = False,
+    meter: Meter | None = None,
+) -> Meter:
+    """Loss and accuracy of ``net`` over all of ``split``, without augmentation.
+
+    ``forward`` maps prepared images (B, C, H, W) to logits (B, classes); None: ``net`` itself. ``by_batch``: BatchNorms
+    normalise by each batch, as suits a part of a supernet whose running statistics are those of the whole.
+    ``meter``: what is told of every batch, instead of a new one.
+
+    Several ranks take batches in turn and add up what they find: each batch is the one that a single process sees.
+    """
+    meter, before, ranks = meter or Meter(engine.device), net.training, engine.ranks
+    if ranks.several:
+        ranks.align(net)
+        turns = torch.arange(len(split)).split(batch)[ranks.rank :: ranks.count]
+        split = split.subset(torch.cat(turns or [NONE]))
+    net.train(by_batch)
+    with torch.no_grad(), frozen_statistics(net), apart(net):
+        for images, labels in batches(split, batch, seed=0, epoch=0, shuffle=False, drop_last=False):
+            logits = (forward or net)(engine.images(prepare(images, data.mean, data.std, None, None)))
+            labels = labels.to(logits.device)
+            meter.add(logits, labels, F.cross_entropy(logits, labels))
+    net.train(before)
+    ranks.sum(meter.sums)
+    return meter

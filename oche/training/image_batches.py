@@ -1,0 +1,165 @@
+"""What a search is fed: batches of the two halves of the training set, each from where it was left.
+
+Shapes: B images, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oche.core.errors import OcheError
+from oche.core.metrics import Meter
+from oche.core.seeds import fold, generator
+from oche.data import Augment, Dataset, Split, halves, prepare, steps_per_epoch
+from oche.data import loader as batches
+from oche.devices.engine import Engine
+from oche.devices.mixed_precision import Precision, computing
+from oche.methods.hypergradients import Tensors
+from oche.methods.method import Method
+from oche.training.evaluate import evaluate
+from oche.training.losses import Mixes, Objective
+
+Batch = tuple[Tensor, Tensor]  # prepared images (B, C, H, W), labels (B,)
+
+
+class Feed:
+    """Training and validation batches of images. One-level search draws everything from the whole training set.
+
+    Over several ranks a batch is that of all of them, and each draws its part.
+    """
+
+    meter: type[Meter] = Meter
+
+    def __init__(self, data: Dataset, method: Method, seed: int, engine: Engine) -> None:
+        self.data, self.seed, self.engine = data, seed, engine
+        self.precision: Precision = method.precision
+        self.augment = _augment(data.augment, method.pad, method.flip)
+        parts = (data.train, data.train)
+        if not method.hypergrad.one_level:
+            parts = halves(data.train, method.split, fold(seed, "halves"))
+        self.train, self.val = (part.to(engine.device) for part in parts)
+        self._at = {"epoch": 0, "position": 0, "batch": 0}  # of the validation half, which has epochs of its own length
+        self._streams: dict[str, Iterator[Batch]] = {}
+
+    @staticmethod
+    def check(data: Dataset, method: Method) -> None:
+        """Raises `OcheError` where the images are too few for ``method``."""
+        images = len(data.train)
+        if not method.hypergrad.one_level:
+            check_split(method.split, images)
+        method.check_length(images)
+
+    def per_epoch(self, batch: int) -> int:
+        """Steps that ``batch`` images each make of the training half."""
+        return steps_per_epoch(len(self.train), batch)
+
+    def begin(self, epoch: int, position: int, batch: int) -> None:
+        """Opens an epoch of the training half at its step ``position``, and the validation half where it was left."""
+        self._streams["train"] = self._batches("train", self.train, batch, epoch, position)
+        if self._at["batch"] not in (0, batch):  # where the order was left means nothing to batches of another size
+            self._at |= {"epoch": self._at["epoch"] + 1, "position": 0}
+        self._at["batch"] = batch
+        self._streams["val"] = self._endless(batch)
+
+    def draw(self, name: str, step: int) -> Batch:
+        """The next batch of "train" or "val", with the changes to its images that belong to ``step``."""
+        return self._prepared(name, step, *next(self._streams[name]))
+
+    def extra(self, steps: int, batch: int, *stream: int | str) -> Iterator[Batch]:
+        """``steps`` more training batches in an order of their own, named by ``stream``; the others stay where they are."""
+        for epoch in range(-(-steps // self.per_epoch(batch))):
+            first = epoch * self.per_epoch(batch)
+            drawn = self._batches("extra", self.train, batch, epoch, 0, *stream)
+            for step, (images, labels) in zip(range(first, steps), drawn, strict=False):
+                yield self._prepared("extra", step, images, labels, *stream)
+
+    def probe(self, epoch: int, batch: int) -> Batch:
+        """A validation batch to measure on, as the images are; the stream of the search stays where it is."""
+        drawn = next(self._batches("probe", self.val, batch, epoch, 0))
+        return self._prepared("probe", epoch, *drawn, augment=False)
+
+    def held(self, images: int | None) -> Split:
+        """The validation half, or so many of its images, always the same ones."""
+        if images is None or images >= len(self.val):
+            return self.val
+        order = torch.randperm(len(self.val), generator=generator(self.seed, "held"))
+        return self.val.subset(order[:images].sort().values)
+
+    def _prepared(
+        self, name: str, step: int, images: Tensor, labels: Tensor, *stream: int | str, augment: bool = True
+    ) -> Batch:
+        g = generator(self.seed, *self.engine.ranks.own("augment", name, *stream, step), device=images.device)
+        x = prepare(images, self.data.mean, self.data.std, self.augment if augment else None, g)
+        x = self.engine.images(x)
+        return x, labels.to(x.device)
+
+    def _batches(
+        self, name: str, split: Split, batch: int, epoch: int, start: int, *stream: int | str
+    ) -> Iterator[Batch]:
+        order, ranks = fold(self.seed, "order", name, *stream), self.engine.ranks
+        return batches(split, batch, seed=order, epoch=epoch, start=start, rank=ranks.rank, world=ranks.count)
+
+    def _endless(self, batch: int) -> Iterator[Batch]:
+        """Validation batches from where they were left.
+
+        Deviation 1 from the published code, which takes the first batch of a new shuffle every time.
+        """
+        at = self._at
+        while True:
+            for drawn in self._batches("val", self.val, batch, at["epoch"], at["position"]):
+                at["position"] += 1
+                yield drawn
+            at |= {"epoch": at["epoch"] + 1, "position": 0}
+
+    def objective(
+        self,
+        net: nn.Module,
+        names: Mapping[str, int],
+        own: Tensors,
+        mix: Callable[[Tensors], Mixes],
+        images: Tensor,
+        labels: Tensor,
+    ) -> Objective:
+        """The loss of one batch."""
+        return Objective(net, names, own, mix, images, labels, self.engine.ranks, self.precision)
+
+    def keep(self, objective: Objective) -> None:
+        """Takes what a batch leaves to the next one of its stream: images leave nothing."""
+
+    def score(self, net: nn.Module, mixes: Mixes, images: int | None) -> float:
+        """Accuracy of the supernet under ``mixes`` on the validation half, or on so many images of it."""
+
+        def forward(x: Tensor) -> Tensor:
+            with computing(self.precision, x.device):
+                return net(x, mixes).to(x.dtype)
+
+        split = self.held(images)
+        return evaluate(net, split, self.data, self.engine, forward=forward, by_batch=True).means()[1] or 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Where the validation half was left; the training half follows from the clock."""
+        return dict(self._at)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self._at = dict(state)
+
+
+def check_split(split: float, images: int) -> None:
+    """Raises `OcheError` where ``split`` leaves one part of the training images empty."""
+    if not 0 < round(split * images) < images:
+        raise OcheError(
+            f"split={split} of {images} training images leaves one part empty; use a share nearer to 0.5, or more images"
+        )
+
+
+def _augment(default: Augment, pad: int | None, flip: bool | None) -> Augment:
+    return Augment(
+        pad=default.pad if pad is None else pad,
+        flip=default.flip if flip is None else flip,
+        cutout=0,
+    )

@@ -1,0 +1,222 @@
+"""Training a found network from scratch (1806.09055 §3.1.2 and appendix A.1; the seed's §4.3).
+
+Shapes: B images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oche.core.architecture import Genotype
+from oche.core.budget import Clock
+from oche.core.metrics import Meter
+from oche.core.seeds import fold, generator
+from oche.data import Dataset, halves, prepare, steps_per_epoch
+from oche.data import loader as batches
+from oche.devices.engine import Engine
+from oche.devices.mixed_precision import computing, equip, suited
+from oche.training.evaluate import evaluate
+from oche.training.gradient_check import prove
+from oche.training.image_recipes import Recipe
+from oche.training.loop import Record, Session, drive
+from oche.training.losses import frozen_statistics
+from oche.training.weight_averaging import Moving, averaged, copy_into
+
+
+class Part(NamedTuple):
+    """Some images of a batch, as a network takes them: those that go through it at once. D edges drop, of K classes."""
+
+    images: Tensor  # (B, C, H, W)
+    targets: Tensor  # (B,) labels, or (B, K) shares of the classes
+    drops: Tensor | None  # (D, B) of drop path
+    share: float  # of the batch
+    last: bool
+
+
+class Training:
+    """A training under way. A `oche.training.loop.Task`."""
+
+    ended = False
+
+    def __init__(
+        self, genotype: Genotype, recipe: Recipe, data: Dataset, *, seed: int, engine: Engine, title: str
+    ) -> None:
+        engine = suited(engine, recipe.precision)
+        self.recipe, self.data, self.seed, self.engine, self.title = recipe, data, seed, engine, title
+        self.augment, self.mixing, self.w = recipe.augmentation(data), recipe.mixing, recipe.descent
+        with engine.seeded(fold(seed, "weights")):
+            self.net = engine.place(recipe.network(genotype, data))
+        self.computes = equip(engine, self.net, recipe.precision, mixed=False)  # in which form, and why
+        self.weights = list(self.net.parameters())
+        self.optimizer = self.w.optimizer(self.weights)
+        self.model = engine.parallel(self.net, engine.ranks.several and idle(self.net, self._blank(2)))
+        self.average = Moving(averaged(self.net), recipe.ema) if recipe.ema else None
+        train, held, self.held = data.train, data.test, "test"
+        if recipe.split < 1:  # the halves of a search with the same seed: no image moves from one to the other
+            (train, held), self.held = halves(data.train, recipe.split, fold(seed, "halves")), "val"
+        self.train_split = train.to(engine.device)
+        self.held_split = None if held is None else held.to(engine.device)
+        self.meters = {"train": Meter(engine.device, engine.ranks.sum)}
+        self.epoch = 0
+        self._stream: Iterator[tuple[Tensor, Tensor]] = iter(())
+
+    @property
+    def batch(self) -> int:
+        return self.recipe.batch
+
+    @property
+    def at_once(self) -> int:
+        """Images that go through the network at once."""
+        return self.recipe.at_once(self.engine)
+
+    def rate(self, progress: float) -> float:
+        """Learning rate of a step at ``progress``."""
+        return self.w.rate(progress)
+
+    def attempt(self, batch: int) -> None:
+        """One step on ``batch`` images, to see whether that fits; nothing is to follow it."""
+        self.recipe = replace(self.recipe, batch=batch, accumulate=min(batch, self.recipe.accumulate))
+        self.w = self.recipe.descent
+        self.begin(0, 0)
+        self.step(0, 1.0)
+
+    def per_epoch(self) -> int:
+        return steps_per_epoch(len(self.train_split), self.recipe.batch)
+
+    def begin(self, epoch: int, position: int) -> None:
+        self.epoch = epoch
+        order, ranks = fold(self.seed, "order"), self.engine.ranks
+        self._stream = batches(
+            self.train_split,
+            self.recipe.batch,
+            seed=order,
+            epoch=epoch,
+            start=position,
+            rank=ranks.rank,
+            world=ranks.count,
+        )
+
+    def step(self, step: int, progress: float) -> None:
+        torch.manual_seed(fold(self.seed, *self.engine.ranks.own("drop path", step)))
+        self.net.train()
+        # Deviation 1 from the published code: the probability rises every step, not every epoch.
+        self.net.set_drop_path(self.recipe.drop_path * progress)
+        share = 0.0 if self.average is None else self.average.next_share()
+        self.update(self._parts(*next(self._stream), step), self.w.rate(progress), share)
+
+    def _parts(self, images: Tensor, labels: Tensor, step: int) -> Iterator[Part]:
+        """A batch as it goes through the network, with the changes and dropped paths that belong to ``step``."""
+        g = generator(self.seed, *self.engine.ranks.own("augment", step), device=images.device)
+        parts = [*zip(images.chunk(self.recipe.accumulate), labels.chunk(self.recipe.accumulate), strict=True)]
+        for i, (some, of) in enumerate(parts, 1):
+            x = self.engine.images(prepare(some, self.data.mean, self.data.std, self.augment, g))
+            targets = of.to(x.device)
+            if self.mixing is not None:
+                x, targets = self.mixing(x, targets, len(self.data.classes), g)
+            drops = self.net.drops(x) if self.recipe.drop_path else None
+            yield Part(x, targets, drops, len(of) / len(labels), i == len(parts))
+
+    def update(self, parts: Iterable[Part], rate: float, share: float) -> None:
+        """What a step does once its batch is drawn; ``share``: of the new weights in their moving mean."""
+        self.optimizer.zero_grad()
+        for part in parts:
+            with self.engine.partly(self.model, part.last):
+                self._add(part)
+        self.w.update(self.optimizer, self.weights, rate)
+        if self.average is not None:
+            self.average.move(averaged(self.net), share)
+
+    def _add(self, part: Part) -> None:
+        """Adds the gradient of a part of a batch."""
+        x, targets = part.images, part.targets
+        with computing(self.recipe.precision, x.device):
+            out = self.model(x, part.drops)
+        logits, extra = out if isinstance(out, tuple) else (out, None)
+        loss = self._loss(logits, targets)
+        total = loss if extra is None else loss + self.recipe.auxiliary * self._loss(extra, targets)
+        (part.share * total).backward()
+        # Of mixed images the training accuracy is that of the larger share.
+        self.meters["train"].add(logits, targets if targets.dim() == 1 else targets.argmax(1), loss)
+
+    def _blank(self, count: int) -> Tensor:
+        """So many images of the data's size, as the network takes them."""
+        return self.engine.images(torch.zeros(count, self.data.channels, *self.data.image))
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits.to(self.engine.dtype), targets, label_smoothing=self.recipe.label_smoothing)
+
+    def initial(self) -> Record | None:
+        return None
+
+    def report(self, progress: float) -> Record:
+        record: Record = {"lr": self.w.rate(progress)}
+        if self.held_split is not None and ((self.epoch + 1) % self.recipe.evaluate == 0 or progress >= 1):
+            with self._averaged():
+                loss, accuracy = evaluate(self.net, self.held_split, self.data, self.engine).means()
+            record |= {f"{self.held}_loss": loss, f"{self.held}_acc": accuracy}
+        return record
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within, the network is the one that is kept."""
+        return nullcontext() if self.average is None else self.average.in_place_of(averaged(self.net))
+
+    def conclude(self) -> None:
+        """Leaves the weights that are kept in the network; no step is to follow."""
+        if self.average is not None:
+            copy_into(averaged(self.net), self.average.means)
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return state if self.average is None else state | {"average": self.average.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load(state["average"])
+
+
+def idle(net: nn.Module, images: Tensor) -> bool:
+    """Whether some weight gets no gradient in training, as where no edge of a cell reads one of its inputs.
+
+    ``images`` (B, C, H, W), B at least 2, are tried.
+    """
+    net.train()
+    with frozen_statistics(net):
+        out = net(images)
+        total = sum(t.sum() for t in (out if isinstance(out, tuple) else (out,)))
+        found = torch.autograd.grad(cast(Tensor, total), list(net.parameters()), allow_unused=True)
+    return any(gradient is None for gradient in found)
+
+
+def train(
+    genotype: Genotype,
+    recipe: Recipe,
+    data: Dataset,
+    *,
+    seed: int,
+    engine: Engine,
+    session: Session,
+    title: str = "train",
+    before: Callable[[Training], None] = lambda task: None,
+) -> tuple[Training, Clock]:
+    """Trains the network of ``genotype`` from wherever ``session`` left it; returns the training and its clock.
+
+    ``before`` is shown the training as it stands ready, before its first step.
+    """
+    task = Training(genotype, recipe, data, seed=seed, engine=engine, title=title)
+    before(task)
+    with engine.running(), engine.seeded(seed):
+        if recipe.precision != "float32":
+            with engine.ranks.together():
+                prove(task.net, (task.at_once, data.channels, *data.image), task.engine)
+        clock = drive(task, recipe.length, session)
+        task.conclude()
+        return task, clock

@@ -1,0 +1,226 @@
+"""Training a found recurrent cell from scratch as a language model (1806.09055 §3.2 and appendix A.2; 1708.02182).
+
+Shapes: T steps of a window, B streams, H width, V words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oche.core.architecture import Genotype
+from oche.core.budget import Clock
+from oche.core.errors import OcheError
+from oche.core.metrics import Meter, WordMeter, perplexity
+from oche.core.seeds import fold
+from oche.data.text.bptt import fixed, stream, varying
+from oche.data.text.corpus import Corpus
+from oche.devices.engine import Engine
+from oche.networks.language_model import Masks
+from oche.training.language_recipes import LanguageRecipe
+from oche.training.loop import Record, Session, drive
+from oche.training.text_batches import regularisation, word_loss
+from oche.training.weight_averaging import Average, Trigger, copy_into
+
+
+class LanguageTraining:
+    """A training under way. A `oche.training.loop.Task`.
+
+    The state goes from window to window and is zero where a pass over the text begins. Whatever validated best, weights or
+    their mean, is kept as ``best``. Deviation 1 from the released code, which goes back to the best weights where a loss is
+    no number and tries other random numbers: the loop stops and says so.
+    """
+
+    ended = False
+
+    def __init__(
+        self, genotype: Genotype | str, recipe: LanguageRecipe, corpus: Corpus, *, seed: int, engine: Engine, title: str
+    ) -> None:
+        self.recipe, self.corpus, self.seed, self.engine, self.title = recipe, corpus, seed, engine, title
+        with engine.seeded(fold(seed, "weights")):
+            self.net = engine.place(recipe.network(genotype, len(corpus.vocabulary)))
+        self.computes = engine.equip(self.net)  # in which form, and why
+        self.weights = list(self.net.parameters())
+        self.optimizer = torch.optim.SGD(self.weights, lr=recipe.w.lr, weight_decay=recipe.w.decay)
+        self.stream = stream(corpus.train, recipe.batch, recipe.bptt).to(engine.device)  # (steps, B)
+        self.valid = corpus.valid.to(engine.device)
+        self.meter = WordMeter(engine.device)
+        self.meters: dict[str, Meter] = {"train": self.meter}
+        self.trigger = Trigger(recipe.patience)
+        self.average: Average | None = None
+        self.best: tuple[float, list[Tensor]] | None = None  # validation loss, weights
+        self.hidden: Tensor | None = None
+        self._rate = recipe.w.lr
+        self._at = 0
+        self._plan(0)
+
+    @property
+    def batch(self) -> int:
+        return self.stream.shape[1]
+
+    def _plan(self, epoch: int) -> None:
+        """Chooses the windows of an epoch, whose number varies with their lengths."""
+        self.epoch, steps, bptt = epoch, len(self.stream), self.recipe.bptt
+        random = Random(fold(self.seed, "windows", epoch))
+        self.windows = varying(steps, bptt, random) if self.recipe.varying else fixed(steps, bptt)
+
+    def rate(self, progress: float) -> float:
+        """Learning rate of the last step."""
+        del progress
+        return self._rate
+
+    def attempt(self, batch: int) -> None:
+        """One step on ``batch`` streams, of the longest window, to see whether that fits; nothing is to follow it."""
+        self.stream = stream(self.corpus.train, batch, self.recipe.bptt).to(self.engine.device)
+        self._plan(0)
+        self.windows = [max(self.windows, key=lambda window: window[1])]
+        self.begin(0, 0)
+        self.step(0, 1.0)
+
+    def per_epoch(self) -> int:
+        return len(self.windows)
+
+    def begin(self, epoch: int, position: int) -> None:
+        self._at = position
+        if position == 0:
+            self.hidden = None
+
+    def step(self, step: int, progress: float) -> None:
+        recipe = self.recipe
+        start, length = self.windows[self._at]
+        tokens, targets = (self.stream[k : k + length] for k in (start, start + 1))
+        torch.manual_seed(fold(self.seed, "dropout", step))
+        self.net.train()
+        masks = self.net.masks(self.batch)
+        share = 0.0 if self.average is None else self.average.next_share()
+        # Deviation 2 from the released code, whose last window of an epoch is scaled as if the text went on: by its length.
+        self._rate = recipe.w.lr * length / recipe.bptt
+        self.update(tokens, targets, self.hidden, masks, self._rate, share)
+        self._at += 1
+
+    def update(
+        self, tokens: Tensor, targets: Tensor, hidden: Tensor | None, masks: Masks, rate: float, share: float
+    ) -> None:
+        """What a step does once its window and ``masks`` are drawn; ``share``: of the new weights in their mean."""
+        recipe = self.recipe
+        out = self.net(tokens, hidden, masks)
+        loss = word_loss(out, targets)
+        self.optimizer.zero_grad()
+        (loss + regularisation(out, recipe.temporal, recipe.activation)).backward()
+        if recipe.w.clip:
+            nn.utils.clip_grad_norm_(self.weights, recipe.w.clip)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.move(self.weights, share)
+        self.meter.add_words(loss, targets.numel())
+        self.hidden = out.hidden.detach()
+
+    def initial(self) -> Record | None:
+        return None
+
+    def report(self, progress: float) -> Record:
+        averaged = self.average is not None and self.average.count > 0
+        with (self.average or Average(())).in_place_of(self.weights):
+            loss = cross_entropy(self.net, self.valid, self.recipe.valid_batch, self.recipe.bptt)
+            if self.best is None or loss < self.best[0]:
+                self.best = loss, [w.detach().clone() for w in self.weights]
+        if self.average is None and self.trigger(loss):
+            self.average = Average(self.weights)
+        self._plan(self.epoch + 1)
+        return {"lr": self.recipe.w.lr, "averaged": averaged, "val_loss": loss, "val_ppl": perplexity(loss)}
+
+    def conclude(self) -> Record:
+        """Puts the best weights into the network, and tests them."""
+        assert self.best is not None  # every epoch ends with a validation
+        copy_into(self.weights, self.best[1])
+        found = {"val_loss": self.best[0], "val_ppl": perplexity(self.best[0])}
+        if self.corpus.test is None:
+            return found
+        test = self.corpus.test.to(self.engine.device)
+        loss = cross_entropy(self.net, test, self.recipe.test_batch, self.recipe.bptt)
+        return found | {"test_loss": loss, "test_ppl": perplexity(loss)}
+
+    def state(self) -> dict[str, Any]:
+        average, best = self.average, self.best
+        return {
+            "vocabulary": self.corpus.vocabulary, "epoch": self.epoch, "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "hidden": self.hidden,
+            "losses": list(self.trigger.losses),
+            "average": None if average is None else {"count": average.count, "means": list(average.means)},
+            "best": None if best is None else {"loss": best[0], "weights": list(best[1])},
+        }  # fmt: skip
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Raises `OcheError`, before anything changes, for the state of another vocabulary or cell."""
+        check_vocabulary(self.corpus, state["vocabulary"])
+        own, kept = ({k: v.shape for k, v in net.items()} for net in (self.net.state_dict(), state["net"]))
+        if own != kept:
+            raise OcheError("the checkpoint is of a network of another shape; start a new run, in another directory")
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        device, average, best = self.engine.device, state["average"], state["best"]
+        self.hidden = None if state["hidden"] is None else state["hidden"].to(device)
+        self._plan(state["epoch"])
+        self.trigger = Trigger(self.recipe.patience, state["losses"])
+        self.average = None if average is None else Average(self.weights, average["means"], average["count"])
+        self.best = None if best is None else (best["loss"], [w.to(device) for w in best["weights"]])
+
+
+def check_vocabulary(corpus: Corpus, known: Sequence[str]) -> None:
+    """Raises `OcheError` where ``corpus`` is numbered otherwise than by the vocabulary ``known`` to a checkpoint."""
+    if corpus.vocabulary == list(known):
+        return
+    new = [token for token in corpus.vocabulary if token not in {*known}]
+    lacks = (
+        f"it lacks {len(new):,} of {corpus.name}, such as {new[0]!r}" if new else f"{corpus.name} orders them otherwise"
+    )
+    raise OcheError(
+        f"the checkpoint knows {len(known):,} {corpus.tokens}, and {lacks}: the text is not the one that the run began with; "
+        "put that one back and resume, or start a new run"
+    )
+
+
+@torch.no_grad()
+def cross_entropy(net: nn.Module, tokens: Tensor, batch: int, bptt: int) -> float:
+    """Mean cross-entropy of ``tokens`` (N,), in nats a token, in ``batch`` streams at once and without dropouts.
+
+    The state is carried from window to window. A text too short for that many streams has fewer. Deviation 3 from the
+    released code, which divides by one step too many: this is the mean over the words that are predicted.
+    """
+    text, before = stream(tokens, max(1, min(batch, len(tokens) // (bptt + 1)))), net.training
+    meter, hidden = WordMeter(tokens.device), None
+    net.eval()
+    for start, length in fixed(len(text), bptt):
+        out = net(text[start : start + length], hidden)
+        targets = text[start + 1 : start + 1 + length]
+        meter.add_words(word_loss(out, targets), targets.numel())
+        hidden = out.hidden
+    net.train(before)
+    return meter.means()[0] or 0.0
+
+
+def train(
+    genotype: Genotype | str,
+    recipe: LanguageRecipe,
+    corpus: Corpus,
+    *,
+    seed: int,
+    engine: Engine,
+    session: Session,
+    title: str = "train",
+    before: Callable[[LanguageTraining], None] = lambda task: None,
+) -> tuple[LanguageTraining, Clock, Record]:
+    """Trains the language model of ``genotype`` from wherever ``session`` left it, and tests its best weights.
+
+    Returns the training, its clock and what the best weights reach. ``before`` is shown the training as it stands ready.
+    """
+    task = LanguageTraining(genotype, recipe, corpus, seed=seed, engine=engine, title=title)
+    before(task)
+    with engine.running(), engine.seeded(seed):
+        clock = drive(task, recipe.length, session)
+        return task, clock, task.conclude()

@@ -1,0 +1,266 @@
+"""What every training loop needs: the drive through epochs, saves and interruptions.
+
+A loop never asks the device for a number while a step is under way; meters add up there and are read once an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+
+from oche.core.budget import Budget, Clock
+from oche.core.errors import OcheError
+from oche.core.memory import fitting, out_of_memory, release
+from oche.core.metrics import Meter
+
+Record = dict[str, Any]
+LOOK = 50  # steps between two looks at the losses on a GPU, which has to be waited for
+
+
+class Diverged(OcheError):
+    """The loss is no longer a number. ``step``: how many steps went well."""
+
+    exit_code = 1
+    settings = ("w.lr", "w.clip")  # what to change
+
+    def __init__(self, text: str, step: int = 0) -> None:
+        super().__init__(text)
+        self.step = step
+
+
+class OutOfMemory(OcheError):
+    """A step did not fit into memory."""
+
+    exit_code = 1
+    settings = ("batch",)
+
+
+class Interrupted(Exception):
+    """The user asked to stop; everything is saved."""
+
+
+class Progress(Protocol):
+    """What a session shows while a loop runs."""
+
+    def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None:
+        del done, fields
+
+
+class Session:
+    """Where a loop's records and checkpoints go. This one keeps records in memory and nothing else; see `oche.runs.session`."""
+
+    alone = True  #: whether a step may be tried once more, with another batch; not where others wait
+
+    def __init__(self) -> None:
+        self.history: list[Record] = []
+
+    def restore(self) -> dict[str, Any] | None:
+        """The state to go on from, or None at the beginning."""
+        return None
+
+    def record(self, record: Record) -> None:
+        """Takes one line of metrics."""
+        self.history.append(record)
+
+    def common(self, seconds: float) -> float:
+        """The time of a clock that all who work on the loop read alike; called after every step."""
+        return seconds
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return False
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Keeps ``state`` so that `restore` finds it."""
+
+    def distrust(self, step: int) -> None:
+        """Forgets a state saved after exactly ``step`` steps: going on from it, the very next loss is no number."""
+
+    def stopping(self) -> bool:
+        """Whether the user asked to stop."""
+        return False
+
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
+        return nullcontext(Silent())
+
+
+class Task(Protocol):
+    """One loop's body. ``state`` must hold all that the following steps depend on, besides the seed.
+
+    ``begin`` opens the data of an epoch, ``step`` does one step, ``report`` adds to the record of an epoch that ended,
+    ``initial`` makes a record of the state before the first step, if that is worth one. ``ended``: whether to stop early.
+    ``rate`` is the learning rate that the last step had. ``attempt`` does a step on ``batch`` images, as they come,
+    to see whether that fits; it spoils the task.
+    """
+
+    title: str
+    meters: dict[str, Meter]
+
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def batch(self) -> int: ...
+    def per_epoch(self) -> int: ...
+    def begin(self, epoch: int, position: int) -> None: ...
+    def step(self, step: int, progress: float) -> None: ...
+    def rate(self, progress: float) -> float: ...
+    def attempt(self, batch: int) -> None: ...
+    def initial(self) -> Record | None: ...
+    def report(self, progress: float) -> Record: ...
+    def state(self) -> dict[str, Any]: ...
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
+def drive(task: Task, budget: Budget, session: Session) -> Clock:
+    """Runs ``task`` to the end of its budget, from wherever ``session`` left it.
+
+    Raises `Interrupted` after the step under way when the user asks to stop, `Diverged` when a loss is not finite,
+    `OutOfMemory` with a batch that would fit.
+    """
+    clock = _restore(task, budget, session)
+    if clock.step == 0 and (before := task.initial()) is not None:
+        session.record({"epoch": 0, "step": 0, "progress": 0.0, **before})
+    with session.progress(task.title) as bar:
+        # A run that stopped after the very last step has no progress to make, but an epoch to close.
+        try:
+            while (clock.progress(task.per_epoch()) < 1 and not task.ended) or clock.position:
+                _epoch(task, clock, session, bar)
+        except Diverged as error:
+            session.distrust(error.step)
+            raise
+    _save(task, clock, session)
+    return clock
+
+
+def _restore(task: Task, budget: Budget, session: Session) -> Clock:
+    if (state := session.restore()) is None:
+        return Clock(budget)
+    task.load(state["task"])
+    for name, sums in state["meters"].items():
+        task.meters[name].sums.copy_(sums)
+    return Clock(budget, **state["clock"])
+
+
+def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
+    """One epoch, or what is left of it."""
+    per_epoch = task.per_epoch()
+    began, worked = time.perf_counter(), clock.elapsed
+    pulse = Pulse(task, clock)
+    task.begin(clock.epoch, clock.position)
+    while clock.position < per_epoch and (progress := clock.progress(per_epoch)) < 1:
+        _step(task, clock.step, progress, session.alone)
+        clock.step += 1
+        clock.position += 1
+        clock.elapsed = session.common(worked + time.perf_counter() - began)
+        pulse.beat(progress)
+        bar.update(clock.progress(per_epoch), lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)})
+        if session.due() or session.stopping():
+            pulse.check()  # a state that has diverged is not worth keeping
+            _save(task, clock, session)
+            if session.stopping():
+                raise Interrupted
+    numbers = _read(task, pulse)  # waits for the device, whose work is part of the steps
+    steps = len(pulse.rates)
+    if steps:
+        clock.elapsed = session.common(worked + time.perf_counter() - began)
+    _close_epoch(task, clock, session, numbers, 1000 * (clock.elapsed - worked) / steps if steps else None)
+
+
+def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, per_step: float | None) -> None:
+    """``per_step`` in milliseconds; None where the steps of this epoch were all done before an interruption."""
+    began = time.perf_counter()
+    progress = clock.progress(task.per_epoch())
+    timings = {"seconds": round(clock.elapsed, 3), "step_ms": per_step and round(per_step, 3)}
+    head = {"epoch": clock.epoch + 1, "step": clock.step, "progress": progress}
+    session.record({**head, **numbers, **task.report(progress), "timings": timings})
+    clock.epoch, clock.position = clock.epoch + 1, 0
+    for meter in task.meters.values():
+        meter.sums.zero_()
+    clock.spend(session.common(time.perf_counter() - began))
+
+
+def _step(task: Task, step: int, progress: float, alone: bool) -> None:
+    """One step. Raises `OutOfMemory` where it does not fit, once it is tried which batch does, if ``alone``."""
+    try:
+        return task.step(step, progress)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    # Out here nothing holds what the failed step had made.
+    release()
+    batch = task.batch
+    if alone and (fits := fitting(batch, task.attempt)):
+        use = f"a batch of {fits} fits (tried)"
+    elif (
+        alone and _device(task).type == "cpu" and batch > 1
+    ):  # what is freed there need not be of use to this process again
+        use = f"half of that, {batch // 2}, may fit; this process has too little left to try"
+    elif not alone and batch > 1:
+        use = f"half of that, {batch // 2}, may fit; among several ranks it is not tried"
+    else:
+        use = "smaller batches do not fit either; use fewer channels or cells"
+    raise OutOfMemory(f"out of memory at step {step + 1}, with batches of {batch}; {use}")
+
+
+def _device(task: Task) -> torch.device:
+    return next(iter(task.meters.values())).sums.device
+
+
+class Pulse:
+    """Counts, on the device, the steps of an epoch after which all losses were finite; `check` waits for it and looks.
+
+    Sums stay what is no number until the epoch closes, so it is enough to look at them now and then.
+    """
+
+    def __init__(self, task: Task, clock: Clock) -> None:
+        self.task, self.first, self.epoch = task, clock.step, clock.epoch + 1
+        device = _device(task)
+        self.sound = torch.zeros((), dtype=torch.int64, device=device)
+        self.every = 1 if device.type == "cpu" else LOOK
+        self.rates: list[float] = []  # learning rate of each step
+
+    def beat(self, progress: float) -> None:
+        """To be called after every step, with the progress that it had."""
+        self.rates.append(self.task.rate(progress))
+        self.sound += torch.stack([meter.sums[0] for meter in self.task.meters.values()]).isfinite().all()
+        if len(self.rates) % self.every == 0:
+            self.check()
+
+    def check(self) -> None:
+        """Raises `Diverged` if any loss was no number."""
+        sound = int(self.sound)
+        if sound == len(self.rates):
+            return
+        losses = {name: float(meter.sums[0]) for name, meter in self.task.meters.items()}
+        name, loss = next((name, loss) for name, loss in losses.items() if not math.isfinite(loss))
+        raise Diverged(
+            f"the {name} loss became {loss} at step {self.first + sound + 1} (epoch {self.epoch}), with a learning rate of "
+            f"{self.rates[sound]:.3g}; try a smaller learning rate or gradient clipping",
+            self.first + sound,
+        )
+
+
+def _read(task: Task, pulse: Pulse) -> dict[str, float | None]:
+    """Means of all meters. Raises `Diverged` for a loss that is no number."""
+    pulse.check()
+    numbers: dict[str, float | None] = {}
+    for name, meter in task.meters.items():
+        numbers |= meter.numbers(name)
+    return numbers
+
+
+def _save(task: Task, clock: Clock, session: Session) -> None:
+    position = {k: getattr(clock, k) for k in ("step", "epoch", "position", "elapsed")}
+    meters = {name: meter.sums for name, meter in task.meters.items()}
+    session.save(clock.step, {"task": task.state(), "clock": position, "meters": meters})

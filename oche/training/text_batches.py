@@ -1,0 +1,274 @@
+"""What a search of recurrent cells is fed: windows of a training and a validation text, and the state between them.
+
+Shapes: N tokens, B streams, T steps of a window, H width, V words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oche.core.errors import OcheError
+from oche.core.metrics import WordMeter
+from oche.core.seeds import fold, generator
+from oche.data.text.bptt import stream
+from oche.data.text.corpus import Corpus
+from oche.devices.engine import Engine
+from oche.methods.hypergradients import Tensors
+from oche.methods.method import Method
+from oche.networks.language_model import Masks, Output
+from oche.spaces.darts_rnn import RecurrentSpace
+from oche.training.losses import Mixes, forward, frozen_statistics
+
+
+class Stream:
+    """A text as B pieces side by side, read in windows of T steps. ``hidden`` (1, B, H) is what the last window left behind;
+    None at the beginning of the text.
+
+    Each pass over the text is an ``epoch``; what does not fill a window is left out at one end or the other, so that windows
+    do not always begin at the same words. (Deviation 1 from DARTS' released code, in which one window in 20 has half the
+    length.) ``at``: the next window.
+    """
+
+    def __init__(self, tokens: Tensor, batch: int, bptt: int, seed: int) -> None:
+        self.steps = stream(tokens, batch, bptt)  # (S, B)
+        self.bptt, self.seed = bptt, seed
+        self.epoch, self.at, self.hidden = 0, 0, None
+
+    hidden: Tensor | None
+
+    def __len__(self) -> int:
+        """Windows in a pass."""
+        return windows(len(self.steps), self.bptt)
+
+    def open(self, epoch: int, at: int, hidden: Tensor | None) -> None:
+        """Goes to window ``at`` of a pass."""
+        self.epoch, self.at, self.hidden = epoch, at, hidden if at else None
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """The tokens (T, B) of the next window and those one step further; after the last one the text begins anew."""
+        if self.at == len(self):
+            self.open(self.epoch + 1, 0, None)
+        spare = len(self.steps) - 1 - len(self) * self.bptt
+        offset = int(torch.randint(spare + 1, (), generator=generator(self.seed, "offset", self.epoch)))
+        start = offset + self.at * self.bptt
+        self.at += 1
+        return self.steps[start : start + self.bptt], self.steps[start + 1 : start + 1 + self.bptt]
+
+
+def windows(steps: int, bptt: int) -> int:
+    """How many windows a stream of so many steps has, the target after each counted in."""
+    return (steps - 1) // bptt
+
+
+@dataclass
+class Window:
+    """Tokens (T, B) of a stream as a batch. ``seed``: of its dropouts; None: nothing is dropped. ``fits``: whether it trains
+    weights, whose loss is regularised."""
+
+    tokens: Tensor
+    stream: Stream
+    seed: int | None
+    fits: bool
+
+
+@dataclass
+class LanguageObjective:
+    """(w, a) → cross-entropy of a window, in nats a word, plus regularisation where weights are trained. It begins with the
+    state that the window before left; what it leaves itself is ``carry``, that of the last evaluation.
+
+    Deviation 2 from DARTS' released code, whose look-ahead leaves out the regularisation that the weights' own steps have.
+    """
+
+    net: nn.Module
+    names: Mapping[str, int]
+    own: Tensors
+    mix: Callable[[Tensors], Mixes]
+    window: Window
+    targets: Tensor
+    hidden: Tensor | None
+    masks: Masks
+    temporal: float
+    activation: float
+    loss: Tensor = field(init=False, repr=False)
+    carry: Tensor = field(init=False, repr=False)
+
+    def __call__(self, w: Tensors, a: Tensors) -> Tensor:
+        return self.under(w, self.mix(a))
+
+    def under(self, w: Tensors, mixes: Mixes) -> Tensor:
+        """The same as a function of the mixtures themselves."""
+        out = forward(self, w, self.window.tokens, mixes, self.hidden, self.masks)
+        loss = word_loss(out, self.targets)
+        self.loss, self.carry = loss.detach(), out.hidden.detach()
+        return loss + regularisation(out, self.temporal, self.activation) if self.window.fits else loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it takes from outside."""
+        hidden = self.net.start(self.targets.shape[1]) if self.hidden is None else self.hidden  # pyright: ignore[reportCallIssue]
+        masks = {f"masks.{name}": mask for name, mask in self.masks._asdict().items() if mask is not None}
+        return {"tokens": self.window.tokens, "targets": self.targets, "hidden": hidden, **masks}
+
+    def on(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> LanguageObjective:
+        """The same of other `tensors`."""
+        masks = Masks(*(tensors.get(f"masks.{name}") for name in Masks._fields))
+        window = replace(self.window, tokens=tensors["tokens"])
+        return replace(
+            self, mix=mix, window=window, targets=tensors["targets"], hidden=tensors["hidden"], masks=masks
+        )  # fmt: skip
+
+    def left(self) -> dict[str, Tensor]:
+        """What it leaves, in the place of some of its `tensors`, to the next window, once it was computed."""
+        return {"hidden": self.carry} if hasattr(self, "carry") else {}
+
+    def leave(self, tensors: Mapping[str, Tensor]) -> None:
+        """Has it leave what ``tensors`` hold, computed elsewhere."""
+        self.carry = tensors["hidden"]
+
+    def count(self, meter: WordMeter) -> None:
+        """Adds what was last computed to ``meter``, without regularisation."""
+        meter.add_words(self.loss, self.targets.numel())
+
+
+def word_loss(out: Output, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of ``targets`` (T, B), in nats a word."""
+    return F.cross_entropy(out.logits.flatten(0, 1), targets.flatten())
+
+
+def regularisation(out: Output, temporal: float, activation: float) -> Tensor | float:
+    """Temporal activation and activation regularisation (1708.01009): temporal · mean (raw_t+1 − raw_t)² + activation · mean
+    dropped². A window of one step has no change."""
+    total: Tensor | float = 0.0
+    if temporal and len(out.raw) > 1:
+        total = temporal * (out.raw[1:] - out.raw[:-1]).square().mean()
+    return total + activation * out.dropped.square().mean() if activation else total
+
+
+class TextFeed:
+    """Windows of the training text, and of the validation text for the architecture, as published.
+
+    One-level search draws from the training text alone. The state is carried from window to window of a stream, by the
+    weights' own evaluation in training, by that of the hypergradient in validation (of the look-ahead in second order): it
+    is zero where a pass over the text begins, and in validation while a warm-up asks for no loss there.
+    """
+
+    meter: type[WordMeter] = WordMeter
+
+    def __init__(self, corpus: Corpus, space: RecurrentSpace, method: Method, seed: int, engine: Engine) -> None:
+        if len(corpus.vocabulary) != space.vocabulary:
+            raise OcheError(
+                f"the space is one of {space.vocabulary:,} words, and {corpus.name} has {len(corpus.vocabulary):,}: "
+                "use space.fit(corpus), or the text that the run began with"
+            )
+        self.corpus, self.space, self.seed, self.engine = corpus, space, seed, engine
+        valid = corpus.train if method.hypergrad.one_level else corpus.valid
+        self.texts = {"train": corpus.train.to(engine.device), "val": valid.to(engine.device)}
+        self._streams: dict[str, Stream] = {}
+        self._saved: dict[str, Any] = {"epoch": 0, "at": 0, "batch": 0, "hidden": {"train": None, "val": None}}
+
+    @staticmethod
+    def check(corpus: Corpus, space: RecurrentSpace, method: Method) -> None:
+        """Raises `OcheError` where the texts are too short for ``method``."""
+        if method.batch < 2:
+            raise OcheError(f"batch={method.batch} gives the cell's BatchNorm nothing to normalise; use batch >= 2")
+        for text in (corpus.train,) if method.hypergrad.one_level else (corpus.train, corpus.valid):
+            stream(
+                text, method.batch + method.grow * space.nodes, space.bptt
+            )  # its own check, of the most there will be
+        method.check_epochs(windows(len(corpus.train) // method.batch, space.bptt))
+
+    def _stream(self, name: str, batch: int, *stream: int | str) -> Stream:
+        text = self.texts["val" if name == "val" else "train"]
+        return Stream(text, batch, self.space.bptt, fold(self.seed, "text", name, *stream))
+
+    def per_epoch(self, batch: int) -> int:
+        """Windows of ``batch`` streams in the training text."""
+        return windows(len(self.texts["train"]) // batch, self.space.bptt)
+
+    def begin(self, epoch: int, position: int, batch: int) -> None:
+        """Opens a pass over the training text at its window ``position``, and the validation text where it was left."""
+        saved = self._position()
+        self._streams = {name: self._stream(name, batch) for name in ("train", "val")}
+        self._streams["train"].open(epoch, position, self._placed(saved["hidden"]["train"]))
+        if saved["batch"] in (0, batch):
+            self._streams["val"].open(saved["epoch"], saved["at"], self._placed(saved["hidden"]["val"]))
+        else:  # where the text was left means nothing to streams of another number
+            self._streams["val"].open(saved["epoch"] + 1, 0, None)
+
+    def draw(self, name: str, step: int) -> tuple[Window, Tensor]:
+        """The next window of "train" or "val", with the dropouts that belong to ``step``."""
+        return self._window(self._streams[name], fold(self.seed, "dropout", name, step), name == "train")
+
+    def extra(self, steps: int, batch: int, *stream: int | str) -> Iterator[tuple[Window, Tensor]]:
+        """``steps`` more windows of the training text, from its beginning; the streams of the search stay where they are."""
+        text = self._stream("extra", batch, *stream)
+        for step in range(steps):
+            yield self._window(text, fold(self.seed, "dropout", "extra", *stream, step), True)
+
+    def probe(self, epoch: int, batch: int) -> tuple[Window, Tensor]:
+        """A window of the validation text to measure on, without dropouts; the stream of the search stays where it is."""
+        text = self._stream("val", batch)
+        text.open(epoch, epoch % len(text), None)
+        return self._window(text, None, False)
+
+    def _window(self, text: Stream, seed: int | None, fits: bool) -> tuple[Window, Tensor]:
+        tokens, targets = text.next()
+        return Window(tokens, text, seed, fits), targets
+
+    def objective(
+        self, net: Any, names: Mapping[str, int], own: Tensors, mix: Callable[[Tensors], Mixes], x: Window, y: Tensor
+    ) -> LanguageObjective:
+        """The loss of one window: its dropouts are drawn once, so that all evaluations share them."""
+        masks = Masks()
+        if x.seed is not None:
+            masks = net.masks(y.shape[1], torch.Generator(y.device).manual_seed(x.seed))
+        space = self.space
+        return LanguageObjective(net, names, own, mix, x, y, x.stream.hidden, masks, space.temporal, space.activation)
+
+    def keep(self, objective: LanguageObjective) -> None:
+        """Leaves the state to the next window of the stream."""
+        objective.window.stream.hidden = objective.carry
+
+    def score(self, net: Any, mixes: Mixes, images: int | None) -> float:
+        """1 / perplexity of the supernet under ``mixes`` on the validation text, or on so many rows of a window of it: the
+        mean probability of the right word. BatchNorm normalises by the batch; nothing is dropped."""
+        text = self._stream("val", self._position()["batch"])
+        count = len(text) if images is None else min(len(text), -(-images // text.steps.shape[1]))
+        meter, before = WordMeter(self.engine.device), net.training
+        net.train()
+        with torch.no_grad(), frozen_statistics(net):
+            for _ in range(count):
+                tokens, targets = text.next()
+                out = net(tokens, mixes, text.hidden)
+                text.hidden = out.hidden
+                meter.add_words(word_loss(out, targets), targets.numel())
+        net.train(before)
+        return math.exp(-(meter.means()[0] or math.inf))
+
+    def _placed(self, hidden: Tensor | None) -> Tensor | None:
+        return None if hidden is None else hidden.to(self.engine.device)
+
+    def state(self) -> dict[str, Any]:
+        """Where the validation text was left, and the state of both; the training text follows from the clock."""
+        return {**self._position(), "vocabulary": self.corpus.vocabulary}
+
+    def _position(self) -> dict[str, Any]:
+        if not self._streams:
+            return dict(self._saved)
+        val = self._streams["val"]
+        hidden = {name: text.hidden for name, text in self._streams.items()}
+        return {"epoch": val.epoch, "at": val.at, "batch": val.steps.shape[1], "hidden": hidden}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`. Raises `OcheError` for that of another vocabulary."""
+        from oche.training.language_trainer import check_vocabulary  # which takes losses from here
+
+        state = dict(state)
+        check_vocabulary(self.corpus, state.pop("vocabulary"))
+        self._saved, self._streams = dict(state), {}
