@@ -27,8 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from oche.core.atomic_files import write_bytes
 from oche.core.environment import environment
 from oche.core.memory import usage
-from oche.data import Streamed
-from oche.data import loader as batches
+from oche.data import Streamed, batches
 from oche.data import streaming as stream
 from oche.data.readers.decode import Files, decode
 from oche.data.readers.image_folder import images_below

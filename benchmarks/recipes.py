@@ -56,7 +56,7 @@ def prepared(setting: Setting, data: str) -> str:
     import numpy as np
     import torch
 
-    from oche.data import loading as load
+    from oche.data import load
 
     if not os.path.exists(data):  # a name
         return data

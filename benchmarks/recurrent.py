@@ -18,8 +18,7 @@ import torch
 
 from oche.core.architecture import Mix, all_alive
 from oche.methods.relaxations import Softmax
-from oche.spaces import RecurrentNetwork
-from oche.spaces import darts_rnn as recurrent
+from oche.spaces import RecurrentNetwork, recurrent
 from oche.training.text_batches import word_loss
 
 

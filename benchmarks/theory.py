@@ -22,7 +22,7 @@ from torch.func import functional_call
 import oche
 from oche.core.architecture import all_alive
 from oche.core.atomic_files import write_bytes
-from oche.data import loading as load
+from oche.data import load
 from oche.methods.hypergradients import (
     FiniteDifference,
     FirstOrder,

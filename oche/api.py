@@ -40,7 +40,7 @@ def search(
     from oche.devices.process_group import voice
     from oche.methods.published import METHODS, closest
     from oche.runs.config import SearchConfig
-    from oche.spaces import darts_cnn as darts
+    from oche.spaces import darts
 
     space = space or darts()
     parts: dict[str, Any] = {

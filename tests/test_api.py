@@ -15,7 +15,7 @@ from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
 from oche.core.plugins import _LOADED
-from oche.data import loading as load
+from oche.data import load
 from oche.runs.checkpoint import load_weights
 from oche.runs.config import SearchConfig
 from oche.runs.prepare import plan_training

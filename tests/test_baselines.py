@@ -19,7 +19,7 @@ from oche.methods.hypergradients import SgdStep, first_order, fixed
 from oche.methods.method import Method, Stage
 from oche.methods.relaxations import Softmax
 from oche.methods.stochastic_relaxations import UniformPath
-from oche.spaces import nasbench201 as nb201
+from oche.spaces import nb201
 from oche.training.evaluate import evaluate
 from oche.training.loop import Session, drive
 from tiny import dataset, space

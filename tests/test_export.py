@@ -19,7 +19,7 @@ import oche
 import runs
 from oche.cli import main as cli
 from oche.core.errors import OcheError
-from oche.data import loading as load_data
+from oche.data import load as load_data
 from oche.deploy.export import TARGETS, Disagreement, Export, export
 from oche.runs.checkpoint import load_weights, save_weights, weights_metadata
 from oche.training.image_recipes import small

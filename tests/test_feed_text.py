@@ -509,7 +509,7 @@ def test_the_published_recipe():
     assert (made.w.lr, made.w.lr_min, made.w.momentum, made.w.decay, made.w.clip) == (20, 20, 0, 5e-7, 0.25)
     assert (made.a.lr, made.a.decay, made.batch, made.epochs) == (3e-3, 1e-3, 256, 50)
     whole = space(width=300).fit(corpus())
-    from oche.spaces import darts_rnn as recurrent
+    from oche.spaces import recurrent
 
     published = recurrent()
     assert (published.width, published.bptt, published.nodes, published.temporal) == (300, 35, 8, 1e-3)

@@ -148,7 +148,7 @@ def test_metadata_of_parquet_that_are_no_text(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = {"image": [inputs_data._image("PNG")] * 6, "label": ["a", "b"] * 3}
     pq.write_table(pa.table(columns).replace_schema_metadata({b"\xff": b"\xff"}), tmp_path / "x.parquet")
-    from oche.data import loading as load
+    from oche.data import load
 
     assert load(tmp_path / "x.parquet", holdout=0).classes == ("a", "b")
 

@@ -13,7 +13,7 @@ import oche
 import runs
 from oche.cli import main as cli
 from oche.core.errors import OcheError
-from oche.data import loading as load_data
+from oche.data import load as load_data
 from oche.deploy.export import Export, export
 from oche.training.image_recipes import small
 

@@ -12,7 +12,7 @@ from oche.cli.main import main
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import EXAMPLE, parse
 from oche.core.optimizers import Sgd
-from oche.spaces import nasbench201 as nb201
+from oche.spaces import nb201
 from oche.spaces.nasbench201 import build
 from oche.training.image_recipes import RECIPES, small
 

@@ -16,7 +16,7 @@ from oche.core.errors import OcheError
 from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, Penalty, Sum, ZeroOne, parts
 from oche.methods.relaxations import EdgeNormalised, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import Dirichlet
-from oche.spaces import nasbench201 as nb201
+from oche.spaces import nb201
 
 DAG = Dag(nodes=2)  # 2 + 3 edges
 PRICES = (0.0, 3.0, -1.5)

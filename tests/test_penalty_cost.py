@@ -22,7 +22,7 @@ from oche.methods.published import METHODS
 from oche.methods.regularizers import BetaDecay, DirichletKL, Sum, ZeroOne, parts
 from oche.methods.relaxations import Softmax
 from oche.runs.config import SearchConfig
-from oche.spaces import darts_rnn as recurrent
+from oche.spaces import recurrent
 from tiny import Kept
 
 SPACE = family.SPACES["nb201"]

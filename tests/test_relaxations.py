@@ -18,7 +18,7 @@ from oche.core.schedules import linear
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import Chosen, Concrete, Dirichlet, GumbelHard, UniformPath, concentration
-from oche.spaces import darts_cnn as darts
+from oche.spaces import darts
 
 DAG = Dag(nodes=3)  # 2 + 3 + 4 edges
 CLOSE = dict(rtol=1e-12, atol=1e-15)

@@ -114,7 +114,7 @@ SHORT_OF_MEMORY = """
 import resource, sys
 from pathlib import Path
 import oche.report
-from oche import cli
+from oche.cli import main as cli
 
 def search(*words):
     fixed = "search --limit 800 --space.cells 3 --space.nodes 2 --quiet --checkpoint 0 --search.steps 1 --engine plain"

@@ -15,8 +15,7 @@ from oche.cli.main import main
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS, Table, to_text
-from oche.spaces import darts_cnn as darts
-from oche.spaces import nasbench201 as nb201
+from oche.spaces import darts, nb201
 from oche.spaces.nasbench201_ground_truth import Truth, column_of, table_for, truth
 
 SPACE = nb201(channels=2, cells=1)

@@ -6,8 +6,7 @@ import torch
 
 from oche.data.text.corpus import Corpus
 from oche.networks.language_model import Dropouts
-from oche.spaces import RecurrentSpace
-from oche.spaces import darts_rnn as recurrent
+from oche.spaces import RecurrentSpace, recurrent
 
 WORDS = ["<eos>", "<unk>", "a", "b", "c", "d"]
 

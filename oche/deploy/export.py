@@ -16,8 +16,7 @@ from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
 from oche.core.errors import OcheError, nearest
 from oche.core.seeds import fold as fold_seed
-from oche.data import Dataset, Split, halves
-from oche.data import loader as batches
+from oche.data import Dataset, Split, batches, halves
 from oche.deploy.classifier import Classifier, check_size, load
 from oche.deploy.latency import BATCH, accuracy, difference, latency
 from oche.deploy.model_card import Card

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from oche.cost.timer import timed
-from oche.data import Split
-from oche.data import loader as batches
+from oche.data import Split, batches
 from oche.deploy.onnx_graph import Graph, Opened
 
 BATCH = 64  # images at once

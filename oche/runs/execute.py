@@ -17,7 +17,7 @@ from oche.bilevel.search import search as search_loop
 from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.cost import flops, parameters
 from oche.runs.latency_budget import cost_found, timed_method
-from oche.data import Corpus, Dataset, loading as load
+from oche.data import Corpus, Dataset, load
 from oche.data.text.corpus import load_text
 from oche.data.text.files import is_text
 from oche.core.errors import OcheError, one_line

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oche.core.metrics import Meter
-from oche.data import Dataset, Split, prepare
-from oche.data import loader as batches
+from oche.data import Dataset, Split, batches, prepare
 from oche.devices.collectives import apart
 from oche.devices.engine import Engine
 from oche.training.losses import frozen_statistics

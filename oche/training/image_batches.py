@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from oche.core.errors import OcheError
 from oche.core.metrics import Meter
 from oche.core.seeds import fold, generator
-from oche.data import Augment, Dataset, Split, halves, prepare, steps_per_epoch
-from oche.data import loader as batches
+from oche.data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import Precision, computing
 from oche.methods.hypergradients import Tensors

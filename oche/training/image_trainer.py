@@ -18,8 +18,7 @@ from oche.core.architecture import Genotype
 from oche.core.budget import Clock
 from oche.core.metrics import Meter
 from oche.core.seeds import fold, generator
-from oche.data import Dataset, halves, prepare, steps_per_epoch
-from oche.data import loader as batches
+from oche.data import Dataset, batches, halves, prepare, steps_per_epoch
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import computing, equip, suited
 from oche.training.evaluate import evaluate

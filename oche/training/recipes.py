@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from oche.core.errors import OcheError
 from oche.data import is_text
-from oche.training import image_recipes
-from oche.training import language_recipes
+from oche.training import image_recipes, language_recipes
 from oche.training.image_recipes import Recipe
 from oche.training.language_recipes import LanguageRecipe, is_language
 

@@ -10,7 +10,7 @@ import pytest
 
 from data_files import write_mnist
 from oche.core.errors import OcheError
-from oche.data import loading as load
+from oche.data import load
 from oche.data.readers import download as archives
 from oche.data.readers import named
 from oche.data.readers.download import Archive, locate

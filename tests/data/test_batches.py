@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oche.core.errors import OcheError
-from oche.data import Resident, halves, steps_per_epoch
-from oche.data import loader as batches
+from oche.data import Resident, batches, halves, steps_per_epoch
 
 
 def numbered(n: int) -> Resident:

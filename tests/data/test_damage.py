@@ -8,8 +8,7 @@ import oche
 from data_files import encoded, pixels, write_classes
 from oche.cli import main as cli
 from oche.core.errors import OcheError
-from oche.data import Streamed
-from oche.data import loading as load
+from oche.data import Streamed, load
 from oche.data import loading as reading_module
 
 COUNTS = {"ant": 12, "bee": 8}

@@ -8,7 +8,7 @@ import torch
 
 from data_files import encoded, pixels, write_classes
 from oche.core.errors import OcheError
-from oche.data import loading as load
+from oche.data import load
 
 COUNTS = {"ant": 5, "bee": 10, "cow": 5}
 

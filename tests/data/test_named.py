@@ -17,8 +17,7 @@ from data_files import (
     write_tar,
 )
 from oche.core.errors import OcheError
-from oche.data import DATASETS
-from oche.data import loading as load
+from oche.data import DATASETS, load
 from oche.data.readers.named import NAMED
 
 

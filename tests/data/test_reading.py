@@ -10,8 +10,7 @@ import torch
 from data_files import encoded, pixels, write_classes
 from oche.cli.list import data as listed
 from oche.core.errors import OcheError
-from oche.data import DATASETS, FORMS, Resident, Streamed
-from oche.data import loading as load
+from oche.data import DATASETS, FORMS, Resident, Streamed, load
 from oche.data import loading as reading_module
 from oche.data.registry import TEXT_FORMS, TEXTS
 

@@ -13,9 +13,7 @@ import runs
 from data_files import encoded, pixels
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
-from oche.data import Streamed, halves
-from oche.data import loader as batches
-from oche.data import loading as load
+from oche.data import Streamed, batches, halves, load
 from oche.data import loading as reading_module
 from oche.data import streaming as stream_module
 from oche.data.dataset import moments

@@ -9,7 +9,7 @@ import torch
 
 from data_files import encoded, pixels
 from oche.core.errors import OcheError
-from oche.data import loading as load
+from oche.data import load
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

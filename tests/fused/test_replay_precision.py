@@ -10,7 +10,7 @@ from oche.devices.engine import Engine
 from oche.kernels.cuda_graphs import WARM
 from oche.methods.hypergradients import exact, first_order, joint
 from oche.methods.method import Method
-from oche.spaces import nasbench201 as nb201
+from oche.spaces import nb201
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
 from tape import Tape

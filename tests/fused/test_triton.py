@@ -21,8 +21,7 @@ from oche.core.errors import OcheError
 from oche.kernels.triton import cell as gpu
 from oche.kernels.triton import kernels
 from oche.networks.operations import DARTS, FactorizedReduce
-from oche.spaces import ConvSpace
-from oche.spaces import nasbench201 as nb201
+from oche.spaces import ConvSpace, nb201
 from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PartialOperation, SkipDropout, flow
 from oche.training.losses import frozen_statistics
 from tape import Recorder

@@ -15,7 +15,7 @@ from oche.methods.relaxations import EdgeNormalised, Softmax
 from oche.methods.stochastic_relaxations import GumbelHard
 from oche.networks.language_model import Masks
 from oche.networks.lstm import LSTMNetwork
-from oche.spaces import darts_rnn as recurrent
+from oche.spaces import recurrent
 from oche.spaces.darts_rnn import RecurrentNetwork
 from oche.training.text_batches import word_loss
 from tiny import Kept

@@ -13,9 +13,7 @@ from oche.core.architecture import Mix, active
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
 from oche.core.seeds import fold
-from oche.spaces import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
-from oche.spaces import darts_cnn as darts
-from oche.spaces import nasbench201 as nb201
+from oche.spaces import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout, darts, nb201
 from oche.spaces.mixed_ops import Edge, set_step
 
 CLOSE = dict(rtol=1e-9, atol=1e-11)

@@ -10,8 +10,7 @@ from oche.core.architecture import Genotype, Mix, active, all_alive, top_k
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS, to_text
 from oche.cost import flops
-from oche.spaces import PartialEdge
-from oche.spaces import nasbench201 as nb201
+from oche.spaces import PartialEdge, nb201
 from oche.spaces.mixed_ops import set_step
 from oche.spaces.nasbench201 import build
 

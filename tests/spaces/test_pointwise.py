@@ -43,9 +43,7 @@ def test_values_and_gradients(channels: int, h: int, w: int, stride: int) -> Non
 
 def test_no_network_has_a_strided_pointwise_convolution_of_torch() -> None:
     """The one that corrupts memory: kernel 1 × 1, stride above 1."""
-    from oche.spaces import OPERATIONS
-    from oche.spaces import darts_cnn as darts
-    from oche.spaces import nasbench201 as nb201
+    from oche.spaces import OPERATIONS, darts, nb201
 
     built = [op.build(4, 2, True) for name, op in OPERATIONS.items()]
     nets = [*built, darts(channels=4, cells=3, image=(16, 16)).supernet(), nb201(channels=4, cells=1).supernet()]

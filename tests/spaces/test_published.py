@@ -10,8 +10,7 @@ from oche.core.architecture import Genotype, Mix
 from oche.core.errors import OcheError
 from oche.methods.relaxations import Softmax
 from oche.networks.operations import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
-from oche.spaces import build, seed
-from oche.spaces import darts_cnn as darts
+from oche.spaces import build, darts, seed
 
 CLOSE = dict(rtol=1e-9, atol=1e-11)
 CIFAR = dict(classes=10)

@@ -161,7 +161,7 @@ def run(setting: Setting, log: Log) -> int:
 def _checked(setting: Setting) -> tuple[Setting, Truth]:
     """``setting`` with its table found, and what the table knows. Raises `OcheError`."""
     from oche.methods.published import METHODS
-    from oche.spaces import nasbench201 as nb201
+    from oche.spaces import nb201
 
     if not hasattr(os, "wait4"):
         raise OcheError(
