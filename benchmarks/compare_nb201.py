@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from oche.cli.main import main
-from oche.study.comparison.run import MANY
+from oche.study.comparison.settings import MANY
 
 SETTING = "--channels 4 --cells 1 --limit 5000 --steps 400 --batch 64 --tried 200 --seeds 0 1 2"
 

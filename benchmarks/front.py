@@ -24,7 +24,7 @@ from oche.core import atomic_files as atomic
 from oche.core.environment import environment
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import Table, parse, to_text
-from oche.cost.breakdown import sized
+from oche.training.recipes import sized
 from oche.cost.expected_cost import COUNTS, Prices, prices
 from oche.cost.units import amount
 from oche.methods.cost_constraints import parameters

@@ -34,7 +34,7 @@ from oche.spaces import SPACES
 from oche.spaces.nasbench201_ground_truth import Published, truth
 from oche.study.comparison import run as compare
 from oche.study.comparison import table as standings
-from oche.study.comparison.run import MANY, Setting
+from oche.study.comparison.settings import MANY, Setting
 from oche.study.processes import pool
 from oche.study.processes import subprocess as child_module
 from oche.study.processes.subprocess import Child

@@ -12,8 +12,8 @@ from oche.cli.main import main
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import EXAMPLE, parse
 from oche.core.optimizers import Sgd
+from oche.networks.nasbench201 import build
 from oche.spaces import nb201
-from oche.spaces.nasbench201 import build
 from oche.training.image_recipes import RECIPES, small
 
 SPACE = ["--space", "nb201", "--space.channels", "2", "--space.cells", "1"]

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from scipy.special import gammainc, gammaincinv
 from torch import nn
 
-from oche.core.architecture import Dag, all_alive
+from oche.core.architecture import Chosen, Dag, all_alive
 from oche.core.config import args as arguments
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
 from oche.core.schedules import linear
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
-from oche.methods.stochastic_relaxations import Chosen, Concrete, Dirichlet, GumbelHard, UniformPath, concentration
+from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath, concentration
 from oche.spaces import darts
 
 DAG = Dag(nodes=3)  # 2 + 3 + 4 edges

@@ -21,8 +21,8 @@ from oche.devices.engine import Engine
 from oche.kernels import choose as fused
 from oche.methods import published as methods
 from oche.methods.method import Method
+from oche.networks.forms import Formed
 from oche.spaces import SPACES, Space
-from oche.spaces.mixed_ops import Formed
 from oche.training.image_recipes import darts
 from oche.training.image_trainer import Training
 

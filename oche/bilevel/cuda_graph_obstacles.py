@@ -16,8 +16,9 @@ from oche.kernels.single_path.cell import form
 from oche.kernels.single_path.edges import Unknown, read
 from oche.kernels.single_path.unused_weights import Reach, resting
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard, UniformPath
+from oche.networks.forms import Formed
 from oche.networks.walk import walk
-from oche.spaces.mixed_ops import Edge, Formed, MixedOperation, PartialOperation
+from oche.spaces.mixed_ops import Edge, MixedOperation, PartialOperation
 from oche.training.image_batches import Feed
 from oche.training.text_batches import TextFeed
 

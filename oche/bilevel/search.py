@@ -33,6 +33,7 @@ from oche.spaces.mixed_ops import set_step
 from oche.training.gradient_check import prove_search
 from oche.training.loop import Record, Session, drive
 from oche.training.losses import Objective, frozen_statistics, names
+from oche.training.recipes import sized
 
 Truth = Callable[[Genotype], Record]
 RECENT = 16  # epochs whose mixtures decisions may look back on
@@ -54,7 +55,7 @@ class Search:
         self.space, self.method, self.data, self.seed = space, method, data, seed
         self.engine = suited(engine, method.precision)
         self.regulariser, resource = method.regulariser, method.resource
-        self.priced = None if resource is None else resource.within(method, space, engine)
+        self.priced = None if resource is None else resource.within(method, sized(space, method.priced or space.recipe), engine)
         self.title = "search"
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}

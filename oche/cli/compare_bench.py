@@ -8,7 +8,7 @@ from pathlib import Path
 from oche.bench.settings import Setting as BenchSetting
 from oche.cli.common import part, simple
 from oche.core.console import Log
-from oche.study.comparison.run import Setting
+from oche.study.comparison.settings import Setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,9 +82,9 @@ def cost(args: list[str]) -> int:
 
 
 def _table(given: CostArgs, engine: Engine, log: Log) -> int:
-    from oche.cost.breakdown import sized
     from oche.cost.latency_table import Table, measured
     from oche.spaces import SPACES
+    from oche.training.recipes import sized
 
     assert given.table is not None
     space = choose("space", given.space, SPACES)()
@@ -113,8 +113,8 @@ def _seen(stem: str, given: CostArgs, own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _network(given: CostArgs, engine: Engine, log: Log) -> int:
-    from oche.cost.breakdown import like
     from oche.cost.summary import Images, costs
+    from oche.training.recipes import like
 
     genotype, space, name, recipe, own = _asked(given)
     space = replace(like(space, recipe), **_seen(recipe.stem, given, own))

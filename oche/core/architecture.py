@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oche.core.errors import OcheError
 
@@ -295,3 +295,29 @@ def read_cell(kept: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Cell:
     rows = active(eligible(kept, dag, candidates))
     edges = [(candidates[o], *dag.edges[e]) for e, row in enumerate(rows) for o in row]
     return Cell(tuple(edges), tuple(range(dag.inputs, dag.inputs + dag.nodes)))
+
+
+class Chosen(Sequence[tuple[int, ...]]):
+    """`oche.core.architecture.Mix.active` of a choice that lives on the device: of each edge candidate ``choice`` (E,), none where the row
+    of ``alive`` (E, O) is empty. It is read to the host when it is first looked at, so that what indexes by the choice on the
+    device (`oche.kernels.single_path.cell`) never waits for it."""
+
+    def __init__(self, choice: Tensor, alive: Tensor) -> None:
+        self.choice, self.alive = choice, alive
+
+    @cached_property
+    def rows(self) -> tuple[tuple[int, ...], ...]:
+        chosen = self.choice.tolist()  # the only transfer to the host
+        return tuple((o,) if any(on) else () for o, on in zip(chosen, self.alive.tolist(), strict=True))
+
+    def __getitem__(self, e: Any) -> Any:
+        return self.rows[e]
+
+    def __len__(self) -> int:
+        return len(self.alive)
+
+    def __eq__(self, other: object) -> bool:
+        return self.rows == (other.rows if isinstance(other, Chosen) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.rows)

@@ -8,24 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Mix
+from oche.core.architecture import Genotype, Mix
 from oche.core.errors import OcheError
+from oche.networks.build import FinalNetwork, build
 from oche.networks.operations import find
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import Edge, EdgeBuilder
 
-if TYPE_CHECKING:
-    from oche.core.architecture import Genotype
-    from oche.networks.build import FinalNetwork
-    from oche.training.image_recipes import Recipe
+SUPERNET = "supernet"  # in place of a recipe's name: networks as large as the supernet
+SIZES = ("channels", "cells", "stem", "reductions", "widen", "head")  # fields that spaces and recipes may share
 
-SUPERNET = "supernet"  # in place of a recipe's name: networks as the supernet
-_SIZES = ("channels", "cells", "stem", "reductions", "widen", "head")  # fields that spaces and recipes may share
 
 
 @dataclass(frozen=True)
@@ -69,35 +66,14 @@ class Survey:
     """by group, for each of the E edges: where it stands, once for every cell"""
 
 
-def sized(space: Space, recipe: str) -> Space:
-    """``space`` with networks as large as ``recipe`` builds them; for "supernet" as they are. Raises `OcheError`."""
-    from oche.training.image_recipes import Recipe
-    from oche.training.recipes import RECIPES
-
-    if space.domain != "images":
-        raise OcheError(
-            f"costs are known of networks for images, and this space is one for {space.domain}; use another --space"
-        )
-    if recipe == SUPERNET:
-        return space
-    if recipe not in RECIPES or not isinstance(made := RECIPES[recipe](), Recipe):
-        known = [name for name, make in RECIPES.items() if isinstance(make(), Recipe)]
-        raise OcheError(f"{recipe!r} is no recipe of networks for images; use {', '.join(known)} or {SUPERNET}")
-    return like(space, made)
 
 
-def like(space: Space, recipe: Recipe) -> Space:
-    """``space`` with networks as large as ``recipe`` builds them."""
-    own = {f.name for f in fields(space)}
-    return replace(space, **{name: getattr(recipe, name) for name in _SIZES if name in own})
 
 
 def final(space: Space, genotype: Genotype) -> FinalNetwork:
     """The final network of a genotype, as large as ``space`` says."""
-    from oche.networks.build import build
-
     own = {f.name for f in fields(space)}
-    sizes = {name: getattr(space, name) for name in (*_SIZES, "classes", "in_channels", "image") if name in own}
+    sizes = {name: getattr(space, name) for name in (*SIZES, "classes", "in_channels", "image") if name in own}
     return build(genotype, **sizes)
 
 

@@ -22,7 +22,7 @@ from oche.deploy.latency import BATCH, accuracy, difference, latency
 from oche.deploy.model_card import Card
 from oche.deploy.onnx_graph import Graph, Input
 from oche.deploy.quantize import quantise
-from oche.deploy.targets import TARGETS, Target
+from oche.deploy.targets import TARGETS, Exported, Target
 from oche.runs.run import Run
 
 __all__ = ["TARGETS", "Disagreement", "Export", "Exported", "export"]
@@ -71,27 +71,6 @@ class Export:
         return target
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What was written, and what was measured of it."""
-
-    path: Path
-    bytes: int
-    difference: float
-    """largest to the trained network's output, before any quantisation"""
-    images: int
-    """on which that was measured"""
-    latency: dict[int, float]
-    """batch size → milliseconds"""
-    accuracy: tuple[float, float] | None
-    """with int8: before and after"""
-    card: Path | None = None
-    """the model card beside it"""
-
-    @property
-    def size(self) -> str:
-        """ "119.3 kB"."""
-        return f"{self.bytes / 1000:,.1f} kB"
 
 
 def export(

@@ -29,9 +29,8 @@ from oche.report.drawings.cell import cell_svg
 from oche.runs.run import Run
 
 if TYPE_CHECKING:
-    from oche.deploy.export import Exported
     from oche.deploy.onnx_graph import Graph
-    from oche.deploy.targets import Target
+    from oche.deploy.targets import Exported, Target
 
 _MARK = re.compile(r"<!-- written by oche export; sha256 of what follows: ([0-9a-f]{64}) -->\n")
 _HEADS = "| file | takes | gives | size | difference | time | accuracy |\n|---|---|---|---|---|---|---|"

@@ -130,3 +130,26 @@ TARGETS: dict[str, Target] = {
     "torch-export": Target(".pt2", "torch", (), _write_program, _open_program),
     "safetensors": Target(".safetensors", "oche", (), _write_weights, _open_weights),
 }
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what was measured of it."""
+
+    path: Path
+    bytes: int
+    difference: float
+    """largest to the trained network's output, before any quantisation"""
+    images: int
+    """on which that was measured"""
+    latency: dict[int, float]
+    """batch size → milliseconds"""
+    accuracy: tuple[float, float] | None
+    """with int8: before and after"""
+    card: Path | None = None
+    """the model card beside it"""
+
+    @property
+    def size(self) -> str:
+        """ "119.3 kB"."""
+        return f"{self.bytes / 1000:,.1f} kB"

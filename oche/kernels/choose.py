@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from oche.spaces.mixed_ops import Form
+    from oche.networks.forms import Form
 
 Engine = Literal["auto", "fused", "plain"]
 FORMS = ("plain", "shared", "native", "gpu")
@@ -41,7 +41,7 @@ def form(name: str) -> Form:
 
         return gpu.GPU
     if name == "plain":
-        from oche.spaces.mixed_ops import PLAIN
+        from oche.networks.forms import PLAIN
 
         return PLAIN
     raise OcheError(f"unknown form {name!r}; known: {', '.join(FORMS)}")
@@ -49,7 +49,7 @@ def form(name: str) -> Form:
 
 def use(net: nn.Module, form: Form) -> None:
     """Has every cell of ``net`` compute in ``form``."""
-    from oche.spaces.mixed_ops import Formed
+    from oche.networks.forms import Formed
 
     for module in net.modules():
         if isinstance(module, Formed):
@@ -58,7 +58,7 @@ def use(net: nn.Module, form: Form) -> None:
 
 def plainly(net: nn.Module) -> AbstractContextManager[None]:
     """Within, ``net`` computes in the plain form, which can be differentiated as wanted."""
-    from oche.spaces.mixed_ops import PLAIN
+    from oche.networks.forms import PLAIN
 
     return computing(net, PLAIN)
 
@@ -66,7 +66,7 @@ def plainly(net: nn.Module) -> AbstractContextManager[None]:
 @contextmanager
 def computing(net: nn.Module, form: Form) -> Iterator[None]:
     """Within, every cell of ``net`` computes in ``form``."""
-    from oche.spaces.mixed_ops import Formed
+    from oche.networks.forms import Formed
 
     before = {module: module.form for module in net.modules() if isinstance(module, Formed)}
     use(net, form)
@@ -98,7 +98,7 @@ def equip(
 
     A network with forms of its own has a method ``equip``.
     """
-    from oche.spaces.mixed_ops import Formed
+    from oche.networks.forms import Formed
 
     if own := getattr(net, "equip", None):
         return own(engine)

@@ -54,9 +54,8 @@ class Resource(Penalty):
         return prices(space, COUNTS[self.kind])
 
     def within(self, method: Method, space: Space, engine: Engine | None = None) -> Priced:
-        from oche.cost.breakdown import sized
-
-        found = self.prices(sized(space, method.priced or space.recipe), method, engine)
+        """`Priced` for the networks of ``space``, at its own sizes."""
+        found = self.prices(space, method, engine)
         priced = Priced(self.kind, found, method.limit, method.strength, method.relax)
         priced.check_reach()
         return priced

@@ -290,7 +290,8 @@ class Method:
             self.penalty.check_space(space)
 
     def check_target(self, space: Space) -> None:
-        """Raises `OcheError` for a target that no network of ``space``, or every one of them, is below; measures nothing."""
+        """Raises `OcheError` for a target that no network of ``space``, at its own sizes, or every one of them, is below; measures
+        nothing."""
         resource = self.resource
         if resource is not None and not (resource.measured and self.latencies is None):
             resource.within(self, space)

@@ -5,15 +5,13 @@ Shapes: E edges of a cell, O candidates; logits a (E, O), mask alive (E, O), wei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from oche.core.architecture import Dag, Mix, active
+from oche.core.architecture import Chosen, Dag, Mix, active
 from oche.core.registry import component
 from oche.core.schedules import check_ends, linear
 from oche.methods.relaxations import Relaxation, Softmax, masked_softmax
@@ -57,30 +55,6 @@ class Concrete(Gumbel):
         return Mix(self.soft(a, alive, noise, progress), None, active(alive))
 
 
-class Chosen(Sequence[tuple[int, ...]]):
-    """`oche.core.architecture.Mix.active` of a choice that lives on the device: of each edge candidate ``choice`` (E,), none where the row
-    of ``alive`` (E, O) is empty. It is read to the host when it is first looked at, so that what indexes by the choice on the
-    device (`oche.kernels.single_path.cell`) never waits for it."""
-
-    def __init__(self, choice: Tensor, alive: Tensor) -> None:
-        self.choice, self.alive = choice, alive
-
-    @cached_property
-    def rows(self) -> tuple[tuple[int, ...], ...]:
-        chosen = self.choice.tolist()  # the only transfer to the host
-        return tuple((o,) if any(on) else () for o, on in zip(chosen, self.alive.tolist(), strict=True))
-
-    def __getitem__(self, e: Any) -> Any:
-        return self.rows[e]
-
-    def __len__(self) -> int:
-        return len(self.alive)
-
-    def __eq__(self, other: object) -> bool:
-        return self.rows == (other.rows if isinstance(other, Chosen) else other)
-
-    def __hash__(self) -> int:
-        return hash(self.rows)
 
 
 @component

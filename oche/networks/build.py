@@ -12,8 +12,8 @@ from oche.core.nasbench201 import CELL
 from oche.networks import cell_network as final
 from oche.networks.backbone import Backbone
 from oche.networks.macro import Skeleton, Stem, Widen
-from oche.spaces.nasbench201 import FinalNetwork as BenchmarkNetwork
-from oche.spaces.nasbench201 import build as build_benchmark
+from oche.networks.nasbench201 import FinalNetwork as BenchmarkNetwork
+from oche.networks.nasbench201 import build as build_benchmark
 
 FinalNetwork = final.FinalNetwork | BenchmarkNetwork
 

@@ -14,9 +14,9 @@ from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.networks.backbone import Point
 from oche.networks.drop_path import DropsPaths, Rows, dropped
+from oche.networks.forms import Formed
 from oche.networks.macro import CellPlan, Skeleton, describe
 from oche.networks.operations import FactorizedReduce, find, relu_conv_bn
-from oche.spaces.mixed_ops import Formed
 
 
 class FinalCell(Formed):

@@ -18,7 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oche.networks.rnn_cells import ACTIVATIONS
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda h: h,
+}
 
 
 def _halves(ch: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ Shapes: T steps, B streams, H width, N nodes, E edges of a cell, O candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,13 +19,7 @@ from torch import Tensor, nn
 from oche.core.architecture import NONE, Cell, Dag, Mix
 from oche.core.errors import OcheError, nearest
 from oche.networks.language_model import SPREAD
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-    "identity": lambda h: h,
-}
+from oche.networks.rnn_autograd import ACTIVATIONS, Found, Mixed
 
 
 class Highway(nn.Module):
@@ -96,8 +89,6 @@ class FinalCell(Highway):
         return torch.stack([states[i] for i in self.cell.concat]).mean(0)
 
     def unrolled(self, u: Tensor, state: Tensor, weight: Tensor, mask: Tensor | None, *context) -> Tensor:
-        from oche.networks.rnn_autograd import Found
-
         edges = [edge[:2] for edge in self.cell.edges]
         return Found.apply(u, state, weight, self.nodes, mask, edges, self.cell.concat)  # pyright: ignore
 
@@ -143,8 +134,6 @@ class SearchCell(Highway):
         return self.training and 2 * sum(map(bool, mix.active)) > len(self.dag)
 
     def unrolled(self, u: Tensor, state: Tensor, weight: Tensor, mask: Tensor | None, *context: Mix) -> Tensor:
-        from oche.networks.rnn_autograd import Mixed
-
         (mix,) = context
         alive = [[o in on for o in range(len(self.candidates))] for on in mix.active]
         used = [o for o, name in enumerate(self.candidates) if name != NONE and any(row[o] for row in alive)]

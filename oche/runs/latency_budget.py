@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from oche.core.architecture import Genotype
 from oche.devices.engine import Engine
 from oche.core.console import Log
-from oche.cost.breakdown import sized
+from oche.training.recipes import sized
 from oche.cost.latency_table import Table, measured
 from oche.cost.units import words
 

@@ -102,14 +102,14 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
     check(data, config.space, config.search)
     check_shares(config, data, ranks_here())
     config = replace(config, space=config.space.fit(data))
-    config.search.check_target(config.space)
+    if config.search.resource is not None:
+        config.search.check_target(sized(config.space, config.search.priced or config.space.recipe))
     prove_search(config.space, config.search, Engine(config.device, fused=config.engine, ranks=ranks_here()))
     return config, data
 
 
 def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainConfig, Any]:
     """The same for a training."""
-    from oche.training.recipes import check_domains
     from oche.devices.engine import Engine
     from oche.devices.process_group import ranks_here
     from oche.runs.execute import check_shares, load_data
@@ -178,3 +178,21 @@ def free(path: Path) -> Path:
     while candidate.exists():
         n, candidate = n + 1, path.with_name(f"{path.name}-{n + 1}")
     return candidate
+
+
+def check_domains(config: TrainConfig) -> None:
+    """Raises `OcheError` where genotype, recipe and data are not all of images, or all of text; reads no data."""
+    cell = "text" if is_language(config.genotype) else "images"
+    made = {
+        "text": "recurrent cells (and lstm) make language models",
+        "images": "this genotype makes networks for images",
+    }[cell]
+    if config.train.domain != cell:
+        use = {"text": "recurrent or recurrent-small", "images": "darts, say"}[cell]
+        raise OcheError(
+            f"{made}, and the recipe {config.recipe!r} is one for {config.train.domain}; write --recipe {use}"
+        )
+    if is_text(config.data) != (cell == "text"):
+        use = {"text": "--data ptb or a text file", "images": "--data cifar10, say"}[cell]
+        found = "images" if cell == "text" else "text"
+        raise OcheError(f"{made}, and {config.data} is {found}; write {use}")

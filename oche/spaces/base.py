@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from oche.core.architecture import Dag, Genotype
-    from oche.methods.method import Method
+
+
+M = TypeVar("M")  # a `oche.methods.method.Method`, which is made of spaces' edges and so stands above them
 
 
 class Plan(Protocol):
@@ -69,7 +71,7 @@ class Space:
                 f"this space is one of networks for {self.domain}, and {data.name} is {found}; use {use}, or {other}"
             )
 
-    def suited(self, method: Method) -> Method:
+    def suited(self, method: M) -> M:
         """``method`` with what the published searches in this space do otherwise than on images."""
         return method
 

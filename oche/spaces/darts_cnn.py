@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, all_alive, read_cell, top_k
 from oche.core.errors import OcheError
 from oche.core.registry import component
+from oche.networks.forms import Formed
 from oche.networks.macro import CellPlan, Skeleton, Stem, Widen, describe
 from oche.networks.operations import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
 from oche.spaces.base import Space
-from oche.spaces.mixed_ops import EdgeBuilder, Formed, MixedEdge
+from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
 
 class SearchCell(Formed):

@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, read_cell
 from oche.core.errors import OcheError, nearest
+from oche.core.genotypes import resolve
+from oche.core.optimizers import Adam, Sgd
 from oche.core.registry import component
 from oche.networks.language_model import Dropouts, LanguageModel, Masks, Output, check_sizes, describe
-from oche.networks.rnn_cells import ACTIVATIONS, FinalCell, SearchCell
+from oche.networks.rnn_autograd import ACTIVATIONS
+from oche.networks.rnn_cells import FinalCell, SearchCell
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
-
-if TYPE_CHECKING:
-    from oche.methods.method import Method
 
 GROUP = "recurrent"
 CANDIDATES = ("none", "tanh", "relu", "sigmoid", "identity")
@@ -38,8 +38,6 @@ class RecurrentNetwork(LanguageModel):
     def __init__(
         self, genotype: Genotype | str, vocabulary: int, width: int = 850, dropouts: Dropouts = Dropouts(words=0.1)
     ) -> None:
-        from oche.core.genotypes import resolve
-
         genotype = resolve(genotype)
         if [*genotype.cells] != [GROUP]:
             raise OcheError(
@@ -143,10 +141,8 @@ class RecurrentSpace(Space):
         self.check_domain(data)
         return replace(self, vocabulary=len(data.vocabulary))
 
-    def suited(self, method: Method) -> Method:
+    def suited(self, method: Any) -> Any:
         """With the optimisers and the batch of DARTS' search on Penn Treebank (appendix A.1.2 and released code)."""
-        from oche.core.optimizers import Adam, Sgd
-
         a = method.a
         if isinstance(a, Adam):
             a = replace(a, lr=3e-3, betas=(0.9, 0.999))

@@ -11,14 +11,13 @@ Shapes: O candidates, B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf
 
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Dag, Mix
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.schedules import Ends, check_ends, linear
@@ -319,40 +318,9 @@ class PathDropout(EdgeBuilder):
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 
-def flow(
-    dag: Dag, edges: Sequence[nn.Module] | nn.ModuleList, inputs: list[Tensor], mix: Mix, stride: int
-) -> list[Tensor]:
-    """The states of all nodes of a cell: its ``inputs``, then for each node the sum of what its edges carry, each scaled
-    by its edge weight. ``stride`` is that of edges from the inputs, needed where nothing flows into a node."""
-    states, rows = list(inputs), mix.ops.unbind()
-    scales = None if mix.edges is None else mix.edges.unbind()
-    for incoming in dag.incoming:
-        total = None
-        for e in incoming:
-            out = edges[e](states[dag.edges[e][0]], rows[e], mix.active[e]) if mix.active[e] else None
-            if out is not None:
-                out = out if scales is None else scales[e] * out
-                total = out if total is None else total + out
-        states.append(torch.zeros_like(inputs[0][:, :, ::stride, ::stride]) if total is None else total)
-    return states
 
 
-@dataclass(frozen=True)
-class Form:
-    """How the cells of a supernet compute: the states of their nodes, and modules in front of those. Every form gives the
-    same numbers from the same parameters; the others are in `oche.kernels.choose`."""
-
-    name: str
-    flow: Callable[..., list[Tensor]]
-    """as `flow`"""
-    apply: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x)
-    """module, x → module(x)"""
 
 
-PLAIN = Form("plain", flow)
 
 
-class Formed(nn.Module):
-    """A module that computes in some `Form`; see `oche.kernels.choose.use`."""
-
-    form: Form = PLAIN

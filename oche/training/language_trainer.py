@@ -5,7 +5,7 @@ Shapes: T steps of a window, B streams, H width, V words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -18,7 +18,7 @@ from oche.core.errors import OcheError
 from oche.core.metrics import Meter, WordMeter, perplexity
 from oche.core.seeds import fold
 from oche.data.text.bptt import fixed, stream, varying
-from oche.data.text.corpus import Corpus
+from oche.data.text.corpus import Corpus, check_vocabulary
 from oche.devices.engine import Engine
 from oche.networks.language_model import Masks
 from oche.training.language_recipes import LanguageRecipe
@@ -171,18 +171,6 @@ class LanguageTraining:
         self.best = None if best is None else (best["loss"], [w.to(device) for w in best["weights"]])
 
 
-def check_vocabulary(corpus: Corpus, known: Sequence[str]) -> None:
-    """Raises `OcheError` where ``corpus`` is numbered otherwise than by the vocabulary ``known`` to a checkpoint."""
-    if corpus.vocabulary == list(known):
-        return
-    new = [token for token in corpus.vocabulary if token not in {*known}]
-    lacks = (
-        f"it lacks {len(new):,} of {corpus.name}, such as {new[0]!r}" if new else f"{corpus.name} orders them otherwise"
-    )
-    raise OcheError(
-        f"the checkpoint knows {len(known):,} {corpus.tokens}, and {lacks}: the text is not the one that the run began with; "
-        "put that one back and resume, or start a new run"
-    )
 
 
 @torch.no_grad()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields, replace
+from typing import Any
 
 from oche.core.errors import OcheError
-from oche.data import is_text
+from oche.cost.breakdown import SIZES, SUPERNET
+from oche.spaces.base import Space
 from oche.training import image_recipes, language_recipes
 from oche.training.image_recipes import Recipe
 from oche.training.language_recipes import LanguageRecipe, is_language
-
-if TYPE_CHECKING:
-    from oche.runs.config import TrainConfig
 
 RECIPES: dict[str, Callable[..., Recipe | LanguageRecipe]] = {**image_recipes.RECIPES, **language_recipes.RECIPES}
 
@@ -24,19 +23,24 @@ def default_for(genotype: str) -> tuple[dict[str, Any], str]:
     return {}, "digits"
 
 
-def check_domains(config: TrainConfig) -> None:
-    """Raises `OcheError` where genotype, recipe and data are not all of images, or all of text; reads no data."""
-    cell = "text" if is_language(config.genotype) else "images"
-    made = {
-        "text": "recurrent cells (and lstm) make language models",
-        "images": "this genotype makes networks for images",
-    }[cell]
-    if config.train.domain != cell:
-        use = {"text": "recurrent or recurrent-small", "images": "darts, say"}[cell]
+
+
+def sized(space: Space, recipe: str) -> Space:
+    """``space`` with networks as large as ``recipe`` builds them; for "supernet" as they are. Raises `OcheError`."""
+
+    if space.domain != "images":
         raise OcheError(
-            f"{made}, and the recipe {config.recipe!r} is one for {config.train.domain}; write --recipe {use}"
+            f"costs are known of networks for images, and this space is one for {space.domain}; use another --space"
         )
-    if is_text(config.data) != (cell == "text"):
-        use = {"text": "--data ptb or a text file", "images": "--data cifar10, say"}[cell]
-        found = "images" if cell == "text" else "text"
-        raise OcheError(f"{made}, and {config.data} is {found}; write {use}")
+    if recipe == SUPERNET:
+        return space
+    if recipe not in RECIPES or not isinstance(made := RECIPES[recipe](), Recipe):
+        known = [name for name, make in RECIPES.items() if isinstance(make(), Recipe)]
+        raise OcheError(f"{recipe!r} is no recipe of networks for images; use {', '.join(known)} or {SUPERNET}")
+    return like(space, made)
+
+
+def like(space: Space, recipe: Recipe) -> Space:
+    """``space`` with networks as large as ``recipe`` builds them."""
+    own = {f.name for f in fields(space)}
+    return replace(space, **{name: getattr(recipe, name) for name in SIZES if name in own})

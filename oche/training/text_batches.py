@@ -267,7 +267,7 @@ class TextFeed:
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from a `state`. Raises `OcheError` for that of another vocabulary."""
-        from oche.training.language_trainer import check_vocabulary  # which takes losses from here
+        from oche.data.text.corpus import check_vocabulary  # which takes losses from here
 
         state = dict(state)
         check_vocabulary(self.corpus, state.pop("vocabulary"))

@@ -9,10 +9,11 @@ import oche
 from oche.core.architecture import NONE, Dag, Mix, active, all_alive
 from oche.core.errors import OcheError
 from oche.cost import flops, parameters
-from oche.cost.breakdown import Place, sized, survey
+from oche.cost.breakdown import Place, survey
 from oche.cost.expected_cost import COUNTS, expected, prices, settled
 from oche.methods.discretize.successive import draw
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+from oche.training.recipes import sized
 
 SIZE = dict(classes=3, in_channels=1, image=(9, 9))
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")

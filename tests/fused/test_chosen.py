@@ -15,7 +15,7 @@ import oche
 from oche.bilevel.cuda_graph_obstacles import Placed
 from oche.bilevel.cuda_graph_replay import refusal, replay
 from oche.bilevel.search import Method, Search
-from oche.core.architecture import Mix, all_alive
+from oche.core.architecture import Chosen, Mix, all_alive
 from oche.kernels.choose import use
 from oche.kernels.single_path.cell import flow, form
 from oche.kernels.single_path.ops import Choice, Part, convolve, lane
@@ -23,7 +23,7 @@ from oche.kernels.single_path.unused_weights import Reach
 from oche.methods.hypergradients import FiniteDifference, joint
 from oche.methods.regularizers import BetaDecay
 from oche.methods.relaxations import EdgeNormalised, Softmax
-from oche.methods.stochastic_relaxations import Chosen, GumbelHard
+from oche.methods.stochastic_relaxations import GumbelHard
 from oche.networks.operations import DARTS, OPERATIONS
 from oche.spaces import mixed_ops as edges
 from oche.spaces import operation

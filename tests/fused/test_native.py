@@ -25,19 +25,10 @@ from oche.methods import published as methods
 from oche.methods.hypergradients import FiniteDifference, first_order
 from oche.methods.method import Method
 from oche.networks.build import build
+from oche.networks.forms import PLAIN, Formed
 from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
-from oche.spaces.mixed_ops import (
-    PLAIN,
-    AuxiliarySkip,
-    EdgeBuilder,
-    Formed,
-    MixedEdge,
-    PartialEdge,
-    PathDropout,
-    SkipDropout,
-    set_step,
-)
+from oche.spaces.mixed_ops import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout, set_step
 from oche.training.loop import drive
 from oche.training.losses import frozen_statistics
 from tiny import Kept, dataset, space

@@ -20,9 +20,10 @@ from oche.core.architecture import Dag, Mix
 from oche.core.errors import OcheError
 from oche.kernels.triton import cell as gpu
 from oche.kernels.triton import kernels
+from oche.networks.forms import flow
 from oche.networks.operations import DARTS, FactorizedReduce
 from oche.spaces import ConvSpace, nb201
-from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PartialOperation, SkipDropout, flow
+from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PartialOperation, SkipDropout
 from oche.training.losses import frozen_statistics
 from tape import Recorder
 

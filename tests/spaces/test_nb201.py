@@ -10,9 +10,9 @@ from oche.core.architecture import Genotype, Mix, active, all_alive, top_k
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS, to_text
 from oche.cost import flops
+from oche.networks.nasbench201 import build
 from oche.spaces import PartialEdge, nb201
 from oche.spaces.mixed_ops import set_step
-from oche.spaces.nasbench201 import build
 
 CLOSE = dict(rtol=1e-9, atol=1e-11)
 SPACE = nb201(channels=3, cells=1, classes=4, image=(8, 8))

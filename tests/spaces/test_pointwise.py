@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from oche.networks.nasbench201 import nor_conv_1x1
 from oche.networks.operations import Pointwise
-from oche.spaces.nasbench201 import nor_conv_1x1
 
 
 def naive(x: Tensor, w: Tensor, stride: int) -> Tensor:

@@ -176,3 +176,17 @@ def _unknown(coded: dict[str, Tensor], parts: dict[str, Tensor], tokens: list[st
         if share:
             notes.append(f"{100 * share:.2f} % of the {part} tokens stand for {UNKNOWN}")
     return notes
+
+
+def check_vocabulary(corpus: Corpus, known: Sequence[str]) -> None:
+    """Raises `OcheError` where ``corpus`` is numbered otherwise than by the vocabulary ``known`` to a checkpoint."""
+    if corpus.vocabulary == list(known):
+        return
+    new = [token for token in corpus.vocabulary if token not in {*known}]
+    lacks = (
+        f"it lacks {len(new):,} of {corpus.name}, such as {new[0]!r}" if new else f"{corpus.name} orders them otherwise"
+    )
+    raise OcheError(
+        f"the checkpoint knows {len(known):,} {corpus.tokens}, and {lacks}: the text is not the one that the run began with; "
+        "put that one back and resume, or start a new run"
+    )

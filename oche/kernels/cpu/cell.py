@@ -16,9 +16,10 @@ from oche.core.architecture import Dag, Mix
 from oche.core.schedules import linear
 from oche.kernels.cpu.node import Convs, Given, Itself, Node, Pools, Program, Term
 from oche.kernels.op_terms import Pool, pieces
+from oche.networks.forms import Form
+from oche.networks.forms import flow as plain_flow
 from oche.networks.operations import Zero
-from oche.spaces.mixed_ops import AuxiliaryOperation, Edge, Form, MixedOperation, PartialOperation
-from oche.spaces.mixed_ops import flow as plain_flow
+from oche.spaces.mixed_ops import AuxiliaryOperation, Edge, MixedOperation, PartialOperation
 
 NOTHING = torch.empty(0, dtype=torch.float64)
 

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Dag, Mix
+from oche.core.architecture import Chosen, Dag, Mix
 from oche.kernels.batchnorm import NHWC
 from oche.kernels.op_terms import Pool, Skip
 from oche.kernels.shared import Shared, part
@@ -37,7 +37,6 @@ from oche.kernels.single_path.edges import Edge, Unknown, read
 from oche.kernels.single_path.ops import Choice, Moved, Place, Statistics, constant, move, normalise
 from oche.kernels.single_path.stage import Column, total
 from oche.kernels.single_path.unused_weights import Reach, Trace
-from oche.methods.stochastic_relaxations import Chosen
 from oche.spaces import mixed_ops as plain
 
 

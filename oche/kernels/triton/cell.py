@@ -22,8 +22,9 @@ from oche.core.architecture import Dag, Mix
 from oche.kernels.shared import Shared, part
 from oche.kernels.triton.autograd import Normal, Weigh, kernels
 from oche.kernels.triton.edges import Known, Source, known_of, move_statistics, rows_of
+from oche.networks.forms import Form
 from oche.networks.operations import Zero
-from oche.spaces.mixed_ops import Form, MixedOperation, PartialOperation
+from oche.spaces.mixed_ops import MixedOperation, PartialOperation
 
 
 def refusal(device: torch.device) -> str | None:

@@ -9,94 +9,19 @@ import csv
 import io
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oche.core import atomic_files as atomic
-from oche.core.errors import OcheError
-from oche.core.lock import held
 from oche.report.metric_names import spread
-from oche.runs.directory import last_metric
-from oche.runs.run import Run
+from oche.study.comparison.settings import COLUMNS, Setting
 
 if TYPE_CHECKING:
-    from oche.core.console import Row
     from oche.spaces.nasbench201_ground_truth import Truth
-    from oche.study.comparison.run import Setting
-
-COLUMNS: tuple[str, ...] = (
-    "method", "seed", "state", "true_acc", "regret", "val_acc", "steps", "seconds", "step_ms", "skip_share", "peak_mb",
-    "wall_s", "cpu_s", "arch",
-)  # fmt: skip
+    from oche.study.comparison.settings import Setting
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One search of a comparison, and what it left in the directory ``out``."""
 
-    out: Path
-    method: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.method}-{self.seed}"
-
-    @property
-    def path(self) -> Path:
-        """Its run directory."""
-        return self.out / self.name
-
-    @property
-    def log(self) -> Path:
-        return self.out / f"{self.name}.log"
-
-    @property
-    def usage_file(self) -> Path:
-        """What its process used, see `oche.study.processes.subprocess.Child`; absent before it has ended."""
-        return self.out / f"{self.name}.json"
-
-    def found(self) -> Run | None:
-        """The run, if it is complete and knows what its cell reaches."""
-        try:
-            run = Run.open(self.path)
-        except OcheError:
-            return None
-        return run if run.state == "complete" and "true_acc" in run.summary else None
-
-    def busy(self) -> bool:
-        """Whether a process is at work on it."""
-        return held(self.path)
-
-    def result(self) -> str:
-        """The accuracy that it reached, or why there is none."""
-        if run := self.found():
-            return f"{100 * run.summary['true_acc']:.2f} %"
-        if atomic.read_json(self.path / "status.json").get("state") in ("running", "interrupted"):
-            return "not finished"
-        if not self.usage_file.exists():
-            return "not run"
-        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
-        return lines[-1][:300] if lines else "nothing was said"
-
-    def row_of_progress(self) -> Row:
-        """Its live line: name, share that is done, newest accuracies."""
-        last = last_metric(self.path)
-        return self.name, last.get("progress", 0.0), {k: last[k] for k in ("val_acc", "true_acc") if k in last}
-
-    def row(self) -> dict[str, Any]:
-        """Its row of table.csv, see `COLUMNS`."""
-        row: dict[str, Any] = {"method": self.method, "seed": self.seed, "state": "not run"}
-        if self.path.exists():
-            row["state"] = atomic.read_json(self.path / "status.json").get("state", "failed")
-        if run := self.found():
-            from oche.core.nasbench201 import CELL, to_text
-
-            genotype = run.genotype
-            row |= {**run.summary, "arch": to_text(genotype)}
-            row["skip_share"] = genotype.cells[CELL].share("skip_connect")
-        return {name: value for name, value in {**row, **atomic.read_json(self.usage_file)}.items() if name in COLUMNS}
 
 
 def write(setting: Setting, known: Truth) -> None:
