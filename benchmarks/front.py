@@ -24,7 +24,6 @@ from oche.core import atomic_files as atomic
 from oche.core.environment import environment
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import Table, parse, to_text
-from oche.training.recipes import sized
 from oche.cost.expected_cost import COUNTS, Prices, prices
 from oche.cost.units import amount
 from oche.methods.cost_constraints import parameters
@@ -33,6 +32,7 @@ from oche.report.plots.canvas import new_figure, styled, svg
 from oche.report.plots.palette import MUTED, SERIES
 from oche.spaces.nasbench201 import NB201Space
 from oche.study.comparison.table import spread
+from oche.training.recipes import sized
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,11 +23,11 @@ import oche
 from oche.core import atomic_files as atomic
 from oche.cost import timer as clock
 from oche.cost.breakdown import final
-from oche.training.recipes import sized
 from oche.cost.expected_cost import COUNTS, prices
 from oche.cost.latency_table import Table, hardware, latencies, time_of
 from oche.devices.engine import Engine
 from oche.spaces import SPACES
+from oche.training.recipes import sized
 
 SPACES_AND_RECIPES = (("nb201", "nb201"), ("darts", "small"))
 

@@ -21,6 +21,7 @@ from oche.analysis import (
     compare,
     critical_difference,
     holm,
+    improvement,
     interval,
     pairwise,
     rank_groups,
@@ -28,7 +29,6 @@ from oche.analysis import (
     smallest_p,
     summarise,
 )
-from oche.analysis import random_search_gain as improvement
 from oche.analysis.paired_tests import vargha_delaney
 
 # Demšar 2006, table 6: AUC of C4.5 and three variants on 14 data sets. Two values of "voting" are printed alike, 0.975, and

@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from oche.bench.kernels import kernels
 from oche.bench.settings import FORMS, Setting
+from oche.bench.steps import steps_of
 from oche.core.errors import OcheError
 from oche.core.memory import out_of_memory, peak
+from oche.devices.engine import Engine
 
 Row = dict[str, Any]
 
@@ -143,9 +146,6 @@ class Worker:
     """Does the steps and takes the time. Every answer holds fields of `Result`."""
 
     def __init__(self, setting: Setting, work: str, form: str) -> None:
-        from oche.bench.steps import steps_of
-        from oche.devices.engine import Engine
-
         self.engine = Engine(setting.device, setting.threads)
         self.device = self.engine.device
         if setting.threads:
@@ -173,8 +173,6 @@ class Worker:
         return {"times": times, "memory": None if most is None or self.held is None else most - self.held}
 
     def profile(self, value: None) -> dict[str, Any]:
-        from oche.bench.kernels import kernels
-
         return {"profile": kernels(self.step, self.device)}
 
     def _timed(self) -> float:

@@ -12,13 +12,16 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from oche.bench.published_code import published
 from oche.bench.settings import FORMS, REFERENCE, Form, Setting
+from oche.bilevel.cuda_graph_replay import replay
 from oche.bilevel.search import Search
 from oche.core.errors import OcheError
 from oche.core.genotypes import DARTS_V2
 from oche.data import Augment, Dataset, Resident
 from oche.devices.engine import Engine
 from oche.kernels import choose as fused
+from oche.kernels.triton.cell import refusal
 from oche.methods import published as methods
 from oche.methods.method import Method
 from oche.networks.forms import Formed
@@ -52,8 +55,6 @@ def use(net: nn.Module, flow: str) -> None:
     if flow != "plain" and not any(isinstance(module, Formed) for module in net.modules()):
         raise OcheError(f"this network has plain cells only, no {flow!r} ones")
     if flow == "gpu":
-        from oche.kernels.triton.cell import refusal
-
         if reason := refusal(next(net.parameters()).device):
             raise OcheError(reason)
     fused.use(net, fused.form(flow))
@@ -61,8 +62,6 @@ def use(net: nn.Module, flow: str) -> None:
 
 def graph(task: Search | Training) -> None:
     """Has the steps of ``task`` replayed from CUDA graphs. Raises `OcheError` where they cannot be."""
-    from oche.bilevel.cuda_graph_replay import replay
-
     said: list[str] = []
     if not replay(task, said.append):
         raise OcheError("".join(said))
@@ -78,8 +77,6 @@ class Steps(Protocol):
 def steps_of(setting: Setting, work: str, form: str) -> Steps:
     """Raises `OcheError` where ``form`` cannot do ``work``."""
     if form == REFERENCE:
-        from oche.bench.published_code import published
-
         return published(setting, work)
     return OwnSteps(setting, work, FORMS[form])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from oche.bench.interleaved import Result, contest
+from oche.bench.published_code import folder_for
 from oche.bench.settings import BASELINE, FORMS, REFERENCE, WORKS, Setting
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
@@ -42,8 +43,6 @@ def bench(setting: Setting, out: Path | None, log: Log) -> int:
 
 def forms_for(setting: Setting, work: str, device: str) -> tuple[str, ...]:
     """The published code, where a checkout has it, then the forms asked for, by default all for ``device`` (a type)."""
-    from oche.bench.published_code import folder_for
-
     forms = setting.forms or tuple(name for name, form in FORMS.items() if form.device in ("", device))
     return (REFERENCE, *forms) if folder_for(setting, work) else forms
 

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from oche.core.architecture import titled
+from oche.methods.curvature import EigenvalueStop
 
 if TYPE_CHECKING:  # reports are read without torch
     from oche.methods.curvature import EigenvalueStop
@@ -127,7 +128,6 @@ def _sharpened(records: Sequence[Record], stop: EigenvalueStop | None) -> int | 
     known = [r for r in records if r.get("eigenvalue") is not None]
     if not known:
         return None
-    from oche.methods.curvature import EigenvalueStop
 
     index = (stop or EigenvalueStop())([r["eigenvalue"] for r in known])
     return None if index is None else known[index]["epoch"]

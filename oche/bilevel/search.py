@@ -55,7 +55,9 @@ class Search:
         self.space, self.method, self.data, self.seed = space, method, data, seed
         self.engine = suited(engine, method.precision)
         self.regulariser, resource = method.regulariser, method.resource
-        self.priced = None if resource is None else resource.within(method, sized(space, method.priced or space.recipe), engine)
+        self.priced = (
+            None if resource is None else resource.within(method, sized(space, method.priced or space.recipe), engine)
+        )
         self.title = "search"
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}

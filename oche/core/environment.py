@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from oche._version import __version__
+
 
 def environment(device: str = "cpu") -> dict[str, Any]:
     """A description in plain values of the machine and the software, for environment.json. Memory is in bytes.
@@ -18,8 +20,6 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     """
     import numpy
     import torch
-
-    from oche._version import __version__
 
     return {
         "oche": __version__,

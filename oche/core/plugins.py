@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from oche.core.config.yaml_files import read_yaml
 from oche.core.errors import OcheError
 
 
@@ -37,8 +38,6 @@ def _line(error: Exception, file: Path) -> str:
 
 def load_plugins_of(config_file: Path) -> None:
     """Runs the plugins that a config.yaml names, which its other values may need. Raises `OcheError`."""
-    from oche.core.config.yaml_files import read_yaml
-
     load_plugins(named_in(read_yaml(config_file)))
 
 

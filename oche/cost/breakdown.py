@@ -24,7 +24,6 @@ SUPERNET = "supernet"  # in place of a recipe's name: networks as large as the s
 SIZES = ("channels", "cells", "stem", "reductions", "widen", "head")  # fields that spaces and recipes may share
 
 
-
 @dataclass(frozen=True)
 class Place:
     """Where a candidate may stand: its channels, its stride and the (H, W) of the map that enters it."""
@@ -64,10 +63,6 @@ class Survey:
     """what is there in any case"""
     places: Mapping[str, tuple[tuple[Place, ...], ...]]
     """by group, for each of the E edges: where it stands, once for every cell"""
-
-
-
-
 
 
 def final(space: Space, genotype: Genotype) -> FinalNetwork:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from oche.core.architecture import Genotype
 from oche.core.config.yaml_files import from_dict, to_dict
+from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data import prepare
 from oche.devices.engine import Engine
@@ -24,6 +25,7 @@ from oche.networks.backbone import Backbone
 from oche.networks.build import FinalNetwork
 from oche.networks.fuse_batchnorm import folded
 from oche.runs.checkpoint import load_weights, weights_metadata
+from oche.runs.execute import load_data
 from oche.runs.run import Run
 from oche.training.image_recipes import Recipe
 
@@ -187,8 +189,6 @@ def _moments(config: Any, facts: Mapping[str, Any]) -> tuple[tuple[float, ...], 
     """Mean and deviation of the training images; measured anew for a run from before they were kept."""
     if "mean" in facts and "std" in facts:
         return tuple(facts["mean"]), tuple(facts["std"])
-    from oche.core.console import Log
-    from oche.runs.execute import load_data
 
     data = load_data(config, Log(quiet=True))
     return data.mean, data.std

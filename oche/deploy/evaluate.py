@@ -17,13 +17,16 @@ from oche.core.metrics import perplexity
 from oche.data import is_text
 from oche.data.text.corpus import UNKNOWN, Corpus, encode, recoded
 from oche.data.text.files import is_whole
+from oche.deploy.classifier import check_finished, load
 from oche.devices.engine import Engine
 from oche.networks.language_model import LanguageModel
+from oche.report.classification_page import write_assessed
 from oche.runs.checkpoint import load_weights
 from oche.runs.claim import is_run
 from oche.runs.execute import load_data
 from oche.runs.prepare import locate
 from oche.runs.run import Run
+from oche.training.assess import assess
 from oche.training.language_recipes import LanguageRecipe
 from oche.training.language_trainer import cross_entropy
 
@@ -62,8 +65,6 @@ def keep(found: Numbers | Assessment, run: Run, out: Path) -> Path:
 
     Raises `OcheError` where there is nothing to draw, or ``out`` is a run, whose own records are no one's to replace.
     """
-    from oche.report.classification_page import write_assessed
-
     if not isinstance(found, Assessment):
         raise OcheError(f"{run.path} trained a language model, of which there are no pictures; leave --out away")
     if is_run(out):
@@ -77,8 +78,6 @@ def keep(found: Numbers | Assessment, run: Run, out: Path) -> Path:
 
 def language_model(run: Run, engine: Engine) -> tuple[LanguageModel, list[str]]:
     """The trained network of a finished run, in evaluation mode, and its vocabulary. Raises `OcheError`."""
-    from oche.deploy.classifier import check_finished
-
     check_finished(run)
     vocabulary = read_json(run.path / "vocabulary.json").get("vocabulary")
     if not vocabulary:
@@ -130,9 +129,6 @@ def _perplexity(run: Run, config: Any, other: bool, device: str, log: Log) -> Nu
 
 
 def _assessment(run: Run, config: Any, other: bool, device: str, log: Log) -> Assessment:
-    from oche.deploy.classifier import load
-    from oche.training.assess import assess
-
     net = load(run, device)  # refuses what is no finished training
     if other:
         config = replace(config, size=min(net.image) if net.image[0] == net.image[1] else None)

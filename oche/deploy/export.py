@@ -23,6 +23,7 @@ from oche.deploy.model_card import Card
 from oche.deploy.onnx_graph import Graph, Input
 from oche.deploy.quantize import quantise
 from oche.deploy.targets import TARGETS, Exported, Target
+from oche.runs.execute import load_data
 from oche.runs.run import Run
 
 __all__ = ["TARGETS", "Disagreement", "Export", "Exported", "export"]
@@ -69,8 +70,6 @@ class Export:
         target = TARGETS[self.to]
         target.check(self.to)
         return target
-
-
 
 
 def export(
@@ -128,8 +127,6 @@ def check_out(path: Path, overwrite: bool) -> None:
 
 def _data(run: Run, how: Export, log: Log) -> Dataset:
     """The images that ``run`` was trained on, at the wanted size."""
-    from oche.runs.execute import load_data
-
     config = run.config if how.size is None else replace(run.config, size=how.size)
     return load_data(config, log)
 

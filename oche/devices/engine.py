@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oche.core.errors import OcheError
+from oche.devices.collectives import synchronise
 from oche.devices.process_group import ALONE, Ranks, parallel
 from oche.kernels.choose import Engine as Fused
 from oche.kernels.choose import equip
@@ -80,7 +81,6 @@ class Engine:
         """
         if not (self.sync and self.ranks.several):
             return equip(net, self.fused, self.device, self.dtype, twice=twice, mixed=mixed)
-        from oche.devices.collectives import synchronise
 
         if self.fused == "fused":
             raise OcheError(

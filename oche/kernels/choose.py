@@ -12,6 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from oche.core.errors import OcheError
+from oche.kernels import shared
+from oche.kernels.cpu import build as native
+from oche.kernels.cpu import cell as flow
+from oche.kernels.cpu.build import Unavailable
+from oche.kernels.triton import cell as gpu
+from oche.kernels.triton.cell import refusal
+from oche.networks.forms import PLAIN, Formed
 
 if TYPE_CHECKING:
     import torch
@@ -26,31 +33,20 @@ FORMS = ("plain", "shared", "native", "gpu")
 def form(name: str) -> Form:
     """The form called ``name``; "native" compiles its kernels if that has not been done (`oche.kernels.cpu.build.Unavailable`)."""
     if name == "native":
-        from oche.kernels.cpu import build as native
-
         native.load()
-        from oche.kernels.cpu import cell as flow
 
         return flow.NATIVE
     if name == "shared":
-        from oche.kernels import shared
-
         return shared.SHARED
     if name == "gpu":
-        from oche.kernels.triton import cell as gpu
-
         return gpu.GPU
     if name == "plain":
-        from oche.networks.forms import PLAIN
-
         return PLAIN
     raise OcheError(f"unknown form {name!r}; known: {', '.join(FORMS)}")
 
 
 def use(net: nn.Module, form: Form) -> None:
     """Has every cell of ``net`` compute in ``form``."""
-    from oche.networks.forms import Formed
-
     for module in net.modules():
         if isinstance(module, Formed):
             module.form = form
@@ -58,16 +54,12 @@ def use(net: nn.Module, form: Form) -> None:
 
 def plainly(net: nn.Module) -> AbstractContextManager[None]:
     """Within, ``net`` computes in the plain form, which can be differentiated as wanted."""
-    from oche.networks.forms import PLAIN
-
     return computing(net, PLAIN)
 
 
 @contextmanager
 def computing(net: nn.Module, form: Form) -> Iterator[None]:
     """Within, every cell of ``net`` computes in ``form``."""
-    from oche.networks.forms import Formed
-
     before = {module: module.form for module in net.modules() if isinstance(module, Formed)}
     use(net, form)
     try:
@@ -98,8 +90,6 @@ def equip(
 
     A network with forms of its own has a method ``equip``.
     """
-    from oche.networks.forms import Formed
-
     if own := getattr(net, "equip", None):
         return own(engine)
     if not any(isinstance(module, Formed) for module in net.modules()):
@@ -142,8 +132,6 @@ def _plain(engine: Engine, obstacle: str) -> Choice:
 
 
 def _on_cpu(engine: Engine, mixed: bool) -> Choice:
-    from oche.kernels.cpu.build import Unavailable
-
     try:
         return Choice(form("native"), "fused, on compiled kernels")
     except Unavailable as error:
@@ -154,8 +142,6 @@ def _on_cpu(engine: Engine, mixed: bool) -> Choice:
 
 def _on_gpu(engine: Engine, device: torch.device, twice: bool, mixed: bool) -> Choice:
     """Off unless asked for: nobody has measured it yet."""
-    from oche.kernels.triton.cell import refusal
-
     if engine == "auto":
         return _plain(engine, "the fused form for GPUs is unmeasured, --engine fused takes it")
     if not mixed:

@@ -26,6 +26,7 @@ from oche.core.architecture import Dag, Mix
 from oche.core.schedules import linear
 from oche.kernels.batchnorm import NHWC, Norm, Term, combine, move, normalise
 from oche.kernels.depthwise import depthwise, fits
+from oche.networks import forms
 from oche.networks.operations import FactorizedReduce, Zero
 from oche.spaces import mixed_ops as plain
 
@@ -37,7 +38,7 @@ POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 def flow(dag: Dag, edges: Edges, inputs: list[Tensor], mix: Mix, stride: int) -> list[Tensor]:
     """As `oche.spaces.mixed_ops.flow`; states are in channels_last memory."""
     if not all(edge.training for edge in edges) or torch.is_autocast_enabled(inputs[0].device.type):
-        return plain.flow(dag, edges, inputs, mix, stride)
+        return forms.flow(dag, edges, inputs, mix, stride)
     cell = Cell(dag, edges, mix, [Shared(x.contiguous(memory_format=NHWC)) for x in inputs])
     for incoming in dag.incoming:
         out = cell.node([e for e in incoming if mix.active[e]])
@@ -54,7 +55,7 @@ def apply(module: nn.Module, x: Tensor) -> Tensor:
     return walk(chain(module), Shared(x.contiguous(memory_format=NHWC))).map
 
 
-SHARED = plain.Form("shared", flow, apply)
+SHARED = forms.Form("shared", flow, apply)
 
 
 @dataclass(eq=False)

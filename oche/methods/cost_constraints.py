@@ -16,6 +16,9 @@ from torch import Tensor
 from oche.core.architecture import Mix
 from oche.core.errors import OcheError
 from oche.core.registry import singleton
+from oche.cost.expected_cost import COUNTS, expected, prices, settled
+from oche.cost.latency_table import Table, latencies
+from oche.cost.units import words
 from oche.methods.regularizers import Penalty, parts
 from oche.methods.relaxations import Relaxation
 
@@ -49,8 +52,6 @@ class Resource(Penalty):
 
     def prices(self, space: Space, method: Method, engine: Engine | None) -> Prices:
         """Of the networks of ``space``, at its own sizes."""
-        from oche.cost.expected_cost import COUNTS, prices
-
         return prices(space, COUNTS[self.kind])
 
     def within(self, method: Method, space: Space, engine: Engine | None = None) -> Priced:
@@ -73,8 +74,6 @@ class Latency(Resource):
     measured = True
 
     def prices(self, space: Space, method: Method, engine: Engine | None) -> Prices:
-        from oche.cost.latency_table import Table, latencies
-
         if method.latencies is not None:
             return latencies(space, Table.open(method.latencies))
         assert engine is not None  # nothing else can measure
@@ -129,8 +128,6 @@ class Priced:
 
     def cost(self, pairs: Iterable[tuple[Tensor, Tensor]], progress: float) -> tuple[Tensor, Tensor]:
         """(E, C) of (logits, mask) of every group, in the order of the space; see the class."""
-        from oche.cost.expected_cost import expected, settled
-
         found = self.prices
         total = []
         for (name, dag), (a, alive) in zip(found.dags.items(), pairs, strict=True):
@@ -162,8 +159,6 @@ class Priced:
 
     def check_reach(self) -> None:
         """Raises `OcheError` for a target below the cheapest network of the space, or above the dearest."""
-        from oche.cost.units import words
-
         if self.target is None:
             return
         least, most = self.prices.bounds
@@ -176,8 +171,6 @@ class Priced:
 
     def words(self) -> str:
         """For people: what is priced, and between what bounds."""
-        from oche.cost.units import words
-
         least, most = (words(end, self.kind) for end in self.prices.bounds)
         target = "the less the better" if self.target is None else f"target {words(self.target, self.kind)}"
         return f"{self.kind}, from {least} to {most} in this space: {target}, strength {self.strength:g}"

@@ -12,6 +12,7 @@ from oche.core.budget import Budget
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
 from oche.core.registry import component
+from oche.cost.units import amount
 from oche.devices.mixed_precision import Precision
 from oche.methods.cost_constraints import Resource
 from oche.methods.curvature import EigenvalueStop
@@ -256,8 +257,6 @@ class Method:
     @property
     def limit(self) -> float | None:
         """`target` in milliseconds, weights or FLOPs. Raises `OcheError` where it and the penalty do not belong together."""
-        from oche.cost.units import amount
-
         if not 0 <= self.strength < inf:
             raise OcheError(f"strength={self.strength} is no strength; use strength >= 0")
         resource = self.resource

@@ -55,8 +55,6 @@ class Concrete(Gumbel):
         return Mix(self.soft(a, alive, noise, progress), None, active(alive))
 
 
-
-
 @component
 @dataclass(frozen=True)
 class GumbelHard(Gumbel):

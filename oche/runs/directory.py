@@ -9,6 +9,8 @@ metrics that was cut short is dropped. One process at a time writes; anyone may 
 
 from __future__ import annotations
 
+from oche.runs.checkpoint import save_weights
+
 import errno
 import os
 import sys
@@ -112,8 +114,6 @@ class RunDir:
 
     def write_weights(self, name: str, state_dict: dict[str, Any], metadata: dict[str, str]) -> None:
         """The same for a state dict, as a safetensors file with ``metadata`` in its header."""
-        from oche.runs.checkpoint import save_weights
-
         save_weights(self.path / name, state_dict, metadata)
 
     def read_json(self, name: str) -> dict[str, Any]:

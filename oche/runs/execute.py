@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from oche.report import write_report
+from oche.bilevel.cuda_graph_replay import replay
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,8 +136,6 @@ def start(
 
 def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = None) -> None:
     """Does what is left of a run's work, whatever happens leaving a state that says so."""
-    from oche.report import write_report
-
     ranks = join()
     with ranks.together():
         opened = RunDir.open(path) if ranks.leads else Elsewhere(path)
@@ -226,8 +227,6 @@ def _prepare(task: Search | Training | LanguageTraining, engine: Engine, session
     if task.computes:
         session.log.say(f"cells compute {task.computes}")
     if engine.fused == "fused" and engine.device.type == "cuda":
-        from oche.bilevel.cuda_graph_replay import replay
-
         replay(task, session.log.warn)
 
 

@@ -1,6 +1,28 @@
 """What a search or a training is going to do: its configuration complete, all that can be refused refused before it starts."""
 
 from __future__ import annotations
+from oche.training.recipes import sized
+from oche.training.language_recipes import is_language
+
+from oche.runs.config import SearchConfig
+from oche.methods.published import METHODS
+from oche.spaces import SPACES
+from oche.runs.config import Common
+from oche.runs.config import TrainConfig
+from oche.training.recipes import default_for
+from oche.networks.lstm import LSTM
+from oche.core.genotypes import resolve
+from oche.bilevel.batches import check
+from oche.training.gradient_check import prove_search
+from oche.devices.engine import Engine
+from oche.devices.process_group import ranks_here
+from oche.spaces.nasbench201_ground_truth import table_for
+from oche.spaces.nasbench201_ground_truth import truth as find_truth
+from oche.runs.execute import check_shares
+from oche.runs.execute import load_data
+from oche.data.text.files import is_text
+from oche.kernels.choose import choose
+from oche.kernels.cpu import build as native
 
 import os
 from dataclasses import fields, replace
@@ -23,10 +45,6 @@ def plan_search(space: str, method: str | None = None) -> SearchConfig:
 
     Raises `KeyError` for names that `oche list` does not know.
     """
-    from oche.runs.config import SearchConfig
-    from oche.methods.published import METHODS
-    from oche.spaces import SPACES
-
     made = SPACES[space]()
     method = method or made.method
     data = {"text": "ptb"}.get(made.domain, SearchConfig.data)
@@ -40,9 +58,6 @@ def plan_training(
 
     Without a recipe among the ``options``, cells of language models get theirs.
     """
-    from oche.runs.config import Common, TrainConfig
-    from oche.training.recipes import default_for
-
     if isinstance(what, str | Path) and os.path.isdir(what):  # pathlib refuses to ask about a long text
         what = Run.open(what)
     if not isinstance(what, Run):
@@ -61,15 +76,11 @@ def plan_training(
 
 def read_what(what: str | Path) -> Genotype | str:
     """What to train: as `read_genotype` finds it, or "lstm"."""
-    from oche.networks.lstm import LSTM
-
     return LSTM if str(what).lower() == LSTM else read_genotype(what)
 
 
 def read_genotype(what: str | Path) -> Genotype:
     """The genotype with a published name, in a file, or in the text itself. Raises `OcheError`."""
-    from oche.core.genotypes import resolve
-
     text = str(what)
     if os.path.isfile(text):
         return Genotype.parse(Path(text).read_text(errors="replace"))
@@ -82,14 +93,6 @@ def read_genotype(what: str | Path) -> Genotype:
 
 def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[SearchConfig, Any]:
     """``config`` complete, and the data it names (``data`` if at hand). Raises `OcheError` for all that can be refused."""
-    from oche.bilevel.batches import check
-    from oche.training.gradient_check import prove_search
-    from oche.devices.engine import Engine
-    from oche.devices.process_group import ranks_here
-    from oche.spaces.nasbench201_ground_truth import table_for
-    from oche.spaces.nasbench201_ground_truth import truth as find_truth
-    from oche.runs.execute import check_shares, load_data
-
     load_plugins(config.plugins)
     config = anchored(config)
     _check_device(config, log, twice=config.search.hypergrad.twice)
@@ -110,10 +113,6 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
 
 def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainConfig, Any]:
     """The same for a training."""
-    from oche.devices.engine import Engine
-    from oche.devices.process_group import ranks_here
-    from oche.runs.execute import check_shares, load_data
-
     load_plugins(config.plugins)
     config = anchored(config)
     config = replace(config, genotype=str(read_what(config.genotype)))
@@ -127,12 +126,6 @@ def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainC
 
 def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool = True) -> None:
     """Raises `OcheError` where the device of ``config`` is not there, or cells cannot compute there as asked."""
-    from oche.data.text.files import is_text
-    from oche.kernels.choose import choose
-    from oche.kernels.cpu import build as native
-    from oche.devices.engine import Engine
-    from oche.devices.process_group import ranks_here
-
     engine = Engine(config.device, ranks=ranks_here())
     _ = engine.device
     if is_text(config.data):  # language models have a fast path of their own, which needs nothing

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from oche.runs.claim import check_run
+from oche.core.atomic_files import read_json
+from oche.runs.directory import read_metrics
+from oche.runs.config import SearchConfig
+from oche.runs.config import TrainConfig
+from oche.core.config.yaml_files import load_yaml
+
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +30,10 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """Raises `OcheError` where there is no run."""
-        from oche.runs.claim import check_run
-
         check_run(Path(path))
         return cls(Path(path))
 
     def _json(self, name: str) -> dict[str, Any]:
-        from oche.core.atomic_files import read_json
-
         return read_json(self.path / name)
 
     @property
@@ -51,8 +54,6 @@ class Run:
     @property
     def history(self) -> list[dict[str, Any]]:
         """One record an epoch, see docs/runs.md."""
-        from oche.runs.directory import read_metrics
-
         return read_metrics(self.path)
 
     @property
@@ -68,9 +69,6 @@ class Run:
     @cached_property
     def config(self) -> Any:
         """The `SearchConfig` or `TrainConfig` that made it."""
-        from oche.runs.config import SearchConfig, TrainConfig
-        from oche.core.config.yaml_files import load_yaml
-
         kinds = {"search": SearchConfig, "train": TrainConfig}
         if self.kind not in kinds:
             raise OcheError(

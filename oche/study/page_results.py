@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from oche.analysis import CannotSay, Ranking, Summary, pairwise, rank_groups, summarise
-from oche.analysis import random_search_gain as improvement
+from oche.analysis import CannotSay, Ranking, Summary, improvement, pairwise, rank_groups, summarise
 from oche.report.figures import Album
 from oche.report.html.page import Cell, Content, Fold, Heading, Item, Prose, Section, Table, slug
 from oche.report.plots import study as study_plots

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.runs.run import Run
+from oche.study.comparison.supernet_ranking import Agreement, correlate
 from oche.study.results import Row, about
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ class Agreements:
 
 def agreements(rows: Iterable[Row], cells: int, log: Log) -> Agreements:
     """Of every finished search with a table; those that are not there yet are made, with ``cells`` cells, unless that is 0."""
-    from oche.study.comparison.supernet_ranking import Agreement, correlate
-
     found: dict[str, Agreement] = {}
     problems: list[str] = []
     able = [row for row in rows if row.state == "complete" and _has_table(row)]

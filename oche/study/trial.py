@@ -18,10 +18,14 @@ from oche.core.config.yaml_files import from_dict, to_dict
 from oche.core.console import Log
 from oche.core.lock import wait
 from oche.core.plugins import load_plugins
+from oche.core.seeds import generator
 from oche.core.signals import Interrupt
 from oche.runs.claim import is_run
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.run import Run
+from oche.spaces.nasbench201_ground_truth import truth
+from oche.study.results import about
+from oche.training.loop import Interrupted
 
 RANDOM = "random"  #: the control: no search, a cell of the space drawn from the seed, trained the same way
 _WHERE = ("device", "threads", "checkpoint", "data_dir", "plugins", "table")  # where and how, not what
@@ -78,8 +82,6 @@ class Trial:
     @classmethod
     def read(cls, path: Path) -> Trial:
         """The trial of the directory ``path``. Raises `OcheError`."""
-        from oche.study.results import about
-
         tree, where = about(path), str(path / "trial.json")
         load_plugins(tuple(Path(p) for p in tree["search"]["plugins"]))
         train = tree["train"] and from_dict(TrainConfig(), tree["train"], where)
@@ -98,8 +100,6 @@ def run(path: Path, log: Log) -> None:
 
     Raises `oche.training.loop.Interrupted` when asked to stop; everything is saved then. Whatever happens, state.json says so.
     """
-    from oche.training.loop import Interrupted
-
     lock = wait(path)
     try:
         if (path / "summary.json").exists():
@@ -132,8 +132,6 @@ def _say(path: Path, state: str, **more: str) -> None:
 
 
 def _work(path: Path, trial: Trial, log: Log, interrupt: Interrupt) -> dict[str, Any]:
-    from oche.training.loop import Interrupted
-
     genotype, found = (_drawn if trial.control else _searched)(path, trial, log)
     if trial.train is None:
         return {"genotype": str(genotype), **found}
@@ -156,9 +154,6 @@ def _searched(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, A
 
 
 def _drawn(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, Any]]:
-    from oche.core.seeds import generator
-    from oche.spaces.nasbench201_ground_truth import truth
-
     genotype = trial.search.space.random(generator(trial.seed, "random cell"))
     log.say(f"drawn: {genotype}")
     known = truth(trial.search.table, trial.search.data)

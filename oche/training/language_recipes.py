@@ -12,6 +12,7 @@ import torch
 from oche.core.architecture import Genotype
 from oche.core.budget import Budget
 from oche.core.errors import OcheError
+from oche.core.genotypes import resolve
 from oche.core.registry import component
 from oche.data.text.bptt import stream
 from oche.data.text.corpus import Corpus
@@ -122,6 +123,4 @@ RECIPES: dict[str, Callable[..., LanguageRecipe]] = {"recurrent": recurrent, "re
 
 def is_language(genotype: Genotype | str) -> bool:
     """Whether a language model is made of ``genotype``: a `Genotype`, its text, a published name, or "lstm"."""
-    from oche.core.genotypes import resolve
-
     return genotype == LSTM or [*resolve(genotype).cells] == [GROUP]

@@ -171,8 +171,6 @@ class LanguageTraining:
         self.best = None if best is None else (best["loss"], [w.to(device) for w in best["weights"]])
 
 
-
-
 @torch.no_grad()
 def cross_entropy(net: nn.Module, tokens: Tensor, batch: int, bptt: int) -> float:
     """Mean cross-entropy of ``tokens`` (N,), in nats a token, in ``batch`` streams at once and without dropouts.

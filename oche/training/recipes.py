@@ -23,8 +23,6 @@ def default_for(genotype: str) -> tuple[dict[str, Any], str]:
     return {}, "digits"
 
 
-
-
 def sized(space: Space, recipe: str) -> Space:
     """``space`` with networks as large as ``recipe`` builds them; for "supernet" as they are. Raises `OcheError`."""
 

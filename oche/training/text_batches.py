@@ -18,7 +18,7 @@ from oche.core.errors import OcheError
 from oche.core.metrics import WordMeter
 from oche.core.seeds import fold, generator
 from oche.data.text.bptt import stream
-from oche.data.text.corpus import Corpus
+from oche.data.text.corpus import Corpus, check_vocabulary
 from oche.devices.engine import Engine
 from oche.methods.hypergradients import Tensors
 from oche.methods.method import Method
@@ -267,8 +267,6 @@ class TextFeed:
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from a `state`. Raises `OcheError` for that of another vocabulary."""
-        from oche.data.text.corpus import check_vocabulary  # which takes losses from here
-
         state = dict(state)
         check_vocabulary(self.corpus, state.pop("vocabulary"))
         self._saved, self._streams = dict(state), {}

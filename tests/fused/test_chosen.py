@@ -24,8 +24,8 @@ from oche.methods.hypergradients import FiniteDifference, joint
 from oche.methods.regularizers import BetaDecay
 from oche.methods.relaxations import EdgeNormalised, Softmax
 from oche.methods.stochastic_relaxations import GumbelHard
+from oche.networks import forms
 from oche.networks.operations import DARTS, OPERATIONS
-from oche.spaces import mixed_ops as edges
 from oche.spaces import operation
 from oche.spaces.mixed_ops import MixedEdge, PartialEdge, SkipDropout
 from oche.training.losses import frozen_statistics
@@ -78,7 +78,7 @@ def outcome(how, dag, net, inputs, ops, choice, alive, scales, stride):
     ops, scales = ops.clone().requires_grad_(), None if scales is None else scales.clone().requires_grad_()
     mix = mixture(dag, ops, choice, alive, scales)
     nodes = how(dag, net, [x * 1 for x in inputs], mix, stride)[dag.inputs :]
-    assert ("rows" in vars(mix.active)) is (how is edges.flow)  # whether the choice was read to the host
+    assert ("rows" in vars(mix.active)) is (how is forms.flow)  # whether the choice was read to the host
     g = torch.Generator().manual_seed(3)
     loss = 0 * ops.sum() + sum((torch.randn(n.shape, generator=g, dtype=D) * n).sum() for n in nodes)
     of = [*inputs, ops, *([] if scales is None else [scales]), *net.parameters()]
@@ -94,7 +94,7 @@ def compare(space, edge=MixedEdge(), stride=1, side=(6, 6), batch=3, alive=None,
     inputs = [torch.randn(batch, space.channels, *side, dtype=D, generator=g) for _ in range(dag.inputs)]
     weights = torch.rand(e, dtype=D, generator=g) if scales else None
     arguments = dag, net, inputs, torch.randn(e, count, dtype=D, generator=g), choice, alive, weights, stride
-    assert_same(outcome(flow, *arguments), outcome(edges.flow, *arguments))
+    assert_same(outcome(flow, *arguments), outcome(forms.flow, *arguments))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -171,11 +171,11 @@ def test_what_it_does_not_know_is_computed_as_by_the_plain_form():
     chosen = mixture(dag, ops, torch.arange(5), alive, None)
     for mix, training in ((Mix(ops, None, ((1, 4), (3,), (), (7,), (0, 2))), True), (chosen, False)):
         net.train(training)
-        got, want = (how(dag, copy.deepcopy(net), [x, x], mix, 1) for how in (flow, edges.flow))
+        got, want = (how(dag, copy.deepcopy(net), [x, x], mix, 1) for how in (flow, forms.flow))
         assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
     dag, net = cell(darts(candidates=("swish_alone", "none")), MixedEdge(), 1, 0)
     mix = mixture(dag, ops[:, :2], torch.tensor([0, 1, 0, 0, 1]), alive[:, :2], None)
-    got, want = (how(dag, copy.deepcopy(net), [x, x], mix, 1) for how in (flow, edges.flow))
+    got, want = (how(dag, copy.deepcopy(net), [x, x], mix, 1) for how in (flow, forms.flow))
     assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
 
 
@@ -351,10 +351,10 @@ def test_nodes_that_lead_nowhere_rest_with_what_stands_before_them():
 
 def test_evaluations_and_decisions_compute_as_before():
     chosen, before = make("first order"), None
-    before = [m.form for m in chosen.net.modules() if isinstance(m, edges.Formed)]
+    before = [m.form for m in chosen.net.modules() if isinstance(m, forms.Formed)]
     replay(chosen, silent, Plain())
     run(chosen)
-    assert [m.form for m in chosen.net.modules() if isinstance(m, edges.Formed)] == before
+    assert [m.form for m in chosen.net.modules() if isinstance(m, forms.Formed)] == before
     assert not chosen.w_opt._optimizer_step_pre_hooks and not chosen.w_opt._optimizer_step_post_hooks
 
 

@@ -18,6 +18,7 @@ from oche.kernels.depthwise import depthwise, fits
 from oche.kernels.shared import SHARED, flow
 from oche.methods.relaxations import EdgeNormalised, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import GumbelHard
+from oche.networks import forms
 from oche.networks.build import build
 from oche.networks.operations import OPERATIONS
 from oche.spaces import mixed_ops as edges
@@ -96,7 +97,7 @@ def compare(space, edge=MixedEdge(), stride=1, side=(6, 6), batch=3, scales=Fals
     ops = torch.randn(e, count, dtype=DOUBLE).softmax(1)
     active = tuple(tuple(o for o in range(count) if not dead or (o + i) % dead) for i in range(e))
     arguments = dag, net, inputs, ops, torch.rand(e, dtype=DOUBLE) if scales else None, active, stride
-    assert_same(outcome(flow, *arguments), outcome(edges.flow, *arguments))
+    assert_same(outcome(flow, *arguments), outcome(forms.flow, *arguments))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -171,7 +172,7 @@ def test_edges_without_living_candidates_and_those_of_none(edge):
     ops = torch.rand(len(dag), 8, dtype=DOUBLE)
     for active in (((), (), (0,), (0,), (3, 4)), ((1,), (0,), (), (), ()), ((),) * 5):
         arguments = dag, net, inputs, ops, None, active, 2
-        assert_same(outcome(flow, *arguments), outcome(edges.flow, *arguments))
+        assert_same(outcome(flow, *arguments), outcome(forms.flow, *arguments))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_relaxations(relax):
         used = [g is not None for g in grads]
         return used, [*nodes, *(g for g in grads if g is not None), *n.buffers()]
 
-    (used, got), (wanted, want) = result(flow), result(edges.flow)
+    (used, got), (wanted, want) = result(flow), result(forms.flow)
     assert used == wanted  # what is not evaluated has no gradient, rather than one of zero
     assert_same(got, want)
 
@@ -231,7 +232,7 @@ SPACES = {
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_whole_networks(space):
     x = torch.randn(3, 3, 9, 8, dtype=DOUBLE)
-    (one, _, got), (other, _, want) = (network(space, form, x) for form in (SHARED, edges.PLAIN))
+    (one, _, got), (other, _, want) = (network(space, form, x) for form in (SHARED, forms.PLAIN))
     assert_same([*got, *one.buffers()], [*want, *other.buffers()])
 
 
@@ -249,7 +250,7 @@ def test_evaluation_is_the_plain_one():
     net, mix, _ = network(darts(), SHARED, x)
     use(net.eval(), SHARED)
     got = net(x, mix)
-    use(net, edges.PLAIN)
+    use(net, forms.PLAIN)
     assert torch.equal(got, net(x, mix))
 
 
@@ -260,7 +261,7 @@ def test_a_frozen_batchnorm_uses_its_statistics():
         m.running_mean.fill_(0.3)
     inputs, ops = [torch.randn(2, 4, 5, 5, dtype=DOUBLE) for _ in range(2)], torch.rand(len(dag), 8, dtype=DOUBLE)
     arguments = dag, net, inputs, ops, None, (tuple(range(8)),) * len(dag), 1
-    assert_same(outcome(flow, *arguments), outcome(edges.flow, *arguments))
+    assert_same(outcome(flow, *arguments), outcome(forms.flow, *arguments))
 
 
 HOOKED = [
@@ -274,13 +275,13 @@ def test_hooks_are_called():
     hooks = [(name, lambda m, i, o: called.append(m)) for name in HOOKED]
     _, _, got = network(darts(), SHARED, x, hooks)
     assert len(called) == len(HOOKED)
-    assert_same(got, network(darts(), edges.PLAIN, x)[2])
+    assert_same(got, network(darts(), forms.PLAIN, x)[2])
 
 
 def test_a_map_of_one_pixel_is_refused_as_by_batchnorm():
     dag, net = cell(darts(), MixedEdge(), 1, 0)
     inputs, mix = [torch.randn(1, 4, 1, 1, dtype=DOUBLE)] * 2, Mix(torch.rand(len(dag), 8), None, ((4, 5),) * len(dag))
-    for how in (edges.flow, flow):
+    for how in (forms.flow, flow):
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             how(dag, net, inputs, mix, 1)
 
@@ -295,7 +296,7 @@ def test_single_precision_where_nothing_is_nearly_equal():
     )
     inputs = [torch.randn(16, 16, 8, 8, dtype=DOUBLE) for _ in range(2)]
     ops, active = torch.rand(len(dag), 4, dtype=DOUBLE), (tuple(range(4)),) * len(dag)
-    want = outcome(edges.flow, dag, net, inputs, ops, None, active, 1)
+    want = outcome(forms.flow, dag, net, inputs, ops, None, active, 1)
     single = outcome(flow, dag, net.float(), [x.float() for x in inputs], ops.float(), None, active, 1)
     for g, w in zip(single, want, strict=True):
         g, w = g.double(), w.double()
@@ -322,7 +323,7 @@ def test_final_networks():
         out = n(x)[0] if isinstance(n(x), tuple) else n(x)
         return [out, *torch.autograd.grad(out.square().sum(), list(n.parameters())), *n.buffers()]
 
-    assert_same(result(SHARED), result(edges.PLAIN))
+    assert_same(result(SHARED), result(forms.PLAIN))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -393,4 +394,4 @@ def test_second_derivatives_of_a_cell():
         slopes = torch.autograd.grad(out.pow(3).sum(), list(net.parameters()), create_graph=True)
         return [torch.autograd.grad(sum(s.square().sum() for s in slopes), ops)[0]]
 
-    assert_same(mixed(flow), mixed(edges.flow))
+    assert_same(mixed(flow), mixed(forms.flow))

@@ -37,7 +37,7 @@ from oche.kernels.single_path.edges import Edge, Unknown, read
 from oche.kernels.single_path.ops import Choice, Moved, Place, Statistics, constant, move, normalise
 from oche.kernels.single_path.stage import Column, total
 from oche.kernels.single_path.unused_weights import Reach, Trace
-from oche.spaces import mixed_ops as plain
+from oche.networks import forms
 
 
 def flow(
@@ -52,7 +52,7 @@ def flow(
     what has been chosen."""
     cell = _cell(dag, edges, mix, inputs[0], stride)
     if cell is None:
-        return plain.flow(dag, edges, inputs, mix, stride)
+        return forms.flow(dag, edges, inputs, mix, stride)
     states = [Shared(x.contiguous(memory_format=NHWC)) for x in inputs]
     cell.leave(0, states)
     for i, node in enumerate(cell.nodes, 1):
@@ -63,9 +63,9 @@ def flow(
     return maps if reach is None or not cell.edges else reach.watch(edges, cell.trace(), maps)
 
 
-def form(reach: Reach) -> plain.Form:
+def form(reach: Reach) -> forms.Form:
     """The form that tells ``reach`` what its cells have chosen."""
-    return plain.Form("chosen", partial(flow, reach=reach))
+    return forms.Form("chosen", partial(flow, reach=reach))
 
 
 @dataclass

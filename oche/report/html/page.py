@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from oche._version import __version__
 from oche.core.errors import OcheError
 from oche.report.metric_names import UNKNOWN
+from oche.report.plots import canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -87,8 +89,6 @@ class Figure:
     def of(cls, drawing: Drawing, caption: str, name: str, wide: bool = False, svg: str = "") -> Figure:
         """A matplotlib figure as a part of the page; ``name`` must be this figure's alone, for its ids. ``svg``: what
         `canvas.svg` made of it, if that was asked already."""
-        from oche.report.plots import canvas
-
         pixels = round(96 * drawing.get_size_inches()[0])
         return cls(canvas.inline(svg or canvas.svg(drawing), f"{slug(name)}-", caption), caption, name, wide, pixels)
 
@@ -205,8 +205,6 @@ def page(
     must know first.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    from oche._version import __version__
 
     here = Path(__file__).parent
     environment = Environment(

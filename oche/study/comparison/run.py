@@ -21,6 +21,8 @@ from oche.core.console import Log
 from oche.core.errors import OcheError, nearest
 from oche.core.lock import Lock
 from oche.core.signals import Interrupt
+from oche.methods.published import METHODS
+from oche.spaces import nb201
 from oche.spaces.nasbench201_ground_truth import VARIABLE, Truth, truth
 from oche.study.comparison.settings import Setting, Trial
 from oche.study.comparison.table import draw, page, write
@@ -64,9 +66,6 @@ def run(setting: Setting, log: Log) -> int:
 
 def _checked(setting: Setting) -> tuple[Setting, Truth]:
     """``setting`` with its table found, and what the table knows. Raises `OcheError`."""
-    from oche.methods.published import METHODS
-    from oche.spaces import nb201
-
     if not hasattr(os, "wait4"):
         raise OcheError(
             "oche compare measures its processes as only Linux and macOS can; run oche search for each instead"

@@ -12,16 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oche.analysis import CannotSay, interval, pairwise, rank_groups
 from oche.core import atomic_files as atomic
-from oche.report.metric_names import spread
+from oche.methods.published import METHODS
+from oche.report import write_comparison
+from oche.report.metric_names import ACCURACY, spread
+from oche.report.plots.canvas import svg
+from oche.report.plots.nasbench201 import ranking
+from oche.report.read_run import holds_run
+from oche.report.statistics_text import pairs_told, ranking_told
 from oche.study.comparison.settings import COLUMNS, Setting
 
 if TYPE_CHECKING:
     from oche.spaces.nasbench201_ground_truth import Truth
     from oche.study.comparison.settings import Setting
-
-
-
 
 
 def write(setting: Setting, known: Truth) -> None:
@@ -37,10 +41,6 @@ def write(setting: Setting, known: Truth) -> None:
 
 def draw(setting: Setting, known: Truth) -> None:
     """Draws compare.svg: every run's accuracy, by method."""
-    from oche.methods.published import METHODS
-    from oche.report.plots.canvas import svg
-    from oche.report.plots.nasbench201 import ranking
-
     rows = [trial.row() for trial in setting.trials]
     reached = {m: [100 * row["true_acc"] for row in of] for m in setting.methods if (of := _rows_of(m, rows))}
     if not reached:
@@ -54,9 +54,6 @@ def draw(setting: Setting, known: Truth) -> None:
 
 def page(setting: Setting) -> Path | None:
     """Writes report.html, the page that `oche report` makes of the directory; None where there are not two runs yet."""
-    from oche.report import write_comparison
-    from oche.report.read_run import holds_run
-
     if sum(holds_run(trial.path) for trial in setting.trials) < 2:
         return None
     return write_comparison([setting.out], setting.out / "report.html")
@@ -146,8 +143,6 @@ def _method(method: str, rows: Sequence[dict[str, Any]], column: str) -> list[st
 
 
 def _published(method: str, column: str) -> str:
-    from oche.methods.published import METHODS
-
     stated = METHODS[method].published
     values = stated.on(column) if stated else ()
     return f"{' ± '.join(f'{v:.2f}' for v in values)} ({stated.source})" if stated and values else "–"
@@ -163,18 +158,12 @@ def _random(known: Truth) -> list[str]:
 
 def _interval(values: Sequence[float]) -> str:
     """The bootstrap interval of the mean; of too few runs none."""
-    from oche.analysis import CannotSay, interval
-
     found = interval(values)
     return "–" if isinstance(found, CannotSay) else " to ".join(f"{end:.2f}" for end in found)
 
 
 def _compared(setting: Setting, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Which methods can be told apart seed by seed, and their mean ranks."""
-    from oche.analysis import pairwise, rank_groups
-    from oche.report.metric_names import ACCURACY
-    from oche.report.statistics_text import pairs_told, ranking_told
-
     results = {m: {row["seed"]: row["true_acc"] for row in of} for m in setting.methods if (of := _rows_of(m, rows))}
     if len(results) < 2:
         return []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from oche.core import atomic_files as atomic
+from oche.training.loop import Interrupted
 
 _OCHE = (sys.executable, "-m", "oche.cli.supervised")
 
@@ -85,8 +86,6 @@ def noted(usage: Path) -> Iterator[None]:
     """Keeps what this process used in the file ``usage``, as a `Child` does: for one that nobody waits for, such as a task of a
     job array. Linux and macOS only."""
     import resource
-
-    from oche.training.loop import Interrupted
 
     began, code = time.monotonic(), 1
     try:
