@@ -33,7 +33,7 @@ def test_a_search_leaves_everything_that_it_was_told_did_and_found(searched):
     for name in [*FILES, "status.json", "space.json", "summary.json"]:
         assert (searched.path / name).stat().st_size > 0, name
     assert list((searched.path / "checkpoints").glob("step-00000003-*.safetensors"))
-    assert (searched.path / "report.html").exists()  # its contents: tests/test_cli.py and tests/report
+    assert (searched.path / "report.html").exists()  # its contents: tests/cli/test_main.py and tests/report
     assert [r["step"] for r in searched.history] == [0, 1, 2, 3]
     assert str(searched.genotype) == searched.summary["genotype"] == searched.history[-1]["genotype"]
     assert set(searched.genotype.cells) == {"normal", "reduce"} and len(searched.genotype.normal.edges) == 4

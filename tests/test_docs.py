@@ -18,8 +18,8 @@ import pytest
 import runs
 from oche.cli import main as cli
 from oche.runs.config import SearchConfig, TrainConfig
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),

@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 
 from oche.cli import main as cli
 from oche.core.errors import OcheError, one_line
+from paths import ROOT
 
-SCRIPTS = str(Path(__file__).parents[1] / "benchmarks/reliability")
+SCRIPTS = str(ROOT / "benchmarks/reliability")
 sys.path.append(SCRIPTS)
 import fuzz  # noqa: E402
 import inputs_data  # noqa: E402

@@ -3,18 +3,18 @@
 import importlib.util
 import statistics
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 import oche
 from oche.core.seeds import generator
+from paths import ROOT
 
 
 @pytest.fixture
 def script():
-    file = Path(__file__).parents[1] / "benchmarks/language.py"
+    file = ROOT / "benchmarks/language.py"
     spec = importlib.util.spec_from_file_location("language_benchmark", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up

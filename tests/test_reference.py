@@ -6,13 +6,13 @@ import importlib
 import pkgutil
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 import oche
+from paths import ROOT
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = ROOT / "docs"
 PAGES = [DOCS / "api.rst", *sorted((DOCS / "api").glob("*.rst"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 COMMANDS = "oche.cli"  # is the command line, which docs/command-line.md shows by its own help

@@ -1,13 +1,14 @@
 """examples/segmentation.py: a found cell's feature maps are worth something where every pixel is to be classified."""
 
 import runpy
-from pathlib import Path
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-EXAMPLE = runpy.run_path(str(Path(__file__).resolve().parents[1] / "examples" / "segmentation.py"))
+from paths import ROOT
+
+EXAMPLE = runpy.run_path(str(ROOT / "examples" / "segmentation.py"))
 
 
 def test_masks_are_the_ink_of_the_digits():

@@ -1,87 +1,62 @@
-"""Resident splits, their subsets and scaling, the data set that holds them, and channel moments against numpy."""
+"""The held-out test part and the limited training part: by class, disjoint, and the same every time."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
 
-from data_files import pixels
 from oche.core.errors import OcheError
-from oche.data import Augment, Dataset, Resident
-from oche.data import dataset as core_module
-from oche.data.dataset import moments
+from oche.data.splits import evenly, held_out
+
+labellings = st.lists(st.integers(0, 4), min_size=1, max_size=120).map(lambda v: torch.tensor(v))
 
 
-def resident(n: int = 12, shape=(3, 9, 11)) -> tuple[Resident, np.ndarray, np.ndarray]:
-    x, y = pixels(n, *shape), np.arange(n) % 4
-    return Resident(torch.from_numpy(x), torch.from_numpy(y)), x, y
+@given(labels=labellings, share=st.floats(0.01, 0.99))
+def test_held_out_takes_its_share_of_each_class(labels, share):
+    counts = labels.bincount()
+    if counts.max() < 2:
+        with pytest.raises(OcheError, match="one image in each class"):
+            held_out(labels, share)
+        return
+    train, test = held_out(labels, share)
+    assert torch.cat([train, test]).sort().values.tolist() == list(range(len(labels)))
+    assert train.tolist() == sorted(train.tolist()) and test.tolist() == sorted(test.tolist())
+    for c, n in enumerate(counts.tolist()):
+        k = int((labels[test] == c).sum())
+        assert k == (0 if n < 2 else min(max(1, round(share * n)), n - 1))
+    assert torch.equal(held_out(labels, share)[1], test)
 
 
-def test_gather_and_subset_of_a_subset():
-    split, x, y = resident()
-    inner = split.subset(torch.tensor([7, 2, 9, 11])).subset(torch.tensor([3, 0, 0]))
-    images, labels = inner.gather(torch.tensor([2, 0, 1]))
-    assert np.array_equal(images.numpy(), x[[7, 11, 7]]) and labels.tolist() == y[[7, 11, 7]].tolist()
-    assert len(inner) == 3 and inner.shape == (3, 9, 11) and inner.nbytes == 3 * 3 * 9 * 11
-    assert inner._images is split._images  # shared, not copied
+def test_held_out_is_not_simply_the_first_or_last_of_a_class():
+    labels = torch.arange(200) % 2
+    _, test = held_out(labels, 0.2)
+    places = test // 2
+    assert places.min() < 20 and places.max() > 80 and len(test) == 40
 
 
-def test_to_the_same_device_is_the_same_split():
-    split, _, _ = resident()
-    assert split.to("cpu") is split
+@pytest.mark.parametrize("share", [-0.1, 1.0, 2])
+def test_no_share(share):
+    with pytest.raises(OcheError, match=f"holdout={share}"):
+        held_out(torch.tensor([0, 1, 0, 1]), share)
 
 
-@pytest.mark.parametrize("rows", [[0, 5, 3], None])
-def test_another_device_gets_its_own_rows(rows):
-    """The meta device stands for another one: shapes move, and only those of the split's own images."""
-    split, _, _ = resident()
-    part = split if rows is None else split.subset(torch.tensor(rows))
-    moved = part.to("meta")
-    assert moved.device.type == "meta" and len(moved) == len(part) == len(moved._images)
-    assert torch.equal(moved.labels, part.labels)
+@given(labels=labellings, limit=st.integers(1, 130), seed=st.integers(0, 3))
+def test_evenly_levels_the_classes(labels, limit, seed):
+    counts = labels.bincount()
+    present = counts[counts > 0].tolist()
+    if limit < len(present) and limit < len(labels):
+        with pytest.raises(OcheError, match=f"limit={limit}"):
+            evenly(labels, limit, seed)
+        return
+    chosen = evenly(labels, limit, seed)
+    assert chosen.tolist() == sorted(set(chosen.tolist())) and len(chosen) == min(limit, len(labels))
+    taken = [int((labels[chosen] == c).sum()) for c in counts.nonzero().flatten().tolist()]
+    # No class could give more to one that has two fewer, unless that one is used up: this defines the even choice.
+    for t, n in zip(taken, present, strict=True):
+        assert t >= max(taken) - 1 or t == n
+    assert torch.equal(evenly(labels, limit, seed), chosen)
 
 
-@pytest.mark.parametrize("shape", [(1, 9, 11), (3, 40, 30)])
-def test_moments_are_numpys(shape):
-    split, x, _ = resident(12, shape)
-    part = torch.tensor([1, 4, 6, 7, 10])
-    mean, std = moments(split.subset(part), batch=2)
-    chosen = x[part.numpy()].astype(np.float64) / 255
-    np.testing.assert_allclose(mean, chosen.mean((0, 2, 3)), rtol=1e-12)
-    np.testing.assert_allclose(std, chosen.std((0, 2, 3)), rtol=1e-9)
-
-
-def test_moments_of_constant_images_do_not_divide_by_zero():
-    mean, std = moments(Resident(torch.full((3, 1, 8, 8), 51, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)))
-    assert mean == (0.2,) and std == (1 / 255,)
-
-
-@pytest.mark.parametrize(
-    ("size", "full"),
-    [((16, 16), (16, 20)), ((8, 8), (8, 10)), ((20, 9), (20, 24)), ((9, 11), (9, 11)), ((5, 30), (25, 30))],
-)
-def test_resized_is_pillows_scaling_and_the_centre(size, full, monkeypatch):
-    """To a grey level: Pillow rounds its filter to integers. ``full``: the smallest size of the same shape that covers."""
-    monkeypatch.setattr(core_module, "_FLOATS", 3 * 16 * 16 * 5)  # several pieces, the last one short
-    split, x, _ = resident()
-    out = split.resized(size)
-    assert out.shape == (3, *size) and torch.equal(out.labels, split.labels)
-    top, left = (full[0] - size[0]) // 2, (full[1] - size[1]) // 2
-    for k, image in enumerate(out.gather(torch.arange(12))[0].numpy().transpose(0, 2, 3, 1)):
-        scaled = Image.fromarray(x[k].transpose(1, 2, 0)).resize(full[::-1], Image.Resampling.BILINEAR)
-        expected = np.asarray(scaled)[top : top + size[0], left : left + size[1]]
-        assert np.abs(image.astype(int) - expected).max() <= 1
-
-
-def test_resized_keeps_a_constant_and_takes_a_subset():
-    split = Resident(torch.full((4, 1, 10, 10), 77, dtype=torch.uint8), torch.arange(4))
-    out = split.subset(torch.tensor([3, 1])).resized((13, 8))
-    assert out.labels.tolist() == [3, 1] and out.gather(torch.arange(2))[0].unique().tolist() == [77]
-
-
-def test_a_data_set_checks_its_channels():
-    split, _, _ = resident()
-    data = Dataset("x", split, None, ("a", "b", "c", "d"), (0.1,) * 3, (0.2,) * 3, Augment())
-    assert data.channels == 3 and data.image == (9, 11) and data.to("cpu").test is None
-    with pytest.raises(OcheError, match="1 means and 3 deviations for 3 channels"):
-        Dataset("x", split, None, ("a", "b"), (0.1,), (0.2,) * 3, Augment())
+def test_evenly_depends_on_the_seed():
+    labels = torch.arange(300) % 3
+    assert len({tuple(evenly(labels, 60, seed).tolist()) for seed in range(4)}) == 4

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from test_local import outcome, records, wait_for, workers
 
 import runs
 import study_files
@@ -22,7 +23,6 @@ from oche.study.early_stopping import Follower
 from oche.study.ray import Task, _needs
 from oche.study.results import rows
 from oche.study.trial import mark
-from test_kill import outcome, records, wait_for, workers
 
 
 def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):

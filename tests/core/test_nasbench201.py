@@ -1,7 +1,6 @@
 """Cells of NAS-Bench-201 as text, isomorphism, and the table: one made here, and the real one where it is."""
 
 import itertools
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +12,9 @@ from oche.core.architecture import Cell, Genotype
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
 from oche.core.nasbench201 import EDGES, OPERATIONS, SIZE, Table, canonical, parse, to_text
+from paths import SHARED
 
-REAL = Path(__file__).parents[1] / "../shared/data/nasbench201_accuracies.parquet"
+REAL = SHARED / "nasbench201_accuracies.parquet"
 real = pytest.mark.skipif(not REAL.exists(), reason=f"needs the table at {REAL}")
 MAIN = "cifar10_test_200ep"
 

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +29,7 @@ from oche.study.results import rows
 from oche.study.slurm import script
 from oche.study.slurm import write as write_array
 from oche.study.trial import Trial
+from paths import ROOT
 from study_files import LOG
 
 GRID = {"method": ["darts", "random"], "seed": [0, 1]}
@@ -242,8 +242,8 @@ def test_the_best_and_the_room_follow_from_what_trials_left(tmp_path, monkeypatc
 
 
 def test_the_example_runs_at_a_tiny_size(tmp_path, started):
-    example = yaml.safe_load((Path(__file__).parents[2] / "examples/study.yaml").read_text())
-    assert read(Path(__file__).parents[2] / "examples/study.yaml").trials[8].group == "random · darts · digits"
+    example = yaml.safe_load((ROOT / "examples/study.yaml").read_text())
+    assert read(ROOT / "examples/study.yaml").trials[8].group == "random · darts · digits"
     tiny = {**example, **study_files.TINY, "recipe": "small", "grid": {**example["grid"], "seed": 0}}
     del tiny["search.epochs"]  # its length is in steps
     study = study_files.study(tmp_path, **{k: v for k, v in tiny.items() if k != "out"})

@@ -13,8 +13,7 @@ from oche.core.errors import OcheError
 from oche.data import DATASETS, FORMS, Resident, Streamed, load
 from oche.data import loading as reading_module
 from oche.data.registry import TEXT_FORMS, TEXTS
-
-SHARED = Path(__file__).parents[2] / "../shared/data"
+from paths import SHARED
 
 
 def everything(split):

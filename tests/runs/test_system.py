@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from paths import ROOT
+
 import errno
 import os
 import random
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPTS = str(Path(__file__).parents[2] / "benchmarks/reliability")
+SCRIPTS = str(ROOT / "benchmarks/reliability")
 sys.path.append(SCRIPTS)  # to stay: processes are forked that import from there
 import system  # noqa: E402
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_image_trainer import CELL, PLAIN, Kept, cross_entropy, make, plain, recipe, same, steps
 from torch import nn
 
 import oche
@@ -23,7 +24,6 @@ from oche.training.image_recipes import Recipe, imagenet_mobile, modern
 from oche.training.image_trainer import train
 from oche.training.loop import Session, drive
 from oche.training.weight_averaging import averaged
-from test_training import CELL, PLAIN, Kept, cross_entropy, make, plain, recipe, same, steps
 from tiny import dataset
 
 NESTEROV = Sgd(lr=0.2, schedule=OneCycle(0.25), nesterov=True, decay=0.01, decay_norms=False)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_image_trainer import CELL, PLAIN, make, recipe, steps
 from torch import nn
 
 import oche
@@ -9,7 +10,6 @@ from oche.core.errors import OcheError
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import computing, suited
 from oche.training.gradient_check import prove
-from test_training import CELL, PLAIN, make, recipe, steps
 from tiny import dataset
 
 CPU = Engine("cpu")

@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from test_cuda_graphs import DOUBLE, STEPS, A, Crossing, W, differing, run, silent, state
+from test_shared import NHWC, assert_same, cell, darts
 from torch import nn
 
 import oche
@@ -30,8 +32,6 @@ from oche.spaces import operation
 from oche.spaces.mixed_ops import MixedEdge, PartialEdge, SkipDropout
 from oche.training.losses import frozen_statistics
 from tape import Plain, Tape
-from test_graphs import DOUBLE, STEPS, A, Crossing, W, differing, run, silent, state
-from test_shared import NHWC, assert_same, cell, darts
 from tiny import dataset
 from tiny_text import corpus
 from tiny_text import space as recurrent

@@ -13,8 +13,9 @@ from oche.core import plugins
 from oche.core.registry import COMPONENTS
 from oche.methods.published import METHODS
 from oche.spaces import SPACES
+from paths import ROOT
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 FILE = EXAMPLES / "my_method.py"
 
 
@@ -37,7 +38,7 @@ def words(out: Path, *more: str) -> list[str]:
 def test_it_is_twenty_lines() -> None:
     code = FILE.read_text().partition('"""\n\n')[2]
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
-    page = (FILE.parents[1] / "docs" / "extending.md").read_text()
+    page = (ROOT / "docs" / "extending.md").read_text()
     assert "```{literalinclude} ../examples/my_method.py" in page
 
 

@@ -17,10 +17,11 @@ from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS, Table, to_text
 from oche.spaces import darts, nb201
 from oche.spaces.nasbench201_ground_truth import Truth, column_of, table_for, truth
+from paths import SHARED
 
 SPACE = nb201(channels=2, cells=1)
 COLUMNS = ("cifar10_test_200ep", "cifar100_test_200ep", "imagenet16_test_200ep")
-REAL = Path(__file__).parents[1] / "../shared/data/nasbench201_accuracies.parquet"
+REAL = SHARED / "nasbench201_accuracies.parquet"
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from test_run_page import Page, assert_self_contained
 
 from oche.report import write_comparison, write_report
 from oche.report.comparison_runs import members
@@ -13,7 +14,6 @@ from oche.report.cost_page import Price, costs, known, told
 from oche.report.html.page import Table
 from oche.report.metric_names import ACCURACY
 from report_runs import make_run, search_records, write_json, write_records
-from test_run_page import Page, assert_self_contained
 
 PARAMETERS = Price("parameters", 1e6)
 

@@ -24,6 +24,7 @@ from oche.cli import main as cli
 from oche.core.errors import OcheError
 from oche.core.memory import peak
 from oche.devices.engine import Engine
+from paths import ROOT
 
 SIZES = dict(
     batch=2, channels=4, cells=3, nodes=1, candidates=4, train_channels=4, train_cells=3, image=8, device="cpu"
@@ -409,7 +410,7 @@ def test_kernels_of_a_step(monkeypatch):
 
 @pytest.fixture(scope="module")
 def growth():
-    file = Path(__file__).parents[1] / "benchmarks/growth.py"
+    file = ROOT / "benchmarks/growth.py"
     spec = importlib.util.spec_from_file_location("growth", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

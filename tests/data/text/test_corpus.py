@@ -13,8 +13,8 @@ from oche.data import TEXTS, Corpus, is_text, load_text
 from oche.data.readers.download import Archive
 from oche.data.text import files
 from oche.data.text.corpus import EOS, UNKNOWN, encode, recoded
+from paths import SHARED
 
-SHARED = Path(__file__).parents[2] / "../shared/data"
 POEM = "the cat saw the dog\nthe dog saw <unk>\n\nthe end saw\n"
 
 

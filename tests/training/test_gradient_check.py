@@ -7,6 +7,8 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from test_search_by_method import LIGHT, small, start
+from test_stochastic_relaxations import RELAXATIONS
 
 import oche
 from oche.bilevel.search import Search
@@ -25,8 +27,6 @@ from oche.spaces.mixed_ops import MixedOperation
 from oche.training.gradient_check import prove_search
 from oche.training.loop import drive
 from oche.training.losses import frozen_statistics
-from test_family_loop import LIGHT, small, start
-from test_relaxations import RELAXATIONS
 from tiny import Kept, dataset, space
 
 CPU, DOUBLE = Engine("cpu"), Engine("cpu", dtype=torch.float64, fused="plain")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import test_published as family
 import torch
 
-import test_family as family
 from oche.core.architecture import all_alive
 from oche.core.config import args as arguments
 from oche.core.config.serialize import from_dict, to_dict

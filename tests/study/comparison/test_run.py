@@ -38,8 +38,8 @@ from oche.study.comparison.settings import MANY, Setting
 from oche.study.processes import pool
 from oche.study.processes import subprocess as child_module
 from oche.study.processes.subprocess import Child
+from paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 CONVS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 SKIPS = "|skip_connect~0|+|skip_connect~0|none~1|+|none~0|none~1|skip_connect~2|"
 

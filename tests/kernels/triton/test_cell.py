@@ -4,11 +4,12 @@ import copy
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+
+from paths import ROOT
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
 if os.environ.get("TRITON_INTERPRET") != "1":
@@ -349,7 +350,7 @@ def test_what_is_kept_for_the_backward():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler is that of Linux")
 def test_kernels_compile_for_a_gpu():
-    script = Path(__file__).parent / "compile_kernels.py"
+    script = ROOT / "tests/helpers/compile_kernels.py"
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
     done = subprocess.run([sys.executable, script, "quick"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

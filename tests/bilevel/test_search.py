@@ -1,6 +1,6 @@
 """Whole steps of the search against DARTS' algorithm written a second time, naively, in float64.
 
-The oracle knows the network as a function of a list of weights (tests/oracles_conv.py), takes every gradient by itself
+The oracle knows the network as a function of a list of weights (tests/helpers/oracles_conv.py), takes every gradient by itself
 and applies every update rule spelled out. It shares only the batches with the code under test.
 """
 

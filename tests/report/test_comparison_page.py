@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from test_run_page import HOSTILE, Page, assert_self_contained
 
 from oche.cli import main as cli
 from oche.core.architecture import Cell, Genotype
@@ -20,7 +21,6 @@ from oche.report.html.page import page as html
 from oche.report.plots import small_multiples as multiples
 from oche.report.read_run import read_run
 from report_runs import make_run, make_training, random_cell, write_json
-from test_run_page import HOSTILE, Page, assert_self_contained
 
 A, B = "sep_conv_3x3", "skip_connect"
 
