@@ -31,7 +31,7 @@ html_title = f"oche {release}"
 
 myst_enable_extensions = ["dollarmath", "amsmath", "substitution", "deflist"]
 myst_heading_anchors = 3
-# The pages below are written when the experiments are run; until then the text says so instead of linking.
+# These pages exist once the experiments were run. Until then the text says so and does not link.
 myst_substitutions = {
     name: f"[`examples/seed/{file}`](path:../examples/seed/{file})"
     if (HERE / "../examples/seed" / file).exists()
@@ -39,14 +39,14 @@ myst_substitutions = {
     for name, file in (("seed_readme", "README.md"), ("seed_results", "RESULTS.md"))
 }
 
-default_role = "py:obj"  # `name` in a docstring links where the name is documented, and is code elsewhere
+default_role = "py:obj"  # `name` in a docstring becomes a link where the name is documented, otherwise code
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "ignore-module-all": True}  # each object where it is defined, once
-autodoc_inherit_docstrings = False  # what torch says of its own methods is torch's
+autodoc_inherit_docstrings = False  # inherited docstrings describe torch, not oche
 autodoc_preserve_defaults = True
-autodoc_mock_imports = ["triton"]  # its kernels are described where it cannot be installed, too
-suppress_warnings = ["ref.python"]  # of annotations by names that several modules have; nothing is said wrongly
+autodoc_mock_imports = ["triton"]  # documents the Triton kernels where triton cannot be installed
+suppress_warnings = ["ref.python"]  # annotations whose name exists in several modules; harmless
 python_maximum_signature_line_length = 88
 
 
@@ -58,7 +58,7 @@ class Help(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         from oche.cli.main import main
 
-        for module in (Path(oche.__file__).parent / "commands").glob("*.py"):
+        for module in (Path(oche.__file__).parent / "cli").glob("*.py"):
             self.env.note_dependency(str(module))
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
@@ -93,7 +93,7 @@ class Deviations(SphinxDirective):
 
 
 class Modules(SphinxDirective):
-    """``.. oche-modules:: oche.data core`` documents a package and all public modules in it, those that are named first."""
+    """``.. oche-modules:: oche.data dataset`` documents a package and all public modules below it, those named first."""
 
     has_content = False
     required_arguments = 1
@@ -108,13 +108,14 @@ class Modules(SphinxDirective):
 
 
 def modules_of(package: str, *first: str) -> list[str]:
-    """``package`` and the public modules in it: those called ``first``, then the others by name."""
+    """``package`` and the public modules below it: those called ``first``, then the others by name."""
     folder = importlib.import_module(package).__path__
-    names = sorted(m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_"))
-    return [
-        package,
-        *(f"{package}.{name}" for name in sorted(names, key=lambda n: first.index(n) if n in first else 99)),
-    ]
+    names = [m.name.removeprefix(f"{package}.") for m in pkgutil.walk_packages(folder, f"{package}.")]
+    public = [name for name in names if not any(part.startswith("_") for part in name.split("."))]
+    missing = set(first) - set(public)
+    if missing:
+        raise ValueError(f"{package} has no modules {', '.join(sorted(missing))}")
+    return [package, *(f"{package}.{name}" for name in [*first, *sorted(set(public) - set(first))])]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

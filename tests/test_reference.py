@@ -1,4 +1,4 @@
-"""The reference against the package: every public module is in it, once, and what pages link to in it is there."""
+"""The Python reference lists every public module exactly once, and every link into it leads to something."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from paths import ROOT
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "api.rst", *sorted((DOCS / "api").glob("*.rst"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-COMMANDS = "oche.cli"  # is the command line, which docs/command-line.md shows by its own help
+COMMANDS = "oche.cli"  # the command line; docs/command-line.md shows its own help
 
 
 def public() -> set[str]:
+    """Return the names of all public modules of oche, without those of the command line."""
     names = {module.name for module in pkgutil.walk_packages(oche.__path__, "oche.")}
     private = {name for name in names if any(part.startswith("_") for part in name.split("."))}
     return {name for name in names - private if name != COMMANDS and not name.startswith(f"{COMMANDS}.")}
 
 
 def documented() -> Counter[str]:
-    """Modules by how often the reference has them: by name, or with their package (`Modules` in docs/conf.py)."""
+    """Count how often the reference has each module: by name, or with the package above it (`Modules` in docs/conf.py)."""
     names = re.findall(r"^\.\. automodule:: (\S+)$", TEXT, re.MULTILINE)
     for package in re.findall(r"^\.\. oche-modules:: (\S+)", TEXT, re.MULTILINE):
-        inside = pkgutil.iter_modules(importlib.import_module(package).__path__)
-        names += [package, *(f"{package}.{module.name}" for module in inside if not module.name.startswith("_"))]
+        below = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+        private = re.compile(r"\._")
+        names += [package, *(module.name for module in below if not private.search(module.name))]
     return Counter(names)
 
 
