@@ -60,7 +60,7 @@ class Comparison:
         return recurrent(width=self.search_width, dropouts=recurrent_small().dropouts)
 
     def recipe(self, corpus_words: int, kind: str) -> LanguageRecipe:
-        """That of every training; an LSTM is as it must be to have as many weights as a cell."""
+        """That of every training; an LSTM is as wide as it must be to have as many weights as a cell."""
         alike = recurrent_small(width=self.width, batch=self.batch, steps=self.steps, w=PlainSgd(lr=self.lr))
         if kind != LSTM:
             return alike

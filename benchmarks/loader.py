@@ -1,4 +1,4 @@
-"""Images a second of the loader alone: class folders of JPEG files, decoded by threads, from one to as asked.
+"""Images a second of the loader alone: class folders of JPEG files, decoded by threads, from one to as many as asked.
 
     python benchmarks/loader.py --out benchmarks/results/DATE_loader_cpu.md
 

@@ -52,7 +52,7 @@ def commands(language: str = "sh", prompt: str = "") -> list[str]:
 
 
 class Reached(Exception):
-    """The command got as starting its work, with these arguments."""
+    """The command got as far as starting its work, with these arguments."""
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_run(path: Path, kind: str) -> None:
-    """A finished run at ``path``, as a command looks before it works."""
+    """A finished run at ``path``, as far as a command looks before it works."""
     from oche.core.config.yaml_files import dump_yaml
     from oche.core.genotypes import DARTS_V2
     from oche.runs.directory import RunDir

@@ -1,4 +1,4 @@
-"""Bad words: genotypes, cells of NAS-Bench-201, configurations in YAML, options. Nothing here gets as computing: the
+"""Bad words: genotypes, cells of NAS-Bench-201, configurations in YAML, options. Nothing here gets as far as computing: the
 data that the command lines name are not there."""
 
 from __future__ import annotations

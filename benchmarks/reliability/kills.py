@@ -74,7 +74,7 @@ class Setting:
     studies: int = 20
     """kills of studies"""
     seed: int = 0
-    """the moments follow from it, as the machine's speed allows"""
+    """the moments follow from it, as far as the machine's speed allows"""
     out: Path = Path("build/kills")
     """folder for runs and results"""
 

@@ -41,7 +41,7 @@ class Setting:
     studies: int = 5
     """each loses a node"""
     seed: int = 0
-    """the moments follow from it, as the machine's speed allows"""
+    """the moments follow from it, as far as the machine's speed allows"""
     out: Path = Path("build/nodes")
     """folder for studies and results"""
 

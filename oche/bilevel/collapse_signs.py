@@ -49,7 +49,7 @@ def read(records: Sequence[Record], edges: int | None = None, stop: EigenvalueSt
     """The state of a search after its last record, by the share of skip connections in the normal cell (or the worst one).
 
     On half of the edges they are a collapse, on more than a quarter a reason to watch. It is one level less while the mixture
-    is as uniform, for then the cell is chosen by chance; and one level more where RobustDARTS' rule (``stop``, by
+    is as good as uniform, for then the cell is chosen by chance; and one level more where RobustDARTS' rule (``stop``, by
     default as published) would end the search by its eigenvalues.
 
     edges: of a cell, for numbers instead of shares in the text. None if no share has been recorded.
@@ -83,7 +83,7 @@ def _level(share: float) -> int:
 
 def _verdict(share: float, chance: bool) -> str:
     if chance:
-        return ", but the mixture is still as uniform: that may be chance."
+        return ", but the mixture is still as good as uniform: that may be chance."
     return (
         ": no sign of the collapse.",
         ", more than the two of eight that P-DARTS allows: this run leans towards the collapse.",
@@ -115,7 +115,7 @@ def _evenness(row: Sequence[float]) -> float:
 
 
 def undecided(record: Record, name: str) -> bool:
-    """Whether the mixture of a cell is as uniform; False where the record does not tell."""
+    """Whether the mixture of a cell is as good as uniform; False where the record does not tell."""
     try:
         even = relative_entropy(record["arch"][name]["weights"])
     except (KeyError, TypeError):  # not logged, or a damaged record

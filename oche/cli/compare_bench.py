@@ -48,7 +48,7 @@ def bench(args: list[str]) -> int:
     given = simple(
         BenchArgs, args, "bench",
         "Times steps of searches and of training in several forms of the same computation, in turns, each form in a process of "
-        "its own: median, spread, peak memory, and how many times as the published code or oche's plain form.",
+        "its own: median, spread, peak memory, and how many times as fast as the published code or oche's plain form.",
         "oche bench\n  oche bench --works first second --batch 64 --threads 2 --out speed.md\n"
         "  oche bench --works pc-darts --batch 256 --device cuda --steps 5",
     )  # fmt: skip

@@ -24,7 +24,7 @@ class StudyArgs:
     out: Path | None = None
     """directory of the study; by default what the file says"""
     jobs: int | Literal["auto"] | None = None
-    """trials at a time; auto: as cores (or GPUs) and memory allow; by default what the file says"""
+    """trials at a time; auto: as many as cores (or GPUs) and memory allow; by default what the file says"""
     on: Literal["local", "ray", "slurm"] = "local"
     """local: processes on this machine; ray: a Ray cluster; slurm: write a job array script and run nothing"""
     address: str | None = None

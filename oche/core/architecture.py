@@ -272,7 +272,7 @@ def eligible(alive: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
 
 def top_k(strength: Tensor, alive: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
     """DARTS' discretisation (1806.09055 §2.4) as a narrower mask: each node keeps its ``dag.keep`` strongest incoming
-    edges, an edge being as its best `eligible` candidate, and on each that best candidate alone.
+    edges, an edge being as strong as its best `eligible` candidate, and on each that best candidate alone.
 
     strength, alive: (E, O); returns (E, O). Ties go to the earlier source and the earlier candidate. An edge without an
     eligible candidate is never kept, so a node may keep fewer edges than it could.

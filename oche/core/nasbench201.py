@@ -205,7 +205,7 @@ class Table:
         return 1 + int((values > values[self._find(arch)]).sum())
 
     def rank_distinct(self, arch: str | Genotype, column: str = main) -> int:
-        """1 plus the number of better classes of isomorphic cells, each as the mean of its members."""
+        """1 plus the number of better classes of isomorphic cells, each as good as the mean of its members."""
         self._column(column)
         rows = self.classes[canonical(self.archs[self._find(arch)])]
         means = self._class_means[column]

@@ -118,7 +118,7 @@ class _Probes(EdgeBuilder):
 
 
 def parts(net: nn.Module, run: Callable[[], Any]) -> list[Part]:
-    """The modules of ``net`` that `run()` calls, each as it does: what has a ModuleList inside, as networks and cells
+    """The modules of ``net`` that `run()` calls, each as often as it does: what has a ModuleList inside, as networks and cells
     have, is taken apart; edges of a supernet are left out."""
     found: list[Part] = []
 

@@ -86,7 +86,7 @@ class Table:
         return self.of(key, module, x).median
 
     def of(self, key: str, module: nn.Module, x: Tensor) -> Timing:
-        """The time of ``module`` on ``x``, one image, as the table's batch has some. Raises `OcheError`."""
+        """The time of ``module`` on ``x``, one image, as often as the table's batch has some. Raises `OcheError`."""
         if key not in self.entries:
             if self.engine is None:
                 raise OcheError(

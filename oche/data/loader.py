@@ -30,7 +30,7 @@ def batches(
     many batches without reading them. ``drop_last`` leaves the incomplete last batch out, unless it is the only one.
 
     Of ``world`` processes the one numbered ``rank`` gets every ``world``-th image of each batch, so B = batch / world: what
-    all of them get in a step is the batch that one alone would. (An incomplete batch is shared as it goes.)
+    all of them get in a step is the batch that one alone would. (An incomplete batch is shared as evenly as it goes.)
     """
     if batch < 1 or start < 0:
         raise OcheError(f"batch={batch}, start={start} make no batches; use batch >= 1 and start >= 0")

@@ -1,7 +1,7 @@
 """Sums over ranks as differentiable functions, so that a loss over all ranks' images is one function of common weights.
 
 What is common has the same value on every rank, what is own has not (see `oche.devices.process_group`). Between them stand two functions,
-each the derivative of the other, so that they can be differentiated as wanted::
+each the derivative of the other, so that they can be differentiated as often as wanted::
 
     spread   common -> own    the identity;          gradients, which are own there, are summed over ranks
     total    own -> common    the sum over ranks;    the gradient, which is common, goes to every rank as it is

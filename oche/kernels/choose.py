@@ -53,7 +53,7 @@ def use(net: nn.Module, form: Form) -> None:
 
 
 def plainly(net: nn.Module) -> AbstractContextManager[None]:
-    """Within, ``net`` computes in the plain form, which can be differentiated as wanted."""
+    """Within, ``net`` computes in the plain form, which can be differentiated as often as wanted."""
     return computing(net, PLAIN)
 
 

@@ -109,7 +109,7 @@ class Priced:
 
         a <- a − strength · s · ∇ log E / its largest entry
 
-    s: how far the optimiser moves a logit in a step, at most. A strength of 1 is as the loss can be.
+    s: how far the optimiser moves a logit in a step, at most. A strength of 1 is as strong as the loss can be.
 
     Deviation 1 from ProxylessNAS (1812.00332 §3.3.1), which adds the expected latency to the loss, and FBNet (1812.03443
     §3.2), which multiplies the loss by α · log(latency)^β: here it is a step of its own, as AdamW (1711.05101) decays weights.

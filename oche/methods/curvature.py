@@ -114,7 +114,7 @@ def _lanczos(multiply: Multiply, n: int, which: str, tolerance: float) -> np.nda
 class EigenvalueStop:
     """RobustDARTS' early stopping (1909.09656 §4.3): the search ends when curvature has grown too fast, and goes back.
 
-    With m(t) the mean of the eigenvalues within ``window`` // 2 epochs of t, it stops as m(t − k) < ratio · m(t) for
+    With m(t) the mean of the eigenvalues within ``window`` // 2 epochs of t, it stops as soon as m(t − k) < ratio · m(t) for
     the last t whose window is complete, and the architecture is that of epoch t − k. Called with one eigenvalue an epoch.
 
     Deviation 1 from the released code: there, an eigenvalue every 2 epochs, k = 4 of these, ratio = 1 / 1.3.

@@ -49,7 +49,7 @@ class Stage:
             )
 
     def of(self, space: Space) -> Space:
-        """``space`` as this stage has it."""
+        """``space`` as large as this stage has it."""
         changed = {"cells": self.depth, "channels": self.width}
         if lacking := [name for name, by in changed.items() if by != 1 and not hasattr(space, name)]:
             raise OcheError(

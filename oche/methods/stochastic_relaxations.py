@@ -98,7 +98,7 @@ class UniformPath(Relaxation):
     """Random search with weight sharing (1902.07638 §3.2): each step trains one architecture drawn uniformly, logits or not.
 
     Each node gets `Dag.keep` of its incoming edges, each of these one living candidate, all with weight 1. Without noise it
-    is the uniform mixture. As in the released code "none" is drawn as any other candidate.
+    is the uniform mixture. As in the released code "none" is drawn as often as any other candidate.
     """
 
     @property

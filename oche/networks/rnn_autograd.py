@@ -218,7 +218,7 @@ def _again(ctx: Any, grad: Tensor, cell: Callable[..., Tensor]) -> tuple[Tensor 
 def mixed_plain(
     u: Tensor, state: Tensor, wh: Tensor, w: Tensor, p: Tensor, mask: Tensor | None, names: Sequence[str], eps: float
 ) -> Tensor:
-    """The outputs of `Mixed` by operations that can be differentiated as one likes."""
+    """The outputs of `Mixed` by operations that can be differentiated as often as one likes."""
     outputs = []
     weights = _by_node(p, len(w))
     for step in u.unbind():
@@ -316,7 +316,7 @@ def found_plain(
     u: Tensor, state: Tensor, wh: Tensor, w: Tensor, mask: Tensor | None,
     edges: Sequence[tuple[str, int]], concat: Sequence[int],
 ) -> Tensor:  # fmt: skip
-    """The outputs of `Found` by operations that can be differentiated as one likes."""
+    """The outputs of `Found` by operations that can be differentiated as often as one likes."""
     outputs = []
     for step in u.unbind():
         states = [_begin(step, state, wh, mask)[1]]

@@ -26,7 +26,7 @@ KINDS = tuple(_NAMES)
 
 @dataclass(frozen=True)
 class Price:
-    """``kind``: "parameters", "flops" or "latency"; ``target``: in weights, FLOPs or ms, None for as can be."""
+    """``kind``: "parameters", "flops" or "latency"; ``target``: in weights, FLOPs or ms, None for as little as can be."""
 
     kind: str
     target: float | None

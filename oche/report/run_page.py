@@ -250,7 +250,7 @@ def _figures(r: Run, part: str, what: str) -> list[Cell]:
 
 
 def _space(run: Run) -> str:
-    """What was searched or trained, on which images, as it is known."""
+    """What was searched or trained, on which images, as far as it is known."""
     space, parts = run.space, []
     if what := space.get("space"):
         parts.append(f"{'recipe' if run.kind == 'train' else 'method'} {what}")

@@ -42,7 +42,7 @@ class Place:
     out: Path = Path("runs/study")
     """folder of the study"""
     jobs: int | Literal["auto"] = "auto"
-    """trials at a time; auto: as cores (or GPUs) and memory allow"""
+    """trials at a time; auto: as many as cores (or GPUs) and memory allow"""
     threads: int = 1
     """CPU threads of each trial"""
     gpus: float = 1.0

@@ -40,7 +40,7 @@ _HOW = (
 )
 _CHECKLIST = (
     "The 14 best practices for research on architecture search by Lindauer and Hutter (JMLR 2020, 1909.02453), by their numbers "
-    "there and in our words, as the files of this study know the answers."
+    "there and in our words, as far as the files of this study know the answers."
 )
 
 

@@ -100,7 +100,7 @@ class Task(Protocol):
 
     ``begin`` opens the data of an epoch, ``step`` does one step, ``report`` adds to the record of an epoch that ended,
     ``initial`` makes a record of the state before the first step, if that is worth one. ``ended``: whether to stop early.
-    ``rate`` is the learning rate that the last step had. ``attempt`` does a step on ``batch`` images, as they come,
+    ``rate`` is the learning rate that the last step had. ``attempt`` does a step on ``batch`` images, as large as they come,
     to see whether that fits; it spoils the task.
     """
 

@@ -195,7 +195,7 @@ def test_it_is_no_part_of_the_loss():
 
 @pytest.mark.parametrize("name", ["darts", "beta-darts", "gaea", "gaea-pc-darts"])
 def test_a_search_takes_steps_as_long_as_its_optimiser(name):
-    """At strength 3 the first step is three times as the optimiser's own, whatever that is."""
+    """At strength 3 the first step is three times as long as the optimiser's own, whatever that is."""
     own = family.tiny(name)
     tasks = [family.search(m, SPACE) for m in (own, with_penalty(own, strength=3.0))]
     for task in tasks:

@@ -301,7 +301,7 @@ def test_the_rule_written_out(values, k, window, start):
             want = t - k
     found = EigenvalueStop(k=k, window=window, start=start)(values)
     assert found == want
-    if found is not None:  # known as it could be, and not forgotten
+    if found is not None:  # known as soon as it could be, and not forgotten
         assert [EigenvalueStop(k=k, window=window, start=start)(values[:n]) for n in range(found + k + half + 1)] == [
             None
         ] * (found + k + half + 1)

@@ -6,7 +6,7 @@ only says by which weights, so that the kernels of every step are the same and a
     p₁ = P₁ (K₁ ∗ relu(x)) + D₁ ∗ relu(x) + halves(relu(x)),   z₁ = norm(p₁),   z₂ = norm(P₂ (K₂ ∗ relu(z₁)))         (1)
     edge = v₁ z₁ + v₂ z₂ + Σ_m c_m m(x)                                                                              (2)
 
-K is a depthwise kernel as the largest candidate's, taps far apart among them, P its pointwise one, D a dense one,
+K is a depthwise kernel as large as the largest candidate's, taps far apart among them, P its pointwise one, D a dense one,
 ``halves`` the two convolutions of a factorised reduction, m(x) what needs no weights: x itself and pools of it, normalised or
 not, each computed once for all edges that leave x. Weights are gathered by the choice, zeros where it has none, and of v and c
 at most one is not zero, the weight of the choice. So an edge costs what its dearest candidate costs, whatever is chosen, and a
@@ -76,7 +76,7 @@ class Node:
     past: list[Tensor] = field(default_factory=list)
 
     def total(self, k: int, like: Tensor, stride: int) -> Tensor:
-        """(B, C, H, W) its state; where nothing flows, zeros as what leaves ``like`` with ``stride``."""
+        """(B, C, H, W) its state; where nothing flows, zeros as large as what leaves ``like`` with ``stride``."""
         if not self.through and not self.past:
             return torch.zeros_like(like[:, :, ::stride, ::stride], memory_format=NHWC)
         if k == 1:

@@ -36,7 +36,7 @@ class GreedyEdge(Decide):
     Deviation 1 from the released code: its first decision comes when the epoch numbered 9 from 0 has ended, ours after 9.
     Deviation 2: minimum and maximum are over the undecided edges; there, settled ones go on counting with their last logits.
     Deviation 3: scores that tie are ordered by the product before scaling, then by the edge; there, by the edge. (Of two
-    undecided edges, the scores of both are 0 as each leads in one factor.)
+    undecided edges, the scores of both are 0 as soon as each leads in one factor.)
     Deviation 4: before a first epoch to compare with, stability is 1; there, 0.
     """
 

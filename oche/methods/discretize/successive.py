@@ -1,4 +1,4 @@
-"""Selections that look for the best architecture the trained supernet holds, each as its accuracy there.
+"""Selections that look for the best architecture the trained supernet holds, each as good as its accuracy there.
 
 Architectures are masks (E, O) of all groups of edges. Shapes: E edges, O candidates.
 """

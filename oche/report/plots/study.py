@@ -57,7 +57,7 @@ def critical_difference(ranking: Ranking, title: str = "") -> Figure:
     left, joined = (k + 1) // 2, ranking.alike
     step, drop = 0.36, 0.2 * len(joined) + 0.25
     low = -drop - step * left - 0.15
-    height = 1.0 - low  # inches, as units of y
+    height = 1.0 - low  # inches, as many as units of y
     figure = new_figure(7.6, height, layout=None)
     axes = figure.add_axes((0.32, 0, 0.36, 1))
     axes.set(xlim=(1, k), ylim=(low, 1.0))

@@ -14,7 +14,7 @@ class Room:
     """Places for processes. ``slots``: one for each that may run at a time.
 
     With ``measured``, memory counts too: the first process has the machine to itself until its peak is seen, then another
-    starts where as the largest has needed so far (``need`` bytes) is left, beside what those under way may still take.
+    starts where as much as the largest has needed so far (``need`` bytes) is left, beside what those under way may still take.
     Where the system does not tell (not Linux), the slots alone count.
     """
 
@@ -50,7 +50,7 @@ class Room:
 
 
 def cores(threads: int, jobs: int | None = None) -> list[Slot]:
-    """``jobs`` slots, by default as processes of ``threads`` threads have cores of their own."""
+    """``jobs`` slots, by default as many as processes of ``threads`` threads have cores of their own."""
     return [{}] * (jobs or max(1, usable_cores() // threads))
 
 
