@@ -89,9 +89,9 @@ def _faster(adam):
 
 
 def table(setting: Setting, results: list[tuple[str, str, int, float, float]]) -> str:
-    from oche.core.environment import environment
+    from oche.core.environment import describe_environment
 
-    e = environment("cpu")
+    e = describe_environment("cpu")
     lines = [
         "# Cells found by short searches in the DARTS space, trained from scratch",
         "",

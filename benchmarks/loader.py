@@ -25,11 +25,11 @@ from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader, Dataset
 
 from oche.core.atomic_files import write_bytes
-from oche.core.environment import environment
-from oche.core.memory import usage
+from oche.core.environment import describe_environment
+from oche.core.memory import process_memory
 from oche.data import Streamed, batches
 from oche.data import streaming as stream
-from oche.data.readers.decode import Files, decode
+from oche.data.readers.decode import ImageFiles, decode
 from oche.data.readers.image_folder import images_below
 
 CLASSES = 10
@@ -67,7 +67,7 @@ def make(root: Path, count: int, side: int) -> None:
 class Decoded(Dataset):
     """The same images for a torch DataLoader, whose processes then decode."""
 
-    def __init__(self, files: Files, side: int) -> None:
+    def __init__(self, files: ImageFiles, side: int) -> None:
         self.files, self.side = files, side
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Decoded(Dataset):
         return torch.from_numpy(np.ascontiguousarray(decode(self.files, i, (self.side, self.side), 3)))
 
 
-def by_threads(files: Files, side: int, batch: int, count: int) -> Callable[[int], Iterator[object]]:
+def by_threads(files: ImageFiles, side: int, batch: int, count: int) -> Callable[[int], Iterator[object]]:
     split = Streamed(files, torch.zeros(len(files), dtype=torch.int64), (3, side, side))
 
     def epoch(number: int) -> Iterator[object]:
@@ -88,7 +88,7 @@ def by_threads(files: Files, side: int, batch: int, count: int) -> Callable[[int
     return epoch
 
 
-def by_processes(files: Files, side: int, batch: int, count: int) -> Callable[[int], Iterator[object]]:
+def by_processes(files: ImageFiles, side: int, batch: int, count: int) -> Callable[[int], Iterator[object]]:
     loader = DataLoader(Decoded(files, side), batch, shuffle=True, num_workers=count, drop_last=True)
     return lambda number: iter(loader)
 
@@ -102,7 +102,7 @@ class Epoch:
 
 
 def held() -> int:
-    found = usage(os.getpid())
+    found = process_memory(os.getpid())
     return found[1] if found else 0
 
 
@@ -118,7 +118,7 @@ def rows(bench: Bench, folder: Path) -> Iterator[str]:
     for (side, to), count in zip(bench.sides, bench.images, strict=True):
         root = folder / str(side)
         make(root, count, side)
-        files = Files(images_below(root))
+        files = ImageFiles(images_below(root))
         size = np.mean([Path(file).stat().st_size for file in files.paths]) / 1000
         ways = {f"threads, {n}": by_threads(files, to, bench.batch, n) for n in bench.threads}
         ways |= {f"processes, {n}": by_processes(files, to, bench.batch, n) for n in bench.processes}
@@ -148,7 +148,7 @@ HEADS = (
 
 
 def main(bench: Bench) -> None:
-    e = environment()
+    e = describe_environment()
     load = os.getloadavg()[0]
     torch.set_num_threads(1)
     with TemporaryDirectory(prefix="oche-loader-") as folder:

@@ -27,12 +27,12 @@ from oche.analysis import CannotSay, Paired, compare, summarise
 from oche.bilevel.search import Search
 from oche.core import atomic_files as atomic
 from oche.core.console import Log
-from oche.core.environment import environment
+from oche.core.environment import describe_environment
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import to_text
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import Precision
-from oche.kernels.choose import Engine as Fused
+from oche.kernels.choose import EngineMode as Fused
 from oche.methods.published import METHODS
 from oche.runs.execute import load_data
 from oche.spaces.base import Space
@@ -212,7 +212,7 @@ def each(work: str, made: Sequence[Pair], other: str) -> list[str]:
 
 
 def report(setting: Setting) -> str:
-    e = environment("cpu")
+    e = describe_environment("cpu")
     lines = [
         "# Searches in bfloat16 and in float32, the same seeds",
         "",

@@ -6,7 +6,7 @@ oche search --plugins examples/my_method.py --method sharpened --search.relax.ta
 from dataclasses import dataclass
 
 import oche
-from oche.core.architecture import Mix, active
+from oche.core.architecture import Mix, alive_candidates
 from oche.core.registry import component
 from oche.core.schedules import Ends, linear
 from oche.methods.relaxations import Relaxation, masked_softmax
@@ -21,7 +21,7 @@ class Sharpened(Relaxation):
     """temperature at the start and at the end"""
 
     def __call__(self, a, alive, dag, noise, progress):
-        return Mix(masked_softmax(a / linear(self.tau, progress), alive), None, active(alive))
+        return Mix(masked_softmax(a / linear(self.tau, progress), alive), None, alive_candidates(alive))
 
 
 @oche.methods.listed("sharpened", "this file", 2026, "DARTS, but the softmax sharpens from tau 2 to 0.5")

@@ -20,7 +20,7 @@ from oche.bench.kernels import kernels
 from oche.bench.settings import FORMS, Setting
 from oche.bench.steps import steps_of
 from oche.core.errors import OcheError
-from oche.core.memory import out_of_memory, peak
+from oche.core.memory import out_of_memory, peak_memory
 from oche.devices.engine import Engine
 
 Row = dict[str, Any]
@@ -153,7 +153,7 @@ class Worker:
 
             torch.set_num_threads(setting.threads)
         _wake()
-        self.held = peak(str(self.device))
+        self.held = peak_memory(str(self.device))
         self.step = steps_of(setting, work, form)
         # The first steps choose kernels and make the optimisers' state; a graph is recorded in the fourth.
         self.warm = 5 if form in FORMS and FORMS[form].graph else 1
@@ -169,7 +169,7 @@ class Worker:
         times = [self._timed() for _ in range(steps)]
         if not self.step.sound():
             raise ArithmeticError("a loss was no number")
-        most = peak(str(self.device))
+        most = peak_memory(str(self.device))
         return {"times": times, "memory": None if most is None or self.held is None else most - self.held}
 
     def profile(self, value: None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from oche.core.errors import OcheError, nearest
+from oche.core.errors import OcheError, did_you_mean
 
 REFERENCE = "reference"  # the form that is the published code
 BASELINE = "plain-nchw"  # what forms are compared with where there is no published code
@@ -86,7 +86,7 @@ class Setting:
         for what, given, known in (("work", self.works, [*WORKS]), ("form", self.forms, [*FORMS])):
             for name in given:
                 if name not in known:
-                    raise OcheError(f"unknown {what} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+                    raise OcheError(f"unknown {what} {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
             if len(set(given)) != len(given):
                 raise OcheError(f"--{what}s {' '.join(given)} names one twice; write each once")
         if not self.works:

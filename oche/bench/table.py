@@ -11,7 +11,7 @@ from oche.bench.published_code import folder_for
 from oche.bench.settings import BASELINE, FORMS, REFERENCE, WORKS, Setting
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
-from oche.core.environment import environment
+from oche.core.environment import describe_environment
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
 
@@ -99,7 +99,7 @@ def show(setting: Setting, results: Results) -> None:
 
 
 def machine(setting: Setting) -> str:
-    e = environment(setting.device)
+    e = describe_environment(setting.device)
     threads = setting.threads or e["threads"]
     return f"{e.get('gpu') or e['cpu']}, {threads} threads, torch {e['torch']}, commit {e['commit']}, {e['time']}"
 

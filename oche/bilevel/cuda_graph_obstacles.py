@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from oche.bilevel.search import Search
-from oche.kernels.choose import computing
+from oche.kernels.choose import temporary_form
 from oche.kernels.single_path.cell import form
 from oche.kernels.single_path.edges import Unknown, read
 from oche.kernels.single_path.unused_weights import Reach, resting
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard, UniformPath
-from oche.networks.forms import Formed
-from oche.networks.walk import walk
+from oche.networks.forms import FormModule
+from oche.networks.modules import iter_modules
 from oche.spaces.mixed_ops import Edge, MixedOperation, PartialOperation
 from oche.training.image_batches import Feed
 from oche.training.text_batches import TextFeed
@@ -36,7 +36,7 @@ def obstacle(search: Search) -> str | None:
         return f"the perturbation {type(method.perturb).__name__} draws on the host in every step"
     if type(search.a_opt) is not torch.optim.Adam or type(search.w_opt) is not torch.optim.SGD:
         return f"the optimisers {type(search.w_opt).__name__} and {type(search.a_opt).__name__} are not SGD and Adam"
-    for edge in walk(search.net):
+    for edge in iter_modules(search.net):
         if isinstance(edge, Edge) and type(edge) not in (MixedOperation, PartialOperation):
             return f"{type(edge).__name__} changes with every step"
     return None
@@ -59,7 +59,7 @@ _LOOKED_AT: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
 
 
 def _look(net: nn.Module, candidates: Sequence[str]) -> str | None:
-    cells = [m for m in net.modules() if isinstance(m, Formed) and hasattr(m, "edges")]
+    cells = [m for m in net.modules() if isinstance(m, FormModule) and hasattr(m, "edges")]
     edges = {m for m in net.modules() if isinstance(m, Edge)}
     if not cells or edges - {m for cell in cells for m in cell.modules()}:
         return f"the cells of a {type(net).__name__} have no form that indexes candidates on the device"
@@ -79,7 +79,7 @@ def indexed(search: Search) -> Iterator[None]:
         yield
         return
     reach = Reach(search.weights)
-    with computing(search.net, form(reach)), resting(search.w_opt, reach):
+    with temporary_form(search.net, form(reach)), resting(search.w_opt, reach):
         yield
 
 

@@ -10,8 +10,8 @@ from typing import Annotated
 import tyro
 
 from oche.cli.common import console, simple
-from oche.core.architecture import titled
-from oche.core.errors import OcheError, nearest
+from oche.core.architecture import cell_title
+from oche.core.errors import OcheError, did_you_mean
 from oche.core.plugins import load_plugins
 from oche.runs.prepare import read_genotype
 from oche.runs.run import Run
@@ -71,8 +71,8 @@ def show(args: list[str]) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     for kind, cell in genotype.cells.items():
         file = given.out / f"{name}-{kind}.svg"
-        file.write_text(cell_svg(cell, f"{name}: {titled(kind)}"))
-        cell_png(cell, file.with_suffix(".png"), f"{name}: {titled(kind)}")
+        file.write_text(cell_svg(cell, f"{name}: {cell_title(kind)}"))
+        cell_png(cell, file.with_suffix(".png"), f"{name}: {cell_title(kind)}")
         print(f"drawn: {file} and .png")
     return 0
 
@@ -93,7 +93,7 @@ def list_things(args: list[str]) -> int:
         load_plugins(tuple(Path(p) for p in args[at + 1 :]))
         topics = args[:at]
     if len(topics) > 1 or (topics and topics[0] not in TABLES):
-        raise OcheError(f"oche list knows no {' '.join(topics)!r}{nearest(topics[0], [*TABLES])}; write one of {known}")
+        raise OcheError(f"oche list knows no {' '.join(topics)!r}{did_you_mean(topics[0], [*TABLES])}; write one of {known}")
     out = console()
     for topic in topics or TABLES:
         columns, rows = TABLES[topic]()

@@ -75,7 +75,7 @@ def all_alive(dag: Dag, candidates: int) -> Tensor:
     return torch.ones(len(dag), candidates, dtype=torch.bool)
 
 
-def active(alive: Tensor) -> tuple[tuple[int, ...], ...]:
+def alive_candidates(alive: Tensor) -> tuple[tuple[int, ...], ...]:
     """The candidates that ``alive`` (E, O) leaves on each edge."""
     return tuple(tuple(o for o, on in enumerate(row) if on) for row in alive.tolist())
 
@@ -164,7 +164,7 @@ class Genotype:
         return cls(cells)
 
 
-def titled(group: str) -> str:
+def cell_title(group: str) -> str:
     """How to speak of a cell: "normal" → "normal cell", but "cell" stays."""
     return group if group == "cell" else f"{group} cell"
 
@@ -290,14 +290,14 @@ def top_k(strength: Tensor, alive: Tensor, dag: Dag, candidates: tuple[str, ...]
     return kept
 
 
-def read_cell(kept: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Cell:
+def cell_from_mask(kept: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Cell:
     """The discrete cell that a narrowed mask (E, O) stands for; its output is every intermediate node."""
-    rows = active(eligible(kept, dag, candidates))
+    rows = alive_candidates(eligible(kept, dag, candidates))
     edges = [(candidates[o], *dag.edges[e]) for e, row in enumerate(rows) for o in row]
     return Cell(tuple(edges), tuple(range(dag.inputs, dag.inputs + dag.nodes)))
 
 
-class Chosen(Sequence[tuple[int, ...]]):
+class DeviceChoice(Sequence[tuple[int, ...]]):
     """`oche.core.architecture.Mix.active` of a choice that lives on the device: of each edge candidate ``choice`` (E,), none where the row
     of ``alive`` (E, O) is empty. It is read to the host when it is first looked at, so that what indexes by the choice on the
     device (`oche.kernels.single_path.cell`) never waits for it."""
@@ -317,7 +317,7 @@ class Chosen(Sequence[tuple[int, ...]]):
         return len(self.alive)
 
     def __eq__(self, other: object) -> bool:
-        return self.rows == (other.rows if isinstance(other, Chosen) else other)
+        return self.rows == (other.rows if isinstance(other, DeviceChoice) else other)
 
     def __hash__(self) -> int:
         return hash(self.rows)

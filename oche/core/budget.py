@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from oche.core.errors import OcheError
 
 
-def seconds(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Length of a budget such as "90s", "10m", "1h30m", "1.5h", in seconds."""
     units = {"h": 3600.0, "m": 60.0, "s": 1.0}
     plain = text.strip().lower()
@@ -22,7 +22,7 @@ def seconds(text: str) -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to go on: ``seconds`` if given, else ``steps`` if given, else ``epochs``."""
+    """How long to go on: ``parse_duration`` if given, else ``steps`` if given, else ``epochs``."""
 
     epochs: int
     steps: int | None = None
@@ -35,7 +35,7 @@ class Budget:
             raise OcheError(f"epochs={epochs}, steps={steps} leave nothing to do; use at least 1")
         if steps is not None and budget is not None:
             raise OcheError(f"steps={steps} and budget={budget!r} contradict each other; give one of them")
-        return cls(epochs, steps, None if budget is None else seconds(budget))
+        return cls(epochs, steps, None if budget is None else parse_duration(budget))
 
 
 @dataclass

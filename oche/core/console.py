@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from oche.core.signals import Interrupt
 from oche.core.tensorboard import tensorboard_writer
 
-__all__ = ["Interrupt", "Log", "Mute", "Progress", "tensorboard_writer"]
+__all__ = ["Interrupt", "Log", "SilentLog", "Progress", "tensorboard_writer"]
 
 Fields = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 Row = tuple[str, float, Mapping[str, Any]]  # title, share of 1, numbers by name
@@ -128,7 +128,7 @@ class Log:
                 self._console = None
 
 
-class Mute(Log):
+class SilentLog(Log):
     """Says nothing, not even warnings: another process does."""
 
     mute = True
@@ -186,11 +186,11 @@ def _closed(progress: Progress) -> Iterator[Progress]:
 def _remaining(share: float, start: tuple[float, float], now: float) -> str:
     began, first = start
     if share >= 1:
-        return clock(now - began)
-    return f"{clock((now - began) * (1 - share) / (share - first))} left" if share > first else ""
+        return format_duration(now - began)
+    return f"{format_duration((now - began) * (1 - share) / (share - first))} left" if share > first else ""
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """ "0:07", "2:30", "1:02:30"."""
     minutes, s = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{s:02}" if minutes >= 60 else f"{minutes}:{s:02}"
@@ -227,3 +227,24 @@ def _word(name: str, value: Any) -> str:
             else f"{value:.4g}"
         )
     return f"{label} {value}"
+
+
+@contextmanager
+def progress_bar(text: str, total: int | None, show: bool, download: bool = False) -> Iterator[Callable[..., None]]:
+    """Yields ``advance(n, total=None)``: images, or bytes of a ``download``, whose ``total`` is often known only later.
+
+    Shows nothing unless ``show``; where stderr is no terminal, one line for a download.
+    """
+    if not show or not sys.stderr.isatty():
+        if show and download:  # a log should say what takes so long
+            print(text, file=sys.stderr, flush=True)
+        yield lambda n, total=None: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    count = DownloadColumn() if download else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda n, total=None: progress.update(task, advance=n, **({} if total is None else {"total": total}))

@@ -13,7 +13,7 @@ from typing import Any
 from oche._version import __version__
 
 
-def environment(device: str = "cpu") -> dict[str, Any]:
+def describe_environment(device: str = "cpu") -> dict[str, Any]:
     """A description in plain values of the machine and the software, for environment.json. Memory is in bytes.
 
     ``device``: what the run computes on, as `oche.devices.engine.Engine` names it; a CUDA one is described.
@@ -32,7 +32,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": device,
         **_gpu(device),
-        "commit": commit(),
+        "commit": source_commit(),
         "argv": sys.argv,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -62,7 +62,7 @@ def _gpu(device: str) -> dict[str, Any]:
     return {"gpu": gpu.name, "gpu_memory": gpu.total_memory, "cuda": torch.version.cuda}
 
 
-def commit() -> str | None:
+def source_commit() -> str | None:
     """Commit of the source checkout that oche runs from, with "-dirty" if files differ from it; None if it is none."""
     root = Path(__file__).resolve().parents[2]
     top = _git(root, "rev-parse", "--show-toplevel")

@@ -11,7 +11,7 @@ class OcheError(ValueError):
     said = False  # whether another process tells the user
 
 
-def nearest(word: str, known: "list[str] | tuple[str, ...]") -> str:
+def did_you_mean(word: str, known: "list[str] | tuple[str, ...]") -> str:
     """'; did you mean X?' for the closest known name, or '' when nothing is close."""
     from difflib import get_close_matches
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from oche.core import nasbench201 as bench201
 from oche.core.architecture import Genotype
-from oche.core.errors import OcheError, nearest
+from oche.core.errors import OcheError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedGenotype:
     """A genotype and where it comes from; ``year`` is that of the paper's first version on arXiv."""
 
     genotype: Genotype
@@ -140,91 +140,91 @@ _PC_DARTS = "PC-DARTS: Partial Channel Connections for Memory-Efficient Architec
 _SGAS = "SGAS: Sequential Greedy Architecture Search", 2019
 _SDARTS = "Stabilizing Differentiable Architecture Search via Perturbation-based Regularization", 2020
 
-GENOTYPES: dict[str, Published] = {
-    "NASNet": Published(
+GENOTYPES: dict[str, PublishedGenotype] = {
+    "NASNet": PublishedGenotype(
         NASNet,
         "Learning Transferable Architectures for Scalable Image Recognition",
         2017,
         "arXiv 1707.07012; quark0/darts cnn/genotypes.py: NASNet",
         "NASNet-A as the DARTS code writes it, one pair a branch",
     ),
-    "AmoebaNet": Published(
+    "AmoebaNet": PublishedGenotype(
         AmoebaNet,
         "Regularized Evolution for Image Classifier Architecture Search",
         2018,
         "arXiv 1802.01548; quark0/darts cnn/genotypes.py: AmoebaNet",
         "AmoebaNet-A as the DARTS code writes it, one pair a branch",
     ),
-    "DARTS_V1": Published(
+    "DARTS_V1": PublishedGenotype(
         DARTS_V1, *_DARTS, "arXiv 1806.09055; quark0/darts cnn/genotypes.py: DARTS_V1", "first order, on CIFAR-10"
     ),
-    "DARTS_V2": Published(
+    "DARTS_V2": PublishedGenotype(
         DARTS_V2, *_DARTS, "arXiv 1806.09055; quark0/darts cnn/genotypes.py: DARTS_V2", "second order, on CIFAR-10"
     ),
-    "PDARTS": Published(
+    "PDARTS": PublishedGenotype(
         PDARTS,
         "Progressive Differentiable Architecture Search: Bridging the Depth Gap between Search and Evaluation",
         2019,
         "arXiv 1904.12760; chenxin061/pdarts genotypes.py: PDARTS",
         "on CIFAR-10, the authors' released run, another one than the paper's figures",
     ),
-    "PCDARTS_CIFAR": Published(
+    "PCDARTS_CIFAR": PublishedGenotype(
         PCDARTS_CIFAR,
         *_PC_DARTS,
         "arXiv 1907.05737; yuhuixu1993/PC-DARTS genotypes.py: PC_DARTS_cifar",
         "on CIFAR-10",
     ),
-    "PCDARTS_IMAGENET": Published(
+    "PCDARTS_IMAGENET": PublishedGenotype(
         PCDARTS_IMAGENET,
         *_PC_DARTS,
         "arXiv 1907.05737; yuhuixu1993/PC-DARTS genotypes.py: PC_DARTS_image",
         "on ImageNet",
     ),
-    "GDAS_V1": Published(
+    "GDAS_V1": PublishedGenotype(
         GDAS_V1,
         "Searching for A Robust Neural Architecture in Four GPU Hours",
         2019,
         "arXiv 1910.04465; D-X-Y/AutoDL-Projects xautodl/nas_infer_model/DXYs/genotypes.py: GDAS_V1",
         "on CIFAR-10, normal and reduction cell both searched",
     ),
-    "SGAS_CRI1": Published(
+    "SGAS_CRI1": PublishedGenotype(
         SGAS_CRI1,
         *_SGAS,
         "arXiv 1912.00195; lightaime/sgas cnn/genotypes.py: Cri1_CIFAR_Best (Cri1_CIFAR_3)",
         "criterion 1, best of 10 searches on CIFAR-10",
     ),
-    "SGAS_CRI2": Published(
+    "SGAS_CRI2": PublishedGenotype(
         SGAS_CRI2,
         *_SGAS,
         "arXiv 1912.00195; lightaime/sgas cnn/genotypes.py: Cri2_CIFAR_Best (Cri2_CIFAR_3)",
         "criterion 2, best of 10 searches on CIFAR-10",
     ),
-    "SDARTS_RS": Published(
+    "SDARTS_RS": PublishedGenotype(
         SDARTS_RS,
         *_SDARTS,
         "arXiv 2002.05283; xiangning-chen/SmoothDARTS sota/cnn/genotypes.py: c10_s5_random",
         "random smoothing, on CIFAR-10 in the space of DARTS (S5 there; S1 to S4 are reduced spaces)",
     ),
-    "SDARTS_ADV": Published(
+    "SDARTS_ADV": PublishedGenotype(
         SDARTS_ADV,
         *_SDARTS,
         "arXiv 2002.05283; xiangning-chen/SmoothDARTS sota/cnn/genotypes.py: c10_s5_pgd",
         "adversarial perturbation, on CIFAR-10 in the space of DARTS (S5 there; S1 to S4 are reduced spaces)",
     ),
-    "ENAS_RNN": Published(
+    "ENAS_RNN": PublishedGenotype(
         ENAS_RNN,
         "Efficient Neural Architecture Search via Parameter Sharing",
         2018,
         "arXiv 1802.03268; quark0/darts rnn/genotypes.py: ENAS",
         "recurrent cell of 11 nodes, on Penn Treebank, as the DARTS code writes it",
     ),
-    "DARTS_RNN_V1": Published(
+    "DARTS_RNN_V1": PublishedGenotype(
         DARTS_RNN_V1,
         *_DARTS,
         "arXiv 1806.09055; quark0/darts rnn/genotypes.py: DARTS_V1",
         "recurrent cell, first order, on Penn Treebank",
     ),
-    "DARTS_RNN_V2": Published(
+    "DARTS_RNN_V2": PublishedGenotype(
         DARTS_RNN_V2,
         *_DARTS,
         "arXiv 1806.09055; quark0/darts rnn/genotypes.py: DARTS_V2",
@@ -239,7 +239,7 @@ def get(name: str) -> Genotype:
         if known.casefold() == name.casefold():
             return published.genotype
     names = list(GENOTYPES)
-    hint = nearest(name, names) or nearest(name.upper(), names)
+    hint = did_you_mean(name, names) or did_you_mean(name.upper(), names)
     raise OcheError(f"no published genotype is named {name!r}{hint}; known: {', '.join(names)}")
 
 

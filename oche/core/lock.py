@@ -10,7 +10,7 @@ from pathlib import Path
 
 from oche.core.errors import OcheError
 
-LOCK = ".lock"
+LOCK_FILE = ".lock"
 _mine: set[str] = set()  # the system's lock excludes other processes only
 
 
@@ -31,7 +31,7 @@ class Lock:
         if self._key in _mine:  # opening and closing the file once more would release it
             raise InUse(f"{directory} is in use by this very process; finish with it first")
         try:
-            handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise OcheError(f"cannot write in {directory}: {error.strerror}; choose another --out") from error
         try:
@@ -56,7 +56,7 @@ class Lock:
             _mine.discard(self._key)
 
 
-def wait(directory: Path, every: float = 0.2) -> Lock:
+def wait_for_lock(directory: Path, every: float = 0.2) -> Lock:
     """The lock on ``directory``, once whoever holds it is done. Raises `OcheError` where it cannot be written."""
     while True:
         try:
@@ -65,15 +65,15 @@ def wait(directory: Path, every: float = 0.2) -> Lock:
             time.sleep(every)
 
 
-def held(directory: Path) -> bool:
+def is_locked(directory: Path) -> bool:
     """Whether a process holds the lock on ``directory``.
 
-    It is tried for a moment, as a reader; whoever takes it in that moment should `wait` for it.
+    It is tried for a moment, as a reader; whoever takes it in that moment should `wait_for_lock` for it.
     """
     if os.path.realpath(directory) in _mine:
         return True
     try:
-        handle = os.open(directory / LOCK, os.O_RDONLY)
+        handle = os.open(directory / LOCK_FILE, os.O_RDONLY)
     except OSError:
         return False
     try:

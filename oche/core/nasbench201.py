@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from oche.core.architecture import NONE, Cell, Genotype
-from oche.core.errors import OcheError, nearest
+from oche.core.errors import OcheError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ T = TypeVar("T")
 CELL = "cell"  # the group's name in genotypes
 EDGES = tuple((i, j) for j in range(1, 4) for i in range(j))
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # in the published order
-SIZE = len(OPERATIONS) ** len(EDGES)  # 15,625 cells
+CELL_COUNT = len(OPERATIONS) ** len(EDGES)  # 15,625 cells
 EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
@@ -140,14 +140,16 @@ class Table:
         columns = _read(self.path)
         self.archs: tuple[str, ...] = tuple(map(self._asked(to_text), columns.pop("arch")))
         self._row = {arch: i for i, arch in enumerate(self.archs)}
-        if len(self._row) != SIZE or len(self.archs) != SIZE:
+        if len(self._row) != CELL_COUNT or len(self.archs) != CELL_COUNT:
             raise OcheError(
-                f"{path} has {len(self.archs)} rows of {len(self._row)} different cells; the table needs each of the {SIZE} once"
+                f"{path} has {len(self.archs)} rows of {len(self._row)} different cells; the table needs each of the {CELL_COUNT} once"
             )
         self._values: dict[str, np.ndarray] = {name: np.asarray(v, dtype=np.float64) for name, v in columns.items()}
         for name, values in self._values.items():
             if not np.isfinite(values).all():
-                raise OcheError(f"{path}: column {name} has empty cells; give an accuracy for each of the {SIZE} cells")
+                raise OcheError(
+                    f"{path}: column {name} has empty cells; give an accuracy for each of the {CELL_COUNT} cells"
+                )
 
     def _asked(self, read: Callable[[str], T]) -> Callable[[str], T]:
         """``read`` with errors that name the file."""
@@ -244,7 +246,7 @@ class Table:
     def _column(self, name: str) -> np.ndarray:
         if name not in self._values:
             raise OcheError(
-                f"{self.path} has no column {name!r}{nearest(name, list(self.columns))}; it has {', '.join(self.columns)}"
+                f"{self.path} has no column {name!r}{did_you_mean(name, list(self.columns))}; it has {', '.join(self.columns)}"
             )
         return self._values[name]
 
@@ -254,7 +256,7 @@ class Table:
         cell = parse(arch).cells[CELL]
         if strange := [op for op, _, _ in cell.edges if op not in OPERATIONS]:
             raise OcheError(
-                f"NAS-Bench-201 has no operation {strange[0]!r}{nearest(strange[0], OPERATIONS)}; it has {', '.join(OPERATIONS)}"
+                f"NAS-Bench-201 has no operation {strange[0]!r}{did_you_mean(strange[0], OPERATIONS)}; it has {', '.join(OPERATIONS)}"
             )
         return self._row[to_text(arch)]
 

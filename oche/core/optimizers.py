@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from oche.core.errors import OcheError
-from oche.core.lr_schedules import Cosine, Schedule
 from oche.core.registry import component
+from oche.core.schedules import Cosine, Schedule
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class MirrorDescent(torch.optim.Optimizer):
             self.largest = torch.stack(changes).max()
 
 
-def largest_step(optimizer: torch.optim.Optimizer) -> Tensor | float:
+def largest_logit_step(optimizer: torch.optim.Optimizer) -> Tensor | float:
     """How far a logit moves in a step, at most: in mirror descent as measured in the last one; Adam's learning rate."""
     return optimizer.largest if isinstance(optimizer, MirrorDescent) else optimizer.param_groups[0]["lr"]
 

@@ -36,12 +36,12 @@ def _line(error: Exception, file: Path) -> str:
     return f" line {line}" if line else ""
 
 
-def load_plugins_of(config_file: Path) -> None:
+def load_plugins_named_in(config_file: Path) -> None:
     """Runs the plugins that a config.yaml names, which its other values may need. Raises `OcheError`."""
-    load_plugins(named_in(read_yaml(config_file)))
+    load_plugins(plugin_paths(read_yaml(config_file)))
 
 
-def named_in(tree: dict[str, Any]) -> tuple[Path, ...]:
+def plugin_paths(tree: dict[str, Any]) -> tuple[Path, ...]:
     """The plugins that a configuration names; what else may stand there is refused where its values are read."""
     names = tree.get("plugins")
     return tuple(map(Path, names)) if isinstance(names, list) and all(isinstance(n, str) for n in names) else ()

@@ -46,7 +46,7 @@ class _Writer:
             file = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
             self._file = self._make((self._directory / file).open("xb"))
             self._write(wall_time=now, file_version="brain.Event:2")
-        shown = [*numbers(record), *mixtures(record, read_json(self._directory / "space.json"))]
+        shown = [*scalar_summaries(record), *mixture_summaries(record, read_json(self._directory / "space.json"))]
         self._write(wall_time=time.time(), step=record["step"], summary={"value": shown})
 
     def _write(self, **fields: Any) -> None:
@@ -55,16 +55,16 @@ class _Writer:
         self._file.flush()
 
 
-def numbers(record: Mapping[str, Any], before: str = "") -> Iterator[dict[str, Any]]:
+def scalar_summaries(record: Mapping[str, Any], before: str = "") -> Iterator[dict[str, Any]]:
     """Every number of ``record``, those of an inner mapping under its name: "val_acc", "entropy/normal", "timings/step_ms"."""
     for name, value in record.items():
         if isinstance(value, Mapping) and name != "arch":
-            yield from numbers(value, f"{before}{name}/")
+            yield from scalar_summaries(value, f"{before}{name}/")
         elif isinstance(value, int | float) and name not in ("step", "epoch"):
             yield {"tag": before + name, "simple_value": float(value)}
 
 
-def mixtures(record: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def mixture_summaries(record: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Of each cell type the mean weight of each candidate, how all weights are spread, and a picture of them.
 
     Pictures are those of the report in grey: edges along x, candidates along y, the heaviest white. TensorBoard shows nothing

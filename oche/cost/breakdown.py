@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from oche.core.architecture import Genotype, Mix
 from oche.core.errors import OcheError
 from oche.networks.build import FinalNetwork, build
-from oche.networks.operations import find
+from oche.networks.operations import find_operation
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import Edge, EdgeBuilder
 
@@ -34,7 +34,7 @@ class Place:
 
     def module(self, operation: str) -> nn.Module:
         """``operation`` as it stands there in a final network."""
-        return find(operation).build(self.channels, self.stride, True)
+        return find_operation(operation).build(self.channels, self.stride, True)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oche.core import atomic_files as atomic
-from oche.core.environment import environment
+from oche.core.environment import describe_environment
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
 from oche.cost.breakdown import final
@@ -29,7 +29,7 @@ _FORMAT = "oche latencies 1"
 
 def hardware(engine: Engine) -> dict[str, Any]:
     """What a time depends on, and when it was taken."""
-    found = environment(engine.name)
+    found = describe_environment(engine.name)
     gpu = engine.device.type == "cuda"
     return {
         "hardware": found["gpu"] if gpu else found["cpu"] or "unknown",
@@ -119,7 +119,7 @@ def time_of(module: nn.Module, x: Tensor, engine: Engine, batch: int = 1) -> Tim
     """How long ``module`` takes, in evaluation mode, on ``batch`` images like x (1, C, H, W)."""
     module = engine.place(module).eval()
     images = engine.images(x.expand(batch, *x.shape[1:]).contiguous())
-    with engine.running(), torch.inference_mode():
+    with engine.using_threads(), torch.inference_mode():
         return timed(lambda: module(images), engine.device)
 
 

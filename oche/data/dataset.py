@@ -160,7 +160,7 @@ class Dataset:
         return replace(self, train=self.train.to(device), test=None if self.test is None else self.test.to(device))
 
 
-def moments(
+def channel_moments(
     split: Split, batch: int = 1024, advance: Callable[[int], None] = lambda n: None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and (population) standard deviation of each channel in [0, 1] units, from exact integer sums.

@@ -9,18 +9,18 @@ from typing import Literal
 
 import torch
 
-from oche.core.decode_memory import available
-from oche.core.errors import OcheError, nearest
-from oche.core.progress import bar
-from oche.data.dataset import Dataset, Resident, Split, moments
+from oche.core.console import progress_bar
+from oche.core.errors import OcheError, did_you_mean
+from oche.core.memory import free_memory_or_estimate
+from oche.data.dataset import Dataset, Resident, Split, channel_moments
 from oche.data.readers import huggingface as hub
 from oche.data.readers import image_folder as folder
 from oche.data.readers import named
 from oche.data.readers import parquet_npz as tables
 from oche.data.readers.decode import Damaged
-from oche.data.readers.records import Parts
-from oche.data.registry import DATASETS, FORMS, SMALLEST, suited
-from oche.data.splits import evenly, held_out
+from oche.data.readers.records import RawDataset
+from oche.data.registry import DATASETS, FORMS, SMALLEST, default_augment
+from oche.data.splits import balanced_subset, held_out
 from oche.data.streaming import Streamed
 
 _BATCH = 1024  # images read at once where all of a streamed part are
@@ -55,7 +55,7 @@ def load(
         raise OcheError(f"damaged={damaged!r} is unknown; use 'refuse' or 'skip'")
     if size is not None and size < SMALLEST:
         raise OcheError(f"size={size} is too small for the networks; use {SMALLEST} pixels or more")
-    memory, both = available() // 2, None if size is None else (size, size)
+    memory, both = free_memory_or_estimate() // 2, None if size is None else (size, size)
     try:
         return _load(str(name), data_dir, both, damaged == "skip", holdout, limit, seed, memory, progress)
     except Damaged as error:
@@ -72,10 +72,10 @@ def _load(
     if min(image) < SMALLEST:
         raise OcheError(f"{name} has images of {image[1]}x{image[0]} pixels; they need {SMALLEST} a side: give a size")
     mean, std = _measured(train, test, show)
-    return Dataset(found.name, train, test, found.classes, mean, std, suited(found.name, image), found.note)
+    return Dataset(found.name, train, test, found.classes, mean, std, default_augment(found.name, image), found.note)
 
 
-def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool, skip: bool) -> Parts:
+def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool, skip: bool) -> RawDataset:
     if name in DATASETS:
         return named.read(name, None if data_dir is None else Path(data_dir).expanduser(), memory, show)
     if name.startswith("hf:"):
@@ -83,7 +83,7 @@ def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show:
     path = Path(name).expanduser()
     if path.is_dir():
         return folder.read(path, size, show, skip)
-    reader = {".parquet": partial(tables.parquet, skip=skip), ".npz": tables.npz}.get(path.suffix.lower())
+    reader = {".parquet": partial(tables.read_parquet, skip=skip), ".npz": tables.read_npz}.get(path.suffix.lower())
     if reader is not None and path.is_file():
         return reader(path, size, memory, show)
     possible = f"use {', '.join(DATASETS)}, {', '.join(FORMS)}"
@@ -92,19 +92,19 @@ def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show:
             f"{name} is a file of a kind that oche does not read; unpack it if it is an archive, else {possible}"
         )
     what = "no such file or folder as" if "/" in name or path.suffix else "no data called"
-    raise OcheError(f"there is {what} {name!r}; {possible}{nearest(name, list(DATASETS))}")
+    raise OcheError(f"there is {what} {name!r}; {possible}{did_you_mean(name, list(DATASETS))}")
 
 
-def _split(found: Parts, holdout: float, limit: int | None, seed: int) -> Parts:
+def _split(found: RawDataset, holdout: float, limit: int | None, seed: int) -> RawDataset:
     if found.test is None and holdout:
         train, test = held_out(found.train.labels, holdout)
         found = replace(found, train=found.train.subset(train), test=found.train.subset(test))
     if limit is not None:
-        found = replace(found, train=found.train.subset(evenly(found.train.labels, limit, seed)))
+        found = replace(found, train=found.train.subset(balanced_subset(found.train.labels, limit, seed)))
     return found
 
 
-def _placed(found: Parts, size: Size, memory: int, show: bool) -> tuple[Split, Split | None]:
+def _placed(found: RawDataset, size: Size, memory: int, show: bool) -> tuple[Split, Split | None]:
     """Both parts decoded and of the wanted size; streaming where they do not fit in ``memory`` bytes."""
     c, h, w = found.train.shape
     count = len(found.train) + (len(found.test) if found.test else 0)
@@ -128,8 +128,8 @@ def _placed(found: Parts, size: Size, memory: int, show: bool) -> tuple[Split, S
 def _measured(train: Split, test: Split | None, show: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The training part's mean and deviation. Streamed images are all decoded for it, those of the test part too."""
     streamed = [split for split in (train, test) if isinstance(split, Streamed)]
-    with bar("reading images", sum(map(len, streamed)), show and bool(streamed)) as advance:
-        result = moments(train, _BATCH, advance)
+    with progress_bar("reading images", sum(map(len, streamed)), show and bool(streamed)) as advance:
+        result = channel_moments(train, _BATCH, advance)
         if isinstance(test, Streamed):
             for images, _ in test.walk(torch.arange(len(test)), _BATCH):
                 advance(len(images))

@@ -61,7 +61,7 @@ class Augment:
             raise OcheError(f"crop={self.crop} are no shares of an image; use 0 < least <= largest <= 1, or None")
 
 
-# Digits and numbers are not mirrored: a mirrored 2 is no digit. The rest follows from the image side, see `suited`.
+# Digits and numbers are not mirrored: a mirrored 2 is no digit. The rest follows from the image side, see `default_augment`.
 _AUGMENT = {
     "digits": Augment(pad=1, flip=False),
     "mnist": Augment(pad=2, flip=False),
@@ -73,7 +73,7 @@ _AUGMENT = {
 _SIDE = {"digits": 8, "mnist": 28, "fashion-mnist": 28}
 
 
-def suited(name: str, image: tuple[int, int]) -> Augment:
+def default_augment(name: str, image: tuple[int, int]) -> Augment:
     """The crop and flip that suit a set at ``image`` (H, W): a named set's own, else a pad of one eighth, and flips."""
     if name not in _AUGMENT:
         return Augment(pad=min(image) // 8)

@@ -36,7 +36,7 @@ def held_out(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
 
 
-def evenly(labels: Tensor, limit: int, seed: int) -> Tensor:
+def balanced_subset(labels: Tensor, limit: int, seed: int) -> Tensor:
     """Indices of ``limit`` images, as many of each class as there are, give or take one; small classes are used up first.
 
     Raises `OcheError` where the limit leaves a class without an image.

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oche.core.console import progress_bar
 from oche.core.errors import OcheError
-from oche.core.progress import bar
 from oche.data.dataset import Batch, Resident, Split
-from oche.data.readers.decode import Header, Items, decode, probe
+from oche.data.readers.decode import EncodedImages, Header, decode, read_header
 
 
 def _cores() -> int:
@@ -43,7 +43,7 @@ def _threads() -> ThreadPoolExecutor:
     return _executors[0]
 
 
-def survey(
+def inspect_all(
     count: int, look: Callable[[int], T], title: str, show: bool = False
 ) -> tuple[list[T | None], list[OcheError]]:
     """What ``look`` finds of each of ``count`` images, None where it raises `OcheError`; and those errors, in order."""
@@ -61,8 +61,8 @@ def survey(
 
     all_found: list[T | None] = []
     errors: list[OcheError] = []
-    with bar(title, count, show) as advance, warnings.catch_warnings(action="ignore"):
-        # Pillow warns of large images, which `probe` refuses, and of damaged EXIF, which does not matter.
+    with progress_bar(title, count, show) as advance, warnings.catch_warnings(action="ignore"):
+        # Pillow warns of large images, which `read_header` refuses, and of damaged EXIF, which does not matter.
         for found, bad in _threads().map(piece, range(0, count, _PIECE)):
             all_found += found
             errors += bad
@@ -70,9 +70,9 @@ def survey(
     return all_found, errors
 
 
-def headers(items: Items, show: bool = False) -> list[Header]:
+def read_headers(items: EncodedImages, show: bool = False) -> list[Header]:
     """Every image's header; `OcheError` naming the first that cannot be used and counting the others."""
-    found, errors = survey(len(items), lambda i: probe(items, i), "checking images", show)
+    found, errors = inspect_all(len(items), lambda i: read_header(items, i), "checking images", show)
     if errors:
         more = f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""
         raise type(errors[0])(f"{errors[0]}{more}")
@@ -84,7 +84,7 @@ class Streamed(Split):
 
     def __init__(
         self,
-        items: Items,
+        items: EncodedImages,
         labels: Tensor,
         shape: tuple[int, int, int],
         *,
@@ -123,7 +123,7 @@ class Streamed(Split):
 
     def resident(self, show: bool = False) -> Resident:
         """All images decoded, once, and kept."""
-        with bar("decoding images", len(self), show) as advance:
+        with progress_bar("decoding images", len(self), show) as advance:
             pending = self._begin(torch.arange(len(self)), _PIECE)
             pending.wait(advance)
         return Resident(pending.images, self.labels).to(self.device)

@@ -15,8 +15,8 @@ from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.metrics import perplexity
 from oche.data import is_text
-from oche.data.text.corpus import UNKNOWN, Corpus, encode, recoded
-from oche.data.text.files import is_whole
+from oche.data.text.corpus import UNKNOWN, Corpus, encode_file, reencode
+from oche.data.text.files import is_single_file
 from oche.deploy.classifier import check_finished, load
 from oche.devices.engine import Engine
 from oche.networks.language_model import LanguageModel
@@ -103,17 +103,17 @@ def _check_shapes(net: LanguageModel, weights: Mapping[str, Tensor], file: Path)
 def _perplexity(run: Run, config: Any, other: bool, device: str, log: Log) -> Numbers:
     engine = Engine(device, config.threads)
     net, vocabulary = language_model(run, engine)
-    if other and is_whole(config.data):
-        parts = {"test": encode(config.data, vocabulary, config.tokens)}
+    if other and is_single_file(config.data):
+        parts = {"test": encode_file(config.data, vocabulary, config.tokens)}
     else:
         corpus: Corpus = load_data(config, log)
         if corpus.vocabulary != vocabulary:
-            corpus = recoded(corpus, vocabulary)
+            corpus = reencode(corpus, vocabulary)
         parts = {"val": corpus.valid} | ({} if corpus.test is None else {"test": corpus.test})
     batches, found = {"val": config.train.valid_batch, "test": config.train.test_batch}, Numbers()
     unknown = vocabulary.index(UNKNOWN)
     for part, tokens in parts.items():
-        with engine.running():
+        with engine.using_threads():
             loss = cross_entropy(net, tokens.to(engine.device), batches[part], config.train.bptt)
         share = (tokens == unknown).double().mean().item()
         found |= {

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
-from oche.core.errors import OcheError, nearest
-from oche.core.seeds import fold as fold_seed
+from oche.core.errors import OcheError, did_you_mean
+from oche.core.seeds import derive_seed as fold_seed
 from oche.data import Dataset, Split, batches, halves
 from oche.deploy.classifier import Classifier, check_size, load
 from oche.deploy.latency import BATCH, accuracy, difference, latency
@@ -57,7 +57,7 @@ class Export:
     def check(self) -> Target:
         """The target. Raises `OcheError` for what cannot work together, or a package that is missing."""
         if self.to not in TARGETS:
-            raise OcheError(f"no export to {self.to!r}{nearest(self.to, [*TARGETS])}; write --to {', '.join(TARGETS)}")
+            raise OcheError(f"no export to {self.to!r}{did_you_mean(self.to, [*TARGETS])}; write --to {', '.join(TARGETS)}")
         if self.int8 and self.to != "onnx":
             raise OcheError(f"--int8 goes through onnxruntime, and the target is {self.to}; write --to onnx")
         if self.to == "safetensors" and (self.input != "normalised" or self.size is not None):

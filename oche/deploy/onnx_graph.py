@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oche.deploy.classifier import Classifier
-from oche.networks.fuse_batchnorm import folded
+from oche.networks.fuse_batchnorm import fuse_batchnorm
 
 Input = Literal["normalised", "uint8-nchw", "uint8-nhwc"]
 
@@ -50,7 +50,7 @@ class Graph:
     @classmethod
     def of(cls, classifier: Classifier, input: Input, size: tuple[int, int], fold: bool) -> Graph:
         """The graph of ``classifier``, which stays as it is."""
-        net = folded(classifier.net) if fold else copy.deepcopy(classifier.net)
+        net = fuse_batchnorm(classifier.net) if fold else copy.deepcopy(classifier.net)
         net = net.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         if input != "normalised":
             net = FromBytes(net, classifier.mean, classifier.std, input == "uint8-nhwc").eval()

@@ -18,7 +18,7 @@ from oche.kernels.cpu import cell as flow
 from oche.kernels.cpu.build import Unavailable
 from oche.kernels.triton import cell as gpu
 from oche.kernels.triton.cell import refusal
-from oche.networks.forms import PLAIN, Formed
+from oche.networks.forms import PLAIN, FormModule
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from oche.networks.forms import Form
 
-Engine = Literal["auto", "fused", "plain"]
+EngineMode = Literal["auto", "fused", "plain"]
 FORMS = ("plain", "shared", "native", "gpu")
 
 
@@ -45,23 +45,23 @@ def form(name: str) -> Form:
     raise OcheError(f"unknown form {name!r}; known: {', '.join(FORMS)}")
 
 
-def use(net: nn.Module, form: Form) -> None:
+def set_form(net: nn.Module, form: Form) -> None:
     """Has every cell of ``net`` compute in ``form``."""
     for module in net.modules():
-        if isinstance(module, Formed):
+        if isinstance(module, FormModule):
             module.form = form
 
 
-def plainly(net: nn.Module) -> AbstractContextManager[None]:
+def plain_form(net: nn.Module) -> AbstractContextManager[None]:
     """Within, ``net`` computes in the plain form, which can be differentiated as often as wanted."""
-    return computing(net, PLAIN)
+    return temporary_form(net, PLAIN)
 
 
 @contextmanager
-def computing(net: nn.Module, form: Form) -> Iterator[None]:
+def temporary_form(net: nn.Module, form: Form) -> Iterator[None]:
     """Within, every cell of ``net`` computes in ``form``."""
-    before = {module: module.form for module in net.modules() if isinstance(module, Formed)}
-    use(net, form)
+    before = {module: module.form for module in net.modules() if isinstance(module, FormModule)}
+    set_form(net, form)
     try:
         yield
     finally:
@@ -77,9 +77,9 @@ class Choice:
     why: str
 
 
-def equip(
+def apply_form(
     net: nn.Module,
-    engine: Engine,
+    engine: EngineMode,
     device: torch.device,
     dtype: torch.dtype,
     *,
@@ -88,19 +88,19 @@ def equip(
 ) -> str:
     """Has the cells of ``net`` compute in the form that `choose` gives, and returns why; "" for a network without cells.
 
-    A network with forms of its own has a method ``equip``.
+    A network with forms of its own has a method ``apply_form``.
     """
-    if own := getattr(net, "equip", None):
+    if own := getattr(net, "apply_form", None):
         return own(engine)
-    if not any(isinstance(module, Formed) for module in net.modules()):
+    if not any(isinstance(module, FormModule) for module in net.modules()):
         return ""
     choice = choose(engine, device, dtype, twice=twice, mixed=mixed)
-    use(net, choice.form)
+    set_form(net, choice.form)
     return choice.why
 
 
 def choose(
-    engine: Engine, device: torch.device, dtype: torch.dtype, *, twice: bool = False, mixed: bool = True
+    engine: EngineMode, device: torch.device, dtype: torch.dtype, *, twice: bool = False, mixed: bool = True
 ) -> Choice:
     """The fastest form that device and installed tools allow; ``twice`` says that second derivatives are needed, ``mixed`` that
     edges carry several candidates: of discrete cells little is shared, and plain modules are the faster ones in pure torch.
@@ -110,7 +110,7 @@ def choose(
     """
     import torch
 
-    if engine not in get_args(Engine):
+    if engine not in get_args(EngineMode):
         raise OcheError(f"engine={engine!r} is unknown; use {', '.join(get_args(Engine))}")
     if engine == "plain":
         return Choice(form("plain"), "as plain modules, as asked")
@@ -125,13 +125,13 @@ def choose(
     return _plain(engine, f"there is no fused form for {device.type}")
 
 
-def _plain(engine: Engine, obstacle: str) -> Choice:
+def _plain(engine: EngineMode, obstacle: str) -> Choice:
     if engine == "fused":
         raise OcheError(f"engine='fused': {obstacle}; use engine='plain', or 'auto'")
     return Choice(form("plain"), f"as plain modules: {obstacle}")
 
 
-def _on_cpu(engine: Engine, mixed: bool) -> Choice:
+def _on_cpu(engine: EngineMode, mixed: bool) -> Choice:
     try:
         return Choice(form("native"), "fused, on compiled kernels")
     except Unavailable as error:
@@ -140,7 +140,7 @@ def _on_cpu(engine: Engine, mixed: bool) -> Choice:
         return Choice(form("shared"), f"fused, in pure torch ({error})")
 
 
-def _on_gpu(engine: Engine, device: torch.device, twice: bool, mixed: bool) -> Choice:
+def _on_gpu(engine: EngineMode, device: torch.device, twice: bool, mixed: bool) -> Choice:
     """Off unless asked for: nobody has measured it yet."""
     if engine == "auto":
         return _plain(engine, "the fused form for GPUs is unmeasured, --engine fused takes it")

@@ -38,7 +38,7 @@ POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 def flow(dag: Dag, edges: Edges, inputs: list[Tensor], mix: Mix, stride: int) -> list[Tensor]:
     """As `oche.spaces.mixed_ops.flow`; states are in channels_last memory."""
     if not all(edge.training for edge in edges) or torch.is_autocast_enabled(inputs[0].device.type):
-        return forms.flow(dag, edges, inputs, mix, stride)
+        return forms.node_states(dag, edges, inputs, mix, stride)
     cell = Cell(dag, edges, mix, [Shared(x.contiguous(memory_format=NHWC)) for x in inputs])
     for incoming in dag.incoming:
         out = cell.node([e for e in incoming if mix.active[e]])

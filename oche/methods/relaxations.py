@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from oche.core.architecture import Dag, Mix, active
+from oche.core.architecture import Dag, Mix, alive_candidates
 from oche.core.errors import OcheError
 from oche.core.registry import component
 
@@ -82,7 +82,7 @@ class Softmax(Relaxation):
     """DARTS (1806.09055 eq. 2): w[e, o] = exp(a[e, o]) / sum over living o' of exp(a[e, o'])."""
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
-        return Mix(masked_softmax(a, alive), None, active(alive))
+        return Mix(masked_softmax(a, alive), None, alive_candidates(alive))
 
     def simplices(self, alive: Tensor, dag: Dag) -> Tensor:
         return by_edge(alive)
@@ -97,7 +97,7 @@ class NodeSoftmax(Relaxation):
     """
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
-        return Mix(per_node(a, alive, dag), None, active(alive))
+        return Mix(per_node(a, alive, dag), None, alive_candidates(alive))
 
     def simplices(self, alive: Tensor, dag: Dag) -> Tensor:
         return _targets(dag)[:, None].expand_as(alive).masked_fill(~alive, -1)
@@ -109,7 +109,7 @@ class Sigmoid(Relaxation):
     """FairDARTS (1911.12126): w[e, o] = 1 / (1 + exp(-a[e, o])); candidates do not compete."""
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
-        return Mix(a.sigmoid().masked_fill(~alive.to(a.device), 0), None, active(alive))
+        return Mix(a.sigmoid().masked_fill(~alive.to(a.device), 0), None, alive_candidates(alive))
 
 
 @component

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oche.core.architecture import Chosen, Dag, Mix, active
+from oche.core.architecture import Dag, DeviceChoice, Mix, alive_candidates
 from oche.core.registry import component
 from oche.core.schedules import check_ends, linear
 from oche.methods.relaxations import Relaxation, Softmax, masked_softmax
@@ -52,7 +52,7 @@ class Concrete(Gumbel):
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         if noise is None:
             return super().__call__(a, alive, dag, None, progress)
-        return Mix(self.soft(a, alive, noise, progress), None, active(alive))
+        return Mix(self.soft(a, alive, noise, progress), None, alive_candidates(alive))
 
 
 @component
@@ -88,8 +88,8 @@ class GumbelHard(Gumbel):
         hard = torch.zeros_like(soft).scatter_(1, choice[:, None], 1).masked_fill(~alive.to(a.device), 0)
         weights = hard + (soft - soft.detach())  # exactly 0 or 1: what is added is exactly 0
         if self.evaluate == "all":
-            return Mix(weights, None, active(alive))
-        return Mix(weights, None, Chosen(choice, alive))
+            return Mix(weights, None, alive_candidates(alive))
+        return Mix(weights, None, DeviceChoice(choice, alive))
 
 
 @component
@@ -111,7 +111,7 @@ class UniformPath(Relaxation):
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         if noise is None:
-            return Mix(masked_softmax(torch.zeros_like(a), alive), None, active(alive))
+            return Mix(masked_softmax(torch.zeros_like(a), alive), None, alive_candidates(alive))
         draws = noise.cpu()  # the only transfer to the host
         choice = draws[:, :-1].masked_fill(~alive, -1).argmax(1)
         order = draws[:, -1].masked_fill(~alive.any(1), -1)
@@ -120,7 +120,7 @@ class UniformPath(Relaxation):
             for i in order[incoming].topk(min(dag.keep, len(incoming))).indices.tolist():
                 drawn[incoming[i], choice[incoming[i]]] = True
         drawn &= alive
-        return Mix(drawn.to(a.device, a.dtype), None, active(drawn))
+        return Mix(drawn.to(a.device, a.dtype), None, alive_candidates(drawn))
 
 
 def concentration(a: Tensor) -> Tensor:
@@ -156,4 +156,4 @@ class Dirichlet(Relaxation):
             parts = draws.clamp_min(1e-100)  # so that no sum is 0
         parts = parts.masked_fill(~on, 0)
         total = parts.sum(1, keepdim=True).masked_fill(~on.any(1, keepdim=True), 1)
-        return Mix((parts / total).to(a.dtype), None, active(alive))
+        return Mix((parts / total).to(a.dtype), None, alive_candidates(alive))

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from oche.core.errors import OcheError
-from oche.networks.drop_path import DropsPaths, Rows
+from oche.networks.drop_path import DropPathNetwork, EdgeFactors
 
-Maps = Callable[[nn.Module, Iterable[nn.Module], Tensor, Rows], Iterator[Tensor]]
+Maps = Callable[[nn.Module, Iterable[nn.Module], Tensor, EdgeFactors], Iterator[Tensor]]
 
 
 @dataclass(frozen=True)
-class Point:
+class FeatureMap:
     """A map that a network computes on its way."""
 
     module: str
@@ -30,7 +30,7 @@ class Point:
     """H and W are those of the image divided by it, rounded up"""
 
 
-class Described(Protocol):
+class BackboneSource(Protocol):
     """What a backbone is made of; final networks are."""
 
     drop_path: float
@@ -47,13 +47,13 @@ class Described(Protocol):
         ...
 
     @property
-    def points(self) -> list[Point]: ...
+    def points(self) -> list[FeatureMap]: ...
 
 
 class FeatureInfo:
     """The maps of a network by number, from the finest to the coarsest, as `timm.models.FeatureInfo` has them."""
 
-    def __init__(self, points: Sequence[Point], out_indices: tuple[int, ...]) -> None:
+    def __init__(self, points: Sequence[FeatureMap], out_indices: tuple[int, ...]) -> None:
         self.info: list[dict[str, Any]] = [{**asdict(p), "index": i} for i, p in enumerate(points)]
         self.out_indices = out_indices
 
@@ -82,7 +82,7 @@ class FeatureInfo:
         return len(self.info)
 
 
-class Backbone(DropsPaths):
+class Backbone(DropPathNetwork):
     """Maps images (B, in_channels, H, W) to the list of their feature maps (B, C, ⌈H / reduction⌉, ⌈W / reduction⌉).
 
     One map for each resolution, the last that the network computes at it, before any activation; ``feature_info`` has
@@ -90,7 +90,7 @@ class Backbone(DropsPaths):
     loads: what comes after the last map is left out, as are the parts of the network that compute it.
     """
 
-    def __init__(self, net: Described, out_indices: Sequence[int] | None = None) -> None:
+    def __init__(self, net: BackboneSource, out_indices: Sequence[int] | None = None) -> None:
         """``net``: a final network, whose modules are shared. ``out_indices``: which maps (None: all, -1: the coarsest)."""
         super().__init__()
         points = net.points

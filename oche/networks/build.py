@@ -18,7 +18,7 @@ from oche.networks.nasbench201 import build as build_benchmark
 FinalNetwork = final.FinalNetwork | BenchmarkNetwork
 
 
-class Size(TypedDict, total=False):
+class NetworkOptions(TypedDict, total=False):
     """What sizes a network, see `build`."""
 
     channels: int | None
@@ -35,7 +35,7 @@ class Size(TypedDict, total=False):
 
 @overload
 def build(
-    genotype: Genotype | str, *, classes: int, features: Literal[False] = False, **network: Unpack[Size]
+    genotype: Genotype | str, *, classes: int, features: Literal[False] = False, **network: Unpack[NetworkOptions]
 ) -> FinalNetwork: ...
 
 
@@ -45,7 +45,7 @@ def build(
     *,
     features: Literal[True],
     out_indices: Sequence[int] | None = None,
-    **network: Unpack[Size],
+    **network: Unpack[NetworkOptions],
 ) -> Backbone: ...
 
 

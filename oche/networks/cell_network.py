@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
-from oche.networks.backbone import Point
-from oche.networks.drop_path import DropsPaths, Rows, dropped
-from oche.networks.forms import Formed
+from oche.networks.backbone import FeatureMap
+from oche.networks.drop_path import DropPathNetwork, EdgeFactors, apply_drop_path
+from oche.networks.forms import FormModule
 from oche.networks.macro import CellPlan, Skeleton, describe
-from oche.networks.operations import FactorizedReduce, find, relu_conv_bn
+from oche.networks.operations import FactorizedReduce, find_operation, relu_conv_bn
 
 
-class FinalCell(Formed):
+class FinalCell(FormModule):
     """A discrete cell."""
 
     def __init__(self, genotype: Genotype, plan: CellPlan) -> None:
@@ -30,11 +30,11 @@ class FinalCell(Formed):
         self.preprocess0 = first(plan.c_prev_prev, plan.channels)
         self.preprocess1 = relu_conv_bn(plan.c_prev, plan.channels)
         self.ops = nn.ModuleList(
-            find(op).build(plan.channels, plan.stride if source < cell.inputs else 1, True)
+            find_operation(op).build(plan.channels, plan.stride if source < cell.inputs else 1, True)
             for op, source, _ in cell.edges
         )
 
-    def forward(self, s0: Tensor, s1: Tensor, drops: Rows) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, drops: EdgeFactors) -> Tensor:
         apply = self.form.apply
         states = {0: apply(self.preprocess0, s0), 1: apply(self.preprocess1, s1)}
         for node in self.cell.nodes:
@@ -42,7 +42,7 @@ class FinalCell(Formed):
             for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
                 if target != node:
                     continue
-                out = dropped(apply(op, states[source]), op, drops)
+                out = apply_drop_path(apply(op, states[source]), op, drops)
                 total = out if total is None else total + out
             assert total is not None  # every node of a Cell has an incoming edge
             states[node] = total
@@ -82,7 +82,7 @@ def _each(f: Callable[[int], int], size: tuple[int, int]) -> tuple[int, int]:
     return f(size[0]), f(size[1])
 
 
-def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drops: Rows) -> Iterator[Tensor]:
+def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drops: EdgeFactors) -> Iterator[Tensor]:
     """Both inputs of the first cell, then what each cell gives; see `Skeleton.points`."""
     s0, s1 = stem(x)
     yield from (s0, s1)
@@ -91,7 +91,7 @@ def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drops: Rows) ->
         yield s1
 
 
-class FinalNetwork(DropsPaths):
+class FinalNetwork(DropPathNetwork):
     """Maps (B, in_channels, H, W) to logits (B, classes); in training with an auxiliary head to (logits, auxiliary logits).
 
     ``drop_path`` is the probability in force; training raises it as it goes.
@@ -118,7 +118,7 @@ class FinalNetwork(DropsPaths):
             )
 
     def forward(self, x: Tensor, drops: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """``drops`` (D, B): those of drop path, by default drawn anew; see `DropsPaths.drops`."""
+        """``drops`` (D, B): those of drop path, by default drawn anew; see `DropPathNetwork.drops`."""
         last, extra = x, None
         for i, last in enumerate(self.maps(self.stem, self.cells, x, self.rows(x, drops)), -2):
             if i == self.auxiliary_after and self.auxiliary is not None and self.training:
@@ -127,7 +127,7 @@ class FinalNetwork(DropsPaths):
         return logits if extra is None else (logits, extra)
 
     @property
-    def points(self) -> list[Point]:
+    def points(self) -> list[FeatureMap]:
         """The maps that it computes, in order."""
         return self.skeleton.points(lambda kind: len(_cell(self.genotype, kind).concat))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from oche.core.architecture import Dag, Mix
 
 
-def flow(
+def node_states(
     dag: Dag, edges: Sequence[nn.Module] | nn.ModuleList, inputs: list[Tensor], mix: Mix, stride: int
 ) -> list[Tensor]:
     """The states of all nodes of a cell: its ``inputs``, then for each node the sum of what its edges carry, each scaled
@@ -39,15 +39,15 @@ class Form:
 
     name: str
     flow: Callable[..., list[Tensor]]
-    """as `flow`"""
+    """as `node_states`"""
     apply: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x)
     """module, x → module(x)"""
 
 
-PLAIN = Form("plain", flow)
+PLAIN = Form("plain", node_states)
 
 
-class Formed(nn.Module):
-    """A module that computes in some `Form`; see `oche.kernels.choose.use`."""
+class FormModule(nn.Module):
+    """A module that computes in some `Form`; see `oche.kernels.choose.set_form`."""
 
     form: Form = PLAIN

@@ -20,7 +20,7 @@ N = TypeVar("N", bound=nn.Module)
 _IN_ORDER = (nn.Sequential.forward, CifarStem.forward)  # forwards that run all children one after another
 
 
-def folded(net: N) -> N:
+def fuse_batchnorm(net: N) -> N:
     """A copy of ``net`` in evaluation mode whose BatchNorms right after a convolution are part of it.
 
     Others stay: those that follow a sum, a module that is used in two places, or what an operation of one's own does in a

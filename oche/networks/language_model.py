@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from oche.core.errors import OcheError
 from oche.core.registry import component
 
-SPREAD = 0.04  # weights start uniformly within ± this (released code)
+INIT_RANGE = 0.04  # weights start uniformly within ± this (released code)
 
 
 @component
@@ -41,7 +41,7 @@ class Dropouts:
                 raise OcheError(f"dropouts: {field.name}={rate} is no probability below 1; use 0 <= {field.name} < 1")
 
 
-class Masks(NamedTuple):
+class DropoutMasks(NamedTuple):
     """One draw of all dropouts; entries are 0 or 1 / (1 − rate), None where nothing is dropped."""
 
     output: Tensor | None = None  #: (B, H)
@@ -51,7 +51,7 @@ class Masks(NamedTuple):
     words: Tensor | None = None  #: (V,)
 
 
-class Output(NamedTuple):
+class LanguageOutput(NamedTuple):
     """What a language model says of a window."""
 
     logits: Tensor  #: (T, B, V) of the next word
@@ -70,7 +70,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary, width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.cell = cell
-        nn.init.uniform_(self.embedding.weight, -SPREAD, SPREAD)
+        nn.init.uniform_(self.embedding.weight, -INIT_RANGE, INIT_RANGE)
 
     @property
     def width(self) -> int:
@@ -84,7 +84,7 @@ class LanguageModel(nn.Module):
         """(1, B, H) the state before a text begins: zeros."""
         return self.embedding.weight.new_zeros(1, batch, self.width)
 
-    def masks(self, batch: int, generator: torch.Generator | None = None) -> Masks:
+    def masks(self, batch: int, generator: torch.Generator | None = None) -> DropoutMasks:
         """A draw of all dropouts; without ``generator`` (on the network's device) from torch's global one."""
         weight = self.embedding.weight
 
@@ -96,9 +96,9 @@ class LanguageModel(nn.Module):
             kept = torch.rand(shape, generator=generator, device=weight.device) >= rate
             return kept.to(weight.dtype) / (1 - rate)
 
-        return Masks(*map(draw, Masks._fields))
+        return DropoutMasks(*map(draw, DropoutMasks._fields))
 
-    def equip(self, engine: str) -> str:
+    def apply_form(self, engine: str) -> str:
         """Has the cell compute in its fast form, unless ``engine`` is plain; says how it computes, "" where it has one form."""
         cell: Any = self.cell
         if not hasattr(cell, "fused"):
@@ -110,7 +110,7 @@ class LanguageModel(nn.Module):
         """One row a part, for reports: {"name", "channels"}."""
         return describe(self.width, self.vocabulary)
 
-    def run(self, tokens: Tensor, hidden: Tensor | None, masks: Masks, *context) -> Output:
+    def run(self, tokens: Tensor, hidden: Tensor | None, masks: DropoutMasks, *context) -> LanguageOutput:
         """``context`` is handed on to the cell."""
         state = self.start(tokens.shape[1]) if hidden is None else hidden
         x = self.embedding(tokens)
@@ -118,7 +118,7 @@ class LanguageModel(nn.Module):
             x = x * masks.words[tokens].unsqueeze(-1)
         raw = self.cell(_masked(x, masks.embedding), state[0], masks.input, masks.hidden, *context)
         dropped = _masked(raw, masks.output)
-        return Output(F.linear(dropped, self.embedding.weight, self.bias), raw[-1:], raw, dropped)
+        return LanguageOutput(F.linear(dropped, self.embedding.weight, self.bias), raw[-1:], raw, dropped)
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:

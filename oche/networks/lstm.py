@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oche.networks.language_model import Dropouts, LanguageModel, Masks, Output
+from oche.networks.language_model import DropoutMasks, Dropouts, LanguageModel, LanguageOutput
 
 LSTM = "lstm"  # what stands for it where a genotype is asked for
 
 
-class Layer(nn.Module):
+class LSTMLayer(nn.Module):
     """One LSTM layer (Hochreiter and Schmidhuber, 1997), its gates in the order of `torch.nn.LSTM`: in, forget, new, out."""
 
     def __init__(self, width: int) -> None:
@@ -43,10 +43,10 @@ class Layer(nn.Module):
 
 
 class LSTMNetwork(LanguageModel):
-    """The language model of one LSTM layer, tokens (T, B) → `Output`, whose ``hidden`` is (2, B, H)."""
+    """The language model of one LSTM layer, tokens (T, B) → `LanguageOutput`, whose ``hidden`` is (2, B, H)."""
 
     def __init__(self, vocabulary: int, width: int, dropouts: Dropouts = Dropouts(words=0.1)) -> None:
-        super().__init__(Layer(width), vocabulary, width, dropouts)
+        super().__init__(LSTMLayer(width), vocabulary, width, dropouts)
 
     def describe(self) -> list[dict]:
         return [{**row, "name": LSTM} if row["name"] == "recurrent" else row for row in super().describe()]
@@ -54,12 +54,14 @@ class LSTMNetwork(LanguageModel):
     def start(self, batch: int) -> Tensor:
         return self.embedding.weight.new_zeros(2, batch, self.width)
 
-    def forward(self, tokens: Tensor, hidden: Tensor | None = None, masks: Masks | None = None) -> Output:
+    def forward(
+        self, tokens: Tensor, hidden: Tensor | None = None, masks: DropoutMasks | None = None
+    ) -> LanguageOutput:
         """``hidden`` (2, B, H), None: zeros. In training mode dropouts are drawn anew, or are those of ``masks``; in
         evaluation there are none."""
         batch = tokens.shape[1]
         if not self.training:
-            masks = Masks()
+            masks = DropoutMasks()
         masks = self.masks(batch) if masks is None else masks
         x = self.embedding(tokens)
         if masks.words is not None:
@@ -68,10 +70,10 @@ class LSTMNetwork(LanguageModel):
             x = x if mask is None else x * mask
         raw, state = self.cell(x, self.start(batch) if hidden is None else hidden, masks.hidden)
         dropped = raw if masks.output is None else raw * masks.output
-        return Output(F.linear(dropped, self.embedding.weight, self.bias), state, raw, dropped)
+        return LanguageOutput(F.linear(dropped, self.embedding.weight, self.bias), state, raw, dropped)
 
 
-def width_for(weights: int, vocabulary: int) -> int:
+def width_for_weights(weights: int, vocabulary: int) -> int:
     """The width at which `LSTMNetwork` has the number of weights nearest to ``weights``: 8 H² + (V + 4) H + V of them."""
     b = vocabulary + 4
     exact = (math.sqrt(b * b + 32 * max(0, weights - vocabulary)) - b) / 16

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from torch import Tensor, nn
 
 from oche.core.errors import OcheError
-from oche.networks.backbone import Point
+from oche.networks.backbone import FeatureMap
 
 Stem = Literal["cifar", "imagenet", "none"]
 Widen = Literal["at", "after"]
@@ -35,14 +35,14 @@ class CellPlan:
         return 2 if self.kind == "reduce" else 1
 
 
-class Sized(Protocol):
+class NetworkSizes(Protocol):
     """What every network around cells is told."""
 
     @property
     def image(self) -> tuple[int, int]: ...
 
 
-def check_sizes(network: Sized) -> None:
+def check_sizes(network: NetworkSizes) -> None:
     """Raises `OcheError` where a network's numbers leave nothing to build, or its images are too small."""
     for name in ("channels", "cells", "classes", "in_channels"):
         if getattr(network, name) < 1:
@@ -96,14 +96,21 @@ class Skeleton:
             c_prev_prev, c_prev, reduced = c_prev, outputs(kind) * channels, kind == "reduce"
         return plans
 
-    def points(self, outputs: Callable[[str], int]) -> list[Point]:
+    def points(self, outputs: Callable[[str], int]) -> list[FeatureMap]:
         """The maps that the network computes: both inputs of the first cell, then what each cell gives."""
-        c, twice = self.channels, {"cifar": Point("stem", 3 * self.channels, 1), "none": Point("", self.in_channels, 1)}
-        stem = [twice[self.stem]] * 2 if self.stem in twice else [Point("stem.first", c, 4), Point("stem.second", c, 8)]
+        c, twice = (
+            self.channels,
+            {"cifar": FeatureMap("stem", 3 * self.channels, 1), "none": FeatureMap("", self.in_channels, 1)},
+        )
+        stem = (
+            [twice[self.stem]] * 2
+            if self.stem in twice
+            else [FeatureMap("stem.first", c, 4), FeatureMap("stem.second", c, 8)]
+        )
         found, reduction = stem, stem[-1].reduction
         for i, plan in enumerate(self.plan(outputs)):
             reduction *= plan.stride
-            found = [*found, Point(f"cells.{i}", outputs(plan.kind) * plan.channels, reduction)]
+            found = [*found, FeatureMap(f"cells.{i}", outputs(plan.kind) * plan.channels, reduction)]
         return found
 
     def make_stem(self) -> nn.Module:

@@ -19,11 +19,11 @@ from oche.core.architecture import Cell, Genotype, Mix
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import CELL as GROUP
 from oche.core.nasbench201 import parse
-from oche.networks.backbone import Point
-from oche.networks.drop_path import DropsPaths, Rows, dropped
-from oche.networks.forms import Formed
+from oche.networks.backbone import FeatureMap
+from oche.networks.drop_path import DropPathNetwork, EdgeFactors, apply_drop_path
+from oche.networks.forms import FormModule
 from oche.networks.macro import check_sizes
-from oche.networks.operations import Pointwise, find, operation
+from oche.networks.operations import Pointwise, find_operation, operation
 
 STAGES = 3
 
@@ -49,7 +49,7 @@ def nor_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Sequential(*_relu_conv_bn(channels, channels, 3, stride, affine))
 
 
-class ResidualBlock(Formed):
+class ResidualBlock(FormModule):
     """Halves the map between two stages: two 3×3 convolutions beside an average pooling with a 1×1 convolution."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
@@ -94,12 +94,12 @@ class Macro:
         return places
 
     @property
-    def points(self) -> list[Point]:
+    def points(self) -> list[FeatureMap]:
         """The maps that the network computes: what the stem gives, then each cell and each residual block."""
-        found = [Point("stem", self.channels, 1)]
+        found = [FeatureMap("stem", self.channels, 1)]
         for stage, place in enumerate(self.stages):
             for _ in range(self.cells + (stage > 0)):
-                found.append(Point(f"cells.{len(found) - 1}", place.channels, 2**stage))
+                found.append(FeatureMap(f"cells.{len(found) - 1}", place.channels, 2**stage))
         return found
 
     def describe(self) -> list[dict]:
@@ -139,7 +139,7 @@ class Network(nn.Module):
             nn.BatchNorm2d(last), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, macro.classes)
         )
 
-    def run(self, x: Tensor, context: Mix | Rows) -> Tensor:
+    def run(self, x: Tensor, context: Mix | EdgeFactors) -> Tensor:
         """(B, in_channels, H, W) → logits (B, classes); cells are also given ``context``."""
         last = x
         for last in maps(self.stem, self.cells, x, context):  # noqa: B007
@@ -147,23 +147,23 @@ class Network(nn.Module):
         return self.head(last)
 
 
-class FinalCell(Formed):
+class FinalCell(FormModule):
     """A discrete cell."""
 
     def __init__(self, cell: Cell, channels: int) -> None:
         super().__init__()
         self.cell = cell
-        self.ops = nn.ModuleList(find(op).build(channels, 1, True) for op, _, _ in cell.edges)
+        self.ops = nn.ModuleList(find_operation(op).build(channels, 1, True) for op, _, _ in cell.edges)
 
-    def forward(self, x: Tensor, drops: Rows) -> Tensor:
+    def forward(self, x: Tensor, drops: EdgeFactors) -> Tensor:
         states = {0: x}
         for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
-            out = dropped(self.form.apply(op, states[source]), op, drops)
+            out = apply_drop_path(self.form.apply(op, states[source]), op, drops)
             states[target] = out if target not in states else states[target] + out
         return states[self.cell.concat[0]]
 
 
-class FinalNetwork(Network, DropsPaths):
+class FinalNetwork(Network, DropPathNetwork):
     """The network of one cell, as the benchmark trained it: maps (B, in_channels, H, W) to logits (B, classes)."""
 
     maps = staticmethod(maps)
@@ -173,11 +173,11 @@ class FinalNetwork(Network, DropsPaths):
         self.genotype, self.drop_path = genotype, drop_path
 
     def forward(self, x: Tensor, drops: Tensor | None = None) -> Tensor:
-        """``drops`` (D, B): those of drop path, by default drawn anew; see `DropsPaths.drops`."""
+        """``drops`` (D, B): those of drop path, by default drawn anew; see `DropPathNetwork.drops`."""
         return self.run(x, self.rows(x, drops))
 
     @property
-    def points(self) -> list[Point]:
+    def points(self) -> list[FeatureMap]:
         """The maps that it computes, in order."""
         return self.macro.points
 

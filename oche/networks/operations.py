@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oche.core.errors import OcheError, nearest
+from oche.core.errors import OcheError, did_you_mean
 
 Builder = Callable[[int, int, bool], nn.Module]
 
@@ -50,11 +50,11 @@ def operation(name: str, *, normalised: bool = True) -> Callable[[Builder], Buil
     return register
 
 
-def find(name: str) -> Operation:
+def find_operation(name: str) -> Operation:
     """The registered operation ``name``; `OcheError` with the nearest name otherwise."""
     if name not in OPERATIONS:
         raise OcheError(
-            f"unknown operation {name!r}{nearest(name, [*OPERATIONS])}; known: {', '.join(OPERATIONS)}; "
+            f"unknown operation {name!r}{did_you_mean(name, [*OPERATIONS])}; known: {', '.join(OPERATIONS)}; "
             "register your own with oche.operation"
         )
     return OPERATIONS[name]

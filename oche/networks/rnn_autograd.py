@@ -74,7 +74,7 @@ def _through(d: Tensor, factors: Tensor) -> Tensor:
 # --- a cell with every candidate on every edge ----------------------------------------------------------------------------
 
 
-class Mixed(torch.autograd.Function):
+class MixedCellFunction(torch.autograd.Function):
     """(outputs (T, B, H), means, variances (T, N + 1, H) of the states before they are normalised)."""
 
     @staticmethod
@@ -115,7 +115,7 @@ class Mixed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if torch.is_grad_enabled():
-            return (*_again(ctx, grads[0], partial(mixed_plain, names=ctx.names, eps=ctx.eps)), None, None)
+            return (*_again(ctx, grads[0], partial(mixed_cell_plain, names=ctx.names, eps=ctx.eps)), None, None)
         u, state, wh, w, p, mask, raw = ctx.saved_tensors
         z, rates, products, starts = ctx.kept
         count, width = len(w), state.shape[1]
@@ -215,10 +215,10 @@ def _again(ctx: Any, grad: Tensor, cell: Callable[..., Tensor]) -> tuple[Tensor 
     return tuple(result)
 
 
-def mixed_plain(
+def mixed_cell_plain(
     u: Tensor, state: Tensor, wh: Tensor, w: Tensor, p: Tensor, mask: Tensor | None, names: Sequence[str], eps: float
 ) -> Tensor:
-    """The outputs of `Mixed` by operations that can be differentiated as often as one likes."""
+    """The outputs of `MixedCellFunction` by operations that can be differentiated as often as one likes."""
     outputs = []
     weights = _by_node(p, len(w))
     for step in u.unbind():
@@ -245,7 +245,7 @@ def _norm(x: Tensor, eps: float) -> Tensor:
 # --- a found cell ---------------------------------------------------------------------------------------------------------
 
 
-class Found(torch.autograd.Function):
+class DiscreteCellFunction(torch.autograd.Function):
     """Outputs (T, B, H) of a cell whose nodes have one (activation, source) each."""
 
     @staticmethod
@@ -274,7 +274,11 @@ class Found(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if torch.is_grad_enabled():
-            return (*_again(ctx, grads[0], partial(found_plain, edges=ctx.edges, concat=ctx.concat)), None, None)
+            return (
+                *_again(ctx, grads[0], partial(discrete_cell_plain, edges=ctx.edges, concat=ctx.concat)),
+                None,
+                None,
+            )
         u, state, wh, w, mask, raw = ctx.saved_tensors
         z, hidden, products, starts = ctx.kept
         before = torch.cat([state[None], raw[:-1]])
@@ -312,11 +316,11 @@ def _span(nodes: Sequence[int]) -> slice | list[int]:
     return slice(first, last + 1) if [*nodes] == [*range(first, last + 1)] else [*nodes]
 
 
-def found_plain(
+def discrete_cell_plain(
     u: Tensor, state: Tensor, wh: Tensor, w: Tensor, mask: Tensor | None,
     edges: Sequence[tuple[str, int]], concat: Sequence[int],
 ) -> Tensor:  # fmt: skip
-    """The outputs of `Found` by operations that can be differentiated as often as one likes."""
+    """The outputs of `DiscreteCellFunction` by operations that can be differentiated as often as one likes."""
     outputs = []
     for step in u.unbind():
         states = [_begin(step, state, wh, mask)[1]]

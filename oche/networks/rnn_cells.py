@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from oche.core.architecture import NONE, Cell, Dag, Mix
-from oche.core.errors import OcheError, nearest
-from oche.networks.language_model import SPREAD
-from oche.networks.rnn_autograd import ACTIVATIONS, Found, Mixed
+from oche.core.errors import OcheError, did_you_mean
+from oche.networks.language_model import INIT_RANGE
+from oche.networks.rnn_autograd import ACTIVATIONS, DiscreteCellFunction, MixedCellFunction
 
 
 class Highway(nn.Module):
@@ -36,7 +36,7 @@ class Highway(nn.Module):
         self.first = nn.Parameter(torch.empty(2 * width, 2 * width))  # (2H, 2H) of x and the state together
         self.nodes = nn.Parameter(torch.empty(nodes, width, 2 * width))  # (N, H, 2H)
         for weight in (self.first, self.nodes):
-            nn.init.uniform_(weight, -SPREAD, SPREAD)
+            nn.init.uniform_(weight, -INIT_RANGE, INIT_RANGE)
 
     def begin(self, x: Tensor, state: Tensor, x_mask: Tensor | None, mask: Tensor | None) -> Tensor:
         """(B, H) the state of node 0, from x (B, H) and the last output (B, H)."""
@@ -90,7 +90,7 @@ class FinalCell(Highway):
 
     def unrolled(self, u: Tensor, state: Tensor, weight: Tensor, mask: Tensor | None, *context) -> Tensor:
         edges = [edge[:2] for edge in self.cell.edges]
-        return Found.apply(u, state, weight, self.nodes, mask, edges, self.cell.concat)  # pyright: ignore
+        return DiscreteCellFunction.apply(u, state, weight, self.nodes, mask, edges, self.cell.concat)  # pyright: ignore
 
 
 def _check(cell: Cell) -> None:
@@ -98,7 +98,7 @@ def _check(cell: Cell) -> None:
     for name, _, target in cell.edges:
         if name not in ACTIVATIONS:
             raise OcheError(
-                f"a recurrent cell has no operation {name!r}{nearest(name, list(ACTIVATIONS))}; "
+                f"a recurrent cell has no operation {name!r}{did_you_mean(name, list(ACTIVATIONS))}; "
                 f"its activations are {', '.join(ACTIVATIONS)}"
             )
         if sum(t == target for _, _, t in cell.edges) > 1:
@@ -142,7 +142,7 @@ class SearchCell(Highway):
         if not all(row[o] for row in alive for o in used):  # what is not evaluated has no gradient, either
             weights = weights * _constant(tuple(map(tuple, alive)), u.device)[:, columns]
         names = [self.candidates[o] for o in used]
-        found = Mixed.apply(u, state, weight, self.nodes, weights, mask, names, self.norm.eps)
+        found = MixedCellFunction.apply(u, state, weight, self.nodes, weights, mask, names, self.norm.eps)
         raw, means, variances = found  # pyright: ignore[reportGeneralTypeIssues]
         self._track(means.flatten(0, 1), variances.flatten(0, 1), len(state))
         return raw

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from oche.core.architecture import Cell, Genotype, titled
+from oche.core.architecture import Cell, Genotype, cell_title
 from oche.report.drawings.cell import MARK
 from oche.report.figures import inline_cell
 from oche.report.html.page import Fold, Item, Prose, Row, Section
@@ -44,7 +44,7 @@ def compared_cells(known: Sequence[tuple[str, Genotype]]) -> list[Section]:
         return []
     (first, reference), *others = known
     if not others:
-        figures = [inline_cell(cell, f"{first}, {titled(name)}") for name, cell in reference.cells.items()]
+        figures = [inline_cell(cell, f"{first}, {cell_title(name)}") for name, cell in reference.cells.items()]
         return [Section("Cells", side_by_side(figures), "cells")]
     items = []
     for i, (name, genotype) in enumerate(others):
@@ -61,7 +61,9 @@ def _apart(genotype: Genotype, reference: Genotype) -> str:
             other, _ = marked(cell, reference.cells[name])
             only = sum(op.startswith(MARK) for op, _, _ in other.edges)
             parts.append(
-                f"{titled(name)} {only} of {len(cell.edges)} edges differ" if only else f"{titled(name)} the same"
+                f"{cell_title(name)} {only} of {len(cell.edges)} edges differ"
+                if only
+                else f"{cell_title(name)} the same"
             )
     return ", ".join(parts) or "other cells"
 
@@ -74,6 +76,6 @@ def _pairs(name: str, genotype: Genotype, first: str, reference: Genotype) -> li
         for who, own, its_other in ((first, one, other), (name, other, one)):
             if own is not None:
                 drawn, said = marked(own, its_other) if its_other is not None else (own, "the other has no such cell")
-                figures.append(inline_cell(drawn, f"{who}, {titled(kind)}: {said}"))
+                figures.append(inline_cell(drawn, f"{who}, {cell_title(kind)}: {said}"))
         items.append(Row([replace(figure, wide=True) for figure in figures]))
     return items

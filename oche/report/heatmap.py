@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from oche.core.architecture import Genotype, titled
+from oche.core.architecture import Genotype, cell_title
 from oche.report.html.page import Heat
 from oche.report.mixture_history import Group, parse
 from oche.report.read_run import Run
@@ -50,7 +50,7 @@ def _group(group: Group, kept: list[int], genotypes: dict[int, Genotype | None])
     history = dict(group.history)
     values = [v for weights in history.values() for row in weights for v in row]
     return {
-        "name": titled(group.name),
+        "name": cell_title(group.name),
         "edges": [f"{i}→{j}" for i, j in group.edges],
         "candidates": group.candidates,
         "low": round(min(values), 5),

@@ -20,8 +20,8 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
-from oche.core.errors import OcheError
 from oche.core import atomic_files as atomic
+from oche.core.errors import OcheError
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.safetensors")
 _SKELETON, _DIGEST = "oche.state", "oche.sha256"

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from oche.core.errors import OcheError
 from oche.core import atomic_files as atomic
-from oche.core.lock import LOCK, Lock
+from oche.core.errors import OcheError
+from oche.core.lock import LOCK_FILE, Lock
 
-_UNBORN = {LOCK, "config.yaml"}  # what a run that was killed while it was being created may have
+_UNBORN = {LOCK_FILE, "config.yaml"}  # what a run that was killed while it was being created may have
 
 
 def is_run(path: Path) -> bool:
@@ -43,7 +43,7 @@ def make_way(path: Path, overwrite: bool, say: Callable[[str], object]) -> None:
     """
     locks: list[Lock] = []
     try:
-        for file in sorted(path.rglob(LOCK)):
+        for file in sorted(path.rglob(LOCK_FILE)):
             locks.append(Lock(file.parent))
         if not overwrite:
             raise OcheError(_taken(path))

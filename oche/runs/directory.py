@@ -9,8 +9,6 @@ metrics that was cut short is dropped. One process at a time writes; anyone may 
 
 from __future__ import annotations
 
-from oche.runs.checkpoint import save_weights
-
 import errno
 import os
 import sys
@@ -20,10 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from oche.core.errors import OcheError
 from oche.core import atomic_files as atomic
-from oche.runs.claim import check_free, check_run, is_run, make_way
+from oche.core.errors import OcheError
 from oche.core.lock import Lock
+from oche.runs.checkpoint import save_weights
+from oche.runs.claim import check_free, check_run, is_run, make_way
 
 State = Literal["running", "interrupted", "complete", "failed"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 M = TypeVar("M")  # a `oche.methods.method.Method`, which is made of spaces' edges and so stands above them
 
 
-class Plan(Protocol):
+class CellPosition(Protocol):
     """Where one searched cell stands: its group, its width and the stride of the edges that leave its inputs."""
 
     @property
@@ -88,7 +88,7 @@ class Space:
         edge.check(self)
 
     @property
-    def plans(self) -> Sequence[Plan]:
+    def plans(self) -> Sequence[CellPosition]:
         """The searched cells of the supernet, in order."""
         raise NotImplementedError
 

@@ -12,17 +12,17 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, all_alive, read_cell, top_k
+from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, all_alive, cell_from_mask, top_k
 from oche.core.errors import OcheError
 from oche.core.registry import component
-from oche.networks.forms import Formed
+from oche.networks.forms import FormModule
 from oche.networks.macro import CellPlan, Skeleton, Stem, Widen, describe
-from oche.networks.operations import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
+from oche.networks.operations import DARTS, SEED, FactorizedReduce, find_operation, relu_conv_bn
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
 
-class SearchCell(Formed):
+class SearchCell(FormModule):
     """A cell with a mixed operation on every edge; its output concatenates all intermediate nodes."""
 
     kind: str
@@ -102,7 +102,7 @@ class ConvSpace(Space):
 
     def __post_init__(self) -> None:
         for name in self.candidates:
-            find(name)
+            find_operation(name)
         if len(set(self.candidates)) != len(self.candidates):
             raise OcheError(f"candidates={self.candidates} names one twice; list each operation once")
         if not [c for c in self.candidates if c != NONE]:
@@ -131,7 +131,7 @@ class ConvSpace(Space):
 
     def candidate(self, name: str, channels: int, stride: int) -> nn.Module:
         """Operation ``name`` as it stands in the supernet."""
-        op = find(name)
+        op = find_operation(name)
         module = op.build(channels, stride, self.affine)
         if op.normalised or not self.pool_norm:
             return module
@@ -156,7 +156,7 @@ class ConvSpace(Space):
 
     def read(self, kept: Mapping[str, Tensor]) -> Genotype:
         """The genotype that narrowed masks (E, O) stand for."""
-        return Genotype({name: read_cell(kept[name], dag, self.candidates) for name, dag in self.groups.items()})
+        return Genotype({name: cell_from_mask(kept[name], dag, self.candidates) for name, dag in self.groups.items()})
 
     def random(self, generator: torch.Generator) -> Genotype:
         """A cell of the space drawn uniformly: for each node ``keep`` distinct sources, on each any candidate but "none"."""

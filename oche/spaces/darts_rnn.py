@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, read_cell
-from oche.core.errors import OcheError, nearest
+from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, cell_from_mask
+from oche.core.errors import OcheError, did_you_mean
 from oche.core.genotypes import resolve
 from oche.core.optimizers import Adam, Sgd
 from oche.core.registry import component
-from oche.networks.language_model import Dropouts, LanguageModel, Masks, Output, check_sizes, describe
+from oche.networks.language_model import DropoutMasks, Dropouts, LanguageModel, LanguageOutput, check_sizes, describe
 from oche.networks.rnn_autograd import ACTIVATIONS
 from oche.networks.rnn_cells import FinalCell, SearchCell
 from oche.spaces.base import Space
@@ -30,7 +30,7 @@ CANDIDATES = ("none", "tanh", "relu", "sigmoid", "identity")
 
 
 class RecurrentNetwork(LanguageModel):
-    """The language model of a genotype, tokens (T, B) → `Output`. Raises `OcheError` for a genotype of another kind.
+    """The language model of a genotype, tokens (T, B) → `LanguageOutput`. Raises `OcheError` for a genotype of another kind.
 
     With DARTS' sizes (V = 10,000, H = 850) a cell of 8 nodes has 22,960,000 weights.
     """
@@ -47,11 +47,13 @@ class RecurrentNetwork(LanguageModel):
         super().__init__(FinalCell(genotype.cells[GROUP], width), vocabulary, width, dropouts)
         self.genotype = genotype
 
-    def forward(self, tokens: Tensor, hidden: Tensor | None = None, masks: Masks | None = None) -> Output:
+    def forward(
+        self, tokens: Tensor, hidden: Tensor | None = None, masks: DropoutMasks | None = None
+    ) -> LanguageOutput:
         """``hidden`` (1, B, H), None: zeros. In training mode dropouts are drawn anew, or are those of ``masks``; in
         evaluation there are none."""
         if not self.training:
-            masks = Masks()
+            masks = DropoutMasks()
         return self.run(tokens, hidden, self.masks(tokens.shape[1]) if masks is None else masks)
 
 
@@ -59,7 +61,7 @@ class RecurrentNetwork(LanguageModel):
 
 
 class Supernet(LanguageModel):
-    """Every cell of the space in one language model: ``net(tokens, {"recurrent": mix}, hidden, masks)`` → `Output`."""
+    """Every cell of the space in one language model: ``net(tokens, {"recurrent": mix}, hidden, masks)`` → `LanguageOutput`."""
 
     def __init__(self, space: RecurrentSpace) -> None:
         super().__init__(
@@ -67,8 +69,12 @@ class Supernet(LanguageModel):
         )
 
     def forward(
-        self, tokens: Tensor, mixes: Mapping[str, Mix], hidden: Tensor | None = None, masks: Masks = Masks()
-    ) -> Output:
+        self,
+        tokens: Tensor,
+        mixes: Mapping[str, Mix],
+        hidden: Tensor | None = None,
+        masks: DropoutMasks = DropoutMasks(),
+    ) -> LanguageOutput:
         """tokens (T, B), hidden (1, B, H), None: zeros. Nothing is dropped but what ``masks`` say."""
         return self.run(tokens, hidden, masks, mixes[GROUP])
 
@@ -115,7 +121,7 @@ class RecurrentSpace(Space):
         for name in self.candidates:
             if name not in (NONE, *ACTIVATIONS):
                 raise OcheError(
-                    f"candidates: a recurrent cell has no operation {name!r}{nearest(name, [*ACTIVATIONS])}; "
+                    f"candidates: a recurrent cell has no operation {name!r}{did_you_mean(name, [*ACTIVATIONS])}; "
                     f"use some of {', '.join(CANDIDATES)}"
                 )
         if len(set(self.candidates)) != len(self.candidates) or not set(self.candidates) - {NONE}:
@@ -143,11 +149,11 @@ class RecurrentSpace(Space):
 
     def suited(self, method: Any) -> Any:
         """With the optimisers and the batch of DARTS' search on Penn Treebank (appendix A.1.2 and released code)."""
-        a = method.a
+        a = method.method.arch_optimizer
         if isinstance(a, Adam):
             a = replace(a, lr=3e-3, betas=(0.9, 0.999))
         w = Sgd(lr=20.0, lr_min=20.0, momentum=0.0, decay=5e-7, clip=0.25, clip_ahead=True)
-        return replace(method, w=w, a=a, batch=256)
+        return replace(method, weight_optimizer=w, arch_optimizer=a, batch=256)
 
     def check_edge(self, edge: EdgeBuilder) -> None:
         if not isinstance(edge, MixedEdge):
@@ -163,7 +169,7 @@ class RecurrentSpace(Space):
 
     def read(self, kept: Mapping[str, Tensor]) -> Genotype:
         """The genotype that a narrowed mask (E, O) stands for."""
-        return Genotype({GROUP: read_cell(kept[GROUP], self.dag, self.candidates)})
+        return Genotype({GROUP: cell_from_mask(kept[GROUP], self.dag, self.candidates)})
 
     def random(self, generator: torch.Generator) -> Genotype:
         """A cell drawn uniformly: for each node any source before it and any activation."""

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.schedules import Ends, check_ends, linear
-from oche.core.seeds import fold
+from oche.core.seeds import derive_seed
+from oche.networks.modules import iter_modules
 from oche.networks.operations import FactorizedReduce, Zero
-from oche.networks.walk import walk
 from oche.spaces.base import Space
 
 SKIP = "skip_connect"
@@ -43,18 +43,18 @@ class Edge(nn.Module):
         """Uniform numbers in [0, 1) of ``shape``: the same at every call under one seed, and on every rank unless they are for
         the rank's ``own`` images."""
         assert self.seed is not None
-        seed = fold(self.seed, "rank", self.rank) if own and self.rank else self.seed
+        seed = derive_seed(self.seed, "rank", self.rank) if own and self.rank else self.seed
         return torch.rand(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
 
 
 def set_step(net: nn.Module, progress: float, seed: int | None, rank: int = 0) -> None:
     """Tells every edge of ``net`` where the search stands and what its draws follow from; each edge draws its own.
 
-    A seed for each step that trains weights, ``fold(seed, "edges", step)`` say; None before anything that evaluates.
+    A seed for each step that trains weights, ``derive_seed(seed, "edges", step)`` say; None before anything that evaluates.
     """
-    for i, edge in enumerate(m for m in walk(net) if isinstance(m, Edge)):
+    for i, edge in enumerate(m for m in iter_modules(net) if isinstance(m, Edge)):
         edge.progress, edge.rank = progress, rank
-        edge.seed = None if seed is None else fold(seed, i)
+        edge.seed = None if seed is None else derive_seed(seed, i)
 
 
 @dataclass(frozen=True)

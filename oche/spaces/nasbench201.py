@@ -18,21 +18,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Cell, Dag, Genotype, Mix, read_cell
+from oche.core.architecture import Cell, Dag, Genotype, Mix, cell_from_mask
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import CELL as GROUP
 from oche.core.nasbench201 import OPERATIONS
 from oche.core.registry import component
-from oche.networks.forms import Formed
+from oche.networks.forms import FormModule
 from oche.networks.nasbench201 import Macro, Network, Place
-from oche.networks.operations import find
+from oche.networks.operations import find_operation
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
 # --- the supernet -----------------------------------------------------------------------------------------------------
 
 
-class SearchCell(Formed):
+class SearchCell(FormModule):
     """A cell with a mixed operation on every edge; its output is its last node."""
 
     kind = GROUP
@@ -82,7 +82,7 @@ class NB201Space(Space):
 
     def __post_init__(self) -> None:
         for name in self.candidates:
-            find(name)
+            find_operation(name)
         if not self.candidates or len(set(self.candidates)) != len(self.candidates):
             raise OcheError(f"candidates={self.candidates}: list at least one operation, each once")
         _ = self.macro  # its own checks
@@ -106,7 +106,7 @@ class NB201Space(Space):
 
     def candidate(self, name: str, channels: int, stride: int) -> nn.Module:
         """Operation ``name`` as it stands in the supernet. Pools are not followed by a BatchNorm, as in the released code."""
-        module = find(name).build(channels, stride, self.affine)
+        module = find_operation(name).build(channels, stride, self.affine)
         return module if self.track else _untracked(module)
 
     def supernet(self, edge: EdgeBuilder = MixedEdge()) -> Supernet:
@@ -116,7 +116,7 @@ class NB201Space(Space):
 
     def read(self, kept: Mapping[str, Tensor]) -> Genotype:
         """The genotype that a narrowed mask (E, O) stands for; `oche.core.nasbench201.to_text` writes it as the benchmark does."""
-        return Genotype({GROUP: replace(read_cell(kept[GROUP], self.dag, self.candidates), concat=(3,))})
+        return Genotype({GROUP: replace(cell_from_mask(kept[GROUP], self.dag, self.candidates), concat=(3,))})
 
     def random(self, generator: torch.Generator) -> Genotype:
         """A cell drawn uniformly: on each edge any candidate, "none" too."""

@@ -14,7 +14,7 @@ from oche.core.nasbench201 import OPERATIONS, Table
 if TYPE_CHECKING:
     from oche.spaces.base import Space
 
-VARIABLE = "OCHE_NB201"  # environment variable with the path of a table, used where it fits
+TABLE_VARIABLE = "OCHE_NB201"  # environment variable with the path of a table, used where it fits
 COLUMNS = {  # by the start of a data set's name
     "cifar100": "cifar100_test_200ep",
     "cifar10": "cifar10_test_200ep",
@@ -23,7 +23,7 @@ COLUMNS = {  # by the start of a data set's name
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """One column of a table; accuracies and regrets are shares of 1, as in all records. Raises `OcheError` without it."""
 
     table: Table
@@ -48,7 +48,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedAccuracy:
     """What a paper states for a method on NAS-Bench-201: test accuracies in percent after 200 epochs, by data set.
 
     Each is a mean, followed by the standard deviation where it is known. ``source``: the paper, by its arXiv id.
@@ -65,7 +65,7 @@ class Published:
         return getattr(self, data, ()) if rest == "test_200ep" else ()
 
 
-def column_of(data: str) -> str | None:
+def column_for(data: str) -> str | None:
     """The column for a data set's name or path; None for data that the benchmark does not know."""
     name = "".join(c for c in Path(data).stem.lower() if c.isalnum())
     return next((column for start, column in COLUMNS.items() if name.startswith(start)), None)
@@ -82,16 +82,16 @@ def table_for(asked: Path | None, data: str, space: Space) -> Path | None:
             f"table {asked} knows the cells of NAS-Bench-201, and this space has others; "
             f"use --space nb201 with candidates among {', '.join(OPERATIONS)}, or leave the table out"
         )
-    found = os.environ.get(VARIABLE)
-    if asked is not None or not found or not known or column_of(data) is None:
+    found = os.environ.get(TABLE_VARIABLE)
+    if asked is not None or not found or not known or column_for(data) is None:
         return asked
     if not Path(found).is_file():
         raise OcheError(
-            f"there is no table at {found}, which the environment variable {VARIABLE} names; correct or unset it"
+            f"there is no table at {found}, which the environment variable {TABLE_VARIABLE} names; correct or unset it"
         )
     return Path(os.path.abspath(os.path.expanduser(found)))
 
 
-def truth(table: Path | None, data: str) -> Truth | None:
+def load_ground_truth(table: Path | None, data: str) -> GroundTruth | None:
     """What ``table`` says for ``data``; for data that the benchmark does not know, what it says for CIFAR-10."""
-    return None if table is None else Truth(Table(table), column_of(data) or Table.main)
+    return None if table is None else GroundTruth(Table(table), column_for(data) or Table.main)

@@ -9,7 +9,7 @@ from typing import Any
 
 from oche.core import atomic_files as atomic
 from oche.core.console import Log, Row
-from oche.core.lock import held
+from oche.core.lock import is_locked
 from oche.core.signals import Interrupt
 from oche.runs.directory import last_metric
 from oche.study.config import Place
@@ -59,7 +59,7 @@ class Job:
         return atomic.read_json(self.path / "summary.json")
 
     def busy(self) -> bool:
-        return held(self.path)
+        return is_locked(self.path)
 
     def result(self) -> str:
         if summary := self.found():

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from oche.core import atomic_files as atomic
 from oche.core.errors import OcheError
-from oche.core.lock import held
+from oche.core.lock import is_locked
 
 State = Literal["waiting", "running", "complete", "failed", "interrupted", "stopped"]  # stopped early: others do better
 
@@ -71,7 +71,7 @@ def state(trial: Path) -> State:
     """How far a trial is. What a process that was killed left behind is "interrupted"."""
     if (trial / "summary.json").is_file():
         return "complete"
-    if held(trial):
+    if is_locked(trial):
         return "running"
     said = atomic.read_json(trial / "state.json").get("state", "waiting")
     return "interrupted" if said in ("running", "complete") else said

@@ -14,7 +14,7 @@ from oche.core.budget import Budget
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
 from oche.core.registry import component
-from oche.data.text.bptt import stream
+from oche.data.text.bptt import parallel_streams
 from oche.data.text.corpus import Corpus
 from oche.networks.language_model import Dropouts, LanguageModel
 from oche.networks.lstm import LSTM, LSTMNetwork
@@ -103,7 +103,7 @@ class LanguageRecipe:
         del engine  # any will do
         with torch.device("meta"):  # no memory is taken
             self.network(genotype, len(corpus.vocabulary))
-        stream(corpus.train, self.batch, self.bptt)
+        parallel_streams(corpus.train, self.batch, self.bptt)
 
 
 def recurrent(**fields) -> LanguageRecipe:

@@ -16,11 +16,11 @@ from oche.core.architecture import Genotype
 from oche.core.budget import Clock
 from oche.core.errors import OcheError
 from oche.core.metrics import Meter, WordMeter, perplexity
-from oche.core.seeds import fold
-from oche.data.text.bptt import fixed, stream, varying
+from oche.core.seeds import derive_seed
+from oche.data.text.bptt import fixed_windows, parallel_streams, varying_windows
 from oche.data.text.corpus import Corpus, check_vocabulary
 from oche.devices.engine import Engine
-from oche.networks.language_model import Masks
+from oche.networks.language_model import DropoutMasks
 from oche.training.language_recipes import LanguageRecipe
 from oche.training.loop import Record, Session, drive
 from oche.training.text_batches import regularisation, word_loss
@@ -41,12 +41,12 @@ class LanguageTraining:
         self, genotype: Genotype | str, recipe: LanguageRecipe, corpus: Corpus, *, seed: int, engine: Engine, title: str
     ) -> None:
         self.recipe, self.corpus, self.seed, self.engine, self.title = recipe, corpus, seed, engine, title
-        with engine.seeded(fold(seed, "weights")):
+        with engine.seeded(derive_seed(seed, "weights")):
             self.net = engine.place(recipe.network(genotype, len(corpus.vocabulary)))
-        self.computes = engine.equip(self.net)  # in which form, and why
+        self.computes = engine.apply_form(self.net)  # in which form, and why
         self.weights = list(self.net.parameters())
         self.optimizer = torch.optim.SGD(self.weights, lr=recipe.w.lr, weight_decay=recipe.w.decay)
-        self.stream = stream(corpus.train, recipe.batch, recipe.bptt).to(engine.device)  # (steps, B)
+        self.stream = parallel_streams(corpus.train, recipe.batch, recipe.bptt).to(engine.device)  # (steps, B)
         self.valid = corpus.valid.to(engine.device)
         self.meter = WordMeter(engine.device)
         self.meters: dict[str, Meter] = {"train": self.meter}
@@ -65,8 +65,8 @@ class LanguageTraining:
     def _plan(self, epoch: int) -> None:
         """Chooses the windows of an epoch, whose number varies with their lengths."""
         self.epoch, steps, bptt = epoch, len(self.stream), self.recipe.bptt
-        random = Random(fold(self.seed, "windows", epoch))
-        self.windows = varying(steps, bptt, random) if self.recipe.varying else fixed(steps, bptt)
+        random = Random(derive_seed(self.seed, "windows", epoch))
+        self.windows = varying_windows(steps, bptt, random) if self.recipe.varying else fixed_windows(steps, bptt)
 
     def rate(self, progress: float) -> float:
         """Learning rate of the last step."""
@@ -75,7 +75,7 @@ class LanguageTraining:
 
     def attempt(self, batch: int) -> None:
         """One step on ``batch`` streams, of the longest window, to see whether that fits; nothing is to follow it."""
-        self.stream = stream(self.corpus.train, batch, self.recipe.bptt).to(self.engine.device)
+        self.stream = parallel_streams(self.corpus.train, batch, self.recipe.bptt).to(self.engine.device)
         self._plan(0)
         self.windows = [max(self.windows, key=lambda window: window[1])]
         self.begin(0, 0)
@@ -93,7 +93,7 @@ class LanguageTraining:
         recipe = self.recipe
         start, length = self.windows[self._at]
         tokens, targets = (self.stream[k : k + length] for k in (start, start + 1))
-        torch.manual_seed(fold(self.seed, "dropout", step))
+        torch.manual_seed(derive_seed(self.seed, "dropout", step))
         self.net.train()
         masks = self.net.masks(self.batch)
         share = 0.0 if self.average is None else self.average.next_share()
@@ -103,7 +103,7 @@ class LanguageTraining:
         self._at += 1
 
     def update(
-        self, tokens: Tensor, targets: Tensor, hidden: Tensor | None, masks: Masks, rate: float, share: float
+        self, tokens: Tensor, targets: Tensor, hidden: Tensor | None, masks: DropoutMasks, rate: float, share: float
     ) -> None:
         """What a step does once its window and ``masks`` are drawn; ``share``: of the new weights in their mean."""
         recipe = self.recipe
@@ -178,10 +178,10 @@ def cross_entropy(net: nn.Module, tokens: Tensor, batch: int, bptt: int) -> floa
     The state is carried from window to window. A text too short for that many streams has fewer. Deviation 3 from the
     released code, which divides by one step too many: this is the mean over the words that are predicted.
     """
-    text, before = stream(tokens, max(1, min(batch, len(tokens) // (bptt + 1)))), net.training
+    text, before = parallel_streams(tokens, max(1, min(batch, len(tokens) // (bptt + 1)))), net.training
     meter, hidden = WordMeter(tokens.device), None
     net.eval()
-    for start, length in fixed(len(text), bptt):
+    for start, length in fixed_windows(len(text), bptt):
         out = net(text[start : start + length], hidden)
         targets = text[start + 1 : start + 1 + length]
         meter.add_words(word_loss(out, targets), targets.numel())
@@ -207,6 +207,6 @@ def train(
     """
     task = LanguageTraining(genotype, recipe, corpus, seed=seed, engine=engine, title=title)
     before(task)
-    with engine.running(), engine.seeded(seed):
+    with engine.using_threads(), engine.seeded(seed):
         clock = drive(task, recipe.length, session)
         return task, clock, task.conclude()

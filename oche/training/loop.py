@@ -15,7 +15,7 @@ import torch
 
 from oche.core.budget import Budget, Clock
 from oche.core.errors import OcheError
-from oche.core.memory import fitting, out_of_memory, release
+from oche.core.memory import largest_fitting_batch, out_of_memory, release_unused_memory
 from oche.core.metrics import Meter
 
 Record = dict[str, Any]
@@ -198,9 +198,9 @@ def _step(task: Task, step: int, progress: float, alone: bool) -> None:
         if not out_of_memory(error):
             raise
     # Out here nothing holds what the failed step had made.
-    release()
+    release_unused_memory()
     batch = task.batch
-    if alone and (fits := fitting(batch, task.attempt)):
+    if alone and (fits := largest_fitting_batch(batch, task.attempt)):
         use = f"a batch of {fits} fits (tried)"
     elif (
         alone and _device(task).type == "cpu" and batch > 1

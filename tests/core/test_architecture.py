@@ -10,7 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.core.architecture import Cell, Dag, Genotype, Mix, active, all_alive, eligible, read_cell, titled, top_k
+from oche.core.architecture import (
+    Cell,
+    Dag,
+    Genotype,
+    Mix,
+    alive_candidates,
+    all_alive,
+    cell_from_mask,
+    cell_title,
+    eligible,
+    top_k,
+)
 from oche.core.errors import OcheError
 
 # --- graphs
@@ -43,14 +54,14 @@ def test_impossible_graphs_are_refused(fields):
 def test_masks_and_strengths():
     dag = Dag(nodes=1)
     alive = all_alive(dag, 3)
-    assert alive.shape == (2, 3) and alive.dtype == torch.bool and active(alive) == ((0, 1, 2), (0, 1, 2))
+    assert alive.shape == (2, 3) and alive.dtype == torch.bool and alive_candidates(alive) == ((0, 1, 2), (0, 1, 2))
     alive[0] = torch.tensor([False, True, False])
     alive[1] = False
-    assert active(alive) == ((1,), ())
+    assert alive_candidates(alive) == ((1,), ())
     ops, edges = torch.rand(2, 3), torch.rand(2)
-    assert Mix(ops, None, active(alive)).strength() is ops
+    assert Mix(ops, None, alive_candidates(alive)).strength() is ops
     want = [[ops[e, o] * edges[e] for o in range(3)] for e in range(2)]
-    assert torch.equal(Mix(ops, edges, active(alive)).strength(), torch.tensor(want))
+    assert torch.equal(Mix(ops, edges, alive_candidates(alive)).strength(), torch.tensor(want))
 
 
 # --- text form
@@ -134,7 +145,7 @@ def test_shares_of_operations():
 
 
 def test_how_cells_are_spoken_of():
-    assert [titled(group) for group in ("normal", "cell", "recurrent")] == ["normal cell", "cell", "recurrent cell"]
+    assert [cell_title(group) for group in ("normal", "cell", "recurrent")] == ["normal cell", "cell", "recurrent cell"]
 
 
 PAIRS = "normal=[('a', 0), ('b', 1)]"
@@ -286,7 +297,7 @@ def test_top_k_against_a_walk_over_all_pairs(data):
     alive = table(st.booleans()) if data.draw(st.booleans()) else [[True] * 4] * len(dag)
     kept = top_k(torch.tensor(strength), torch.tensor(alive), dag, candidates)
     assert not (kept & ~torch.tensor(alive)).any()
-    found = tuple((candidates[o], *dag.edges[e]) for e, row in enumerate(active(kept)) for o in row)
+    found = tuple((candidates[o], *dag.edges[e]) for e, row in enumerate(alive_candidates(kept)) for o in row)
     assert found == naive_top_k(strength, alive, dag, candidates)
 
 
@@ -297,19 +308,19 @@ def test_none_wins_an_edge_only_where_the_graph_says_so(none, candidates, left):
     dag = Dag(nodes=1, inputs=2, none=none)
     alive = all_alive(dag, 3)
     alive[1, 0] = False
-    assert active(eligible(alive, dag, candidates)) == (left, left[1:])
+    assert alive_candidates(eligible(alive, dag, candidates)) == (left, left[1:])
     assert alive.sum() == 5  # its argument stays as it was
 
 
 def test_top_k_by_hand():
     dag, candidates = Dag(nodes=2), ("none", "a", "b")
     strength = torch.tensor([[9, 1, 2], [9, 4, 3], [0, 5, 5], [9, 0, 1], [0, 2, 6]])
-    cell = read_cell(top_k(strength, all_alive(dag, 3), dag, candidates), dag, candidates)
+    cell = cell_from_mask(top_k(strength, all_alive(dag, 3), dag, candidates), dag, candidates)
     # node 3: edge 0 -> 3 ties a with b and takes a; edge 1 -> 3 is strong by "none" alone, so it goes
     assert cell == Cell((("b", 0, 2), ("a", 1, 2), ("a", 0, 3), ("b", 2, 3)), (2, 3))
 
 
 def test_equal_strengths_keep_the_earliest():
     dag, candidates = Dag(), ("none", "a", "b")
-    cell = read_cell(top_k(torch.zeros(14, 3), all_alive(dag, 3), dag, candidates), dag, candidates)
+    cell = cell_from_mask(top_k(torch.zeros(14, 3), all_alive(dag, 3), dag, candidates), dag, candidates)
     assert cell.edges == tuple(("a", source, node) for node in range(2, 6) for source in (0, 1))

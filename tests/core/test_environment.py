@@ -11,11 +11,11 @@ import torch
 
 import oche
 from oche.core import environment as module
-from oche.core.environment import commit, cpu_model, environment
+from oche.core.environment import cpu_model, describe_environment, source_commit
 
 
 def test_environment():
-    found = environment("cpu")
+    found = describe_environment("cpu")
     assert json.loads(json.dumps(found)) == found
     assert (found["oche"], found["torch"]) == (oche.__version__, torch.__version__)
     assert (found["python"], found["cores"]) == (platform.python_version(), os.cpu_count())
@@ -26,7 +26,7 @@ def test_environment():
 
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:99", "nonsense"])
 def test_no_device_makes_it_fail(device):
-    assert environment(device)["device"] == device
+    assert describe_environment(device)["device"] == device
 
 
 def checkout(root):
@@ -51,13 +51,13 @@ def test_commit(tmp_path, monkeypatch):
     file, git = checkout(tmp_path / "repository")
     monkeypatch.setattr(module, "__file__", str(file))
     head = git("rev-parse", "HEAD")
-    assert len(head) == 40 and commit() == head
+    assert len(head) == 40 and source_commit() == head
     (file.parent / "new.py").write_text("")  # untracked files are no difference
-    assert commit() == head
+    assert source_commit() == head
     file.write_text("2\n")
-    assert commit() == f"{head}-dirty"
+    assert source_commit() == f"{head}-dirty"
     monkeypatch.setenv("GIT_DIR", "/nowhere")  # as in a hook of another repository
-    assert commit() == f"{head}-dirty"
+    assert source_commit() == f"{head}-dirty"
 
 
 def test_a_repository_around_an_installation_is_not_its_own(tmp_path, monkeypatch):
@@ -65,12 +65,12 @@ def test_a_repository_around_an_installation_is_not_its_own(tmp_path, monkeypatc
     inner = tmp_path / "repository" / "site-packages" / "oche" / "run"
     inner.mkdir(parents=True)
     monkeypatch.setattr(module, "__file__", str(inner / "environment.py"))
-    assert commit() is None
+    assert source_commit() is None
 
 
 def test_no_repository_and_no_git(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "__file__", str(tmp_path / "oche" / "run" / "environment.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert commit() is None
+    assert source_commit() is None
     monkeypatch.setenv("PATH", "")
-    assert commit() is None and environment("cpu")["commit"] is None
+    assert source_commit() is None and describe_environment("cpu")["commit"] is None

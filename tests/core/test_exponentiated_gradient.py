@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from oche.core.architecture import Dag, all_alive
-from oche.core.config import args as arguments
+from oche.core.config.command_line import read_options
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
-from oche.core.optimizers import Adam, ExponentiatedGradient, largest_step
+from oche.core.optimizers import Adam, ExponentiatedGradient, largest_logit_step
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Softmax
 from oche.methods.stochastic_relaxations import Concrete, GumbelHard
 
@@ -122,12 +122,12 @@ def test_the_largest_step_is_that_of_the_logarithm_of_a_weight():
     a, alive = normal((5, 3), 1).requires_grad_(), MASK
     optimizer = ExponentiatedGradient(lr=0.7, floor=0.0).optimizer([a])
     optimizer.param_groups[0]["simplices"] = [Softmax().simplices(alive, DAG)]
-    assert largest_step(optimizer) == 0
+    assert largest_logit_step(optimizer) == 0
     before, a.grad = Softmax()(a, alive, DAG, None, 0.0).ops.detach(), normal((5, 3), 2).masked_fill(~alive, 0)
     optimizer.step()
     after = Softmax()(a, alive, DAG, None, 0.0).ops.detach()
     want = (after[alive].log() - before[alive].log()).abs().max().item()
-    assert largest_step(optimizer).item() == pytest.approx(want, rel=1e-9)
+    assert largest_logit_step(optimizer).item() == pytest.approx(want, rel=1e-9)
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -139,7 +139,7 @@ def test_logits_may_lie_elsewhere_than_simplices(given):
         optimizer.param_groups[0]["simplices"] = [Softmax().simplices(MASK, DAG)]
     a.grad = torch.zeros_like(a)
     optimizer.step()
-    assert largest_step(optimizer).device == a.device
+    assert largest_logit_step(optimizer).device == a.device
 
 
 def test_what_has_no_gradient_rests():
@@ -190,7 +190,7 @@ class Holder:
     ],
 )
 def test_configurations_choose_the_optimiser(words, want):
-    assert from_dict(Holder(), arguments.read(Holder(), words.split(), "oche search"), None) == Holder(want)
+    assert from_dict(Holder(), read_options(Holder(), words.split(), "oche search"), None) == Holder(want)
     assert from_dict(Holder(), to_dict(Holder(want))) == Holder(want)
 
 

@@ -11,7 +11,7 @@ from oche.core import nasbench201 as bench201
 from oche.core.architecture import Cell, Genotype
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
-from oche.core.nasbench201 import EDGES, OPERATIONS, SIZE, Table, canonical, parse, to_text
+from oche.core.nasbench201 import CELL_COUNT, EDGES, OPERATIONS, Table, canonical, parse, to_text
 from paths import SHARED
 
 REAL = SHARED / "nasbench201_accuracies.parquet"
@@ -50,7 +50,7 @@ def published():
 
 
 def test_every_cell_round_trips():
-    assert len(set(CELLS)) == SIZE == 15_625
+    assert len(set(CELLS)) == CELL_COUNT == 15_625
     for cell in CELLS[::37]:
         genotype = parse(cell)
         assert to_text(genotype) == to_text(cell) == to_text(str(genotype)) == cell
@@ -151,11 +151,11 @@ def test_the_published_rule_tells_apart_what_a_zero_makes_equal():
 
 def test_queries_of_a_table_made_here(table):
     entry = table.query(CELLS[15_000])
-    better = range(15_001, SIZE)
+    better = range(15_001, CELL_COUNT)
     assert entry.arch == CELLS[15_000] and entry.accuracy == {MAIN: 75.0}
-    assert entry.rank == {MAIN: 1 + len(better)} and entry.regret[MAIN] == pytest.approx((SIZE - 1) / 200 - 75)
-    assert table.best() == (CELLS[-1], (SIZE - 1) / 200)
-    assert table.columns == (MAIN,) and len(table) == SIZE  # the index is no accuracy
+    assert entry.rank == {MAIN: 1 + len(better)} and entry.regret[MAIN] == pytest.approx((CELL_COUNT - 1) / 200 - 75)
+    assert table.best() == (CELLS[-1], (CELL_COUNT - 1) / 200)
+    assert table.columns == (MAIN,) and len(table) == CELL_COUNT  # the index is no accuracy
     own = canonical(CELLS[15_000])
     assert set(entry.isomorphic) == {c for c in CELLS if canonical(c) == own} - {CELLS[15_000]}
 
@@ -165,14 +165,14 @@ def test_rank_among_distinct_cells(table):
     for i, cell in enumerate(CELLS):
         classes.setdefault(canonical(cell), []).append(i / 200)
     means = {form: sum(values) / len(values) for form, values in classes.items()}
-    for i in (0, 777, 9_000, SIZE - 1):
+    for i in (0, 777, 9_000, CELL_COUNT - 1):
         own = means[canonical(CELLS[i])]
         assert table.query(CELLS[i]).rank_distinct[MAIN] == 1 + sum(mean > own + 1e-9 for mean in means.values())
 
 
 def test_equal_cells_share_a_rank(tmp_path):
-    table = Table(made(tmp_path / "t.parquet", **{MAIN: [90.0] * 3 + [50] * (SIZE - 3)}))
-    assert [table.rank(CELLS[i]) for i in (0, 2, 3, SIZE - 1)] == [1, 1, 4, 4]
+    table = Table(made(tmp_path / "t.parquet", **{MAIN: [90.0] * 3 + [50] * (CELL_COUNT - 3)}))
+    assert [table.rank(CELLS[i]) for i in (0, 2, 3, CELL_COUNT - 1)] == [1, 1, 4, 4]
 
 
 def test_a_table_takes_texts_and_genotypes(table):
@@ -192,12 +192,15 @@ def test_what_a_table_does_not_have_is_refused(table):
     [
         (lambda p: None, "there is no table at"),
         (lambda p: p.write_text("no table"), "is no Parquet file"),
-        (lambda p: made(p, acc=[1.0] * SIZE), r"has columns index, arch, acc; .* needs arch and cifar10_test_200ep"),
+        (
+            lambda p: made(p, acc=[1.0] * CELL_COUNT),
+            r"has columns index, arch, acc; .* needs arch and cifar10_test_200ep",
+        ),
         (lambda p: made(p, CELLS[:-1]), "has 15624 rows of 15624 different cells"),
         (lambda p: made(p, [*CELLS[:-1], CELLS[0]]), "has 15625 rows of 15624 different cells"),
         (lambda p: made(p, [*CELLS[:-1], "resnet"]), r"t\.parquet: not a cell of NAS-Bench-201: 'resnet'"),
         (lambda p: made(p, [*CELLS[:-1], None]), "column arch must hold the text of a cell in every row"),
-        (lambda p: made(p, **{MAIN: [*[1.0] * (SIZE - 1), None]}), "column cifar10_test_200ep has empty cells"),
+        (lambda p: made(p, **{MAIN: [*[1.0] * (CELL_COUNT - 1), None]}), "column cifar10_test_200ep has empty cells"),
     ],
     ids=["absent", "text", "columns", "short", "twice", "other", "empty name", "empty accuracy"],
 )
@@ -243,7 +246,7 @@ def test_the_module_stays_light():
     import subprocess
     import sys
 
-    code = f"import sys, oche.genotypes as g; g.resolve({SKIPS!r}); print({{'torch', 'numpy', 'pyarrow'}} & set(sys.modules))"
+    code = f"import sys, oche; oche.genotypes.resolve({SKIPS!r}); print({{'torch', 'numpy', 'pyarrow'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert bench201.EXAMPLE in CELLS

@@ -7,8 +7,8 @@ import torch
 
 import oche
 from oche.core.errors import OcheError
-from oche.core.lr_schedules import Cosine, Exponential, OneCycle, cosine
-from oche.core.optimizers import Adam, Sgd, largest_step
+from oche.core.optimizers import Adam, Sgd, largest_logit_step
+from oche.core.schedules import Cosine, Exponential, OneCycle, cosine
 
 
 def normal(shape, seed):
@@ -125,8 +125,8 @@ def test_without_a_warm_up_the_cosine_is_the_published_one():
 def test_a_search_refuses_what_its_look_ahead_does_not_take():
     for fields in ({"nesterov": True}, {"decay_norms": False}):
         with pytest.raises(OcheError, match="are for trainings"):
-            oche.methods.darts(w=Sgd(**fields))
-    assert oche.methods.darts(w=Sgd(schedule=OneCycle())).w.rate(0.25) == 0.025
+            oche.methods.darts(weight_optimizer=Sgd(**fields))
+    assert oche.methods.darts(weight_optimizer=Sgd(schedule=OneCycle())).w.rate(0.25) == 0.025
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_adam_with_coupled_decay():
 
 def test_before_the_first_step_the_rate_is_the_one_at_the_start():
     for settings in (Sgd(lr=0.3), Sgd(lr=0.3, decay_norms=False), Adam(lr=0.3)):
-        assert largest_step(settings.optimizer([normal((3, 2), 1).requires_grad_()])) == 0.3
+        assert largest_logit_step(settings.optimizer([normal((3, 2), 1).requires_grad_()])) == 0.3
 
 
 def test_published_settings():

@@ -92,7 +92,7 @@ def test_a_search_opens_in_tensorboard(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from oche.run.tensorboard import tensorboard_writer
+from oche.core.tensorboard import tensorboard_writer
 board = tensorboard_writer(sys.argv[1])
 for step in range(5):
     board.add({"step": step, "loss": step / 2})

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oche
-from oche.core.architecture import NONE, Dag, Mix, active, all_alive
+from oche.core.architecture import NONE, Dag, Mix, alive_candidates, all_alive
 from oche.core.errors import OcheError
 from oche.cost import flops, parameters
 from oche.cost.breakdown import Place, survey
@@ -66,7 +66,7 @@ def test_a_mixture_of_one_cell_costs_what_its_network_costs(kind, what, seed):
     for masks in (kept, everything):  # whether the others are dead, or weigh nothing
         soft = hard = found.fixed
         for name, dag in space.groups.items():
-            mix = Mix(kept[name].double(), None, active(masks[name]))
+            mix = Mix(kept[name].double(), None, alive_candidates(masks[name]))
             given = (mix, masks[name], dag, space.candidates, found.groups[name])
             soft, hard = soft + expected(*given), hard + settled(*given)
         assert soft.dtype == torch.float64
@@ -158,7 +158,7 @@ def test_none_does_not_make_a_cell_cheaper_that_cannot_keep_it():
     costs = []
     for weight in (0.0, 0.9):
         ops = torch.tensor([[weight, 0.5 * (1 - weight), 0.5 * (1 - weight)]] * 5, dtype=torch.float64)
-        costs.append(expected(Mix(ops, None, active(alive)), alive, dag, names, price).item())
+        costs.append(expected(Mix(ops, None, alive_candidates(alive)), alive, dag, names, price).item())
     assert costs == pytest.approx([16.0, 16.0])  # two nodes, two edges each, (7 + 1) / 2 an edge
 
 

@@ -9,7 +9,7 @@ from data_files import pixels
 from oche.core.errors import OcheError
 from oche.data import Augment, Dataset, Resident
 from oche.data import dataset as core_module
-from oche.data.dataset import moments
+from oche.data.dataset import channel_moments
 
 
 def resident(n: int = 12, shape=(3, 9, 11)) -> tuple[Resident, np.ndarray, np.ndarray]:
@@ -45,14 +45,16 @@ def test_another_device_gets_its_own_rows(rows):
 def test_moments_are_numpys(shape):
     split, x, _ = resident(12, shape)
     part = torch.tensor([1, 4, 6, 7, 10])
-    mean, std = moments(split.subset(part), batch=2)
+    mean, std = channel_moments(split.subset(part), batch=2)
     chosen = x[part.numpy()].astype(np.float64) / 255
     np.testing.assert_allclose(mean, chosen.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, chosen.std((0, 2, 3)), rtol=1e-9)
 
 
 def test_moments_of_constant_images_do_not_divide_by_zero():
-    mean, std = moments(Resident(torch.full((3, 1, 8, 8), 51, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)))
+    mean, std = channel_moments(
+        Resident(torch.full((3, 1, 8, 8), 51, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    )
     assert mean == (0.2,) and std == (1 / 255,)
 
 

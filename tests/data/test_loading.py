@@ -59,9 +59,9 @@ def photos(tmp_path):
 
 def test_streams_what_memory_does_not_hold(photos, monkeypatch):
     need = 22 * 300
-    monkeypatch.setattr(reading_module, "available", lambda: 2 * need)
+    monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: 2 * need)
     resident = load(photos)
-    monkeypatch.setattr(reading_module, "available", lambda: 2 * need - 2)
+    monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: 2 * need - 2)
     streamed = load(photos)
     assert isinstance(resident.train, Resident) and isinstance(streamed.train, Streamed)
     assert isinstance(resident.test, Resident) and isinstance(streamed.test, Streamed)
@@ -74,7 +74,7 @@ def test_streams_what_memory_does_not_hold(photos, monkeypatch):
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize("free", [0, 10**9])
 def test_an_image_cut_short_is_found_at_once_streamed_or_not(photos, monkeypatch, part, free):
-    monkeypatch.setattr(reading_module, "available", lambda: free)
+    monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: free)
     file = photos / part / "bee" / "3.png"
     file.write_bytes(encoded(pixels(10, 10, 3))[:-150])  # the header is whole
     with pytest.raises(OcheError, match=f"{part}/bee/3.png cannot be read"):
@@ -83,10 +83,10 @@ def test_an_image_cut_short_is_found_at_once_streamed_or_not(photos, monkeypatch
 
 def test_files_larger_than_memory(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", x=pixels(40, 9, 9), y=np.arange(40) % 2)
-    monkeypatch.setattr(reading_module, "available", lambda: 2 * 40 * 81)
+    monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: 2 * 40 * 81)
     with pytest.raises(OcheError, match=r"x\.npz takes .* GB of memory"):
         load(tmp_path / "x.npz")
-    monkeypatch.setattr(reading_module, "available", lambda: 10**6)
+    monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: 10**6)
     with pytest.raises(OcheError, match="40 images of 200x200 pixels take"):
         load(tmp_path / "x.npz", size=200)
 

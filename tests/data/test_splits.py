@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oche.core.errors import OcheError
-from oche.data.splits import evenly, held_out
+from oche.data.splits import balanced_subset, held_out
 
 labellings = st.lists(st.integers(0, 4), min_size=1, max_size=120).map(lambda v: torch.tensor(v))
 
@@ -46,17 +46,17 @@ def test_evenly_levels_the_classes(labels, limit, seed):
     present = counts[counts > 0].tolist()
     if limit < len(present) and limit < len(labels):
         with pytest.raises(OcheError, match=f"limit={limit}"):
-            evenly(labels, limit, seed)
+            balanced_subset(labels, limit, seed)
         return
-    chosen = evenly(labels, limit, seed)
+    chosen = balanced_subset(labels, limit, seed)
     assert chosen.tolist() == sorted(set(chosen.tolist())) and len(chosen) == min(limit, len(labels))
     taken = [int((labels[chosen] == c).sum()) for c in counts.nonzero().flatten().tolist()]
     # No class could give more to one that has two fewer, unless that one is used up: this defines the even choice.
     for t, n in zip(taken, present, strict=True):
         assert t >= max(taken) - 1 or t == n
-    assert torch.equal(evenly(labels, limit, seed), chosen)
+    assert torch.equal(balanced_subset(labels, limit, seed), chosen)
 
 
 def test_evenly_depends_on_the_seed():
     labels = torch.arange(300) % 3
-    assert len({tuple(evenly(labels, 60, seed).tolist()) for seed in range(4)}) == 4
+    assert len({tuple(balanced_subset(labels, 60, seed).tolist()) for seed in range(4)}) == 4

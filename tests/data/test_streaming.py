@@ -16,8 +16,8 @@ from oche.core.seeds import generator
 from oche.data import Streamed, batches, halves, load
 from oche.data import loading as reading_module
 from oche.data import streaming as stream_module
-from oche.data.dataset import moments
-from oche.data.streaming import headers
+from oche.data.dataset import channel_moments
+from oche.data.streaming import read_headers
 
 
 class Counted:
@@ -72,7 +72,7 @@ def test_streamed_equals_resident(both, monkeypatch, workers):
         same(
             list(batches(s, 6, seed=0, epoch=0, drop_last=False)), list(batches(r, 6, seed=0, epoch=0, drop_last=False))
         )
-        assert moments(s, 7) == moments(r, 7)
+        assert channel_moments(s, 7) == channel_moments(r, 7)
 
 
 def test_each_image_is_decoded_once(both):
@@ -108,10 +108,10 @@ def test_the_first_error_is_raised_and_names_the_image(both):
 
 def test_headers_count_what_is_wrong(both):
     items, _, _ = both
-    assert [h.size for h in headers(items)] == [(9, 11)] * 50
+    assert [h.size for h in read_headers(items)] == [(9, 11)] * 50
     items.images[4], items.images[40] = b"", b"text"
     with pytest.raises(OcheError, match=r"image 4 cannot be read \(empty\).* \(and 1 more like it\)"):
-        headers(items)
+        read_headers(items)
 
 
 def test_subset_of_a_subset_and_its_device(both):
@@ -164,7 +164,7 @@ def numbers(images: torch.Tensor) -> list[int]:
 
 def test_a_large_folder_streams(jpegs, monkeypatch):
     """Memory for 50 of 1,000 images is enough, the order is that of the seed, and a resumed epoch decodes only what is left."""
-    monkeypatch.setattr(reading_module, "available", lambda: 2 * 50 * 3 * 24 * 24)
+    monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: 2 * 50 * 3 * 24 * 24)
     data = load(jpegs, holdout=0)
     assert isinstance(data.train, Streamed) and len(data.train) == COUNT and data.test is None
     began = [0, 0, 0]  # images being decoded now, at most, in all
@@ -198,7 +198,7 @@ def test_a_training_that_streams_is_the_one_from_memory(jpegs, tmp_path, monkeyp
     recipe = runs.recipe(steps=3, batch=16, channels=2, cells=2, reductions=(1,), auxiliary=0.0)
 
     def train(name: str, free: int, **options) -> Path:
-        monkeypatch.setattr(reading_module, "available", lambda: free)
+        monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: free)
         return oche.train(
             "DARTS_V2", jpegs, recipe=recipe, limit=120, holdout=0.02, out=tmp_path / name, **options
         ).path

@@ -13,7 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import oche
 from oche.core.architecture import Mix
 from oche.kernels.batchnorm import Term, combine
-from oche.kernels.choose import use
+from oche.kernels.choose import set_form
 from oche.kernels.depthwise import depthwise, fits
 from oche.kernels.shared import SHARED, flow
 from oche.methods.relaxations import EdgeNormalised, Sigmoid, Softmax
@@ -97,7 +97,7 @@ def compare(space, edge=MixedEdge(), stride=1, side=(6, 6), batch=3, scales=Fals
     ops = torch.randn(e, count, dtype=DOUBLE).softmax(1)
     active = tuple(tuple(o for o in range(count) if not dead or (o + i) % dead) for i in range(e))
     arguments = dag, net, inputs, ops, torch.rand(e, dtype=DOUBLE) if scales else None, active, stride
-    assert_same(outcome(flow, *arguments), outcome(forms.flow, *arguments))
+    assert_same(outcome(flow, *arguments), outcome(forms.node_states, *arguments))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -172,7 +172,7 @@ def test_edges_without_living_candidates_and_those_of_none(edge):
     ops = torch.rand(len(dag), 8, dtype=DOUBLE)
     for active in (((), (), (0,), (0,), (3, 4)), ((1,), (0,), (), (), ()), ((),) * 5):
         arguments = dag, net, inputs, ops, None, active, 2
-        assert_same(outcome(flow, *arguments), outcome(forms.flow, *arguments))
+        assert_same(outcome(flow, *arguments), outcome(forms.node_states, *arguments))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_relaxations(relax):
         used = [g is not None for g in grads]
         return used, [*nodes, *(g for g in grads if g is not None), *n.buffers()]
 
-    (used, got), (wanted, want) = result(flow), result(forms.flow)
+    (used, got), (wanted, want) = result(flow), result(forms.node_states)
     assert used == wanted  # what is not evaluated has no gradient, rather than one of zero
     assert_same(got, want)
 
@@ -205,7 +205,7 @@ def test_relaxations(relax):
 def network(space, form, x, hooks=()):
     torch.manual_seed(0)
     net = space.supernet().double().train()
-    use(net, form)
+    set_form(net, form)
     for name, hook in hooks:
         net.get_submodule(name).register_forward_hook(hook)
     g, count = torch.Generator().manual_seed(5), len(space.candidates)
@@ -248,9 +248,9 @@ def test_statistics_stay_where_they_are_when_frozen():
 def test_evaluation_is_the_plain_one():
     x = torch.randn(3, 3, 6, 6, dtype=DOUBLE)
     net, mix, _ = network(darts(), SHARED, x)
-    use(net.eval(), SHARED)
+    set_form(net.eval(), SHARED)
     got = net(x, mix)
-    use(net, forms.PLAIN)
+    set_form(net, forms.PLAIN)
     assert torch.equal(got, net(x, mix))
 
 
@@ -261,7 +261,7 @@ def test_a_frozen_batchnorm_uses_its_statistics():
         m.running_mean.fill_(0.3)
     inputs, ops = [torch.randn(2, 4, 5, 5, dtype=DOUBLE) for _ in range(2)], torch.rand(len(dag), 8, dtype=DOUBLE)
     arguments = dag, net, inputs, ops, None, (tuple(range(8)),) * len(dag), 1
-    assert_same(outcome(flow, *arguments), outcome(forms.flow, *arguments))
+    assert_same(outcome(flow, *arguments), outcome(forms.node_states, *arguments))
 
 
 HOOKED = [
@@ -281,7 +281,7 @@ def test_hooks_are_called():
 def test_a_map_of_one_pixel_is_refused_as_by_batchnorm():
     dag, net = cell(darts(), MixedEdge(), 1, 0)
     inputs, mix = [torch.randn(1, 4, 1, 1, dtype=DOUBLE)] * 2, Mix(torch.rand(len(dag), 8), None, ((4, 5),) * len(dag))
-    for how in (forms.flow, flow):
+    for how in (forms.node_states, flow):
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             how(dag, net, inputs, mix, 1)
 
@@ -296,7 +296,7 @@ def test_single_precision_where_nothing_is_nearly_equal():
     )
     inputs = [torch.randn(16, 16, 8, 8, dtype=DOUBLE) for _ in range(2)]
     ops, active = torch.rand(len(dag), 4, dtype=DOUBLE), (tuple(range(4)),) * len(dag)
-    want = outcome(forms.flow, dag, net, inputs, ops, None, active, 1)
+    want = outcome(forms.node_states, dag, net, inputs, ops, None, active, 1)
     single = outcome(flow, dag, net.float(), [x.float() for x in inputs], ops.float(), None, active, 1)
     for g, w in zip(single, want, strict=True):
         g, w = g.double(), w.double()
@@ -318,7 +318,7 @@ def test_final_networks():
 
     def result(form):
         n = copy.deepcopy(net)
-        use(n, form)
+        set_form(n, form)
         torch.manual_seed(5)
         out = n(x)[0] if isinstance(n(x), tuple) else n(x)
         return [out, *torch.autograd.grad(out.square().sum(), list(n.parameters())), *n.buffers()]
@@ -394,4 +394,4 @@ def test_second_derivatives_of_a_cell():
         slopes = torch.autograd.grad(out.pow(3).sum(), list(net.parameters()), create_graph=True)
         return [torch.autograd.grad(sum(s.square().sum() for s in slopes), ops)[0]]
 
-    assert_same(mixed(flow), mixed(forms.flow))
+    assert_same(mixed(flow), mixed(forms.node_states))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tiny
 from oche.bilevel.search import frozen_statistics
-from oche.core.architecture import Mix, active, all_alive
+from oche.core.architecture import Mix, alive_candidates, all_alive
 from oche.core.errors import OcheError
 from oche.methods.perturbations import Adversarial, RandomNoise
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
@@ -240,7 +240,7 @@ def test_works_where_gradients_are_switched_off():
 
 def test_a_hard_choice_is_not_perturbed():
     ops = torch.eye(4)[[0, 1, 2, 3, 1]]
-    hard = Mix(ops, None, active(ops.bool()))  # GDAS: one candidate evaluated on each edge
+    hard = Mix(ops, None, alive_candidates(ops.bool()))  # GDAS: one candidate evaluated on each edge
     assert torch.equal(RandomNoise()(nothing, {"normal": hard}, 1.0, gen(0))["normal"].ops, ops)
 
 

@@ -9,7 +9,7 @@ from oche.core import genotypes
 from oche.core.architecture import Genotype, Mix
 from oche.core.errors import OcheError
 from oche.methods.relaxations import Softmax
-from oche.networks.operations import DARTS, SEED, FactorizedReduce, find, relu_conv_bn
+from oche.networks.operations import DARTS, SEED, FactorizedReduce, find_operation, relu_conv_bn
 from oche.spaces import build, darts, seed
 
 CLOSE = dict(rtol=1e-9, atol=1e-11)
@@ -97,7 +97,7 @@ def test_seed_networks_have_the_size_of_the_seeds_code():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", [*DARTS, "sep_conv_7x7", "conv_7x1_1x7"])
 def test_operations(name, stride, size):
-    op = shaken(find(name).build(4, stride, True))
+    op = shaken(find_operation(name).build(4, stride, True))
     x = normal(3, 4, *size, requires_grad=True)
     ours = op(x)
     want = oracle.operate(name, x, weights(op), stride, True)

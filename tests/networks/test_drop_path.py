@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import oche
-from oche.networks.drop_path import DropsPaths, dropped
+from oche.networks.drop_path import DropPathNetwork, apply_drop_path
 
 EDGES = "[('skip_connect', 0), ('sep_conv_3x3', 1), ('avg_pool_3x3', 0), ('skip_connect', 2)]"
 MIXED = f"Genotype(normal={EDGES}, normal_concat=[2, 3], reduce={EDGES}, reduce_concat=[2, 3])"
@@ -29,9 +29,9 @@ def test_draws_are_zeros_and_what_keeps_the_mean():
 
 def test_whole_samples_are_dropped():
     x, row = torch.randn(3, 2, 4, 4).bfloat16(), torch.tensor([0.0, 2.0, 2.0])
-    out = dropped(x, nn.MaxPool2d(3), iter([row.view(3, 1, 1, 1)]))
+    out = apply_drop_path(x, nn.MaxPool2d(3), iter([row.view(3, 1, 1, 1)]))
     assert out.dtype == x.dtype and not out[0].any() and torch.equal(out[1:], 2 * x[1:])
-    assert dropped(x, nn.Identity(), iter([row])) is x and dropped(x, nn.MaxPool2d(3), None) is x
+    assert apply_drop_path(x, nn.Identity(), iter([row])) is x and apply_drop_path(x, nn.MaxPool2d(3), None) is x
 
 
 @pytest.mark.parametrize("benchmark", [False, True])
@@ -52,5 +52,5 @@ def test_a_draw_may_be_given(benchmark):
 
 def test_a_backbone_drops_in_the_cells_that_it_keeps():
     backbone = oche.build(MIXED, features=True, channels=2, cells=3, reductions=(2,), drop_path=0.5, out_indices=(0,))
-    assert isinstance(backbone, DropsPaths) and len(backbone.cells) == 2
+    assert isinstance(backbone, DropPathNetwork) and len(backbone.cells) == 2
     assert len(backbone.drops(torch.zeros(1, 3, 8, 8))) == 4

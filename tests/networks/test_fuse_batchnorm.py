@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import oche
-from oche.networks.fuse_batchnorm import folded
+from oche.networks.fuse_batchnorm import fuse_batchnorm
 from oche.networks.operations import FactorizedReduce
 
 CELLS = (
@@ -55,7 +55,7 @@ def test_a_folded_network_computes_the_same(genotype, left, fields):
     before = copy.deepcopy(net.state_dict())
     with torch.no_grad():
         x = torch.randn(4, 2, size, size, dtype=torch.float64)
-        expected, other = net(x), folded(net)
+        expected, other = net(x), fuse_batchnorm(net)
         assert norms(net) > left == norms(other)
         torch.testing.assert_close(other(x), expected, rtol=1e-12, atol=1e-12 * expected.abs().max().item())
     assert not other.training and all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
@@ -70,7 +70,7 @@ def test_a_folded_network_computes_the_same(genotype, left, fields):
 def test_one_convolution_by_the_closed_form(bias, affine):
     row = settled(nn.Sequential(nn.Conv2d(4, 6, 3, groups=2, bias=bias), nn.BatchNorm2d(6, eps=1e-3, affine=affine)))
     conv, norm = row
-    got = folded(row)[0]
+    got = fuse_batchnorm(row)[0]
     for c in range(6):  # one channel at a time, in plain numbers
         scale = (norm.weight[c].item() if affine else 1.0) / (norm.running_var[c].item() + 1e-3) ** 0.5
         shift = norm.bias[c].item() if affine else 0.0
@@ -80,12 +80,12 @@ def test_one_convolution_by_the_closed_form(bias, affine):
 
 
 def test_weights_keep_their_type():
-    assert folded(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)))[0].weight.dtype == torch.float32
+    assert fuse_batchnorm(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)))[0].weight.dtype == torch.float32
 
 
 def test_a_reduction_of_odd_width_folds_into_both_convolutions():
     net = settled(FactorizedReduce(3, 5))
-    other, x = folded(net), torch.randn(2, 3, 7, 9, dtype=torch.float64)
+    other, x = fuse_batchnorm(net), torch.randn(2, 3, 7, 9, dtype=torch.float64)
     assert norms(other) == 0
     torch.testing.assert_close(other(x), net(x), rtol=1e-13, atol=1e-13)
 
@@ -111,6 +111,6 @@ def unusual() -> list[nn.Module]:
 @pytest.mark.parametrize("case", range(5))
 def test_what_is_not_one_affine_map_stays(case):
     net = settled(unusual()[case])
-    other, x = folded(net), torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    other, x = fuse_batchnorm(net), torch.randn(3, 2, 4, 4, dtype=torch.float64)
     assert norms(other) == 1
     torch.testing.assert_close(other(x), net(x), rtol=1e-13, atol=1e-13)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from oche.networks.language_model import Dropouts, Masks
-from oche.networks.lstm import LSTMNetwork, width_for
+from oche.networks.language_model import DropoutMasks, Dropouts
+from oche.networks.lstm import LSTMNetwork, width_for_weights
 
 T, B, V, H = 6, 3, 11, 5
 TOKENS = torch.arange(T * B).view(T, B) % V
@@ -60,7 +60,7 @@ def test_nothing_is_dropped_in_evaluation_and_masks_are_drawn_in_training():
     net = make(output=0.5, hidden=0.5, input=0.5, embedding=0.5, words=0.5)
     plain = net.eval()(TOKENS).logits
     assert torch.equal(plain, net(TOKENS, None, net.masks(B)).logits)
-    torch.testing.assert_close(plain, net.train()(TOKENS, None, Masks()).logits)
+    torch.testing.assert_close(plain, net.train()(TOKENS, None, DropoutMasks()).logits)
     assert not torch.equal(net(TOKENS).logits, net(TOKENS).logits)
 
 
@@ -69,6 +69,6 @@ def test_the_width_of_equal_size_is_the_nearest(vocabulary, weights):
     def size(width):
         return sum(w.numel() for w in LSTMNetwork(vocabulary, width).parameters())
 
-    width = width_for(weights, vocabulary)
+    width = width_for_weights(weights, vocabulary)
     gap = abs(size(width) - weights)
     assert all(gap <= abs(size(other) - weights) for other in (max(1, width - 1), width + 1))

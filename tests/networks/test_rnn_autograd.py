@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from oche.bilevel.search import search
-from oche.core.architecture import active, all_alive
+from oche.core.architecture import alive_candidates, all_alive
 from oche.cost import flops
 from oche.devices.engine import Engine
 from oche.methods import published as methods
 from oche.methods.relaxations import EdgeNormalised, Softmax
 from oche.methods.stochastic_relaxations import GumbelHard
-from oche.networks.language_model import Masks
+from oche.networks.language_model import DropoutMasks
 from oche.networks.lstm import LSTMNetwork
 from oche.spaces import recurrent
 from oche.spaces.darts_rnn import RecurrentNetwork
@@ -31,14 +31,16 @@ def normal(*shape, seed=0):
 
 def masks(seed=0):
     g = torch.Generator().manual_seed(seed)
-    return Masks(*(torch.rand(V if n == "words" else (B, H), generator=g).double() + 0.5 for n in Masks._fields))
+    return DropoutMasks(
+        *(torch.rand(V if n == "words" else (B, H), generator=g).double() + 0.5 for n in DropoutMasks._fields)
+    )
 
 
 def both(net):
     """``net`` in its plain and in its fused form, with the same weights."""
-    assert net.equip("plain") == "as plain modules, as asked" and not net.cell.fused
+    assert net.apply_form("plain") == "as plain modules, as asked" and not net.cell.fused
     yield net
-    assert net.equip("auto").startswith("fused") and net.cell.fused
+    assert net.apply_form("auto").startswith("fused") and net.cell.fused
     yield net
 
 
@@ -70,7 +72,7 @@ def compare(net, run, leaves, **close):
 def test_found_cells(name, drop):
     torch.manual_seed(0)
     net, state = RecurrentNetwork(name, V, H).double(), normal(1, B, H).requires_grad_()
-    m = masks() if drop else Masks()
+    m = masks() if drop else DropoutMasks()
     slopes = compare(net, lambda net: net(tokens(), state, m), [state, *net.parameters()])
     assert all(s.abs().max() > 0 for s in slopes)
 
@@ -94,7 +96,7 @@ def test_a_found_cell_costs_the_same():
 
 
 def test_a_network_with_one_form_says_nothing():
-    assert LSTMNetwork(V, H).equip("auto") == ""
+    assert LSTMNetwork(V, H).apply_form("auto") == ""
 
 
 # --- supernets
@@ -128,7 +130,7 @@ def test_supernets(kind, drop):
     def run(net):
         net.load_state_dict(before)
         mix = mixture(kind, a, wide.dag, alive)
-        out = net(tokens(), {"recurrent": mix}, state, masks() if drop else Masks())
+        out = net(tokens(), {"recurrent": mix}, state, masks() if drop else DropoutMasks())
         statistics.append({k: v.clone() for k, v in net.state_dict().items() if "norm" in k})
         return out
 
@@ -146,7 +148,7 @@ def test_statistics_rest_where_they_are_told_to():
 
     tiny = space()
     net = tiny.supernet()
-    net.equip("auto")
+    net.apply_form("auto")
     mix = Softmax()(torch.zeros(6, 5), all_alive(tiny.dag, 5), tiny.dag, None, 0.0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     with frozen_statistics(net):
@@ -161,7 +163,7 @@ def test_evaluation_and_sparse_cells_are_left_to_the_plain_modules():
     assert net.cell.fusible(whole) and not net.eval().cell.fusible(whole)
     few = torch.zeros(6, 5, dtype=torch.bool)
     few[[0, 1, 3], 1] = True
-    sparse = whole._replace(active=active(few))
+    sparse = whole._replace(active=alive_candidates(few))
     assert not net.train().cell.fusible(sparse)
 
 
@@ -183,7 +185,11 @@ def test_a_supernet_differentiates_twice():
 @pytest.mark.parametrize("name", ["darts-2nd", "gdas", "exact", "robust-darts", "sgas-1"])
 def test_searches_are_the_same_in_both_forms(name):
     made = replace(space().suited(methods.METHODS[name].make()), batch=4, steps=5, warmup=0.0)
-    made = replace(made, grow=min(1, made.grow), w=replace(made.w, lr=0.5, lr_min=0.5))
+    made = replace(
+        made,
+        batch_growth=min(1, made.method.batch_growth),
+        weight_optimizer=replace(made.method.weight_optimizer, lr=0.5, lr_min=0.5),
+    )
     found = []
     for engine in ("plain", "fused"):
         session = Kept()

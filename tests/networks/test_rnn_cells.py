@@ -8,7 +8,7 @@ import torch
 from oche.core import genotypes
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
-from oche.networks.language_model import Dropouts, Masks
+from oche.networks.language_model import DropoutMasks, Dropouts
 from oche.spaces.darts_rnn import RecurrentNetwork
 
 T, B, V, H = 4, 3, 7, 5
@@ -32,8 +32,10 @@ def words(seed=0):
 def masks(seed=0):
     """Masks that differ in every entry."""
     g = torch.Generator().manual_seed(seed)
-    drawn = {name: torch.rand(V if name == "words" else (B, H), generator=g).double() + 0.5 for name in Masks._fields}
-    return Masks(**drawn)
+    drawn = {
+        name: torch.rand(V if name == "words" else (B, H), generator=g).double() + 0.5 for name in DropoutMasks._fields
+    }
+    return DropoutMasks(**drawn)
 
 
 def network(name, **fields):
@@ -42,7 +44,7 @@ def network(name, **fields):
 
 
 def ones():
-    return Masks(*(torch.ones(V if name == "words" else (B, H)).double() for name in Masks._fields))
+    return DropoutMasks(*(torch.ones(V if name == "words" else (B, H)).double() for name in DropoutMasks._fields))
 
 
 def product(row, matrix):

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import oracles_conv as oracle
-from oche.core.architecture import Mix, active
+from oche.core.architecture import Mix, alive_candidates
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
-from oche.core.seeds import fold
+from oche.core.seeds import derive_seed
 from oche.spaces import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout, darts, nb201
 from oche.spaces.mixed_ops import Edge, set_step
 
@@ -33,7 +33,7 @@ def mixtures(space, edges=True, alive=None):
         ops = normal(len(dag), len(space.candidates), seed=i).softmax(1)
         mask = torch.ones_like(ops, dtype=torch.bool) if alive is None else alive[kind]
         scale = (normal(len(dag), seed=10 + i).exp()).requires_grad_() if edges else None
-        out[kind] = Mix((ops * mask).requires_grad_(), scale, active(mask))
+        out[kind] = Mix((ops * mask).requires_grad_(), scale, alive_candidates(mask))
     return out
 
 
@@ -225,7 +225,7 @@ def test_skip_dropout_drops_activations_of_identities():
     def edge(x, weights, ws, stride, index):
         if stride == 2:
             return mixed(x, weights, ws, stride)
-        g = torch.Generator().manual_seed(fold(step, index))
+        g = torch.Generator().manual_seed(derive_seed(step, index))
         keep = (torch.rand(x.shape, generator=g) >= 0.4).double()
         skip = FEW.index("skip_connect")
         without = torch.cat([weights[:skip], weights[skip : skip + 1] * 0, weights[skip + 1 :]])

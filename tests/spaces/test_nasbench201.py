@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import oracles_conv as oracle
-from oche.core.architecture import Genotype, Mix, active, all_alive, top_k
+from oche.core.architecture import Genotype, Mix, alive_candidates, all_alive, top_k
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS, to_text
 from oche.cost import flops
@@ -78,7 +78,7 @@ def network(x, net, cells, edge):
 def mixture(seed=0, alive=None, scale=None):
     ops = normal(6, 5, seed=seed).softmax(1)
     alive = torch.ones(6, 5, dtype=torch.bool) if alive is None else alive
-    return Mix((ops * alive).requires_grad_(), scale, active(alive))
+    return Mix((ops * alive).requires_grad_(), scale, alive_candidates(alive))
 
 
 def weighted(mix, affine=False):

@@ -16,7 +16,7 @@ from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS, Table, to_text
 from oche.spaces import darts, nb201
-from oche.spaces.nasbench201_ground_truth import Truth, column_of, table_for, truth
+from oche.spaces.nasbench201_ground_truth import GroundTruth, column_for, load_ground_truth, table_for
 from paths import SHARED
 
 SPACE = nb201(channels=2, cells=1)
@@ -48,23 +48,23 @@ def worth(genotype: Genotype) -> float:
     ],
 )  # fmt: skip
 def test_the_data_decide_which_accuracy(data, column):
-    assert column_of(data) == (None if column is None else COLUMNS[column])
+    assert column_for(data) == (None if column is None else COLUMNS[column])
 
 
 def test_accuracy_and_regret_are_shares_of_one(made):
-    of = truth(made, "cifar100")
+    of = load_ground_truth(made, "cifar100")
     assert of is not None and of.best == pytest.approx((9 + 24) / 100)
     cell = oche.genotypes.resolve("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|avg_pool_3x3~1|none~2|")
     wanted = (9 + 3 + 2 + 1 + 4) / 100
     assert of(cell) == pytest.approx({"true_acc": wanted, "regret": 0.33 - wanted})
     assert of.describe() == {"table": str(made), "column": COLUMNS[1], "best": of.best}
-    assert truth(None, "cifar10") is None and truth(made, "digits").column == COLUMNS[0]
+    assert load_ground_truth(None, "cifar10") is None and load_ground_truth(made, "digits").column == COLUMNS[0]
 
 
 def test_a_column_that_the_table_lacks_is_refused(made, tmp_path):
     pq.write_table(pq.read_table(made).select(["arch", COLUMNS[0]]), tmp_path / "one.parquet")
     with pytest.raises(OcheError, match="has no column 'cifar100_test_200ep'"):
-        Truth(Table(tmp_path / "one.parquet"), COLUMNS[1])
+        GroundTruth(Table(tmp_path / "one.parquet"), COLUMNS[1])
 
 
 def test_the_table_of_the_environment_is_used_where_it_fits(made, monkeypatch, tmp_path):
@@ -136,6 +136,6 @@ def test_the_real_table_knows_the_published_figures():
         ("cifar100", 0.7351, 0.1561),
         ("ImageNet16-120", 0.4731, 0.1632),
     ):
-        of = truth(REAL, data)
+        of = load_ground_truth(REAL, data)
         found = of(oche.genotypes.resolve(to_text("|{0}~0|+|{0}~0|{0}~1|+|{0}~0|{0}~1|{0}~2|".format("skip_connect"))))
         assert of.best == pytest.approx(best, abs=5e-5) and found["true_acc"] == pytest.approx(skips, abs=5e-5)

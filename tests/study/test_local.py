@@ -15,7 +15,7 @@ import pytest
 
 import runs
 import study_files
-from oche.core.lock import held
+from oche.core.lock import is_locked
 from oche.study import run as drive
 from oche.study.config import read
 from oche.study.results import rows
@@ -36,7 +36,7 @@ def records(out: Path) -> int:
 
 def workers(out: Path) -> list[int]:
     """Processes that are at work on a trial."""
-    locks = [file for file in out.glob("trials/*/.lock") if held(file.parent)]
+    locks = [file for file in out.glob("trials/*/.lock") if is_locked(file.parent)]
     return [int(text) for file in locks if (text := file.read_text().strip())]
 
 

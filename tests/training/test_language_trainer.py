@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 import oche
 from oche.core.errors import OcheError
-from oche.core.seeds import fold
-from oche.data.text.bptt import stream, varying
+from oche.core.seeds import derive_seed
+from oche.data.text.bptt import parallel_streams, varying_windows
 from oche.data.text.corpus import EOS, UNKNOWN, Corpus
 from oche.devices.engine import Engine
 from oche.networks.language_model import Dropouts
@@ -52,11 +52,11 @@ def test_steps_are_those_written_out(genotype, fields):
     task = make(genotype, **fields)
     names = [name for name, _ in task.net.named_parameters()]
     w = [p.detach().clone() for p in task.weights]
-    text, hidden, clipped, rates = stream(task.corpus.train, 4), None, 0, set()
+    text, hidden, clipped, rates = parallel_streams(task.corpus.train, 4), None, 0, set()
     task.begin(0, 0)
     for step, (start, length) in enumerate(list(task.windows)[:4]):
         task.step(step, step / 8)
-        torch.manual_seed(fold(0, "dropout", step))
+        torch.manual_seed(derive_seed(0, "dropout", step))
         masks = task.net.masks(4)
         leaves = [p.clone().requires_grad_() for p in w]
         out = functional_call(
@@ -85,13 +85,13 @@ def test_steps_are_those_written_out(genotype, fields):
 def test_windows_of_an_epoch_are_its_own_and_the_state_begins_anew():
     task = make()
     first = task.windows
-    assert first == varying(60, 7, Random(fold(0, "windows", 0))) and task.per_epoch() == len(first)
+    assert first == varying_windows(60, 7, Random(derive_seed(0, "windows", 0))) and task.per_epoch() == len(first)
     for step in range(len(first)):
         task.begin(0, step)
         task.step(step, 0.0)
     assert task.hidden is not None
     task.report(0.5)
-    assert task.windows == varying(60, 7, Random(fold(0, "windows", 1))) != first
+    assert task.windows == varying_windows(60, 7, Random(derive_seed(0, "windows", 1))) != first
     task.begin(1, 0)
     assert task.hidden is None
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.core.budget import Budget, Clock, seconds
+from oche.core.budget import Budget, Clock, parse_duration
 from oche.core.errors import OcheError
-from oche.core.lr_schedules import cosine
-from oche.core.memory import fitting, out_of_memory
+from oche.core.memory import largest_fitting_batch, out_of_memory
 from oche.core.metrics import Meter
+from oche.core.schedules import cosine
 from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session, drive
 
 # --- lengths
@@ -25,13 +25,13 @@ from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session, driv
     [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("1h0m1s", 3601), (" 10M ", 600), ("0.5s", 0.5)],
 )
 def test_lengths_of_time(text, length):
-    assert seconds(text) == length
+    assert parse_duration(text) == length
 
 
 @pytest.mark.parametrize("text", ["", "10", "m", "ten m", "10min", "-5m", "0s", "1h 30m", "1d", "1e3s", "10m!", "."])
 def test_other_lengths_are_refused(text):
     with pytest.raises(OcheError, match="write 90s, 10m or 1h30m"):
-        seconds(text)
+        parse_duration(text)
 
 
 def test_budgets():
@@ -378,7 +378,7 @@ def test_other_errors_of_a_step_are_not_taken_for_too_little_memory():
         drive(task, Budget(1), Memory())
     assert task.tried == []
     with pytest.raises(RuntimeError, match="another"):
-        fitting(8, lambda n: (_ for _ in ()).throw(RuntimeError("another")))
+        largest_fitting_batch(8, lambda n: (_ for _ in ()).throw(RuntimeError("another")))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ SIGNED = OPERATIONS[1:10]  #: whose amount is taken with either sign
 _INDEX = {name: i for i, name in enumerate(OPERATIONS)}
 
 
-def apply(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
+def apply_operations(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
     """Image i of x (B, C, H, W) uint8 changed by ``OPERATIONS[operation[i]]`` with ``amount[i]``; both (B,), on its device."""
     amount = amount.float()
     return _look_up(_blend(_move(x, operation, amount), operation, amount), operation, amount)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from oche.data.augment.random_batch import uniform
+from oche.core.seeds import batch_uniform
 
 _QUANTILES = 4096
 
@@ -38,7 +38,7 @@ class Mixing:
         partner, left, mixed = x.roll(1, 0), labels.new_ones(len(x), dtype=x.dtype), x
         cut = torch.full_like(left, float(self.cutmix > 0), dtype=torch.bool)
         if self.mixup and self.cutmix:
-            cut = uniform(x, generator) < 0.5
+            cut = batch_uniform(x, generator) < 0.5
         if self.cutmix:
             box = _box(x, _beta(self.cutmix, x, generator), generator)
             mixed = torch.where((box & cut.view(-1, 1, 1)).unsqueeze(1), partner, x)
@@ -59,7 +59,7 @@ def _box(x: Tensor, share: Tensor, generator: torch.Generator | None) -> Tensor:
     inside = []
     for n in x.shape[2:]:
         half = (n * (1 - share).sqrt()).long().unsqueeze(1) // 2
-        away = torch.arange(n, device=x.device) - (n * uniform(x, generator)).long().unsqueeze(1)
+        away = torch.arange(n, device=x.device) - (n * batch_uniform(x, generator)).long().unsqueeze(1)
         inside.append((away >= -half) & (away < half))
     return inside[0].unsqueeze(2) & inside[1].unsqueeze(1)
 
@@ -67,7 +67,7 @@ def _box(x: Tensor, share: Tensor, generator: torch.Generator | None) -> Tensor:
 def _beta(alpha: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
     """(B,) draws of Beta(alpha, alpha): one of 4,096 equally likely quantiles, so that every device draws alike."""
     values = _quantiles(alpha).to(like.device, non_blocking=True)
-    return values[(uniform(like, generator) * _QUANTILES).long()].to(like.dtype)
+    return values[(batch_uniform(like, generator) * _QUANTILES).long()].to(like.dtype)
 
 
 @lru_cache(maxsize=16)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from oche.core.errors import OcheError
 from oche.core.registry import component
-from oche.data.augment.image_ops import OPERATIONS, SIGNED, apply
-from oche.data.augment.random_batch import integers
+from oche.core.seeds import batch_integers
+from oche.data.augment.image_ops import OPERATIONS, SIGNED, apply_operations
 
 LEVELS = 30  # amounts go in so many equal steps from nothing to the most
 
@@ -47,8 +47,8 @@ class TrivialAugment(Policy):
             raise OcheError(f"strength={self.strength} is no share of the published amounts; use 0 < strength <= 1")
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        level = integers(LEVELS + 1, x, generator) / LEVELS
-        return change(x, level * self.strength, _WIDE, generator)
+        level = batch_integers(LEVELS + 1, x, generator) / LEVELS
+        return apply_random_operation(x, level * self.strength, _WIDE, generator)
 
 
 @component
@@ -71,17 +71,19 @@ class RandAugment(Policy):
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         level = torch.full((len(x),), self.magnitude / LEVELS, device=x.device)
         for _ in range(self.operations):
-            x = change(x, level, _STANDARD, generator)
+            x = apply_random_operation(x, level, _STANDARD, generator)
         return x
 
 
-def change(x: Tensor, level: Tensor, most: dict[str, float], generator: torch.Generator | None) -> Tensor:
+def apply_random_operation(
+    x: Tensor, level: Tensor, most: dict[str, float], generator: torch.Generator | None
+) -> Tensor:
     """Each image of x changed by an operation drawn for it, at its ``level`` (B,) in [0, 1] of ``most``."""
-    operation = integers(len(OPERATIONS), x, generator)
-    sign = 2.0 * integers(2, x, generator) - 1
+    operation = batch_integers(len(OPERATIONS), x, generator)
+    sign = 2.0 * batch_integers(2, x, generator) - 1
     limits = _limits(most, x.shape[2], x.shape[3]).to(x.device, non_blocking=True)[:, operation]
     least, largest, signed = limits
-    return apply(x, operation, torch.where(signed > 0, sign, 1.0) * (least + level * (largest - least)))
+    return apply_operations(x, operation, torch.where(signed > 0, sign, 1.0) * (least + level * (largest - least)))
 
 
 def _limits(most: dict[str, float], h: int, w: int) -> Tensor:

@@ -20,7 +20,7 @@ from oche.core.errors import OcheError
 _PIXELS = 3 * 32 * 32
 
 
-def idx(path: Path, axes: int, memory: int) -> np.ndarray:
+def read_idx(path: Path, axes: int, memory: int) -> np.ndarray:
     """The uint8 array with ``axes`` axes of an IDX file, gzipped or not, of at most ``memory`` bytes."""
     try:
         with path.open("rb") as plain:
@@ -36,7 +36,7 @@ def idx(path: Path, axes: int, memory: int) -> np.ndarray:
             size = math.prod(shape)
             if not size:  # a header cut short ends in zeros
                 raise OcheError(f"{path} is an IDX file of {shape} bytes: nothing; get it anew")
-            fits(path, size, memory)
+            check_fits(path, size, memory)
             data = file.read(size + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise _damaged(path, error) from error
@@ -46,7 +46,7 @@ def idx(path: Path, axes: int, memory: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def members(path: Path, wanted: Iterable[str], memory: int) -> dict[str, bytes]:
+def read_members(path: Path, wanted: Iterable[str], memory: int) -> dict[str, bytes]:
     """The contents of the ``wanted`` files (by their last name) of a tar archive, or of a folder that it was unpacked to."""
     wanted = set(wanted)
     found: dict[str, bytes] = {}
@@ -58,7 +58,7 @@ def members(path: Path, wanted: Iterable[str], memory: int) -> dict[str, bytes]:
                 for member in archive:
                     name = member.name.rpartition("/")[2]
                     if member.isfile() and name in wanted:
-                        fits(path, member.size, memory)
+                        check_fits(path, member.size, memory)
                         file = archive.extractfile(member)
                         found[name] = file.read() if file else b""
     except (EOFError, OSError, tarfile.TarError, zlib.error) as error:
@@ -68,7 +68,7 @@ def members(path: Path, wanted: Iterable[str], memory: int) -> dict[str, bytes]:
     return found
 
 
-def cifar(where: str, data: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+def read_cifar(where: str, data: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
     """Records of CIFAR's binary form: ``label_bytes`` labels, the last of them the finest, then 3 × 32 × 32 bytes."""
     record = label_bytes + _PIXELS
     if not data or len(data) % record:
@@ -77,7 +77,7 @@ def cifar(where: str, data: bytes, label_bytes: int) -> tuple[np.ndarray, np.nda
     return rows[:, label_bytes:].reshape(-1, 3, 32, 32), rows[:, label_bytes - 1]
 
 
-def svhn(path: Path, memory: int) -> tuple[np.ndarray, np.ndarray]:
+def read_svhn(path: Path, memory: int) -> tuple[np.ndarray, np.ndarray]:
     """X (32, 32, 3, N) and y (N, 1) of a MATLAB file, in which label 10 is the digit 0."""
     from scipy.io import loadmat, whosmat
 
@@ -86,7 +86,7 @@ def svhn(path: Path, memory: int) -> tuple[np.ndarray, np.ndarray]:
         x, y = shapes.get("X", ()), shapes.get("y", ())
         if len(x) != 4 or x[:3] != (32, 32, 3) or y != (x[3], 1):
             raise OcheError(f"{path} has X {x} and y {y}; SVHN's cropped digits have X (32, 32, 3, N) and y (N, 1)")
-        fits(path, math.prod(x), memory)
+        check_fits(path, math.prod(x), memory)
         found = loadmat(path, variable_names=("X", "y"))
     except OcheError:
         raise
@@ -98,7 +98,7 @@ def svhn(path: Path, memory: int) -> tuple[np.ndarray, np.ndarray]:
     return images.transpose(3, 2, 0, 1), np.where(labels == 10, 0, labels)
 
 
-def fits(path: Path, need: int, memory: int) -> None:
+def check_fits(path: Path, need: int, memory: int) -> None:
     """`OcheError` unless ``need`` bytes, which reading ``path`` takes, are at most ``memory``."""
     if need > memory:
         raise OcheError(

@@ -27,7 +27,7 @@ class Damaged(OcheError):
     """An image that cannot be decoded."""
 
 
-class Items(Protocol):
+class EncodedImages(Protocol):
     """Encoded images by number, wherever they are."""
 
     def __len__(self) -> int: ...
@@ -42,7 +42,7 @@ class Items(Protocol):
 
 
 @dataclass(frozen=True)
-class Files:
+class ImageFiles:
     """Images that are files."""
 
     paths: Sequence[Path | str]
@@ -67,7 +67,7 @@ class Header:
     format: str
 
 
-def probe(items: Items, i: int) -> Header:
+def read_header(items: EncodedImages, i: int) -> Header:
     """The header of image ``i``; `OcheError` naming it when it is no image that can be used."""
 
     def look(image: Image.Image) -> Header:
@@ -83,7 +83,7 @@ def probe(items: Items, i: int) -> Header:
     return _open(items, i, look)
 
 
-def decode(items: Items, i: int, size: tuple[int, int], channels: int) -> np.ndarray:
+def decode(items: EncodedImages, i: int, size: tuple[int, int], channels: int) -> np.ndarray:
     """Pixels uint8 (C, H, W) of image ``i``, scaled to cover ``size`` and cut to its centre; C = 1 is grey, 3 colour.
 
     Transparency is dropped; 16-bit grey keeps its upper 8 bits. `OcheError` naming the image when it cannot be decoded.
@@ -102,18 +102,18 @@ def decode(items: Items, i: int, size: tuple[int, int], channels: int) -> np.nda
     return _open(items, i, pixels)
 
 
-def load_whole(items: Items, i: int) -> tuple[int, int]:
+def decode_fully(items: EncodedImages, i: int) -> tuple[int, int]:
     """Decodes image ``i`` to its end; its (H, W). `OcheError` naming it when it cannot be used."""
 
     def pixels(image: Image.Image) -> tuple[int, int]:
         image.load()
         return image.height, image.width
 
-    probe(items, i)
+    read_header(items, i)
     return _open(items, i, pixels)
 
 
-def _open(items: Items, i: int, use: Callable[[Image.Image], T]) -> T:
+def _open(items: EncodedImages, i: int, use: Callable[[Image.Image], T]) -> T:
     encoded = items.read(i)
     try:
         with Image.open(_stream(encoded)) as image:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oche.core.console import progress_bar
 from oche.core.errors import OcheError
-from oche.core.progress import bar
 
 _CHUNK = 1 << 18  # bytes between two movements of the progress bar
 _TIMEOUT = 30  # seconds without an answer
@@ -29,14 +29,14 @@ class Archive:
     """the file or folder that unpacking makes of it, which serves as well"""
 
 
-def cache(name: str) -> Path:
+def cache_folder(name: str) -> Path:
     """The folder that keeps the downloads of the set ``name``. (Several sets have files of the same name.)"""
     import pooch
 
     return Path(pooch.os_cache("oche")) / name
 
 
-def locate(name: str, archive: Archive, data_dir: Path | None, show: bool) -> tuple[Path, str]:
+def locate_archive(name: str, archive: Archive, data_dir: Path | None, show: bool) -> tuple[Path, str]:
     """Where ``archive`` of the set ``name`` lies, and a note if it is not as published.
 
     With ``data_dir``: in it, in its folder ``name``, or in the folder that torchvision makes; archived or unpacked; the
@@ -70,10 +70,10 @@ def _download(name: str, archive: Archive, show: bool) -> tuple[Path, str]:
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)
-    folder = cache(name)
+    folder = cache_folder(name)
     tried = []
     for url in archive.urls:
-        with bar(f"downloading {archive.file}", None, show, download=True) as advance:
+        with progress_bar(f"downloading {archive.file}", None, show, download=True) as advance:
             meter: Any = _Meter(advance)  # pooch's annotations know of booleans alone
             fetch: Any = pooch.HTTPDownloader(meter, _CHUNK, timeout=_TIMEOUT)
             try:

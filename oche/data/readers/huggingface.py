@@ -14,13 +14,13 @@ import torch
 from oche.core.errors import OcheError
 from oche.data.readers.decode import Encoded
 from oche.data.readers.parquet_npz import LABEL
-from oche.data.readers.records import Parts, Table, choose, encode
+from oche.data.readers.records import LabelledImages, RawDataset, choose_splits, encode_labels
 
 _HIDDEN = -1  # label of test images whose true labels are kept secret
 
 
 @dataclass(frozen=True)
-class Rows:
+class HubImages:
     """Images that are rows of one or more of the hub's tables, one after the other, undecoded."""
 
     where: str
@@ -45,7 +45,7 @@ class Rows:
         return f"{self.where}: {self.tables[k][0]} row {i - self.starts[k]}"
 
 
-def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False) -> Parts:
+def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False) -> RawDataset:
     """The set ``hf:owner/name[:config]``, streamed: its first column of type Image, its label of type ClassLabel.
 
     Parts whose labels are all −1 (kept secret) are passed over, as are damaged images with ``skip``.
@@ -60,21 +60,21 @@ def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False
     label = _column(name, features, datasets.ClassLabel, LABEL)
     values = {part: np.array(table[label][:], dtype=object) for part, table in found.items()}
     seen = [part for part in found if not (values[part] == _HIDDEN).all()]
-    train, test, note = choose(seen, name)
+    train, test, note = choose_splits(seen, name)
     secret = ", ".join(part for part in found if part not in seen)
     note = "; ".join(filter(None, (note, secret and f"not used for want of labels: {secret}")))
     parts = [part for part in (train, test) if part is not None]
     raw = datasets.Image(decode=False)  # the encoded bytes: oche decodes, and in threads
     tables = tuple((p, found[p].select_columns([image]).cast_column(image, raw)) for p in parts)
     starts = (0, *np.cumsum([len(values[p]) for p in parts]).tolist())
-    items = Rows(name, tables, starts, image)
+    items = HubImages(name, tables, starts, image)
     rows = np.arange(starts[-1])
     train_rows, test_rows = rows[: starts[1]], rows[starts[1] :] if test else None
     names = getattr(features[label], "names", None)
     joined = np.concatenate([values[p] for p in parts])
-    labels, classes = encode(joined, train_rows, test_rows, names and tuple(names), items.name)
+    labels, classes = encode_labels(joined, train_rows, test_rows, names and tuple(names), items.name)
     places = torch.from_numpy(train_rows), None if test_rows is None else torch.from_numpy(test_rows)
-    return Table(repository.rpartition("/")[2], items, labels, *places, classes, note).parts(
+    return LabelledImages(repository.rpartition("/")[2], items, labels, *places, classes, note).parts(
         size, show, skip, lossy=True
     )
 

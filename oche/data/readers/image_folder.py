@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from oche.core.errors import OcheError, nearest
-from oche.data.readers.decode import SUFFIXES, Files
-from oche.data.readers.records import Parts, Table, choose, is_part
+from oche.core.errors import OcheError, did_you_mean
+from oche.data.readers.decode import SUFFIXES, ImageFiles
+from oche.data.readers.records import LabelledImages, RawDataset, choose_splits, is_split_name
 
 
-def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = False) -> Parts:
+def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = False) -> RawDataset:
     """The folder's images, streamed; classes in the order of their names.
 
     Colour unless every image is grey. ``size`` None: the images' own size where all agree, else 64x64 or the median of
@@ -21,17 +21,17 @@ def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = Fals
     """
     folders = _folders(root)
     names = [f.name for f in folders]
-    if not any(map(is_part, names)) or not (all(map(is_part, names)) or _has_train(names)):
+    if not any(map(is_split_name, names)) or not (all(map(is_split_name, names)) or _has_train(names)):
         return _table(root, folders, None, "").parts(size, show, skip)
-    train, test, note = choose(filter(is_part, names), str(root))
+    train, test, note = choose_splits(filter(is_split_name, names), str(root))
     return _table(root, _folders(root / train), None if test is None else root / test, note).parts(size, show, skip)
 
 
 def _has_train(names: list[str]) -> bool:
-    return any(n.lower().startswith("train") and is_part(n) for n in names)
+    return any(n.lower().startswith("train") and is_split_name(n) for n in names)
 
 
-def _table(root: Path, folders: list[Path], test: Path | None, note: str) -> Table:
+def _table(root: Path, folders: list[Path], test: Path | None, note: str) -> LabelledImages:
     classes = tuple(f.name for f in folders)
     if len(classes) < 2:
         raise OcheError(f"{folders[0].parent} has one class folder, {folders[0].name}; give at least 2 classes")
@@ -40,8 +40,10 @@ def _table(root: Path, folders: list[Path], test: Path | None, note: str) -> Tab
     cut = len(train_files)
     labels = torch.tensor(train_labels + test_labels, dtype=torch.int64)
     rows: Tensor = torch.arange(len(labels))
-    items = Files(train_files + test_files)
-    return Table(root.resolve().name, items, labels, rows[:cut], None if test is None else rows[cut:], classes, note)
+    items = ImageFiles(train_files + test_files)
+    return LabelledImages(
+        root.resolve().name, items, labels, rows[:cut], None if test is None else rows[cut:], classes, note
+    )
 
 
 def _folders(root: Path) -> list[Path]:
@@ -59,7 +61,7 @@ def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[str], 
     for folder in folders:
         if folder.name not in classes:
             raise OcheError(
-                f"{folder} is a class that training has not{nearest(folder.name, classes)}; remove or rename it"
+                f"{folder} is a class that training has not{did_you_mean(folder.name, classes)}; remove or rename it"
             )
         images = images_below(folder)
         if not images:

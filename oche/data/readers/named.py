@@ -13,15 +13,15 @@ import torch
 from oche.core.errors import OcheError
 from oche.data.dataset import Resident
 from oche.data.readers import binary_formats as formats
-from oche.data.readers.download import Archive, locate
-from oche.data.readers.records import Parts, encode
+from oche.data.readers.download import Archive, locate_archive
+from oche.data.readers.records import RawDataset, encode_labels
 
 DIGITS = tuple("0123456789")
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 @dataclass(frozen=True)
-class Piece:
+class RawSplit:
     """One part as read: ``images`` uint8 (N, C, H, W), ``labels`` (N,), and the file that an error about them names."""
 
     images: np.ndarray
@@ -29,23 +29,23 @@ class Piece:
     file: str
 
 
-Read = tuple[Piece, Piece, tuple[str, ...]]  # training part, test part, class names
+Read = tuple[RawSplit, RawSplit, tuple[str, ...]]  # training part, test part, class names
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedSet:
     """A published set: its archives, and how their paths and a bound on memory become its parts."""
 
     archives: tuple[Archive, ...]
     read: Callable[[list[Path], int], Read]
 
 
-def read(name: str, data_dir: Path | None, memory: int, show: bool) -> Parts:
+def read(name: str, data_dir: Path | None, memory: int, show: bool) -> RawDataset:
     """The set called ``name``, one of `DATASETS`: from ``data_dir``, or from the cache or the network. Raises `OcheError`."""
     if name == "digits":
         return digits()
     named = NAMED[name]
-    paths, notes = zip(*(locate(name, a, data_dir, show) for a in named.archives), strict=True)
+    paths, notes = zip(*(locate_archive(name, a, data_dir, show) for a in named.archives), strict=True)
     train, test, classes = named.read(list(paths), memory)
     labels = []
     for piece in (train, test):
@@ -63,28 +63,28 @@ def read(name: str, data_dir: Path | None, memory: int, show: bool) -> Parts:
     def row(i: int) -> str:
         return f"{train.file}: label {i}" if i < cut else f"{test.file}: label {i - cut}"
 
-    codes, classes = encode(np.concatenate(labels), rows[:cut], rows[cut:], classes, row)
+    codes, classes = encode_labels(np.concatenate(labels), rows[:cut], rows[cut:], classes, row)
     splits = [
         Resident(torch.from_numpy(np.array(p.images, order="C")), c)  # a copy: buffers read from files are read-only
         for p, c in ((train, codes[:cut]), (test, codes[cut:]))
     ]
-    return Parts(name, splits[0], splits[1], classes, "; ".join(filter(None, notes)))
+    return RawDataset(name, splits[0], splits[1], classes, "; ".join(filter(None, notes)))
 
 
-def digits() -> Parts:
+def digits() -> RawDataset:
     """1,797 digits (1, 8, 8) from scikit-learn, whose 17 grey levels become 0..255. They have no test part of their own."""
     from sklearn.datasets import load_digits
 
     found: Any = load_digits()
     images = np.rint(found.images * (255 / 16)).astype(np.uint8)
     labels = torch.from_numpy(found.target.astype(np.int64))
-    return Parts("digits", Resident(torch.from_numpy(images).unsqueeze(1), labels), None, DIGITS)
+    return RawDataset("digits", Resident(torch.from_numpy(images).unsqueeze(1), labels), None, DIGITS)
 
 
 def _idx(classes: tuple[str, ...]) -> Callable[[list[Path], int], Read]:
     def read(paths: list[Path], memory: int) -> Read:
         pieces = [
-            Piece(formats.idx(images, 3, memory)[:, None], formats.idx(labels, 1, memory), str(labels))
+            RawSplit(formats.read_idx(images, 3, memory)[:, None], formats.read_idx(labels, 1, memory), str(labels))
             for images, labels in (paths[:2], paths[2:])
         ]
         return pieces[0], pieces[1], classes
@@ -95,18 +95,18 @@ def _idx(classes: tuple[str, ...]) -> Callable[[list[Path], int], Read]:
 def _cifar(train: tuple[str, ...], test: str, names: str, label_bytes: int) -> Callable[[list[Path], int], Read]:
     def read(paths: list[Path], memory: int) -> Read:
         path = paths[0]
-        found = formats.members(path, (*train, test, names), memory)
-        read = {n: formats.cifar(f"{path}: {n}", found[n], label_bytes) for n in (*train, test)}
+        found = formats.read_members(path, (*train, test, names), memory)
+        read = {n: formats.read_cifar(f"{path}: {n}", found[n], label_bytes) for n in (*train, test)}
         images, labels = (np.concatenate([read[n][k] for n in train]) for k in (0, 1))
         classes = tuple(found[names].decode("utf-8", "replace").split())
         whole = train[0] if len(train) == 1 else f"{train[0]} and following"
-        return Piece(images, labels, f"{path}: {whole}"), Piece(*read[test], f"{path}: {test}"), classes
+        return RawSplit(images, labels, f"{path}: {whole}"), RawSplit(*read[test], f"{path}: {test}"), classes
 
     return read
 
 
 def _svhn(paths: list[Path], memory: int) -> Read:
-    train, test = (Piece(*formats.svhn(p, memory), str(p)) for p in paths)
+    train, test = (RawSplit(*formats.read_svhn(p, memory), str(p)) for p in paths)
     return train, test, DIGITS
 
 
@@ -124,8 +124,8 @@ _TORONTO = "https://www.cs.toronto.edu/~kriz/"
 _STANFORD = "http://ufldl.stanford.edu/housenumbers/"
 _BATCHES = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
 
-NAMED: dict[str, Named] = {
-    "mnist": Named(
+NAMED: dict[str, NamedSet] = {
+    "mnist": NamedSet(
         _idx_archives(
             ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432",
              "9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
@@ -133,7 +133,7 @@ NAMED: dict[str, Named] = {
         ),
         _idx(DIGITS),
     ),
-    "fashion-mnist": Named(
+    "fashion-mnist": NamedSet(
         _idx_archives(
             ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
              "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
@@ -141,15 +141,15 @@ NAMED: dict[str, Named] = {
         ),
         _idx(_CLOTHES),
     ),
-    "cifar10": Named(
+    "cifar10": NamedSet(
         (_archive(_TORONTO, "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin"),),
         _cifar(_BATCHES, "test_batch.bin", "batches.meta.txt", label_bytes=1),
     ),
-    "cifar100": Named(
+    "cifar100": NamedSet(
         (_archive(_TORONTO, "cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary"),),
         _cifar(("train.bin",), "test.bin", "fine_label_names.txt", label_bytes=2),
     ),
-    "svhn": Named(
+    "svhn": NamedSet(
         (_archive(_STANFORD, "train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", "train_32x32.mat"),
          _archive(_STANFORD, "test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", "test_32x32.mat")),
         _svhn,

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from oche.core.errors import OcheError
 from oche.data.dataset import Resident
-from oche.data.readers.binary_formats import fits
+from oche.data.readers.binary_formats import check_fits
 from oche.data.readers.decode import Encoded
-from oche.data.readers.records import Parts, Table, choose, encode
+from oche.data.readers.records import LabelledImages, RawDataset, choose_splits, encode_labels
 from oche.data.registry import SMALLEST
 
 _IMAGE = ("image", "img", "picture", "jpg", "jpeg", "png")
@@ -31,7 +31,7 @@ _KEYS = (  # names of (training images, labels, test images, labels), in lower c
 
 
 @dataclass(frozen=True)
-class Column:
+class ParquetImages:
     """Images that are rows of an Arrow column: bytes, or structs with a field ``bytes``."""
 
     path: Path
@@ -49,7 +49,7 @@ class Column:
         return f"{self.path}: row {i}"
 
 
-def parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool, skip: bool = False) -> Parts:
+def read_parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool, skip: bool = False) -> RawDataset:
     """Columns image (bytes, or struct with bytes), label (integer or string), and split (train, test, val) where there is one.
 
     Class names come from the schema's metadata: ``class_names`` (a JSON list) or what Hugging Face writes; so does the
@@ -61,18 +61,18 @@ def parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool, s
     label = _column(path, schema, LABEL, "label")
     split = [n for n in schema.names if n.lower() == "split"]
     need = sum(file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups))
-    fits(path, need, memory)
+    check_fits(path, need, memory)
     table = _read(path, lambda: file.read([image, label, *split]))
     if not len(table):
         raise OcheError(f"{path} has no rows; give it images")
     names, note = _metadata(schema, label)
     train, test, unused = _rows(path, table[split[0]].to_pylist() if split else None, len(table))
     values = np.array(table[label].to_pylist(), dtype=object)
-    labels, classes = encode(values, train, test, names, lambda i: f"{path}: row {i}")
-    items = Column(path, _binary(path, table[image]))
+    labels, classes = encode_labels(values, train, test, names, lambda i: f"{path}: row {i}")
+    items = ParquetImages(path, _binary(path, table[image]))
     places = torch.from_numpy(train), None if test is None else torch.from_numpy(test)
     note = "; ".join(filter(None, (note, unused)))
-    return Table(path.stem, items, labels, *places, classes, note).parts(size, show, skip, lossy=True)
+    return LabelledImages(path.stem, items, labels, *places, classes, note).parts(size, show, skip, lossy=True)
 
 
 def _open_parquet(path: Path) -> Any:
@@ -135,11 +135,11 @@ def _rows(path: Path, split: list | None, n: int) -> tuple[np.ndarray, np.ndarra
     if split is None:
         return np.arange(n), None, ""
     column = np.array([str(s) for s in split])
-    train, test, note = choose(sorted(set(column.tolist())), f"{path}: column split")
+    train, test, note = choose_splits(sorted(set(column.tolist())), f"{path}: column split")
     return np.flatnonzero(column == train), None if test is None else np.flatnonzero(column == test), note
 
 
-def npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> Parts:
+def read_npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> RawDataset:
     """Arrays x, y (or images, labels), or x_train, y_train, x_test, y_test (or train_images, …), and optionally classes.
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W): of the second and the last axis the shorter is C (the last if
@@ -163,21 +163,23 @@ def npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> Pa
     def row(i: int) -> str:
         return f"{path}: {parts[0][1]}[{i}]" if i < cut else f"{path}: {parts[1][1]}[{i - cut}]"
 
-    codes, classes = encode(np.concatenate(values), rows[:cut], rows[cut:] if len(parts) > 1 else None, names, row)
+    codes, classes = encode_labels(
+        np.concatenate(values), rows[:cut], rows[cut:] if len(parts) > 1 else None, names, row
+    )
     splits = [Resident(v, c) for (v, _), c in zip(images, codes.split([len(v) for v in values]), strict=True)]
     if len({s.shape for s in splits}) > 1:
         raise OcheError(
             f"{path}: training images are {splits[0].shape}, test images {splits[1].shape} (C, H, W); make them alike"
         )
     note = "float images were rounded to 8 bits" if any(rounded for _, rounded in images) else ""
-    return Parts(path.stem, splits[0], splits[1] if len(splits) > 1 else None, classes, note)
+    return RawDataset(path.stem, splits[0], splits[1] if len(splits) > 1 else None, classes, note)
 
 
 def _arrays(path: Path, memory: int) -> dict[Any, np.ndarray]:
     """All arrays of the file by lower-case name."""
     try:
         with zipfile.ZipFile(path) as archive:
-            fits(path, sum(i.file_size for i in archive.infolist()), memory)
+            check_fits(path, sum(i.file_size for i in archive.infolist()), memory)
         with np.load(path, allow_pickle=False) as file:
             return {k.lower(): file[k] for k in file.files}
     except OcheError:

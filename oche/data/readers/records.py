@@ -12,9 +12,9 @@ from torch import Tensor
 
 from oche.core.errors import OcheError
 from oche.data.dataset import Split
-from oche.data.readers.decode import Encoded, Header, Items, load_whole
+from oche.data.readers.decode import Encoded, EncodedImages, Header, decode_fully
 from oche.data.registry import SMALLEST
-from oche.data.streaming import Streamed, headers, survey
+from oche.data.streaming import Streamed, inspect_all, read_headers
 
 USUAL = 64  # pixels a side for images of differing sizes
 _TRAIN = ("train", "training")
@@ -23,7 +23,7 @@ _VAL = ("val", "valid", "validation")
 
 
 @dataclass(frozen=True)
-class Parts:
+class RawDataset:
     """What a reader found; ``test`` is None where there is no published test part."""
 
     name: str
@@ -34,37 +34,37 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelledImages:
     """Encoded images with their labels: ``train`` and ``test`` are rows (int64) of ``items`` and ``labels`` (N,)."""
 
     name: str
-    items: Items
+    items: EncodedImages
     labels: Tensor
     train: Tensor
     test: Tensor | None
     classes: tuple[str, ...]
     note: str = ""
 
-    def parts(self, size: tuple[int, int] | None, show: bool, skip: bool, lossy: bool = False) -> Parts:
+    def parts(self, size: tuple[int, int] | None, show: bool, skip: bool, lossy: bool = False) -> RawDataset:
         """Streamed splits, every header checked. ``skip``: whether to leave out images that cannot be decoded, rather than
         refuse them. ``lossy``: whether to note that JPEG images are."""
         if skip:
             return without_damaged(self, show).parts(size, show, False, lossy)
-        found = headers(self.items, show)
+        found = read_headers(self.items, show)
         shape, resized = _shape(self.items, found, size)
         jpeg = "images are stored as JPEG, which is lossy" if lossy and any(h.format == "JPEG" for h in found) else ""
         whole = Streamed(self.items, self.labels, shape)
         test = None if self.test is None else whole.subset(self.test)
         note = "; ".join(filter(None, (jpeg, self.note, resized)))
-        return Parts(self.name, whole.subset(self.train), test, self.classes, note)
+        return RawDataset(self.name, whole.subset(self.train), test, self.classes, note)
 
 
-def is_part(name: str) -> bool:
+def is_split_name(name: str) -> bool:
     """Whether ``name`` is what people call a part of a data set."""
     return name.lower() in _TRAIN + _TEST + _VAL
 
 
-def choose(found: Iterable[str], where: str) -> tuple[str, str | None, str]:
+def choose_splits(found: Iterable[str], where: str) -> tuple[str, str | None, str]:
     """Of the parts that ``where`` has: the one to train on, the one to test on (test before val), and a note on the rest."""
     known = {name.lower(): name for name in found}
     train = next((known.pop(n) for n in _TRAIN if n in known), None)
@@ -77,7 +77,7 @@ def choose(found: Iterable[str], where: str) -> tuple[str, str | None, str]:
 _LABELS = (str, int, float, type(None))
 
 
-def encode(
+def encode_labels(
     values: np.ndarray,
     train: np.ndarray,
     test: np.ndarray | None,
@@ -134,7 +134,7 @@ def _few(values: list) -> str:
     return f"{values[0]} to {values[-1]}" if len(values) > 8 else ", ".join(map(str, values))
 
 
-def _shape(items: Items, found: list[Header], size: tuple[int, int] | None) -> tuple[tuple[int, int, int], str]:
+def _shape(items: EncodedImages, found: list[Header], size: tuple[int, int] | None) -> tuple[tuple[int, int, int], str]:
     """(C, H, W) that all images will have, and a note where that changes them."""
     channels = 1 if all(h.grey for h in found) else 3
     sizes = {h.size for h in found}
@@ -159,10 +159,10 @@ def _shape(items: Items, found: list[Header], size: tuple[int, int] | None) -> t
 # --- damaged images, left out where the user asks for that instead of an error -------------------------------------
 
 
-class Some:
+class Subset:
     """Those of ``items`` whose numbers are ``rows``, renumbered."""
 
-    def __init__(self, items: Items, rows: list[int]) -> None:
+    def __init__(self, items: EncodedImages, rows: list[int]) -> None:
         self.items, self.rows = items, rows
 
     def __len__(self) -> int:
@@ -175,12 +175,14 @@ class Some:
         return self.items.name(self.rows[i])
 
 
-def without_damaged(table: Table, show: bool) -> Table:
+def without_damaged(table: LabelledImages, show: bool) -> LabelledImages:
     """``table`` without the images that cannot be decoded, of which its note tells. All images are decoded once for it.
 
     Raises `OcheError` where a class then has no training image, or none is left to test with.
     """
-    found, errors = survey(len(table.items), lambda i: load_whole(table.items, i), "looking for damaged images", show)
+    found, errors = inspect_all(
+        len(table.items), lambda i: decode_fully(table.items, i), "looking for damaged images", show
+    )
     if not errors:
         return table
     sound = torch.tensor([size is not None for size in found])
@@ -198,7 +200,7 @@ def without_damaged(table: Table, show: bool) -> Table:
         raise OcheError(f"no test image can be read; {_of(table.test, found, errors)}")
     note = f"{len(errors)} of {len(found)} images were left out, since they cannot be read: {_first(errors)}"
     return replace(
-        table, items=Some(table.items, sound.nonzero().flatten().tolist()), labels=labels, train=train, test=test,
+        table, items=Subset(table.items, sound.nonzero().flatten().tolist()), labels=labels, train=train, test=test,
         note="; ".join(filter(None, (table.note, note))),
     )  # fmt: skip
 

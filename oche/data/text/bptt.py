@@ -16,7 +16,7 @@ Window = tuple[int, int]  # (first step, steps); the targets are the tokens one 
 SHORTEST, LONGER, SPREAD, HALVED = 5, 20, 5.0, 0.05  # of windows of varying length, as in the released code
 
 
-def stream(tokens: Tensor, batch: int, bptt: int = 1) -> Tensor:
+def parallel_streams(tokens: Tensor, batch: int, bptt: int = 1) -> Tensor:
     """``tokens`` (N,) as ``batch`` streams side by side (T, batch), each a piece of the text; the rest is left out.
 
     Raises `OcheError` where a stream is too short for one window of ``bptt`` steps and the target after it.
@@ -30,12 +30,12 @@ def stream(tokens: Tensor, batch: int, bptt: int = 1) -> Tensor:
     return tokens[: steps * batch].view(batch, steps).t().contiguous()
 
 
-def fixed(steps: int, bptt: int) -> list[Window]:
+def fixed_windows(steps: int, bptt: int) -> list[Window]:
     """Windows of ``bptt`` steps one after the other over a stream of ``steps``; the last one may be shorter."""
     return [(start, min(bptt, steps - 1 - start)) for start in range(0, steps - 1, bptt)]
 
 
-def varying(steps: int, bptt: int, random: Random) -> list[Window]:
+def varying_windows(steps: int, bptt: int, random: Random) -> list[Window]:
     """Windows of varying length (1708.02182 §5): normal around ``bptt``, with probability 0.05 around half of it.
 
     The spread is 5 steps, and lengths stay between 5 and ``bptt`` + 20, as in the released code. Deviation 1 from it: a last

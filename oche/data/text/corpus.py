@@ -68,7 +68,7 @@ def load_text(
         raise OcheError(f"tokens={tokens!r} is no way to cut a text; use words or characters")
     if limit is not None and limit < 2:
         raise OcheError(f"limit={limit} leaves no training tokens to predict; use 2 or more, or nothing for all")
-    sources, notes = text_files.find(name, None if data_dir is None else Path(data_dir).expanduser(), progress)
+    sources, notes = text_files.find_text(name, None if data_dir is None else Path(data_dir).expanduser(), progress)
     numbers: dict[str, int] = {}
     parts = {part: _numbered(source, _SPLIT[tokens], numbers) for part, source in sources.items()}
     if "valid" not in parts:
@@ -84,7 +84,7 @@ def load_text(
     )  # fmt: skip
 
 
-def encode(path: str | Path, vocabulary: Sequence[str], tokens: Tokens = "words") -> Tensor:
+def encode_file(path: str | Path, vocabulary: Sequence[str], tokens: Tokens = "words") -> Tensor:
     """The tokens (N,) of the one text file at ``path`` by a given ``vocabulary``; others become `UNKNOWN`.
 
     Raises `OcheError` for a file without two tokens, and for one of which ``vocabulary`` knows nothing.
@@ -98,7 +98,7 @@ def encode(path: str | Path, vocabulary: Sequence[str], tokens: Tokens = "words"
     return coded
 
 
-def recoded(corpus: Corpus, vocabulary: Sequence[str]) -> Corpus:
+def reencode(corpus: Corpus, vocabulary: Sequence[str]) -> Corpus:
     """``corpus`` numbered by another ``vocabulary``, such as that of a trained model; others become `UNKNOWN`.
 
     Raises `OcheError` where ``vocabulary`` knows nothing of it.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from oche.core.errors import OcheError
-from oche.data.readers.download import Archive, locate
+from oche.data.readers.download import Archive, locate_archive
 from oche.data.registry import TEXTS
 
 _SUFFIXES = (".txt", ".text", ".tokens")
@@ -77,19 +77,19 @@ def is_text(name: str | Path) -> bool:
     return path.is_dir() and not any(p.is_dir() for p in _visible(path)) and bool(_sets(path))
 
 
-def is_whole(name: str | Path) -> bool:
+def is_single_file(name: str | Path) -> bool:
     """Whether ``name`` is one text file by itself, with no others that go with it."""
     path = Path(name).expanduser()
     return str(name) not in TEXTS and path.is_file() and _part(path)[0] != "train"
 
 
-def find(name: str | Path, data_dir: Path | None, show: bool) -> tuple[dict[str, Source], list[str]]:
+def find_text(name: str | Path, data_dir: Path | None, show: bool) -> tuple[dict[str, Source], list[str]]:
     """The files of a text by part, "train" first and always there; and what is to be said of them. Raises `OcheError`."""
     if str(name) == "ptb":
-        found = {part: locate("ptb", archive, data_dir, show) for part, archive in PTB.items()}
+        found = {part: locate_archive("ptb", archive, data_dir, show) for part, archive in PTB.items()}
         return {part: Source(path) for part, (path, _) in found.items()}, [note for _, note in found.values()]
     if str(name) == "wikitext2":
-        path, note = locate("wikitext2", WIKITEXT2, data_dir, show)
+        path, note = locate_archive("wikitext2", WIKITEXT2, data_dir, show)
         members = {part: f"wiki.{part}.tokens" for part in ("train", "valid", "test")}
         if path.is_dir():
             return {part: Source(path / member) for part, member in members.items()}, [note]

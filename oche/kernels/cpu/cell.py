@@ -17,7 +17,7 @@ from oche.core.schedules import linear
 from oche.kernels.cpu.node import Convs, Given, Itself, Node, Pools, Program, Term
 from oche.kernels.op_terms import Pool, pieces
 from oche.networks.forms import Form
-from oche.networks.forms import flow as plain_flow
+from oche.networks.forms import node_states as plain_flow
 from oche.networks.operations import Zero
 from oche.spaces.mixed_ops import AuxiliaryOperation, Edge, MixedOperation, PartialOperation
 

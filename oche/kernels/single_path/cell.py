@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Chosen, Dag, Mix
+from oche.core.architecture import Dag, DeviceChoice, Mix
 from oche.kernels.batchnorm import NHWC
 from oche.kernels.op_terms import Pool, Skip
 from oche.kernels.shared import Shared, part
@@ -52,7 +52,7 @@ def flow(
     what has been chosen."""
     cell = _cell(dag, edges, mix, inputs[0], stride)
     if cell is None:
-        return forms.flow(dag, edges, inputs, mix, stride)
+        return forms.node_states(dag, edges, inputs, mix, stride)
     states = [Shared(x.contiguous(memory_format=NHWC)) for x in inputs]
     cell.leave(0, states)
     for i, node in enumerate(cell.nodes, 1):
@@ -89,7 +89,7 @@ class Node:
 
 def _cell(dag: Dag, edges: Any, mix: Mix, like: Tensor, stride: int) -> Cell | None:
     """The evaluation of a cell; None where the plain form has to do it."""
-    if not isinstance(mix.active, Chosen) or torch.is_autocast_enabled(like.device.type):
+    if not isinstance(mix.active, DeviceChoice) or torch.is_autocast_enabled(like.device.type):
         return None
     try:
         found = read(edges, mix.active.alive.tolist())
@@ -104,7 +104,7 @@ def _cell(dag: Dag, edges: Any, mix: Mix, like: Tensor, stride: int) -> Cell | N
 class Cell:
     """One evaluation of a cell; its living ``edges`` are counted by j."""
 
-    def __init__(self, dag: Dag, edges: list[Edge], mix: Mix, active: Chosen, like: Tensor, stride: int) -> None:
+    def __init__(self, dag: Dag, edges: list[Edge], mix: Mix, active: DeviceChoice, like: Tensor, stride: int) -> None:
         self.dag, self.edges, self.stride = dag, edges, stride
         self.sources, targets = [dag.edges[edge.e][0] for edge in edges], [dag.edges[edge.e][1] for edge in edges]
         self.nodes = [Node() for _ in dag.incoming]

@@ -18,12 +18,12 @@ from typing import Any
 
 from oche.core import atomic_files as atomic
 from oche.core.console import Log
-from oche.core.errors import OcheError, nearest
+from oche.core.errors import OcheError, did_you_mean
 from oche.core.lock import Lock
 from oche.core.signals import Interrupt
 from oche.methods.published import METHODS
 from oche.spaces import nb201
-from oche.spaces.nasbench201_ground_truth import VARIABLE, Truth, truth
+from oche.spaces.nasbench201_ground_truth import TABLE_VARIABLE, GroundTruth, load_ground_truth
 from oche.study.comparison.settings import Setting, Trial
 from oche.study.comparison.table import draw, page, write
 from oche.study.processes.pool import Pool
@@ -64,14 +64,14 @@ def run(setting: Setting, log: Log) -> int:
     return 0 if all(trial.found() for trial in setting.trials) else 1
 
 
-def _checked(setting: Setting) -> tuple[Setting, Truth]:
+def _checked(setting: Setting) -> tuple[Setting, GroundTruth]:
     """``setting`` with its table found, and what the table knows. Raises `OcheError`."""
     if not hasattr(os, "wait4"):
         raise OcheError(
             "oche compare measures its processes as only Linux and macOS can; run oche search for each instead"
         )
     if unknown := [name for name in setting.methods if name not in METHODS]:
-        raise OcheError(f"unknown method {unknown[0]!r}{nearest(unknown[0], [*METHODS])}; known: {', '.join(METHODS)}")
+        raise OcheError(f"unknown method {unknown[0]!r}{did_you_mean(unknown[0], [*METHODS])}; known: {', '.join(METHODS)}")
     space = nb201(channels=setting.channels, cells=setting.cells)
     budget = None if setting.steps is not None else setting.length[1]
     given: dict[str, Any] = {"steps": setting.steps, "budget": budget}
@@ -81,13 +81,13 @@ def _checked(setting: Setting) -> tuple[Setting, Truth]:
             replace(METHODS[name].make(), **given).check(space)
         except OcheError as error:
             raise OcheError(f"{name}: {error}") from None
-    path = setting.table or os.environ.get(VARIABLE)
+    path = setting.table or os.environ.get(TABLE_VARIABLE)
     if not path:
         raise OcheError(
-            f"a comparison needs NAS-Bench-201's accuracies; give their Parquet file as --table FILE or in {VARIABLE}"
+            f"a comparison needs NAS-Bench-201's accuracies; give their Parquet file as --table FILE or in {TABLE_VARIABLE}"
         )
     setting = replace(setting, table=Path(os.path.abspath(os.path.expanduser(path))))
-    known = truth(setting.table, setting.data)
+    known = load_ground_truth(setting.table, setting.data)
     assert known is not None
     return setting, known
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from oche.core.console import Log, Row, clock
+from oche.core.console import Log, Row, format_duration
 from oche.core.signals import Interrupt
 from oche.study.processes.resources import Room, Slot
 
@@ -131,5 +131,5 @@ class Pool(Generic[J]):
         done = count - waiting - len(self._under_way)
         worth = done + sum(share for _, share, _ in each)
         here, rest = worth - earlier, count - worth
-        left = {"left": clock((time.monotonic() - self._began) * rest / here)} if here > 0.01 * (here + rest) else {}
+        left = {"left": format_duration((time.monotonic() - self._began) * rest / here)} if here > 0.01 * (here + rest) else {}
         return [(f"{done} of {count} runs", worth / count, {**left, **self.head()}), *each]

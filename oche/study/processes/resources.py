@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from oche.core.memory import available, usage
+from oche.core.memory import free_memory, process_memory
 
 Slot = Mapping[str, str]  # environment variables of the process that takes it
 
@@ -37,8 +37,8 @@ class Room:
         return left[0]
 
     def _fits(self, processes: Mapping[int, float]) -> bool:
-        free = available()
-        used = {pid: usage(pid) for pid in processes}
+        free = free_memory()
+        used = {pid: process_memory(pid) for pid in processes}
         if free is None or not any(used.values()):
             return True
         seen = [known[0] for pid, known in used.items() if known and processes[pid] > 0]

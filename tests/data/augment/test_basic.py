@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from oche.core.errors import OcheError
 from oche.data import Augment, prepare
-from oche.data.augment.basic import crop_and_flip, cutout
-from oche.data.registry import suited
+from oche.data.augment.basic import crop_and_flip, cutout, resized_crop
+from oche.data.registry import default_augment
 
 
 def images(b: int, c: int, h: int, w: int) -> torch.Tensor:
@@ -105,8 +106,55 @@ def test_prepare_depends_on_the_generator_alone():
 
 
 def test_what_suits_a_set():
-    assert suited("cifar10", (32, 32)) == Augment(4, True) and suited("svhn", (32, 32)) == Augment(4, False)
-    assert suited("digits", (8, 8)) == Augment(1, False) and suited("digits", (16, 16)) == Augment(2, False)
-    assert suited("my folder", (64, 48)) == Augment(6, True)
+    assert default_augment("cifar10", (32, 32)) == Augment(4, True) and default_augment("svhn", (32, 32)) == Augment(
+        4, False
+    )
+    assert default_augment("digits", (8, 8)) == Augment(1, False) and default_augment("digits", (16, 16)) == Augment(
+        2, False
+    )
+    assert default_augment("my folder", (64, 48)) == Augment(6, True)
     with pytest.raises(OcheError, match="pad=-1"):
         Augment(pad=-1)
+
+
+# --- crops of random size, against Pillow's scaling of the same rectangle -----------------------------------------------
+
+
+def smooth(b, h, w):
+    g = torch.Generator().manual_seed(5)
+    x = torch.nn.functional.interpolate(torch.rand(b, 3, 6, 6, generator=g), (h, w), mode="bicubic")
+    return (255 * x).clamp(0, 255).to(torch.uint8)
+
+
+def rectangles(b, h, w, areas, g):
+    """(left, upper, right, lower, mirrored) of each image, in pixels."""
+    area, ratio, down, right, flip = torch.rand(5, b, generator=g).double().numpy()
+    for i in range(b):
+        share = areas[0] + (areas[1] - areas[0]) * area[i]
+        by = (4 / 3) ** (1 - 2 * ratio[i])  # log-uniform from 4/3 to 3/4
+        tall, wide = min(1, (share / by) ** 0.5) * h, min(1, (share * by) ** 0.5) * w
+        top, left = (h - tall) * down[i], (w - wide) * right[i]
+        yield left, top, left + wide, top + tall, flip[i] < 0.5
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_resized_crop_against_pillow(flip):
+    x, h, w = smooth(24, 32, 40), 32, 40
+    got = resized_crop(x, (0.3, 1.0), flip, generator())
+    assert got.dtype == torch.uint8 and got.shape == x.shape
+    for image, out, (*box, mirrored) in zip(x, got, rectangles(24, h, w, (0.3, 1.0), generator()), strict=True):
+        pillow = Image.fromarray(image.permute(1, 2, 0).numpy())
+        want = pillow.resize((w, h), Image.Resampling.BILINEAR, box=box)
+        want = want.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and mirrored else want
+        away = np.abs(np.asarray(want).astype(int) - out.permute(1, 2, 0).numpy())
+        assert away[2:-2, 2:-2].max() <= 2  # at its border Pillow does not look out of the rectangle
+        assert away.mean() < 0.6
+
+
+def test_resized_crop_of_the_whole_area_keeps_the_image():
+    x = smooth(4, 16, 16)
+    whole = resized_crop(x, (1.0, 1.0), False, generator())
+    got = prepare(x, (0.0,) * 3, (1.0,) * 3, Augment(pad=4, flip=False, crop=(0.9999, 1.0)), generator())
+    assert whole.shape == x.shape and (255 * got).round().shape == x.shape
+    # no padding: nothing black moves in
+    assert got.amin((2, 3)).ge(x.float().div(255).amin((2, 3)) - 0.02).all()

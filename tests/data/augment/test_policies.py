@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from oche.core.errors import OcheError
 from oche.data import Augment, prepare
-from oche.data.augment.image_ops import OPERATIONS, SIGNED, apply, luminance
+from oche.data.augment.image_ops import OPERATIONS, SIGNED, apply_operations, luminance
 from oche.data.augment.policies import LEVELS, RandAugment, TrivialAugment
 
 
@@ -64,7 +64,7 @@ def test_every_operation_is_pillows(name, shape):
     x = smooth_images(*shape)
     values = AMOUNTS.get(name, (0.0,))
     amounts = [values[i % len(values)] for i in range(len(x))]
-    got = apply(x, torch.full((len(x),), OPERATIONS.index(name)), torch.tensor(amounts))
+    got = apply_operations(x, torch.full((len(x),), OPERATIONS.index(name)), torch.tensor(amounts))
     want = pillow(x, [name] * len(x), amounts)
     away = (got.int() - want.int()).abs()
     moved = name in OPERATIONS[1:6]  # a pixel may fall on the other side of an edge that Pillow rounds to 1/65536
@@ -77,17 +77,17 @@ def test_images_of_a_batch_have_operations_of_their_own():
     x = smooth_images(28, 3, 16, 16)
     which = torch.arange(28) % len(OPERATIONS)
     amounts = torch.tensor([AMOUNTS.get(OPERATIONS[i], (0.0, 0.0))[1] for i in which.tolist()])
-    together = apply(x, which, amounts)
+    together = apply_operations(x, which, amounts)
     for i in range(28):
-        assert torch.equal(together[i : i + 1], apply(x[i : i + 1], which[i : i + 1], amounts[i : i + 1]))
+        assert torch.equal(together[i : i + 1], apply_operations(x[i : i + 1], which[i : i + 1], amounts[i : i + 1]))
 
 
 def test_constant_and_tiny_images_stay():
     flat = torch.full((2, 1, 8, 8), 77, dtype=torch.uint8)
     which = torch.tensor([OPERATIONS.index("autocontrast"), OPERATIONS.index("equalize")])
-    assert torch.equal(apply(flat, which, torch.zeros(2)), flat)
+    assert torch.equal(apply_operations(flat, which, torch.zeros(2)), flat)
     tiny = smooth_images(1, 1, 8, 8)  # 64 pixels are too few for 255 steps
-    assert torch.equal(apply(tiny, which[1:], torch.zeros(1)), tiny)
+    assert torch.equal(apply_operations(tiny, which[1:], torch.zeros(1)), tiny)
 
 
 def test_luminance_of_other_channels_is_their_mean():
@@ -107,7 +107,7 @@ def changes(monkeypatch):
         seen.append((operation, amount))
         return x
 
-    monkeypatch.setattr("oche.data.augment.policies.apply", watched)
+    monkeypatch.setattr("oche.data.augment.policies.apply_operations", watched)
     return seen
 
 

@@ -18,7 +18,7 @@ def test_idx_gives_the_array_packed_or_not(tmp_path, pack):
     array = pixels(5, 7, 3)
     file = tmp_path / "x-idx3-ubyte"
     file.write_bytes(pack(idx_bytes(array)))
-    assert np.array_equal(formats.idx(file, 3, ROOM), array)
+    assert np.array_equal(formats.read_idx(file, 3, ROOM), array)
 
 
 _GOOD = idx_bytes(pixels(4, 3, 3))
@@ -44,22 +44,22 @@ def test_idx_refuses_what_is_damaged(tmp_path, data, says):
     file = tmp_path / "broken"
     file.write_bytes(data)
     with pytest.raises(OcheError, match=says) as error:
-        formats.idx(file, 3, ROOM)
+        formats.read_idx(file, 3, ROOM)
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_cifar_takes_the_last_label_and_the_three_planes():
     images = pixels(6, 3, 32, 32)
-    x, y = formats.cifar("f", cifar_bytes(images, np.arange(6)), 1)
+    x, y = formats.read_cifar("f", cifar_bytes(images, np.arange(6)), 1)
     assert np.array_equal(x, images) and y.tolist() == [0, 1, 2, 3, 4, 5]
-    x, y = formats.cifar("f", cifar_bytes(images, np.zeros(6), np.arange(6) + 90), 2)
+    x, y = formats.read_cifar("f", cifar_bytes(images, np.zeros(6), np.arange(6) + 90), 2)
     assert np.array_equal(x, images) and y.tolist() == [90, 91, 92, 93, 94, 95]
 
 
 @pytest.mark.parametrize("data", [b"", bytes(3072), bytes(3074)])
 def test_cifar_refuses_broken_records(data):
     with pytest.raises(OcheError, match=r"a\.tar: train\.bin has .* no multiple of 3073"):
-        formats.cifar("a.tar: train.bin", data, 1)
+        formats.read_cifar("a.tar: train.bin", data, 1)
 
 
 def test_members_come_from_archive_or_folder(tmp_path):
@@ -69,20 +69,20 @@ def test_members_come_from_archive_or_folder(tmp_path):
     for name, data in files.items():
         (tmp_path / "inner" / name).write_bytes(data)
     for path in (tmp_path / "t.tar.gz", tmp_path / "inner"):
-        assert formats.members(path, ("a.bin", "b.txt"), ROOM) == {"a.bin": b"123", "b.txt": b"xyz"}
+        assert formats.read_members(path, ("a.bin", "b.txt"), ROOM) == {"a.bin": b"123", "b.txt": b"xyz"}
         with pytest.raises(OcheError, match=r"has no c\.bin; use the archive's binary version"):
-            formats.members(path, ("a.bin", "c.bin"), ROOM)
+            formats.read_members(path, ("a.bin", "c.bin"), ROOM)
 
 
 def test_members_refuse_damage_and_size(tmp_path):
     write_tar(tmp_path / "t.tar.gz", "inner", {"a.bin": pixels(50_000).tobytes()})
     whole = (tmp_path / "t.tar.gz").read_bytes()
     with pytest.raises(OcheError, match="GB of memory"):
-        formats.members(tmp_path / "t.tar.gz", ("a.bin",), 49_999)
+        formats.read_members(tmp_path / "t.tar.gz", ("a.bin",), 49_999)
     for name, data in {"half": whole[: len(whole) // 2], "none": b"", "html": b"<html></html>"}.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(OcheError, match=f"{name} cannot be read"):
-            formats.members(tmp_path / name, ("a.bin",), ROOM)
+            formats.read_members(tmp_path / name, ("a.bin",), ROOM)
 
 
 def test_members_pass_links_over(tmp_path):
@@ -91,13 +91,13 @@ def test_members_pass_links_over(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         archive.addfile(link)
     with pytest.raises(OcheError, match=r"has no a\.bin"):
-        formats.members(tmp_path / "t.tar", ("a.bin",), ROOM)
+        formats.read_members(tmp_path / "t.tar", ("a.bin",), ROOM)
 
 
 def test_svhn_moves_axes_and_calls_ten_zero(tmp_path):
     x, y = pixels(32, 32, 3, 4), np.array([10, 1, 9, 10])
     write_svhn(tmp_path / "train_32x32.mat", x, y)
-    images, labels = formats.svhn(tmp_path / "train_32x32.mat", ROOM)
+    images, labels = formats.read_svhn(tmp_path / "train_32x32.mat", ROOM)
     assert labels.tolist() == [0, 1, 9, 0]
     for n, c, i, j in [(0, 0, 0, 0), (3, 2, 31, 0), (1, 1, 5, 30)]:
         assert images[n, c, i, j] == x[i, j, c, n]
@@ -115,8 +115,8 @@ def test_svhn_refuses_other_files(tmp_path):
         "text": "cannot be read", "empty": "it is empty", "cut": "X|cannot be read",
     }.items():  # fmt: skip
         with pytest.raises(OcheError, match=says) as error:
-            formats.svhn(tmp_path / f"{name}.mat", ROOM)
+            formats.read_svhn(tmp_path / f"{name}.mat", ROOM)
         assert f"{name}.mat" in str(error.value)
     with pytest.raises(OcheError, match="GB of memory"):
         write_svhn(tmp_path / "big.mat", pixels(32, 32, 3, 3), np.ones(3))
-        formats.svhn(tmp_path / "big.mat", 9215)
+        formats.read_svhn(tmp_path / "big.mat", 9215)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_files import encoded, pixels
 from oche.core.errors import OcheError
-from oche.data.readers.decode import Files, decode, probe
+from oche.data.readers.decode import ImageFiles, decode, read_header
 
 
 class Bytes:
@@ -35,7 +35,7 @@ def saved(image: Image.Image, form: str = "PNG", **options) -> Bytes:
 def test_lossless_colour(form):
     x = pixels(9, 11, 3)
     items = Bytes(encoded(x, form, **({"lossless": True} if form == "WEBP" else {})))
-    header = probe(items, 0)
+    header = read_header(items, 0)
     assert (header.size, header.grey, header.format) == ((9, 11), False, form)
     assert np.array_equal(decode(items, 0, (9, 11), 3), x.transpose(2, 0, 1))
 
@@ -43,7 +43,7 @@ def test_lossless_colour(form):
 def test_grey_stays_grey_or_becomes_three_equal_channels():
     x = pixels(9, 11)
     items = Bytes(encoded(x))
-    assert probe(items, 0).grey
+    assert read_header(items, 0).grey
     assert np.array_equal(decode(items, 0, (9, 11), 1), x[None])
     assert np.array_equal(decode(items, 0, (9, 11), 3), np.stack([x] * 3))
 
@@ -58,7 +58,7 @@ def test_sixteen_bits_keep_the_upper_eight():
     x = np.random.default_rng(0).integers(0, 65536, (9, 11), dtype=np.uint16)
     for form in ("PNG", "TIFF"):
         items = saved(Image.fromarray(x), form)
-        assert probe(items, 0).grey
+        assert read_header(items, 0).grey
         assert np.array_equal(decode(items, 0, (9, 11), 1)[0], (x >> 8).astype(np.uint8))
         assert np.array_equal(decode(items, 0, (9, 11), 3), np.stack([(x >> 8).astype(np.uint8)] * 3))
 
@@ -66,7 +66,7 @@ def test_sixteen_bits_keep_the_upper_eight():
 def test_one_bit():
     x = pixels(9, 11) > 127
     items = saved(Image.fromarray(x))
-    assert probe(items, 0).grey and np.array_equal(decode(items, 0, (9, 11), 1)[0], np.where(x, 255, 0))
+    assert read_header(items, 0).grey and np.array_equal(decode(items, 0, (9, 11), 1)[0], np.where(x, 255, 0))
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF"])
@@ -75,7 +75,7 @@ def test_palette(form):
     image.putpalette([200, 10, 30, 0, 255, 0, 9, 8, 7] + [0] * 759)
     image.putdata([(3 * k) % 7 % 3 for k in range(99)])
     items = saved(image, form)
-    assert not probe(items, 0).grey
+    assert not read_header(items, 0).grey
     assert np.array_equal(decode(items, 0, (9, 11), 3), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
@@ -84,7 +84,7 @@ def test_transparency_is_dropped():
     assert np.array_equal(decode(Bytes(encoded(x)), 0, (9, 11), 3), x[..., :3].transpose(2, 0, 1))
     grey = pixels(9, 11, 2)
     items = saved(Image.fromarray(grey, "LA"))
-    assert probe(items, 0).grey and np.array_equal(decode(items, 0, (9, 11), 1)[0], grey[..., 0])
+    assert read_header(items, 0).grey and np.array_equal(decode(items, 0, (9, 11), 1)[0], grey[..., 0])
 
 
 _TURNS = {  # EXIF orientation → how the stored array must be turned to be upright
@@ -101,7 +101,7 @@ def test_exif_orientation(orientation):
     exif[0x0112] = orientation
     items = saved(Image.fromarray(x), "PNG", exif=exif)
     upright = _TURNS[orientation](x)
-    assert probe(items, 0).size == upright.shape[:2]
+    assert read_header(items, 0).size == upright.shape[:2]
     assert np.array_equal(decode(items, 0, upright.shape[:2], 3), upright.transpose(2, 0, 1))
 
 
@@ -132,9 +132,9 @@ def test_large_jpegs_are_decoded_at_lower_resolution_with_the_same_picture():
 def test_what_cannot_be_read_is_named(tmp_path, data, says):
     path = tmp_path / "a photo.jpg"
     path.write_bytes(data)
-    for items, name in ((Files([path]), str(path)), (Bytes(data), "image 0")):
+    for items, name in ((ImageFiles([path]), str(path)), (Bytes(data), "image 0")):
         with pytest.raises(OcheError) as error:
-            probe(items, 0)
+            read_header(items, 0)
             decode(items, 0, (30, 30), 3)
         text = str(error.value)
         assert text.startswith(f"{name} cannot be read (") and says in text and text.endswith("replace or remove it")
@@ -142,9 +142,9 @@ def test_what_cannot_be_read_is_named(tmp_path, data, says):
 
 def test_a_missing_file_and_floating_point_pixels(tmp_path):
     with pytest.raises(OcheError, match=r"gone\.png cannot be read \(there is no such file\)"):
-        probe(Files([tmp_path / "gone.png"]), 0)
+        read_header(ImageFiles([tmp_path / "gone.png"]), 0)
     with pytest.raises(OcheError, match="floating-point pixels"):
-        probe(saved(Image.fromarray(np.zeros((9, 9), np.float32)), "TIFF"), 0)
+        read_header(saved(Image.fromarray(np.zeros((9, 9), np.float32)), "TIFF"), 0)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

@@ -13,13 +13,13 @@ from oche.core.errors import OcheError
 from oche.data import load
 from oche.data.readers import download as archives
 from oche.data.readers import named
-from oche.data.readers.download import Archive, locate
+from oche.data.readers.download import Archive, locate_archive
 
 
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
     """An empty cache of this test's own, and no proxy between it and this machine."""
-    monkeypatch.setattr(archives, "cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(archives, "cache_folder", lambda name: tmp_path / "cache" / name)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("no_proxy", "*")
     return tmp_path / "cache"
@@ -67,7 +67,7 @@ def test_downloads_once_and_keeps(cached):
     with server({"/things.gz": data}) as (url, asked):
         archive = published(data, f"{url}/things.gz")
         for _ in range(2):
-            assert locate("set", archive, None, show=False) == (cached / "set" / "things.gz", "")
+            assert locate_archive("set", archive, None, show=False) == (cached / "set" / "things.gz", "")
         assert asked == ["/things.gz"]
     assert (cached / "set" / "things.gz").read_bytes() == data
 
@@ -75,7 +75,7 @@ def test_downloads_once_and_keeps(cached):
 def test_a_bar_shows_the_bytes(cached, capsys):
     data = bytes(700_000)
     with server({"/things.gz": data}) as (url, _):
-        locate("set", published(data, f"{url}/things.gz"), None, show=True)
+        locate_archive("set", published(data, f"{url}/things.gz"), None, show=True)
     assert (cached / "set" / "things.gz").read_bytes() == data
     seen: list[tuple[int, int | None]] = []
     meter = archives._Meter(lambda n, total=None: seen.append((n, total)))
@@ -86,7 +86,7 @@ def test_a_bar_shows_the_bytes(cached, capsys):
 
 def test_another_hash_is_refused_and_not_kept(cached):
     with server({"/things.gz": b"other"}) as (url, _), pytest.raises(OcheError, match="its md5 differs"):
-        locate("set", published(b"right", f"{url}/things.gz"), None, show=False)
+        locate_archive("set", published(b"right", f"{url}/things.gz"), None, show=False)
     assert not list((cached / "set").iterdir())
 
 
@@ -94,14 +94,14 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(cached):
     (cached / "set").mkdir(parents=True)
     (cached / "set" / "things.gz").write_bytes(b"damaged")
     with server({"/things.gz": b"right"}) as (url, _):
-        path, _ = locate("set", published(b"right", f"{url}/things.gz"), None, show=False)
+        path, _ = locate_archive("set", published(b"right", f"{url}/things.gz"), None, show=False)
     assert path.read_bytes() == b"right"
 
 
 def test_the_next_address_is_tried(cached):
     with server({"/b/things.gz": b"right"}) as (url, asked):
         archive = published(b"right", f"{closed_port()}/things.gz", f"{url}/a/things.gz", f"{url}/b/things.gz")
-        path, _ = locate("set", archive, None, show=False)
+        path, _ = locate_archive("set", archive, None, show=False)
         assert path.read_bytes() == b"right" and asked == ["/a/things.gz", "/b/things.gz"]
 
 
@@ -109,7 +109,7 @@ def test_offline_says_what_was_tried_and_what_to_do(cached):
     with server({}) as (url, _):
         gone, nobody = f"{url}/things.gz", f"{closed_port()}/things.gz"
         with pytest.raises(OcheError) as error:
-            locate("set", published(b"", gone, nobody), None, show=False)
+            locate_archive("set", published(b"", gone, nobody), None, show=False)
     text = str(error.value)
     assert f"{gone} (the server answers 404)" in text and f"{nobody} (no connection)" in text
     assert f"put things.gz by hand into {cached / 'set'}" in text and "--data-dir" in text and "\n" not in text
@@ -120,7 +120,7 @@ def test_a_whole_set_by_download(cached, tmp_path, monkeypatch):
     files = {f"/{p.name}": p.read_bytes() for p in (tmp_path / "site").iterdir()}
     with server(files) as (url, asked):
         md5 = [hashlib.md5(files[f"/{n}.gz"]).hexdigest() for n in made]
-        replaced = named.Named(named._idx_archives(tuple(md5), f"{url}/"), named.NAMED["mnist"].read)
+        replaced = named.NamedSet(named._idx_archives(tuple(md5), f"{url}/"), named.NAMED["mnist"].read)
         monkeypatch.setitem(named.NAMED, "mnist", replaced)
         data = load("mnist")
         assert len(data.train) == 20 and data.note == "" and len(asked) == 4
@@ -130,4 +130,6 @@ def test_a_whole_set_by_download(cached, tmp_path, monkeypatch):
 def test_a_file_put_into_the_cache_by_hand_is_used(cached):
     (cached / "set").mkdir(parents=True)
     (cached / "set" / "things.gz").write_bytes(b"right")
-    assert locate("set", published(b"right", f"{closed_port()}/x"), None, show=False)[0].read_bytes() == b"right"
+    assert (
+        locate_archive("set", published(b"right", f"{closed_port()}/x"), None, show=False)[0].read_bytes() == b"right"
+    )

@@ -28,7 +28,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("free", [0, 10**9], ids=["streamed", "resident"])
 def test_they_are_left_out_where_that_is_asked_for(folder, free, monkeypatch):
     root, made = folder
-    monkeypatch.setattr(reading_module, "available", lambda: free)
+    monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: free)
     data = load(root, damaged="skip")
     assert isinstance(data.train, Streamed) is (free == 0)
     assert data.note == f"4 of 40 images were left out, since they cannot be read: {root}/train/ant/3.png and 3 more"

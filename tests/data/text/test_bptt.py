@@ -6,21 +6,21 @@ import pytest
 import torch
 
 from oche.core.errors import OcheError
-from oche.data.text.bptt import fixed, stream, varying
+from oche.data.text.bptt import fixed_windows, parallel_streams, varying_windows
 
 
 def test_streams_are_pieces_of_the_text_side_by_side():
     tokens = torch.arange(23)
-    streams = stream(tokens, 4)
+    streams = parallel_streams(tokens, 4)
     assert streams.shape == (5, 4) and streams.is_contiguous()
     assert streams.t().flatten().tolist() == list(range(20))
 
 
 @pytest.mark.parametrize(("count", "batch", "bptt"), [(64 * 36, 64, 35), (2, 1, 1), (12, 2, 5)])
 def test_streams_just_long_enough(count, batch, bptt):
-    assert len(stream(torch.arange(count), batch, bptt)) == bptt + 1
+    assert len(parallel_streams(torch.arange(count), batch, bptt)) == bptt + 1
     with pytest.raises(OcheError, match=rf"bptt={bptt} is longer than a stream: .* make {bptt} steps each"):
-        stream(torch.arange(count - batch), batch, bptt)
+        parallel_streams(torch.arange(count - batch), batch, bptt)
 
 
 def targets(windows):
@@ -29,16 +29,20 @@ def targets(windows):
 
 @pytest.mark.parametrize("steps", [2, 7, 35, 36, 37, 71, 500])
 def test_windows_predict_every_token_but_the_first_once(steps):
-    for windows in (fixed(steps, 35), varying(steps, 35, Random(0)), varying(steps, 3, Random(1))):
+    for windows in (
+        fixed_windows(steps, 35),
+        varying_windows(steps, 35, Random(0)),
+        varying_windows(steps, 3, Random(1)),
+    ):
         assert targets(windows) == list(range(1, steps))
 
 
 def test_fixed_windows():
-    assert fixed(8, 3) == [(0, 3), (3, 3), (6, 1)]
+    assert fixed_windows(8, 3) == [(0, 3), (3, 3), (6, 1)]
 
 
 def test_varying_lengths_are_those_of_the_released_code():
-    windows = varying(2_000_000, 35, Random(3))[:-1]
+    windows = varying_windows(2_000_000, 35, Random(3))[:-1]
     lengths = torch.tensor([length for _, length in windows], dtype=torch.float64)
     assert lengths.min() >= 5 and lengths.max() <= 55
     # the closed form of max(5, floor(N(m, 5))) with m = 35 or, in one of twenty, 17.5
@@ -53,4 +57,8 @@ def test_varying_lengths_are_those_of_the_released_code():
 
 
 def test_windows_follow_their_generator():
-    assert varying(999, 35, Random(5)) == varying(999, 35, Random(5)) != varying(999, 35, Random(6))
+    assert (
+        varying_windows(999, 35, Random(5))
+        == varying_windows(999, 35, Random(5))
+        != varying_windows(999, 35, Random(6))
+    )

@@ -12,7 +12,7 @@ from oche.core.errors import OcheError
 from oche.data import TEXTS, Corpus, is_text, load_text
 from oche.data.readers.download import Archive
 from oche.data.text import files
-from oche.data.text.corpus import EOS, UNKNOWN, encode, recoded
+from oche.data.text.corpus import EOS, UNKNOWN, encode_file, reencode
 from paths import SHARED
 
 POEM = "the cat saw the dog\nthe dog saw <unk>\n\nthe end saw\n"
@@ -218,10 +218,10 @@ def test_downloads_are_kept(tmp_path, monkeypatch):
 def test_a_text_by_the_vocabulary_of_another(tmp_path):
     corpus = load_text(write(tmp_path))
     (tmp_path / "other.txt").write_text("the bird saw\n")
-    assert encode(tmp_path / "other.txt", corpus.vocabulary).tolist() == [
+    assert encode_file(tmp_path / "other.txt", corpus.vocabulary).tolist() == [
         corpus.vocabulary.index(word) for word in ("the", UNKNOWN, "saw", EOS)
     ]
-    foreign = recoded(corpus, ["saw", EOS, UNKNOWN, "the"])
+    foreign = reencode(corpus, ["saw", EOS, UNKNOWN, "the"])
     assert [foreign.vocabulary[i] for i in foreign.valid] == ["the", UNKNOWN, UNKNOWN, EOS]
     assert [foreign.vocabulary[i] for i in foreign.train[:4]] == ["the", UNKNOWN, "saw", "the"]
 
@@ -229,10 +229,10 @@ def test_a_text_by_the_vocabulary_of_another(tmp_path):
 def test_a_vocabulary_that_knows_nothing_of_a_text_is_refused(tmp_path):
     corpus = load_text(write(tmp_path))
     with pytest.raises(OcheError, match=r"the vocabulary of 3 tokens has none of the 7 of .* cut into words"):
-        recoded(corpus, ["x", EOS, UNKNOWN])
+        reencode(corpus, ["x", EOS, UNKNOWN])
     (tmp_path / "other.txt").write_text("le chat\n")
     with pytest.raises(OcheError, match=r"other.txt: the vocabulary has none of its words"):
-        encode(tmp_path / "other.txt", corpus.vocabulary)
+        encode_file(tmp_path / "other.txt", corpus.vocabulary)
 
 
 # --- refusals

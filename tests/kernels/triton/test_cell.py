@@ -21,7 +21,7 @@ from oche.core.architecture import Dag, Mix
 from oche.core.errors import OcheError
 from oche.kernels.triton import cell as gpu
 from oche.kernels.triton import kernels
-from oche.networks.forms import flow
+from oche.networks.forms import node_states
 from oche.networks.operations import DARTS, FactorizedReduce
 from oche.spaces import ConvSpace, nb201
 from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PartialOperation, SkipDropout
@@ -157,7 +157,7 @@ class Cell:
         return found | dict(edges.named_buffers())
 
     def check(self, tolerance=1e-9, want=None):
-        want = want or self.run(flow)
+        want = want or self.run(node_states)
         got = self.run(gpu.flow)
         assert want.keys() == got.keys()
         for name, w in want.items():
@@ -222,7 +222,7 @@ PARTIAL = ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3")
 @pytest.mark.parametrize("stride, size, scale", [(1, (4, 3), True), (2, (5, 4), False)])
 def test_partial_channels(stride, size, scale, monkeypatch):
     cell = Cell(PartialEdge(2), stride, size, channels=4, scale=scale, candidates=PARTIAL)
-    want = cell.run(flow)
+    want = cell.run(node_states)
     monkeypatch.setattr(PartialOperation, "forward", unused)
     cell.check(want=want)
 
@@ -243,7 +243,7 @@ def test_dense_candidates(stride, size, affine, monkeypatch):
     """Those of NAS-Bench-201, whose pools have no BatchNorm; where the map shrinks a factorised reduction among them."""
     cell = Cell(stride=stride, size=size, affine=affine, pool_norm=False, candidates=DENSE, channels=3)
     assert all(len(gpu.known_of(edge, tuple(range(5)))) == 4 for edge in cell.edges)
-    want = cell.run(flow)
+    want = cell.run(node_states)
     monkeypatch.setattr(torch.nn.Sequential, "forward", unused)
     monkeypatch.setattr(FactorizedReduce, "forward", unused)
     cell.check(want=want)
@@ -279,7 +279,7 @@ def test_float32_against_float64():
     double = copy.copy(cell)
     double.edges, double.ops = copy.deepcopy(cell.edges).double(), cell.ops.double()
     double.inputs, double.back = [x.double() for x in cell.inputs], [b.double() for b in cell.back]
-    want = double.run(flow)
+    want = double.run(node_states)
     for name, w in want.items():
         if w is not None and w.is_floating_point():
             error = (got[name].double() - w).norm() / w.norm().clamp_min(1e-2)
@@ -294,7 +294,7 @@ def test_bfloat16_maps_and_float32_weights():
     double = copy.copy(cell)
     double.edges, double.ops = copy.deepcopy(cell.edges).double(), cell.ops.double()
     double.inputs, double.back = [x.double() for x in cell.inputs], [b.double() for b in cell.back]
-    want = double.run(flow)
+    want = double.run(node_states)
     assert got["node 2"].dtype == got["gradient of x0"].dtype == torch.bfloat16
     for name, w in want.items():
         if w is not None and w.is_floating_point():

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.core.architecture import Dag, Mix, active, all_alive, top_k
+from oche.core.architecture import Dag, Mix, alive_candidates, all_alive, top_k
 from oche.methods.discretize import TopK, View
 
 CANDIDATES = ("none", "a", "b")
@@ -12,7 +12,7 @@ CANDIDATES = ("none", "a", "b")
 
 def view(ops, alive, edges=None):
     dag = Dag(nodes=2)
-    return View("normal", dag, CANDIDATES, alive, Mix(ops, edges, active(alive)), 1.0)
+    return View("normal", dag, CANDIDATES, alive, Mix(ops, edges, alive_candidates(alive)), 1.0)
 
 
 @given(st.integers(0, 10_000))
@@ -28,8 +28,8 @@ def test_the_weight_of_an_edge_counts():
     ops = torch.tensor([[0.0, 0.9, 0.1]] * 5)
     plain = TopK()(view(ops, all_alive(Dag(nodes=2), 3)))
     weighed = TopK()(view(ops, all_alive(Dag(nodes=2), 3), torch.tensor([0.5, 0.5, 0.1, 0.3, 0.6])))
-    assert active(plain) == ((1,), (1,), (1,), (1,), ())  # equal strengths: the earliest
-    assert active(weighed) == ((1,), (1,), (), (1,), (1,))
+    assert alive_candidates(plain) == ((1,), (1,), (1,), (1,), ())  # equal strengths: the earliest
+    assert alive_candidates(weighed) == ((1,), (1,), (), (1,), (1,))
 
 
 def test_what_is_settled_stays():

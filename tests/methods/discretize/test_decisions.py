@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.core.architecture import Dag, Mix, active, all_alive, top_k
+from oche.core.architecture import Dag, Mix, alive_candidates, all_alive, top_k
 from oche.core.errors import OcheError
 from oche.methods.discretize import (
     EachEdge,
@@ -33,7 +33,7 @@ seeds = st.integers(0, 10_000)
 
 def view(ops, alive=None, *, dag=DAG, names=NAMES, progress=1.0, edges=None, group="normal", **fields):
     alive = all_alive(dag, len(names)) if alive is None else alive
-    return View(group, dag, names, alive, Mix(ops, edges, active(alive)), progress, **fields)
+    return View(group, dag, names, alive, Mix(ops, edges, alive_candidates(alive)), progress, **fields)
 
 
 def random_view(seed, share=0.8, **fields):
@@ -122,11 +122,11 @@ def test_keep_ops_narrows_as_p_darts_does():
 
 def test_equal_candidates_the_earlier_stays():
     same = torch.full((14, 4), 0.25)
-    assert active(KeepOps(2)(view(same))) == ((0, 1),) * 14
-    assert active(EachEdge()(view(same))) == ((0,),) * 14
+    assert alive_candidates(KeepOps(2)(view(same))) == ((0, 1),) * 14
+    assert alive_candidates(EachEdge()(view(same))) == ((0,),) * 14
     names = tuple(f"op {i}" for i in range(100))  # torch's own order of equals is another one from 17 on
     levels = torch.randint(3, (14, 100), generator=torch.Generator().manual_seed(1)).double()
-    for e, row in enumerate(active(KeepOps(40)(view(levels, names=names)))):
+    for e, row in enumerate(alive_candidates(KeepOps(40)(view(levels, names=names)))):
         assert list(row) == sorted(sorted(range(100), key=lambda o, e=e: -levels[e, o].item())[:40])
 
 
@@ -155,7 +155,7 @@ def test_limit_skips_repeats_the_released_loop(seed, most):
     logits[:, 1] += 2.0  # skips win almost everywhere
     ops = logits.softmax(1)
     kept = LimitSkips(most)(view(ops))
-    assert {e: row[0] for e, row in enumerate(active(kept)) if row} == naive_limit(ops, most)
+    assert {e: row[0] for e, row in enumerate(alive_candidates(kept)) if row} == naive_limit(ops, most)
     assert kept[:, 1].sum() <= most
     assert torch.equal(LimitSkips(most)(view(ops, group="reduce")), top_k(ops, all_alive(DAG, 4), DAG, NAMES))
 
@@ -175,9 +175,9 @@ def test_a_skip_that_must_stay_does_not_keep_others():
     alive = all_alive(dag, 3)
     alive[0, 2] = False  # nothing but its skip
     ops = torch.tensor([[0.1, 0.5, 0.0], [0.1, 0.6, 0.3], [0.1, 0.2, 0.7], [0.1, 0.2, 0.7], [0.1, 0.3, 0.6]])
-    assert active(LimitSkips(2)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (1,))
-    assert active(LimitSkips(1)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (2,))
-    assert active(LimitSkips(0)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (2,))
+    assert alive_candidates(LimitSkips(2)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (1,))
+    assert alive_candidates(LimitSkips(1)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (2,))
+    assert alive_candidates(LimitSkips(0)(view(ops, alive, dag=dag, names=names)))[:2] == ((1,), (2,))
 
 
 # --- Threshold --------------------------------------------------------------------------------------------------------
@@ -200,9 +200,9 @@ def test_the_threshold_itself_is_strong_enough():
     ops = torch.zeros(5, 4, dtype=torch.float64)
     ops[0, 2], ops[1, 3], ops[2, 1], ops[3, 2] = 0.85, 0.8499, 0.2, 0.1
     kept = Threshold()(view(ops, dag=Dag(nodes=2)))
-    assert active(kept) == ((2,), (), (1,), (), ())  # node 3 has nothing strong: its strongest
+    assert alive_candidates(kept) == ((2,), (), (1,), (), ())  # node 3 has nothing strong: its strongest
     ops[0, 2], ops[1, 3] = 0.9, 0.85
-    assert active(Threshold()(view(ops, dag=Dag(nodes=2)))) == ((2,), (3,), (1,), (), ())
+    assert alive_candidates(Threshold()(view(ops, dag=Dag(nodes=2)))) == ((2,), (3,), (1,), (), ())
 
 
 # --- GreedyEdge -------------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_two_edges_that_each_lead_in_one_factor_are_told_apart():
     scaled, raw = GreedyEdge().scores(view(ops, dag=dag))
     assert scaled.tolist() == [0, 0] and raw[0] > raw[1]  # sure but slight; weighty but unsure: certainty is nil
     kept = GreedyEdge()(view(ops, dag=dag, progress=0.2))
-    assert active(kept) == ((1,), (0, 1, 2, 3))
+    assert alive_candidates(kept) == ((1,), (0, 1, 2, 3))
 
 
 def uneven():
@@ -337,7 +337,7 @@ def test_an_edge_with_one_operation_beside_none_is_not_settled_yet():
     alive = torch.tensor([[True, True, False], [True, True, True], [True, True, True]])
     ops = torch.tensor([[0.1, 0.9, 0.0], [0.4, 0.35, 0.25], [0.5, 0.3, 0.2]], dtype=torch.float64)
     kept = GreedyEdge()(view(ops, alive, dag=dag, names=names, progress=0.2))  # one is due: the surest and weightiest
-    assert active(kept) == ((1,), (0, 1, 2), (0, 1, 2))
+    assert alive_candidates(kept) == ((1,), (0, 1, 2), (0, 1, 2))
     settled = torch.tensor(
         [[True, False, False], [False, True, False], [False, False, True]]
     )  # the first carries nothing
@@ -389,7 +389,7 @@ def test_perturbation_ranks_by_measured_drops_and_not_by_weight(seed):
     for incoming in DAG.incoming:
         for e in sorted(incoming, key=lambda e: -gains[e, best[e]].item())[:2]:
             want[e] = best[e]
-    assert {e: row[0] for e, row in enumerate(active(kept)) if row} == want
+    assert {e: row[0] for e, row in enumerate(alive_candidates(kept)) if row} == want
     # 3 candidates on each of 14 edges; then the edges of the three nodes that have more than two
     assert len(oracle.asked) == 3 * 14 + 3 + 4 + 5 and len(oracle.tuned) == 14 + 3
     assert torch.equal(oracle.tuned[-1], kept)
@@ -428,7 +428,7 @@ def test_perturbation_sees_the_supernet_as_it_decides():
         kept = Perturbation()(
             view(torch.ones(2, 2), dag=dag, names=names, evaluate=evaluate, tune=lambda m: None, generator=g)
         )
-        orders.add(active(kept))
+        orders.add(alive_candidates(kept))
     assert orders == {((0,), (1,)), ((0,), (0,))}
 
 
@@ -442,7 +442,7 @@ def test_the_order_is_drawn_where_the_generator_is_whatever_the_default_device()
 def test_equal_drops_keep_the_earlier():
     oracle = Oracle(torch.zeros(14, 4))
     kept = Perturbation()(oracle.view(torch.rand(14, 4)))
-    assert [row[0] for row in active(kept) if row] == [1] * 8
+    assert [row[0] for row in alive_candidates(kept) if row] == [1] * 8
     assert all([e for e in i if kept[e].any()] == list(i[:2]) for i in DAG.incoming)
 
 
@@ -453,15 +453,15 @@ def test_none_wins_edges_where_the_cell_can_say_so():
     ops = torch.rand(6, 4)
     bench = Dag(nodes=3, inputs=1, keep=3, none=True)  # NAS-Bench-201 keeps all edges
     kept = Perturbation()(Oracle(gains).view(ops, dag=bench))
-    assert active(kept) == ((0,), (2,), (0,), (2,), (0,), (2,))
+    assert alive_candidates(kept) == ((0,), (2,), (0,), (2,), (0,), (2,))
     kept = Perturbation()(Oracle(gains).view(ops, dag=replace(bench, none=False)))
-    assert active(kept) == ((2,),) * 6
+    assert alive_candidates(kept) == ((2,),) * 6
 
 
 def test_sgas_settles_on_operations_even_where_none_is_allowed():
     ops = torch.tensor([[0.7, 0.1, 0.15, 0.05]] * 6)
     kept = GreedyEdge()(view(ops, dag=Dag(nodes=3, inputs=1, keep=3, none=True)))
-    assert active(kept) == ((2,),) * 6
+    assert alive_candidates(kept) == ((2,),) * 6
 
 
 def test_what_is_settled_is_not_asked_about():
@@ -470,7 +470,7 @@ def test_what_is_settled_is_not_asked_about():
     alive[5] = torch.tensor([True, True, False, False])  # one candidate beside "none": nothing to measure
     oracle = Oracle(torch.rand(14, 4))
     kept = Perturbation()(oracle.view(torch.rand(14, 4), alive=alive))
-    assert not oracle.asked and active(kept)[:6] == ((2,), (2,), (3,), (3,), (), (1,))
+    assert not oracle.asked and alive_candidates(kept)[:6] == ((2,), (2,), (3,), (3,), (), (1,))
 
 
 def test_an_edge_that_lives_by_none_alone_is_no_source():
@@ -478,7 +478,11 @@ def test_an_edge_that_lives_by_none_alone_is_no_source():
     dag, names = Dag(nodes=1, inputs=3), ("none", "sep")
     alive = torch.tensor([[True, False], [False, True], [False, True]])
     oracle = Oracle(torch.tensor([[9.0, 0.0], [0.0, 1.0], [0.0, 2.0]]))
-    assert active(Perturbation()(oracle.view(torch.ones(3, 2), alive=alive, dag=dag, names=names))) == ((), (1,), (1,))
+    assert alive_candidates(Perturbation()(oracle.view(torch.ones(3, 2), alive=alive, dag=dag, names=names))) == (
+        (),
+        (1,),
+        (1,),
+    )
     assert not oracle.asked and not oracle.tuned
 
 
@@ -572,10 +576,10 @@ def test_a_candidate_that_its_new_source_has_not_becomes_one_that_it_has():
         {"normal": torch.tensor([[True, False, False], [False] * 3, [False] * 3])},
         torch.Generator().manual_seed(0),
     )
-    drawn = [active(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(2000)]
+    drawn = [alive_candidates(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(2000)]
     seen = Counter(drawn)
     want = {((), (1,), ()): 1 / 2, ((), (), (1,)): 1 / 4, ((), (), (2,)): 1 / 4}
     assert seen.keys() == want.keys()
     assert all(abs(seen[cell] / 2000 - share) < 0.05 for cell, share in want.items())
     g.manual_seed(0)
-    assert [active(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(100)] == drawn[:100]
+    assert [alive_candidates(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(100)] == drawn[:100]

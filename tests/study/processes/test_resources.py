@@ -20,8 +20,8 @@ MB = 2**20
 def machine(monkeypatch):
     """A machine with 1,000 MB free, on which process 1 has needed 300 MB at most and holds 250 now."""
     known = {1: (300 * MB, 250 * MB)}
-    monkeypatch.setattr(room, "usage", known.get)
-    monkeypatch.setattr(room, "available", lambda: 1000 * MB)
+    monkeypatch.setattr(room, "process_memory", known.get)
+    monkeypatch.setattr(room, "free_memory", lambda: 1000 * MB)
     return known
 
 
@@ -62,7 +62,7 @@ def test_the_largest_counts_and_without_measuring_none_does(machine):
     assert Room([{}] * 3).free([{}, {}], both) == {}
 
 
-@pytest.mark.parametrize("lacking", ["usage", "available"])
+@pytest.mark.parametrize("lacking", ["process_memory", "free_memory"])
 def test_where_the_system_does_not_tell_the_slots_alone_count(machine, monkeypatch, lacking):
     monkeypatch.setattr(room, lacking, lambda *args: None)
     assert Room([{}] * 2, measured=True).free([{}], {1: 0.0}) == {}
@@ -80,9 +80,9 @@ def test_slots_of_a_machine(monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the memory in use")
 def test_the_system_tells_what_processes_hold_and_what_is_left():
-    most, now = memory.usage(os.getpid())
+    most, now = memory.process_memory(os.getpid())
     assert 0 < now <= most
-    assert 0 < memory.available() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < memory.free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert memory.usage(process.pid) is None
+    assert memory.process_memory(process.pid) is None
