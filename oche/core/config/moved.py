@@ -1,0 +1,62 @@
+"""Fields that moved or got another name: configurations and options written before are still read.
+
+A dataclass says so by a class variable ``moved``: a mapping from the name of before to the path of now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+from oche.core.config.type_hints import field_default, settable
+
+
+def relocated(cls: type, tree: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return ``tree``, of a dataclass ``cls``, with every moved key at its path of now. What stands there already wins."""
+    moved, names = getattr(cls, "moved", {}), settable(cls)
+    found = {key: value for key, value in tree.items() if key in names or key not in moved and key != "type"}
+    for key, value in tree.items():
+        if key not in moved or key in names:
+            continue
+        *owners, last = moved[key]
+        at = found
+        for owner in owners:
+            at[owner] = dict(at.get(owner) or {})
+            at = at[owner]
+        at.setdefault(last, value)
+    return found
+
+
+def current_path(base: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the option ``path`` below ``base``, a dataclass or an instance, with moved fields at their path of now."""
+    if not path or not is_dataclass(base):
+        return path
+    first, *rest = path
+    moved = getattr(base, "moved", {})
+    if first not in settable(base):
+        return current_path(base, (*moved[first], *rest)) if first in moved else path
+    return (first, *current_path(field_default(base, first), tuple(rest)))
+
+
+def renamed(base: Any, tree: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, dotted key of now) for every key of ``tree``, of ``base``, whose last part got another name."""
+    if not is_dataclass(base):
+        return
+    moved = getattr(base, "moved", {})
+    for key, value in tree.items():
+        if key in settable(base):
+            if isinstance(value, Mapping):
+                yield from renamed(field_default(base, key), value, f"{before}{key}.")
+        elif key in moved and moved[key][-1] != key:
+            yield f"{before}{key}", f"{before}{'.'.join(moved[key])}"
+
+
+def short_path(base: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the shortest spelling of the option ``path`` that `current_path` understands: search.relax, not search.method.relax."""
+    if len(path) < 2 or not is_dataclass(base):
+        return path
+    first, second, *rest = path
+    if getattr(base, "moved", {}).get(second) == (first, second):
+        return (second, *rest)
+    return (first, *short_path(field_default(base, first), path[1:])) if first in settable(base) else path
