@@ -28,8 +28,7 @@ from oche.cost.expected_cost import COUNTS, Prices, prices
 from oche.cost.units import amount
 from oche.methods.cost_constraints import parameters
 from oche.methods.published import METHODS
-from oche.report.plots.canvas import new_figure, styled, svg
-from oche.report.plots.palette import MUTED, SERIES
+from oche.report.plots.style import MUTED, SERIES, new_figure, styled, svg
 from oche.spaces.nasbench201 import NB201Space
 from oche.study.comparison.table import spread
 from oche.training.recipes import sized

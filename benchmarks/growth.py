@@ -24,8 +24,7 @@ from oche.bench.settings import Setting
 from oche.bench.table import machine, sizes
 from oche.core.atomic_files import read_json, write_bytes
 from oche.core.errors import OcheError
-from oche.report.plots.canvas import new_figure, styled, svg
-from oche.report.plots.palette import SERIES
+from oche.report.plots.style import SERIES, new_figure, styled, svg
 
 AXES = ("batch", "channels", "cells", "nodes", "candidates")
 Points = dict[str, dict[str, dict[str, Any]]]  # by size ("batch=8,channels=16,…"), by form: Result as a dictionary

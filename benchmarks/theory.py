@@ -34,8 +34,7 @@ from oche.methods.hypergradients import (
     exact,
 )
 from oche.methods.relaxations import Softmax
-from oche.report.plots.canvas import new_figure, styled, svg
-from oche.report.plots.palette import MUTED, SERIES
+from oche.report.plots.style import MUTED, SERIES, new_figure, styled, svg
 from oche.spaces import ConvSpace
 from oche.training.losses import frozen_statistics
 

@@ -93,8 +93,8 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
         run = Run.open(path)
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
-        if ranks.leads and not (run.path / "report.html").exists():  # stopped between its end and its report
-            from oche.report import write_report
+        if processes.is_main and not (run.path / "report.html").exists():  # stopped between its end and its report
+            from oche.report.run_page import write_report
 
             write_report(run.path)
         return run

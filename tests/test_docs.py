@@ -72,8 +72,8 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.deploy.evaluate.measure",
         "oche.cli.demo_pipeline.start",
         "oche.cli.demo_pipeline.toy_in",
-        "oche.report.write_report",
-        "oche.report.write_comparison",
+        "oche.report.run_page.write_report",
+        "oche.report.comparison_page.write_comparison",
         "oche.core.nasbench201.Table",
         "oche.bench.table.bench",
         "oche.cost.summary.costs",
@@ -259,7 +259,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     from oche.training.language_recipes import recurrent_small
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("oche.report.write_report", lambda path: path)
+        patch.setattr("oche.report.run_page.write_report", lambda path: path)
         path = tmp_path_factory.mktemp("docs") / "x"
         space = oche.spaces.darts(channels=2, cells=3, candidates=("none", "skip_connect", "max_pool_3x3"))
         search(space=space, method=oche.methods.darts(steps=2, batch=8), limit=40, out=path)

@@ -32,7 +32,7 @@ import tyro
 from judge import Outcome, judge
 from sound import Sound, make
 
-import oche.report
+import oche.report.run_page
 from oche.core.atomic_files import write_bytes
 
 # kind: (what makes an input of it, its share of all)
@@ -96,16 +96,16 @@ def of_kind(kind: str, count: int, setting: Setting, sound: Sound) -> dict[str, 
 def main(setting: Setting) -> None:
     torch.set_num_threads(1)
     setting.out.mkdir(parents=True, exist_ok=True)
-    drawn, quick = oche.report.write_report, lambda path: path
+    drawn, quick = oche.report.run_page.write_report, lambda path: path
     sound, found = Sound((setting.out / "sound").resolve()), {}
     for kind, count in counts(setting).items():
         kept = setting.out / f"{kind}-{setting.seed}-{setting.first}-{count}.json"
         if not kept.exists():
-            oche.report.write_report = quick
+            oche.report.run_page.write_report = quick
             if not sound.exported.exists():  # the last that is made
                 shutil.rmtree(sound.root, ignore_errors=True)
                 make(sound.root)
-            oche.report.write_report = drawn if kind == "reported" else quick
+            oche.report.run_page.write_report = drawn if kind == "reported" else quick
             write_bytes(kept, json.dumps(of_kind(kind, count, setting, sound)).encode())
         found[kind] = json.loads(kept.read_text())
         print(kind, found[kind]["outcomes"], f"{found[kind]['seconds']:.0f} s", flush=True)

@@ -86,11 +86,11 @@ def _work(line: list[str]) -> None:
     """In a process of its own: ``oche LINE``, without its report, which is drawn from files only."""
     import torch
 
-    import oche.report
+    import oche.report.run_page
     from oche.cli import main as cli
 
     torch.set_num_threads(1)
-    oche.report.write_report = lambda path: path
+    oche.report.run_page.write_report = lambda path: path
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         sys.exit(cli.main(line))
 

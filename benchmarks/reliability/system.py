@@ -31,7 +31,7 @@ import tyro
 from judge import call, untidy
 from kills import COMMON, SEARCH, SERVER, TRAINING, results
 
-import oche.report
+import oche.report.run_page
 from oche.runs.checkpoint import load_latest
 from oche.runs.directory import read_metrics
 
@@ -150,7 +150,7 @@ def read_only(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
 
 def _one_of_two(words: list[str], said: Path) -> None:
     torch.set_num_threads(1)
-    oche.report.write_report = lambda path: path
+    oche.report.run_page.write_report = lambda path: path
     code, text = call(words)
     said.write_text(json.dumps([code, text]))
 
@@ -240,7 +240,7 @@ def main(setting: Setting) -> None:
     shutil.rmtree(setting.out, ignore_errors=True)
     out = setting.out.resolve()
     torch.set_num_threads(1)
-    oche.report.write_report = lambda path: path
+    oche.report.run_page.write_report = lambda path: path
     for kind, words in KINDS.items():
         ended(*call([*words, "--out", str(out / f"{kind}-calm")]), 0)
     rows = ["| trouble | runs | how they ended | faults |", "|---|---|---|---|"]

@@ -14,8 +14,7 @@ from oche.core.architecture import Cell
 from oche.methods.toy_problem import experiment
 from oche.report.drawings.cell import cell_png, cell_svg
 from oche.report.drawings.network import network_png, network_svg
-from oche.report.plots import canvas
-from oche.report.plots import training as plots
+from oche.report.plots import mixtures, style, toy
 from oche.report.read_run import read_run
 from oche.training.image_recipes import seed as seed_network
 from runs import ORDERS, Setting, command, search
@@ -24,7 +23,7 @@ from runs import ORDERS, Setting, command, search
 def main(setting: Setting) -> None:
     folder = setting.out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    _plot(folder / "figure-2", plots.toy_trajectories(experiment()))
+    _plot(folder / "figure-2", toy.toy_trajectories(experiment()))
     space = oche.spaces.seed()
     mixed = Cell(tuple(("mixed", i, j) for i, j in space.dag.edges), tuple(range(2, 2 + space.nodes)))
     _cell(folder / "figure-3", mixed, "The searched cell: a mixed operation on every edge")
@@ -51,12 +50,12 @@ def _final(run: oche.Run) -> list[dict]:
 def _heatmap(path: Path, run: Path, name: str, xi: str) -> None:
     group = next(g for g in read_run(run).groups if g.name == name)
     title = f"softmax(α), {name} cell, {xi}"
-    _plot(path, plots.alpha_heatmap(group.history[-1][1], group.edges, group.candidates, title, group.inputs))
+    _plot(path, mixtures.alpha_heatmap(group.history[-1][1], group.edges, group.candidates, title, group.inputs))
 
 
 def _plot(path: Path, figure) -> None:
-    path.with_suffix(".svg").write_text(canvas.svg(figure), encoding="utf-8")
-    path.with_suffix(".png").write_bytes(canvas.png(figure))
+    path.with_suffix(".svg").write_text(style.svg(figure), encoding="utf-8")
+    path.with_suffix(".png").write_bytes(style.png(figure))
 
 
 def _cell(path: Path, cell: Cell, title: str) -> None:

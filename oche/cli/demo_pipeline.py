@@ -18,7 +18,7 @@ from oche.core.seeds import generator
 from oche.methods.method import Method
 from oche.methods.published import darts
 from oche.methods.toy_problem import OPTIMUM, PUBLISHED, experiment
-from oche.report import write_report
+from oche.report.run_page import write_report
 from oche.runs.claim import is_run
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import RunDir

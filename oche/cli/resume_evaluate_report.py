@@ -123,7 +123,8 @@ class ReportArgs:
 
 
 def report(args: list[str]) -> int:
-    from oche.report import write_comparison, write_report
+    from oche.report.comparison_page import write_comparison
+    from oche.report.run_page import write_report
 
     given = simple(
         ReportArgs,

@@ -67,7 +67,7 @@ def train(args: list[str]) -> int:
 
 def _train_random(origin: Run, config: TrainConfig, count: int, log: Log) -> None:
     from oche.core.seeds import generator
-    from oche.report import write_report
+    from oche.report.run_page import write_report
 
     for i in range(1, count + 1):
         cell = origin.config.space.random(generator(config.seed, "random cell", i))

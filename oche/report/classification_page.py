@@ -70,7 +70,7 @@ def _cards(found: Assessment) -> list[tuple[str, str]]:
 def _calibration(found: Assessment) -> str:
     confidence = sum(b.count * b.confidence for b in found.bins if b.confidence is not None) / found.images
     gap = 100 * (confidence - found.accuracy)
-    verdict = "about as sure as it should be" if abs(gap) < 0.5 else "over-confident" if gap > 0 else "under-confident"
+    verdict = "about as it should be" if abs(gap) < 0.5 else "over-confident" if gap > 0 else "under-confident"
     return (
         f"On average it was {words.percent(confidence)} sure of its answers, and right in {words.percent(found.accuracy)}: "
         f"{verdict} by {abs(gap):.2f} points."

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from oche.report.format_text import prefix, scaled
 from oche.report.metric_names import ACCURACY, UNKNOWN, Measure
 from oche.report.mixture_history import number
-from oche.report.plots.canvas import new_figure, styled
-from oche.report.plots.palette import MUTED, SERIES, VERMILION
-from oche.report.plots.training import curve
+from oche.report.plots.curves import curve
+from oche.report.plots.style import MUTED, SERIES, VERMILION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +25,7 @@ KINDS = tuple(_NAMES)
 
 @dataclass(frozen=True)
 class Price:
-    """``kind``: "parameters", "flops" or "latency"; ``target``: in weights, FLOPs or ms, None for as little as can be."""
+    """``kind``: "parameters", "flops" or "latency"; ``target``: in weights, FLOPs or ms, None for as can be."""
 
     kind: str
     target: float | None

@@ -11,7 +11,7 @@ from oche.core.architecture import Cell
 from oche.report.drawings.cell import cell_png, cell_svg
 from oche.report.drawings.network import network_png, network_svg
 from oche.report.html.page import Figure
-from oche.report.plots import canvas
+from oche.report.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -25,11 +25,11 @@ class Album:
         folder.mkdir(exist_ok=True)
 
     def plot(self, name: str, drawing: Drawing, caption: str, wide: bool = False) -> Figure:
-        text = canvas.svg(drawing)
+        text = style.svg(drawing)
         atomic.write_bytes(self.folder / f"{name}.svg", text.encode())
         if drawing.get_layout_engine():  # it has done its work, which takes longer than the drawing
             drawing.set_layout_engine("none")
-        atomic.write_bytes(self.folder / f"{name}.png", canvas.png(drawing))
+        atomic.write_bytes(self.folder / f"{name}.png", style.png(drawing))
         return Figure.of(drawing, caption, name, wide, text)
 
     def cell(self, name: str, cell: Cell, title: str, caption: str) -> Figure:

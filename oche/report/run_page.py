@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from oche.core import atomic_files as atomic
-from oche.core.architecture import titled
+from oche.core.architecture import cell_title
 from oche.report import format_text as words
 from oche.report.classification_page import assessed
 from oche.report.cost_page import Price
 from oche.report.figures import Album, inline_cell
 from oche.report.html.page import Cards, Cell, Code, Figure, Fold, Heading, Item, Prose, Row, Section, Table, page, slug
-from oche.report.plots import training as plots
+from oche.report.plots import curves, toy
 from oche.report.read_run import Run, nested, number, read_run
 from oche.report.search_page import search_sections
 
@@ -141,7 +141,7 @@ def _cells(album: Album, run: Run) -> Section:
         )
     so_far = " so far" if run.kind != "train" and run.state not in ("complete", "unknown") else ""
     figures = [
-        album.cell(f"cell-{slug(name)}", cell, titled(name), f"{titled(name)}{so_far}")
+        album.cell(f"cell-{slug(name)}", cell, cell_title(name), f"{cell_title(name)}{so_far}")
         for name, cell in run.genotype.cells.items()
     ]
     return Section(title, [Prose(_FLOW), *side_by_side(figures)], "cells")
@@ -162,10 +162,10 @@ def _bought(album: Album, run: Run, trainings: list[Run], random: list[Run]) -> 
         text += f" {len(random) - len(others)} of {len(random)} random cells have no result yet."
     items: list[Item] = [Prose(text, "lead")]
     if (own := tested(found)) is not None and others:
-        drawing = plots.comparison(own, others, measure=measure)
+        drawing = curves.comparison(own, others, measure=measure)
         items.append(album.plot("comparison", drawing, "The found cell beside random cells, trained the same way"))
     cells = [
-        inline_cell(cell, f"{r.name}, {titled(name)}: {measure.text(tested(r))}")
+        inline_cell(cell, f"{r.name}, {cell_title(name)}: {measure.text(tested(r))}")
         for r in random
         for name, cell in (r.genotype.cells.items() if r.genotype else ())
     ]
@@ -180,7 +180,7 @@ def _trainings(album: Album, run: Run, trainings: list[Run]) -> list[Section]:
     items: list[Item] = []
     for r in trainings:
         if epochs := [record for record in r.records if record["epoch"] > 0]:
-            drawing = plots.learning_curves(epochs, f"Training: {r.name}", r.measure)
+            drawing = curves.learning_curves(epochs, f"Training: {r.name}", r.measure)
             items.append(album.plot(f"{slug(r.name)}-curves", drawing, f"Learning curves of {r.name}"))
         else:
             reached = r.measure.text(tested(r))
@@ -219,7 +219,7 @@ def _toy(album: Album, run: Run) -> list[Section]:
             )
         )
     columns = ("ξ", "iterations", "published", "time per iteration", "published time")
-    drawing = album.plot("toy", plots.toy_trajectories(run.toy), "Bilevel toy problem: descent in the (α, w) plane")
+    drawing = album.plot("toy", toy.toy_trajectories(run.toy), "Bilevel toy problem: descent in the (α, w) plane")
     return [Section("The toy bilevel problem", [Prose(_TOY), Row([drawing, Table("toy", columns, rows)])], "toy")]
 
 
@@ -250,7 +250,7 @@ def _figures(r: Run, part: str, what: str) -> list[Cell]:
 
 
 def _space(run: Run) -> str:
-    """What was searched or trained, on which images, as far as it is known."""
+    """What was searched or trained, on which images, as it is known."""
     space, parts = run.space, []
     if what := space.get("space"):
         parts.append(f"{'recipe' if run.kind == 'train' else 'method'} {what}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from oche.core.architecture import titled
+from oche.core.architecture import cell_title
 from oche.report import cost_page as priced
 from oche.report import format_text as words
 from oche.report.figures import Album
 from oche.report.heatmap import chosen, heat
 from oche.report.html.page import Figure, Fold, Item, Prose, Row, Section, slug
 from oche.report.mixture_history import Group, number
-from oche.report.plots import training as plots
+from oche.report.plots import curves, mixtures
 from oche.report.read_run import Run
 
 _SOFTMAX = "Softmax of the architecture logits α: how much of each candidate flows through each edge."
@@ -51,14 +51,14 @@ def _group(album: Album, run: Run, group: Group) -> list[Figure]:
     epoch, weights = group.history[-1]
     safe, what = slug(group.name), "weight × edge weight" if group.scaled else "softmax(α)"
     edges, candidates = group.edges, group.candidates
-    title = f"{titled(group.name)}: {what} at epoch {epoch}"
+    title = f"{cell_title(group.name)}: {what} at epoch {epoch}"
     kept = chosen(group, run.genotype)
-    album.plot(f"heatmap-{safe}", plots.alpha_heatmap(weights, edges, candidates, title, group.inputs, kept), title)
+    album.plot(f"heatmap-{safe}", mixtures.alpha_heatmap(weights, edges, candidates, title, group.inputs, kept), title)
     if len(group.history) == 1:
         return []
-    title = f"{titled(group.name)}: {what} over epochs"
-    album.plot(f"snapshots-{safe}", plots.alpha_snapshots(group.history, edges, candidates, title), title)
-    drawing = plots.alpha_evolution(group.history, edges, candidates, title)
+    title = f"{cell_title(group.name)}: {what} over epochs"
+    album.plot(f"snapshots-{safe}", mixtures.alpha_snapshots(group.history, edges, candidates, title), title)
+    drawing = mixtures.alpha_evolution(group.history, edges, candidates, title)
     caption = f"{title}, edge by edge: rows are target nodes, columns sources"
     return [album.plot(f"evolution-{safe}", drawing, caption, wide=True)]
 
@@ -85,7 +85,7 @@ def _healthy(album: Album, run: Run) -> list[Item]:
 def _curves(album: Album, run: Run, sizes: dict[str, int], skips: bool) -> list[Figure]:
     figures = _truth(album, run)
     if epochs := [r for r in run.records if r["epoch"] > 0]:
-        drawing = plots.learning_curves(epochs, "Search", run.measure)
+        drawing = curves.learning_curves(epochs, "Search", run.measure)
         figures.append(album.plot("search-curves", drawing, "Learning curves of the search"))
     if (price := priced.Price.of(run.space)) and priced.known(run.records):
         drawing = priced.costs(run.records, price, run.measure)
@@ -93,12 +93,14 @@ def _curves(album: Album, run: Run, sizes: dict[str, int], skips: bool) -> list[
         figures.append(album.plot("costs", drawing, caption[0].upper() + caption[1:]))
     if run.groups:
         history = {group.name: (group.candidates, group.history) for group in run.groups}
-        figures.append(album.plot("operations", plots.operation_shares(history), "Mean weight of each operation"))
+        figures.append(album.plot("operations", mixtures.operation_shares(history), "Mean weight of each operation"))
     if any(r["entropy"] for r in run.records):
         uniform = sizes[run.groups[0].name] if len(set(sizes.values())) == 1 else None
-        figures.append(album.plot("entropy", plots.entropy(run.records, uniform), "Entropy of the operation weights"))
+        figures.append(album.plot("entropy", curves.entropy(run.records, uniform), "Entropy of the operation weights"))
     if skips and any(r["skip_share"] for r in run.records):
-        figures.append(album.plot("skip-share", plots.skip_share(run.records), "Share of skip connections in the cell"))
+        figures.append(
+            album.plot("skip-share", curves.skip_share(run.records), "Share of skip connections in the cell")
+        )
     return figures
 
 
@@ -108,5 +110,5 @@ def _truth(album: Album, run: Run) -> list[Figure]:
         return []
     known = run.space.get("truth")
     best = number(known.get("best")) if isinstance(known, dict) else None
-    drawing = plots.truth(run.records, best, "True test accuracy, by the table")
+    drawing = curves.truth(run.records, best, "True test accuracy, by the table")
     return [album.plot("truth", drawing, "True test accuracy of the cell that the search would choose at each epoch")]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from oche.core.architecture import Cell, Genotype, titled
-from oche.report.drawings.cell_ends import PREVIOUS, ends
+from oche.core.architecture import Cell, Genotype, cell_title
+from oche.report.drawings.cell import PREVIOUS, ends
 from oche.report.drawings.scene import clip, columns
 
 
@@ -82,6 +82,6 @@ def genotype_text(genotype: Genotype, width: int = 80) -> str:
     """All cells of a genotype, each under its name."""
     parts = []
     for name, cell in genotype.cells.items():
-        head = titled(name)
+        head = cell_title(name)
         parts.append(f"{head}\n{'─' * min(width, columns(head))}\n{cell_text(cell, width)}")
     return "\n\n".join(parts)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from oche.report import write_report
-from oche.bilevel.cuda_graph_replay import replay
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,10 +30,12 @@ from oche.runs.checkpoint import latest_step
 from oche.core.config.yaml_files import dump_yaml
 from oche.runs.null_directory import Elsewhere
 from oche.devices.engine import Engine
-from oche.core.environment import environment
-from oche.core.signals import Interrupt
-from oche.core.console import Log
-from oche.devices.process_group import Lost, Ranks, join
+from oche.devices.launch import join_process_group
+from oche.devices.process_group import ProcessGroup, ProcessLost
+from oche.networks.lstm import LSTM
+from oche.report import run_page
+from oche.runs.checkpoint import latest_step
+from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
 from oche.runs.session import WorkSession, session_of
 from oche.networks.lstm import LSTM
@@ -173,8 +172,8 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
             raise
         run.write_json("summary.json", {**summary, "note": data.note, "data": config.data})
         run.set_state("complete")
-    if ranks.leads:
-        write_report(path)
+    if processes.is_main:
+        run_page.write_report(path)
 
 
 def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str, ...]) -> str:

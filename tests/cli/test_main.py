@@ -99,8 +99,8 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
     for name in ("commands.search.run_search", "commands.train.run_train", "commands.runs.resume_run", "demo.start"):
         monkeypatch.setattr(f"oche.{name}", work)
     monkeypatch.setattr(demo, "toy_in", work)
-    monkeypatch.setattr("oche.report.write_report", work)
-    monkeypatch.setattr("oche.report.write_comparison", work)
+    monkeypatch.setattr("oche.report.run_page.write_report", work)
+    monkeypatch.setattr("oche.report.comparison_page.write_comparison", work)
     monkeypatch.setattr("oche.report.drawings.cell.cell_svg", work)
     for text in lines:
         words = re.split(r"\s{2,}", text)[0].split()

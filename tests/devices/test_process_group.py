@@ -409,9 +409,9 @@ SHARED = TrainConfig(
 
 def go(out: str, stop_after: int | None = None, kill_after: int | None = None) -> str:
     """Starts the run at ``out`` or goes on with it. After so many steps rank 1 is asked to stop, or killed."""
-    import oche.report
+    import oche.report.run_page
 
-    oche.report.write_report = lambda path: path
+    oche.report.run_page.write_report = lambda path: path
     step, count = Training.step, 0
 
     def stepped(self, *args):

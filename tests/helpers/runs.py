@@ -32,13 +32,13 @@ def recipe(**fields) -> Recipe:
 
 def no_report(patch) -> None:
     """Has runs leave an empty report.html."""
-    import oche.report
+    import oche.report.run_page
 
     def write(path):
         (Path(path) / "report.html").touch()
         return Path(path) / "report.html"
 
-    patch.setattr(oche.report, "write_report", write)
+    patch.setattr(oche.report.run_page, "write_report", write)
 
 
 def search(out: Path, data: str | Path = "digits", method=None, **fields) -> oche.Run:

@@ -9,9 +9,8 @@ from test_run_page import HOSTILE, Page, assert_self_contained
 
 from oche.cli import main as cli
 from oche.core.architecture import Cell, Genotype
-from oche.report import write_comparison
 from oche.report.comparison_cells import compared_cells, marked
-from oche.report.comparison_page import pictures
+from oche.report.comparison_page import pictures, write_comparison
 from oche.report.comparison_runs import member, members
 from oche.report.comparison_tables import cards, numbers, settings
 from oche.report.drawings.cell import MARK

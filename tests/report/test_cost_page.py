@@ -7,12 +7,13 @@ import json
 import pytest
 from test_run_page import Page, assert_self_contained
 
-from oche.report import write_comparison, write_report
+from oche.report.comparison_page import write_comparison
 from oche.report.comparison_runs import members
 from oche.report.comparison_tables import numbers
 from oche.report.cost_page import Price, costs, known, told
 from oche.report.html.page import Table
 from oche.report.metric_names import ACCURACY
+from oche.report.run_page import write_report
 from report_runs import make_run, search_records, write_json, write_records
 
 PARAMETERS = Price("parameters", 1e6)
@@ -45,7 +46,7 @@ def test_a_search_that_minds_nothing_or_something_unknown_has_no_price():
          "The search was to mind the latency of the network to be found: at most 4 ms. At epoch 2 its mixture is expected to "
          "cost 5 ms, and the network of the cell chosen then costs 4.5 ms, above the target."),
         (Price("flops", None), [{"epoch": 4, "cost": 2e6}],
-         "The search was to mind the FLOPs of the network to be found: as little as can be. At epoch 4 its mixture is expected "
+         "The search was to mind the FLOPs of the network to be found: as can be. At epoch 4 its mixture is expected "
          "to cost 2 MFLOPs."),
         (PARAMETERS, [{"epoch": 1, "cost": None}], ""),
     ],

@@ -4,9 +4,9 @@ import json
 import re
 
 from oche.report import format_text as words
-from oche.report import write_report
 from oche.report.metric_names import ACCURACY, PERPLEXITY
-from oche.report.plots import training as plots
+from oche.report.plots import curves
+from oche.report.run_page import write_report
 
 GENOTYPE = "Genotype(recurrent=[('tanh', 0), ('relu', 1)], concat=range(1, 3))"
 CANDIDATES = ["none", "tanh", "relu", "sigmoid", "identity"]
@@ -29,7 +29,7 @@ def test_less_perplexity_is_what_a_search_buys():
 
 def test_curves_of_perplexities_are_logarithmic():
     records = [{"epoch": e, "train_loss": 9.0 - e, "train_ppl": 9000.0 / e, "val_ppl": 8000.0 / e} for e in (1, 2, 3)]
-    loss, ppl = plots.learning_curves(records, "Search", PERPLEXITY).axes
+    loss, ppl = curves.learning_curves(records, "Search", PERPLEXITY).axes
     assert ppl.get_ylabel() == "perplexity" and ppl.get_yscale() == "log" and loss.get_yscale() == "linear"
     assert [line.get_label() for line in ppl.lines] == ["train", "val"]
     assert list(ppl.lines[0].get_ydata()) == [9000.0, 4500.0, 3000.0]

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oche.core.errors import OcheError
-from oche.report import write_report
 from oche.report.heatmap import FRAMES, frames
 from oche.report.read_run import read_run
+from oche.report.run_page import write_report
 from report_runs import make_run, make_training, toy_data, write_json
 
 HOSTILE = "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style><b>&amp;", "{{ 7 * 7 }}", "$\\frac$"

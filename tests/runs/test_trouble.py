@@ -113,14 +113,14 @@ def test_without_a_checkpoint_it_begins_anew(tmp_path, quick):
 SHORT_OF_MEMORY = """
 import resource, sys
 from pathlib import Path
-import oche.report
+import oche.report.run_page
 from oche.cli import main as cli
 
 def search(*words):
     fixed = "search --limit 800 --space.cells 3 --space.nodes 2 --quiet --checkpoint 0 --search.steps 1 --engine plain"
     return cli.main([*fixed.split(), *words])
 
-oche.report.write_report = lambda path: path
+oche.report.run_page.write_report = lambda path: path
 search("--space.channels", "2", "--search.batch", "2", "--out", "warm" + sys.argv[1])  # imports, data
 used = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
 resource.setrlimit(resource.RLIMIT_AS, (1024 * int(used.split()[1]) + 200 * 2**20, resource.RLIM_INFINITY))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oche.core.architecture import Cell
-from oche.report.drawings.cell_ends import PREVIOUS, Ends, ends
 from oche.report.drawings.graph_layout import Link, arrange
 from oche.report.drawings.scene import (
     Box,
@@ -27,11 +26,38 @@ from oche.report.drawings.scene import (
     to_png,
     to_svg,
 )
-from oche.report.plots.palette import INK, MUTED, PAPER, operation_colour, tint
+from oche.report.plots.style import INK, MUTED, PAPER, operation_colour, tint
 
 _FONT, _LABEL_HEIGHT, _NODE, _PORT, _LANE, _GAP, _MARGIN = 11.0, 21.0, 34.0, 8.0, 5.0, 8.0, 14.0
 MARK = "✱"  # before operations that are to be seen first, see `compare_cells.marked`
+PREVIOUS = ("c_{k-2}", "c_{k-1}")  # the inputs of a convolutional cell: the two cells before it
 _CONCAT = -1  # the edge number of dashed lines to the output
+
+
+@dataclass(frozen=True)
+class Ends:
+    """``joins`` is what the output is of its nodes, "concat" or "mean"; empty where it is one of them."""
+
+    inputs: tuple[str, ...]
+    output: str
+    joins: str
+    node: int  # number of the output, the one after the last node where it is none of them
+
+
+def ends(cell: Cell, inputs: tuple[str, ...] = ()) -> Ends:
+    """The ends of ``cell``; names ``inputs`` are used where there are as many.
+
+    A cell of one input whose output is its last node alone, of several, is one of NAS-Bench-201; any other cell of one
+    input is a recurrent one.
+    """
+    last = max(cell.nodes)
+    if cell.inputs != 1:
+        names, output, joins = tuple(f"in_{i}" for i in range(cell.inputs)), "c_k", "concat"
+    elif cell.concat == (last,) and len(cell.nodes) > 1:
+        names, output, joins = ("in",), "out", ""
+    else:
+        names, output, joins = ("x, h",), "h_t", "mean"
+    return Ends(inputs if len(inputs) == cell.inputs else names, output, joins, last + 1 if joins else last)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _heights(layers: list[list[int]], links: Sequence[Link], sizes: dict[int, fl
 
 
 def _offsets(layer: Sequence[int], sizes: dict[int, float], gap: float) -> list[float]:
-    """Centres of the layer's vertices when packed as closely as allowed, the first at 0."""
+    """Centres of the layer's vertices when packed as allowed, the first at 0."""
     offsets = [0.0]
     for u, v in itertools.pairwise(layer):
         offsets.append(offsets[-1] + (sizes[u] + sizes[v]) / 2 + gap)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oche.report.drawings.scene import Box, Curve, Label, Scene, Shape, clip, to_png, to_svg
-from oche.report.plots.palette import BLUE, GREEN, GREY, INK, MUTED, PAPER, PURPLE, VERMILION, tint
+from oche.report.plots.style import BLUE, GREEN, GREY, INK, MUTED, PAPER, PURPLE, VERMILION, tint
 
 _WIDTH, _HEIGHT, _GAP, _ROW_GAP, _MARGIN = 98.0, 50.0, 22.0, 32.0, 18.0
 _PER_ROW = 7

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from oche.report.plots.palette import INK, PAPER
+from oche.report.plots.style import INK, PAPER
 
 MONO = 0.603  # advance of one character of a monospaced font, in units of its size
 _FONT = "DejaVu Sans Mono, ui-monospace, Menlo, Consolas, monospace"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from oche._version import __version__
 from oche.core.errors import OcheError
 from oche.report.metric_names import UNKNOWN
-from oche.report.plots import canvas
+from oche.report.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -73,7 +73,7 @@ def _cell(content: Content) -> Cell:
 
 @dataclass(frozen=True)
 class Figure:
-    """An SVG picture fit to stand in a page (`canvas.inline`, or a scene without background), under its ``caption``.
+    """An SVG picture fit to stand in a page (`style.inline`, or a scene without background), under its ``caption``.
 
     ``wide``: one that must not shrink to a phone's width; it scrolls sideways there.
     """
@@ -88,9 +88,9 @@ class Figure:
     @classmethod
     def of(cls, drawing: Drawing, caption: str, name: str, wide: bool = False, svg: str = "") -> Figure:
         """A matplotlib figure as a part of the page; ``name`` must be this figure's alone, for its ids. ``svg``: what
-        `canvas.svg` made of it, if that was asked already."""
+        `style.svg` made of it, if that was asked already."""
         pixels = round(96 * drawing.get_size_inches()[0])
-        return cls(canvas.inline(svg or canvas.svg(drawing), f"{slug(name)}-", caption), caption, name, wide, pixels)
+        return cls(style.inline(svg or style.svg(drawing), f"{slug(name)}-", caption), caption, name, wide, pixels)
 
     @property
     def width(self) -> int:

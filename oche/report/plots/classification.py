@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from oche.analysis.classification import Assessment, Mistake
 from oche.report.drawings.scene import clip
-from oche.report.plots.canvas import new_figure, styled
-from oche.report.plots.palette import MUTED, PAPER, SERIES, VERMILION
+from oche.report.plots.style import MUTED, PAPER, SERIES, VERMILION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from oche.report.drawings.scene import clip
-from oche.report.plots.canvas import new_figure, styled
-from oche.report.plots.palette import BLUE, INK, MUTED, VERMILION
+from oche.report.plots.style import BLUE, INK, MUTED, VERMILION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from oche.report.drawings.scene import clip
 from oche.report.metric_names import Measure
-from oche.report.plots.canvas import new_figure, styled
-from oche.report.plots.palette import MUTED, SERIES, VERMILION
-from oche.report.plots.training import whole_epochs
+from oche.report.plots.curves import whole_epochs
+from oche.report.plots.style import MUTED, SERIES, VERMILION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from oche.analysis import CannotSay, Ranking, Summary
 from oche.report.drawings.scene import clip
 from oche.report.metric_names import Measure
-from oche.report.plots.canvas import new_figure, styled
-from oche.report.plots.palette import BLUE, INK, MUTED, SERIES, VERMILION
+from oche.report.plots.style import BLUE, INK, MUTED, SERIES, VERMILION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +56,7 @@ def critical_difference(ranking: Ranking, title: str = "") -> Figure:
     left, joined = (k + 1) // 2, ranking.alike
     step, drop = 0.36, 0.2 * len(joined) + 0.25
     low = -drop - step * left - 0.15
-    height = 1.0 - low  # inches, as many as units of y
+    height = 1.0 - low  # inches, as units of y
     figure = new_figure(7.6, height, layout=None)
     axes = figure.add_axes((0.32, 0, 0.36, 1))
     axes.set(xlim=(1, k), ylim=(low, 1.0))

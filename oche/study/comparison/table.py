@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from oche.analysis import CannotSay, interval, pairwise, rank_groups
 from oche.core import atomic_files as atomic
 from oche.methods.published import METHODS
-from oche.report import write_comparison
+from oche.report.comparison_page import write_comparison
 from oche.report.metric_names import ACCURACY, spread
-from oche.report.plots.canvas import svg
 from oche.report.plots.nasbench201 import ranking
+from oche.report.plots.style import svg
 from oche.report.read_run import holds_run
 from oche.report.statistics_text import pairs_told, ranking_told
 from oche.study.comparison.settings import COLUMNS, Setting

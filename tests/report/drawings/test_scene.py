@@ -13,7 +13,7 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 
 from oche.report.drawings.scene import Box, Curve, Label, Scene, clip, columns, subscripted, text_width, to_png, to_svg
-from oche.report.plots.palette import INK, SERIES, line_styles, operation_colour, tint
+from oche.report.plots.style import INK, SERIES, line_styles, operation_colour, tint
 
 SVG = "{http://www.w3.org/2000/svg}"
 

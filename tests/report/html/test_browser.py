@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from oche.report import write_comparison, write_report
+from oche.report.comparison_page import write_comparison
 from oche.report.drawings.cell import MARK
 from oche.report.html.page import Section, Table
 from oche.report.html.page import page as html
+from oche.report.run_page import write_report
 from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
 
 

@@ -9,7 +9,7 @@ import pytest
 from oche.analysis import Ranking, pairwise, rank_groups, summarise
 from oche.analysis import critical_difference as difference
 from oche.report.metric_names import ACCURACY
-from oche.report.plots import canvas
+from oche.report.plots import style
 from oche.report.plots.study import Panel, agreement, critical_difference, incumbents, intervals, mean_curve
 from oche.report.statistics_text import interval_told, pairs_told, ranking_told, verdict
 
@@ -45,7 +45,7 @@ def test_a_critical_difference_diagram_holds_all_names_in_the_picture(k):
     boxes = [text.get_window_extent() for text in axes.texts]
     assert all(box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height for box in boxes)
     assert sum("method" in text.get_text() for text in axes.texts) == k
-    assert canvas.svg(figure).startswith("<?xml")
+    assert style.svg(figure).startswith("<?xml")
 
 
 def test_bars_join_what_does_not_differ():
