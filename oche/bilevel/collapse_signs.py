@@ -10,13 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from oche.core.architecture import titled
-from oche.methods.curvature import EigenvalueStop
-
-if TYPE_CHECKING:  # reports are read without torch
-    from oche.methods.curvature import EigenvalueStop
+from oche.core.eigenvalue_stop import EigenvalueStop
 
 Level = Literal["ok", "watch", "collapse"]
 Record = Mapping[str, Any]

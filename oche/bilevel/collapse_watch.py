@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from oche.bilevel import collapse_signs as monitor
-from oche.methods.curvature import EigenvalueStop
+from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.training.loop import Record
 
 Action = Literal["warn", "stop", "rollback"]

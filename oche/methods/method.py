@@ -15,7 +15,7 @@ from oche.core.registry import component
 from oche.cost.units import amount
 from oche.devices.mixed_precision import Precision
 from oche.methods.cost_constraints import Resource
-from oche.methods.curvature import EigenvalueStop
+from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.methods.discretize import Decide, TopK
 from oche.methods.hypergradients import HyperGradient, first_order
 from oche.methods.perturbations import Perturb
