@@ -52,7 +52,7 @@ def commands(language: str = "sh", prompt: str = "") -> list[str]:
 
 
 class Reached(Exception):
-    """The command got as far as starting its work, with these arguments."""
+    """The command got as starting its work, with these arguments."""
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.report.comparison_page.write_comparison",
         "oche.core.nasbench201.Table",
         "oche.bench.table.bench",
-        "oche.cost.summary.costs",
-        "oche.cost.latency_table.measured",
+        "oche.cost.summary.summarise_costs",
+        "oche.cost.latency_table.fill_table",
         "oche.study.run.run",
         "oche.study.ray.run",
         "oche.study.slurm.write",
@@ -94,7 +94,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_run(path: Path, kind: str) -> None:
-    """A finished run at ``path``, as far as a command looks before it works."""
+    """A finished run at ``path``, as a command looks before it works."""
     from oche.core.config.yaml_files import dump_yaml
     from oche.core.genotypes import DARTS_V2
     from oche.runs.directory import RunDir
@@ -313,11 +313,13 @@ def test_data_are_all_named() -> None:
     assert all(f"`{archive.file}`" in text for named in NAMED.values() for archive in named.archives)
 
 
-def test_methods_and_spaces_of_the_readme() -> None:
+def test_the_readme_lists_every_method() -> None:
     from oche.methods.published import METHODS
 
-    row = next(line for line in TEXTS["README.md"].splitlines() if line.startswith("| methods |"))
-    assert {*re.findall(r"`([\w-]+)`", row.split("|")[2])} == set(METHODS)
+    table = TEXTS["README.md"].split("\n## Methods\n")[1].split("\n## ")[0]
+    first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [name for cell in first for name in re.findall(r"`([\w-]+)`", cell)]
+    assert sorted(named) == sorted(METHODS)
 
 
 def test_every_method_has_its_section() -> None:
@@ -349,18 +351,39 @@ def test_deviations_are_collected() -> None:
     for name, stated in found.items():
         numbered = len(re.findall(r"\bDeviation \d", sources[name]))
         assert sum(len(re.findall(r"\bDeviation \d", text)) for _, text in stated) == numbered
-    about, text = found["oche/core/lr_schedules.py"][0]
+    about, text = found["oche/core/schedules.py"][0]
     assert about == "cosine" and "Half a cosine" in text and "every step, not every epoch" in text
 
 
-def test_every_file_has_its_place_in_how_it_is_built() -> None:
-    rows = [line for line in TEXTS["docs/how-it-is-built.md"].splitlines() if line.startswith("| `")]
-    named = {name for row in rows for name in re.findall(r"`([\w/]+(?:\.py|/))`", row.split("|")[1])}
-    package = ROOT / "oche"
+def test_every_folder_is_in_how_it_is_built() -> None:
+    page, package = TEXTS["docs/how-it-is-built.md"], ROOT / "oche"
+    rows = dict(re.findall(r"^\| `([\w/]+/|\w+\.py)` \|.*\| `(\w+\.py)` \|$", page, re.MULTILINE))
     files = {path.name for path in package.glob("*.py") if not path.name.startswith("_")}
-    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
-    assert files | folders <= named
-    assert all((package / name).exists() for name in named)
+    folders = {f"{path.parent.relative_to(package).as_posix()}/" for path in package.glob("*/**/__init__.py")}
+    assert files | folders == set(rows)
+    for place, first in rows.items():
+        assert (package / place / first if place.endswith("/") else package / place).is_file()
+
+
+def test_every_path_in_how_it_is_built_exists() -> None:
+    tables = "\n".join(line for line in TEXTS["docs/how-it-is-built.md"].splitlines() if line.startswith("|"))
+    paths = re.findall(r"`([\w]+/[\w/]*(?:\.py)?)`", tables)
+    assert len(paths) > 30
+    assert all((ROOT / "oche" / path).exists() for path in paths)
+
+
+def test_the_picture_of_folders_is_the_order_of_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from import_map import FOLDERS, PICTURE, imports
+
+    package, order = ROOT / "oche", list(FOLDERS)
+    top = [p.name for p in package.iterdir() if (p / "__init__.py").exists()]
+    top += [p.stem for p in package.glob("*.py") if not p.name.startswith("_")]
+    assert sorted(order) == sorted(top)
+    assert all(order.index(importer) < order.index(imported) for importer, imported in imports(package))
+    assert all(f">{name}</text>" in PICTURE.read_text(encoding="utf-8") for name in order)
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", TEXTS["docs/how-it-is-built.md"], re.MULTILINE)
+    assert rows == order  # the table has the picture's order
 
 
 def test_the_citation_names_this_version() -> None:
