@@ -195,7 +195,9 @@ def test_a_run_on_a_relative_path_resumes_from_anywhere(tmp_path, quick, monkeyp
 
 def test_a_search_that_diverges_says_so_and_exits_with_1(tmp_path, quick, capsys):
     with pytest.raises(Diverged, match="try a smaller learning rate"):
-        runs.search(tmp_path / "x", method=oche.methods.darts(batch=16, steps=6, w=Sgd(lr=1e30, clip=0.0)))
+        runs.search(
+            tmp_path / "x", method=oche.methods.darts(batch=16, steps=6, weight_optimizer=Sgd(lr=1e30, clip=0.0))
+        )
     run = oche.Run.open(tmp_path / "x")
     assert run.state == "failed" and "Diverged" in json.loads((run.path / "status.json").read_text())["error"]
     words = [

@@ -15,7 +15,7 @@ from torch import nn
 from oche.analysis.classification import Assessment, Bin
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
-from oche.training.assess import Assessor, assess, png
+from oche.training.assess import Assessor, assess, encode_png
 from oche.training.evaluate import evaluate
 from tiny import dataset
 
@@ -146,7 +146,7 @@ def test_a_network_is_assessed_in_the_pass_that_evaluates_it():
 
 def test_kept_images_are_small():
     def opened(image):
-        return Image.open(io.BytesIO(base64.b64decode(png(image))))
+        return Image.open(io.BytesIO(base64.b64decode(encode_png(image))))
 
     assert opened(torch.zeros(3, 300, 150, dtype=torch.uint8)).size == (48, 96)
     assert opened(torch.zeros(2, 5, 7, dtype=torch.uint8)).mode == "L"

@@ -22,7 +22,7 @@ from oche.bench.steps import OwnSteps, Rowwise, steps_of
 from oche.bench.table import baseline, forms_for, lines, markdown
 from oche.cli import main as cli
 from oche.core.errors import OcheError
-from oche.core.memory import peak
+from oche.core.memory import peak_memory
 from oche.devices.engine import Engine
 from paths import ROOT
 
@@ -379,12 +379,12 @@ def test_peak_memory_is_that_of_the_process():
     status = Path("/proc/self/status")
     if not status.exists():
         pytest.skip("only Linux tells the memory in use")
-    before = peak()
+    before = peak_memory()
     used = 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS"))
     block = torch.ones((before - used + 2**26) // 4)
-    assert 2**25 < peak() - before < 2**27
+    assert 2**25 < peak_memory() - before < 2**27
     del block
-    assert peak() - before > 2**25  # the most at any time
+    assert peak_memory() - before > 2**25  # the most at any time
 
 
 def test_kernels_of_a_step(monkeypatch):
@@ -456,7 +456,7 @@ def test_a_base_that_leaves_a_size_open_is_refused(growth, tmp_path):
 
 PARENT = """
 import multiprocessing, threading, time
-from oche.bench.contest import end_with_the_parent
+from oche.bench.interleaved import end_with_the_parent
 
 def child():
     threading.Thread(target=end_with_the_parent, daemon=True).start()

@@ -8,11 +8,12 @@ import torch
 import oche
 import tiny_text
 from oche.bilevel.cuda_graph_replay import refusal, replay
-from oche.bilevel.search import Method, Search
+from oche.bilevel.search import Search
 from oche.core.optimizers import Adam, Sgd
 from oche.devices.engine import Engine
-from oche.kernels.cuda_graphs import WARM
+from oche.kernels.cuda_graphs import WARM_UP_STEPS
 from oche.methods.hypergradients import FiniteDifference, joint
+from oche.methods.recipe import SearchRecipe
 from oche.networks.language_model import Dropouts
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
@@ -96,7 +97,7 @@ def training(genotype=CELL, **fields):
 @pytest.mark.parametrize("name", RECIPES)
 def test_trainings_of_final_networks(name):
     tape, taped = compare(lambda: training(**RECIPES[name]))
-    assert (tape.recorded, tape.warmed, tape.replayed) == (1, WARM, STEPS - WARM)
+    assert (tape.recorded, tape.warmed, tape.replayed) == (1, WARM_UP_STEPS, STEPS - WARM_UP_STEPS)
     assert all(isinstance(group["lr"], float) for group in taped.optimizer.param_groups)
 
 
@@ -128,7 +129,7 @@ class Ranks:
 
 def test_several_ranks_stay_eager_and_say_why():
     task, said = training(), []
-    task.engine = replace(DOUBLE, ranks=Ranks())
+    task.engine = replace(DOUBLE, processes=Ranks())
     assert not replay(task, said.append, Tape())
     assert said == ["no CUDA graphs: gradients are averaged over 2 ranks in every step"]
     assert "update" not in vars(task)
@@ -150,7 +151,7 @@ def language(genotype=RECURRENT, fused="plain", **fields):
 @pytest.mark.parametrize("genotype, fused", [(RECURRENT, "plain"), (RECURRENT, "auto"), ("lstm", "plain")])
 def test_windows_of_language_models(genotype, fused):
     tape, taped = compare(lambda: language(genotype, fused))
-    assert (tape.recorded, tape.replayed) == (1, STEPS - WARM)
+    assert (tape.recorded, tape.replayed) == (1, STEPS - WARM_UP_STEPS)
     assert taped.hidden.abs().sum() > 0 and isinstance(taped.optimizer.param_groups[0]["lr"], float)
 
 
@@ -161,7 +162,7 @@ def test_every_length_of_a_window_has_a_graph_and_a_pass_begins_with_zeros():
 
 def test_means_of_weights_that_begin_later():
     def begin(task):
-        task.average = oche.training.weight_averaging.Average(task.weights)
+        task.average = oche.training.weight_averaging.WeightAverage(task.weights)
 
     tape, taped = compare(language, steps=range(9), before={4: begin})
     assert tape.recorded == 2 and taped.average.count == 5
@@ -179,7 +180,9 @@ METHODS = {
 
 def search(fused="plain", **fields):
     w = Sgd(lr=2.0, lr_min=1.0, momentum=0.0, decay=0.01, clip=0.25, clip_ahead=True)
-    method = Method(w=w, a=Adam(lr=0.02, decay=0.05, init=0.1), batch=4, steps=STEPS, **fields)
+    method = SearchRecipe(
+        weight_optimizer=w, arch_optimizer=Adam(lr=0.02, decay=0.05, init=0.1), batch=4, steps=STEPS, **fields
+    )
     engine = Engine("cpu", dtype=torch.float64, fused=fused)
     return Search(tiny_text.space(), method, tiny_text.corpus(), seed=0, engine=engine)
 

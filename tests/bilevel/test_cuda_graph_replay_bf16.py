@@ -7,22 +7,24 @@ from oche.bilevel.cuda_graph_replay import replay
 from oche.bilevel.search import Search
 from oche.core.optimizers import Adam, Sgd
 from oche.devices.engine import Engine
-from oche.kernels.cuda_graphs import WARM
+from oche.kernels.cuda_graphs import WARM_UP_STEPS
 from oche.methods.hypergradients import exact, first_order, joint
-from oche.methods.method import Method
+from oche.methods.recipe import SearchRecipe
 from oche.spaces import nb201
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
 from tape import Tape
 from tiny import dataset, space
 
-STEPS = WARM + 3
+STEPS = WARM_UP_STEPS + 3
 W = Sgd(lr=0.05, momentum=0.9, decay=0.01, clip=2.0)
 CELL = nb201().random(torch.Generator().manual_seed(0))
 
 
 def search(hypergrad):
-    made = Method(hypergrad=hypergrad, w=W, a=Adam(lr=0.05, init=0.1), batch=6, steps=STEPS, precision="bf16")
+    made = SearchRecipe(
+        hypergrad=hypergrad, weight_optimizer=W, arch_optimizer=Adam(lr=0.05, init=0.1), batch=6, steps=STEPS, precision="bf16"
+    )
     return Search(space(), made, dataset(), seed=0, engine=Engine("cpu"))
 
 
@@ -54,6 +56,6 @@ def test_replayed_steps_are_the_eager_ones(kind):
     begun = flat(stock)
     assert replay(taped, pytest.fail, tape)
     eager, replayed = run(stock), run(taped)
-    assert (tape.recorded, tape.replayed) == (1, STEPS - WARM)
+    assert (tape.recorded, tape.replayed) == (1, STEPS - WARM_UP_STEPS)
     # Torch's fused optimisers round in another order, and bfloat16 makes more of it.
     assert (replayed - eager).norm() < 0.02 * (eager - begun).norm()

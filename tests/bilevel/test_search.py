@@ -12,16 +12,17 @@ import torch
 import torch.nn.functional as F
 
 import oche
-from oche.bilevel.search import Method, Search, frozen_statistics, search
-from oche.core.architecture import Mix, active, all_alive
+from oche.bilevel.search import Search, frozen_statistics, search
+from oche.core.architecture import Mix, alive_candidates, all_alive
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, Sgd
 from oche.data import Augment
 from oche.devices.engine import Engine
-from oche.kernels.choose import plainly
+from oche.kernels.choose import plain_form
 from oche.methods.hypergradients import FiniteDifference, Neumann, SgdStep, exact, first_order, joint
+from oche.methods.recipe import SearchRecipe
 from oche.methods.relaxations import Relaxation, Softmax, masked_softmax
-from oche.training.loop import Session, drive
+from oche.training.loop import Session, fit_loop
 from oracles_conv import Weights, supernet
 from tiny import CANDIDATES, Kept, dataset, marked, marks, plain, space
 
@@ -30,7 +31,7 @@ W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=2.0), Adam(lr=0.0
 
 
 def method(**fields):
-    return Method(**{**dict(w=W, a=A, batch=6, steps=3), **fields})
+    return SearchRecipe(**{**dict(weight_optimizer=W, arch_optimizer=A, batch=6, steps=3), **fields})
 
 
 class Recorded(Search):
@@ -187,7 +188,7 @@ def test_three_steps_are_those_of_the_algorithm(kind):
         # BatchNorm's running statistics move in the weight step alone: one forward a step, with the weights before it
         # and the architecture after its own step (in one-level search, before it).
         mixes = {
-            name: Mix(a.softmax(1), None, active(all_alive(task.groups[name], 4)))
+            name: Mix(a.softmax(1), None, alive_candidates(all_alive(task.groups[name], 4)))
             for name, a in zip(oracle.names, logits if kind == "one_level" else oracle.a, strict=True)
         }
         with torch.no_grad():
@@ -239,7 +240,7 @@ def difference_errors(task, epsilons):
     """Errors of finite differences relative to the exact gradient, and of first order."""
     inner, outer = losses(task)
     step = SgdStep(0.1, 0.9, 0.01, [torch.full_like(w, 0.01) for w in task.weights])
-    with frozen_statistics(task.net), plainly(task.net):  # the exact gradient differentiates twice
+    with frozen_statistics(task.net), plain_form(task.net):  # the exact gradient differentiates twice
         first, want, *others = [
             flat(f(inner, outer, task.weights, task.logits, step))
             for f in (first_order, exact, *map(FiniteDifference, epsilons))
@@ -288,7 +289,7 @@ class Noisy(Relaxation):
 
     def __call__(self, a, alive, dag, noise, progress):
         CALLS.append((len(a), noise, progress))
-        return Mix(masked_softmax(a if noise is None else a + noise, alive), None, active(alive))
+        return Mix(masked_softmax(a if noise is None else a + noise, alive), None, alive_candidates(alive))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -423,7 +424,7 @@ def test_warm_up_moves_weights_alone(hypergrad):
 
 def test_logits_that_nothing_decides_stay():
     """Without decay, the logits of "none" move only through the softmax; dead candidates not at all."""
-    task = make(method(a=Adam(lr=0.1, decay=0.0)))
+    task = make(method(arch_optimizer=Adam(lr=0.1, decay=0.0)))
     task.alive["normal"][2, 3] = False
     start = task.logits[0].detach().clone()
     task.begin(0, 0)
@@ -517,7 +518,7 @@ def test_a_search_learns():
     """Twenty steps on an easy problem: both losses fall well below chance."""
     task = make(method(batch=12, steps=40, hypergrad=first_order), dataset(48), engine=Engine("cpu"))
     session = Session()
-    drive(task, task.method.length, session)
+    fit_loop(task, task.recipe.length, session)
     last = session.history[-1]
     assert last["train_loss"] < 0.6 * math.log(3) and last["val_loss"] < 0.8 * math.log(3)
 
@@ -546,7 +547,7 @@ def test_a_network_of_normal_cells_alone_has_one_group():
 )
 def test_impossible_methods_are_refused(fields, words):
     with pytest.raises(OcheError, match=words):
-        Method(**fields)
+        SearchRecipe(**fields)
 
 
 def test_cross_entropy_is_that_of_torch():

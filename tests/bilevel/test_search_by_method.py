@@ -10,20 +10,21 @@ import torch.nn.functional as F
 
 import oche
 from oche.bilevel.search import Search
+from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.optimizers import Adam
 from oche.devices.engine import Engine
-from oche.kernels.choose import plainly
-from oche.methods.curvature import EigenvalueStop
+from oche.kernels.choose import plain_form
 from oche.methods.discretize import GreedyEdge, KeepOps, LimitSkips, Perturbation, TopK
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact
-from oche.methods.method import Method, Stage
+from oche.methods.method import Stage
 from oche.methods.perturbations import Adversarial
 from oche.methods.published import METHODS
+from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, ZeroOne
 from oche.methods.relaxations import Sigmoid
 from oche.methods.stochastic_relaxations import Concrete, GumbelHard
 from oche.spaces.mixed_ops import AuxiliaryOperation, MixedOperation, SkipDropout, set_step
-from oche.training.loop import Session, drive
+from oche.training.loop import Session, fit_loop
 from oche.training.losses import frozen_statistics
 from tiny import dataset, space
 
@@ -49,7 +50,7 @@ def step(task, number=0, progress=0.0):
 
 def finished(task):
     session = Session()
-    drive(task, task.method.length, session)
+    fit_loop(task, task.recipe.length, session)
     return session.history
 
 
@@ -100,7 +101,7 @@ def beta_decay(a, progress=0.5):
     ids=["zero-one", "beta-decay"],
 )
 def test_a_penalty_adds_its_gradient_and_nothing_else(relax, penalty, gradient):
-    method = Method(batch=6, a=FAST, **({} if relax is None else {"relax": relax}))
+    method = SearchRecipe(batch=6, arch_optimizer=FAST, **({} if relax is None else {"relax": relax}))
     without, with_ = (start(replace(method, penalty=p), engine=DOUBLE) for p in (None, penalty))
     logits = [a.detach().clone() for a in without.logits]
     for task in (without, with_):
@@ -164,12 +165,12 @@ def test_finite_differences_agree_with_the_exact_gradient_under_shared_noise(rel
     monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.softplus(x))  # a smooth network; nn.ReLU calls it too
     errors = {}
     for cls in (Search, Unshared):
-        task = start(Method(relax=relax, batch=6, a=Adam(init=0.5)), space(), cls=cls, engine=DOUBLE)
+        task = start(SearchRecipe(relax=relax, batch=6, arch_optimizer=Adam(init=0.5)), space(), cls=cls, engine=DOUBLE)
         task.begin(0, 0)
         noise = task._noise(0)
         inner, outer = (task._objective(name, 0, noise, 0.0) for name in ("train", "val"))
         ahead = SgdStep(0.1, 0.9, 0.01, [torch.full_like(w, 0.01) for w in task.weights])
-        with frozen_statistics(task.net), plainly(task.net):  # the exact gradient differentiates twice
+        with frozen_statistics(task.net), plain_form(task.net):  # the exact gradient differentiates twice
             got, want = (
                 flat(f(inner, outer, task.weights, task.logits, ahead)) for f in (FiniteDifference(1e-3), exact)
             )
@@ -193,7 +194,7 @@ class Stages(Search):
 
 def test_p_darts_narrows_its_masks_deepens_and_limits_skips():
     where = oche.spaces.darts(channels=2, cells=3, nodes=2, classes=3, in_channels=1, image=(8, 8))
-    made = METHODS["p-darts"].make(steps=6, batch=4, a=FAST)
+    made = METHODS["p-darts"].make(steps=6, batch=4, arch_optimizer=FAST)
     method = replace(made, stages=tuple(replace(s, depth=1 + i / 3) for i, s in enumerate(made.stages)))
     task = start(method, where, cls=Stages)
     finished(task)
@@ -213,7 +214,7 @@ def test_p_darts_narrows_its_masks_deepens_and_limits_skips():
             logits[:, skip] = 3 + torch.arange(5.0)
     cells = task.genotype().cells
     assert [sum(op == "skip_connect" for op, *_ in cells[k].edges) for k in ("normal", "reduce")] == [2, 4]
-    assert len(cells["normal"].edges) == 4 and method.select == LimitSkips(2)
+    assert len(cells["normal"].edges) == 4 and method.method.select == LimitSkips(2)
 
 
 def test_p_darts_stages_at_published_size():
@@ -261,7 +262,7 @@ def sgas_scores(weights, carrying, open_):
 
 def activations(task):
     """Bytes that a step's loss keeps for its backward pass, for one batch of images."""
-    images, labels = task.feed.probe(0, 6)
+    images, labels = task.feed.probe_batch(0, 6)
     total = 0
 
     def pack(tensor):
@@ -286,7 +287,7 @@ class Weighed(Search):
 
 def test_sgas_settles_edges_in_the_order_of_their_scores_as_batches_grow_and_memory_falls():
     SEEN.clear()
-    method = METHODS["sgas-1"].make(batch=2, grow=1, epochs=10, a=FAST, decide=Watched(start=0.2, every=0.2))
+    method = METHODS["sgas-1"].make(batch=2, batch_growth=1, epochs=10, arch_optimizer=FAST, decide=Watched(start=0.2, every=0.2))
     task = start(method, small(), cls=Weighed, engine=PLAIN)
     finished(task)
     settled = []
@@ -378,14 +379,14 @@ def accuracy(task, masks):
     mixes = {}
     for name, logits in zip(task.groups, task.logits, strict=True):
         ops = logits.detach().masked_fill(~masks[name], -1e30).softmax(1) * masks[name].any(1, keepdim=True)
-        mixes[name] = oche.core.architecture.Mix(ops, None, oche.core.architecture.active(masks[name]))
+        mixes[name] = oche.core.architecture.Mix(ops, None, oche.core.architecture.alive_candidates(masks[name]))
     with torch.no_grad(), frozen_statistics(task.net):
         return (task.net(x, mixes).argmax(1) == labels).double().mean().item()
 
 
 def test_darts_pt_keeps_what_costs_most_accuracy_when_it_goes():
     SEEN.clear()
-    task = start(METHODS["darts-pt"].make(batch=12, steps=12, a=FAST, select=Asked()), data=dataset(96))
+    task = start(METHODS["darts-pt"].make(batch=12, steps=12, arch_optimizer=FAST, select=Asked()), data=dataset(96))
     finished(task)
     rounds = []
     task._descend = lambda *args, real=task._descend: (rounds.append(1), real(*args))
@@ -413,7 +414,7 @@ def test_darts_pt_keeps_what_costs_most_accuracy_when_it_goes():
 
 
 def test_the_auxiliary_skip_fades_out_in_the_search_and_is_no_part_of_the_cell():
-    task = start(METHODS["darts-minus"].make(batch=6, steps=4, a=FAST))
+    task = start(METHODS["darts-minus"].make(batch=6, steps=4, arch_optimizer=FAST))
     aux = [m for m in task.net.modules() if isinstance(m, AuxiliaryOperation)]
     x, weights = torch.randn(2, 2, 8, 8), torch.tensor([0.1, 0.2, 0.3, 0.4])
     for number in range(4):
@@ -456,7 +457,7 @@ def test_robust_darts_ends_when_the_eigenvalue_grows_and_takes_the_logits_of_bef
     monkeypatch.setattr("oche.bilevel.search.dominant_eigenvalue", lambda *args: next(values))
     where = small(candidates=("none", "max_pool_3x3", "nor_conv_3x3"))  # no skip connection: by the eigenvalue alone
     method = METHODS["robust-darts"].make(
-        batch=12, epochs=6, a=FAST, on_collapse=action, stop=EigenvalueStop(start=0, k=2, window=1)
+        batch=12, epochs=6, arch_optimizer=FAST, on_collapse=action, eigenvalue_stop=EigenvalueStop(start=0, k=2, window=1)
     )
     task = start(method, where, cls=cls)
     history = finished(task)
@@ -498,6 +499,6 @@ def test_drnas_draws_a_mixture_a_step_and_decides_on_its_mean():
 
 
 def test_stages_without_a_decision_keep_everything_alive():
-    task = start(Method(steps=4, batch=6, stages=(Stage(), Stage()), select=TopK()), cls=Stages)
+    task = start(SearchRecipe(steps=4, batch=6, stages=(Stage(), Stage()), select=TopK()), cls=Stages)
     finished(task)
     assert all(alive["normal"].all() and alive["reduce"].all() for alive, *_ in task.began) and len(task.began) == 2

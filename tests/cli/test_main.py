@@ -96,8 +96,8 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
 
     import oche.cli.demo_pipeline as demo
 
-    for name in ("commands.search.run_search", "commands.train.run_train", "commands.runs.resume_run", "demo.start"):
-        monkeypatch.setattr(f"oche.{name}", work)
+    for name in ("search.run_search", "train.run_train", "resume_evaluate_report.resume_run", "demo_pipeline.start"):
+        monkeypatch.setattr(f"oche.cli.{name}", work)
     monkeypatch.setattr(demo, "toy_in", work)
     monkeypatch.setattr("oche.report.run_page.write_report", work)
     monkeypatch.setattr("oche.report.comparison_page.write_comparison", work)
@@ -332,7 +332,7 @@ def test_dotted_overrides(told, oche_, here):
         "--space.channels 8 --space.candidates none skip_connect sep_conv_3x3 --search.no-flip --seed=5 --out runs/q --overwrite"
     )
     config, fields = told[0]
-    method = oche.methods.darts(2, epochs=7, w=Sgd(lr=1e-3, lr_min=1e-4), pad=2, flip=False)
+    method = oche.methods.darts(2, epochs=7, weight_optimizer=Sgd(lr=1e-3, lr_min=1e-4), pad=2, flip=False)
     assert config.search == method and config.method == "darts-2nd" and config.seed == 5
     assert config.space == oche.spaces.darts(channels=8, candidates=("none", "skip_connect", "sep_conv_3x3"))
     assert fields["out"] == Path("runs/q") and fields["overwrite"]

@@ -9,11 +9,11 @@ import oche
 from oche.core.architecture import NONE, Dag, Mix, alive_candidates, all_alive
 from oche.core.errors import OcheError
 from oche.cost import flops, parameters
-from oche.cost.breakdown import Place, survey
-from oche.cost.expected_cost import COUNTS, expected, prices, settled
+from oche.cost.breakdown import Place, space_parts
+from oche.cost.expected_cost import COUNTS, cost_model, discrete_cost, expected_cost
 from oche.methods.discretize.successive import draw
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
-from oche.training.recipes import sized
+from oche.training.recipes import space_at_recipe_size
 
 SIZE = dict(classes=3, in_channels=1, image=(9, 9))
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
@@ -58,7 +58,7 @@ def drawn(space, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_mixture_of_one_cell_costs_what_its_network_costs(kind, what, seed):
     space = SPACES[kind]
-    found = prices(space, COUNTS[what])
+    found = cost_model(space, COUNTS[what])
     kept, genotype = drawn(space, seed)
     want = COUNT[what](network(genotype, space))
     assert found.of(genotype) == want
@@ -68,7 +68,7 @@ def test_a_mixture_of_one_cell_costs_what_its_network_costs(kind, what, seed):
         for name, dag in space.groups.items():
             mix = Mix(kept[name].double(), None, alive_candidates(masks[name]))
             given = (mix, masks[name], dag, space.candidates, found.groups[name])
-            soft, hard = soft + expected(*given), hard + settled(*given)
+            soft, hard = soft + expected_cost(*given), hard + discrete_cost(*given)
         assert soft.dtype == torch.float64
         assert soft.item() == pytest.approx(want, rel=1e-13) and hard.item() == want
 
@@ -76,17 +76,17 @@ def test_a_mixture_of_one_cell_costs_what_its_network_costs(kind, what, seed):
 @every
 def test_the_cheapest_and_the_dearest_are_among_random_cells_of_a_space(kind):
     space = SPACES[kind]
-    found = prices(space, COUNTS["parameters"])
+    found = cost_model(space, COUNTS["parameters"])
     least, most = found.bounds
     costs = [found.of(drawn(space, seed)[1]) for seed in range(40)]
     assert least <= min(costs) < max(costs) <= most
     ends = [o for o, op in enumerate(space.candidates) if op in ("skip_connect", "max_pool_3x3", "none")]
     cheap = replace(space, candidates=tuple(space.candidates[o] for o in ends))
-    assert least <= prices(cheap, COUNTS["parameters"]).bounds[1] < most
+    assert least <= cost_model(cheap, COUNTS["parameters"]).bounds[1] < most
 
 
 def naive(mix, alive, dag, candidates, price):
-    """The formula of `expected`, entry by entry."""
+    """The formula of `expected_cost`, entry by entry."""
     total, usable = 0.0, alive.clone()
     if NONE in candidates and not dag.none:
         usable[:, candidates.index(NONE)] = False
@@ -123,7 +123,7 @@ def case(relax, dag, seed):
 def test_expected_costs_by_the_formula(relax, dag, seed):
     a, alive, names, price = case(relax, dag, seed)
     mix = relax(a, alive, dag, None, 0.5)
-    got = expected(mix, alive, dag, names, price)
+    got = expected_cost(mix, alive, dag, names, price)
     assert got.item() == pytest.approx(naive(mix, alive, dag, names, price), rel=1e-12)
 
 
@@ -133,7 +133,7 @@ def test_gradients_by_finite_differences(relax, dag):
     a, alive, names, price = case(relax, dag, 5)
 
     def cost(a):
-        return expected(relax(a, alive, dag, None, 0.5), alive, dag, names, price)
+        return expected_cost(relax(a, alive, dag, None, 0.5), alive, dag, names, price)
 
     assert torch.autograd.gradcheck(cost, a.requires_grad_())
     (gradient,) = torch.autograd.grad(cost(a), a)
@@ -149,7 +149,7 @@ def test_a_settled_cost_is_that_of_what_top_k_keeps(relax, dag, seed):
     a, alive, names, price = case(relax, dag, seed)
     mix = relax(a, alive, dag, None, 0.5)
     kept = top_k(mix.strength(), alive, dag, names)
-    assert settled(mix, alive, dag, names, price).item() == pytest.approx(price[kept].sum().item(), rel=1e-13)
+    assert discrete_cost(mix, alive, dag, names, price).item() == pytest.approx(price[kept].sum().item(), rel=1e-13)
 
 
 def test_none_does_not_make_a_cell_cheaper_that_cannot_keep_it():
@@ -158,11 +158,11 @@ def test_none_does_not_make_a_cell_cheaper_that_cannot_keep_it():
     costs = []
     for weight in (0.0, 0.9):
         ops = torch.tensor([[weight, 0.5 * (1 - weight), 0.5 * (1 - weight)]] * 5, dtype=torch.float64)
-        costs.append(expected(Mix(ops, None, alive_candidates(alive)), alive, dag, names, price).item())
+        costs.append(expected_cost(Mix(ops, None, alive_candidates(alive)), alive, dag, names, price).item())
     assert costs == pytest.approx([16.0, 16.0])  # two nodes, two edges each, (7 + 1) / 2 an edge
 
 
-@pytest.mark.parametrize("function", [expected, settled])
+@pytest.mark.parametrize("function", [expected_cost, discrete_cost])
 def test_costs_are_in_the_precision_of_the_mixture_and_lie_where_it_does(function):
     """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
     a, alive, names, price = case(Softmax(), DAGS[0], 5)
@@ -172,7 +172,7 @@ def test_costs_are_in_the_precision_of_the_mixture_and_lie_where_it_does(functio
 
 
 def test_prices_are_sent_to_a_device_once_and_scaled_anew():
-    found = prices(SPACES["nb201"], COUNTS["parameters"])
+    found = cost_model(SPACES["nb201"], COUNTS["parameters"])
     own = found.groups["cell"]
     assert own.dtype == torch.float64
     single, meta = (found.on("cell", torch.device(d), t) for d, t in (("cpu", torch.float32), ("meta", own.dtype)))
@@ -191,10 +191,10 @@ def test_prices_are_sent_to_a_device_once_and_scaled_anew():
 def test_what_is_alike_is_measured_once_under_a_name_of_its_own():
     asked = []
     space = SPACES["seed"]
-    found = prices(space, lambda key, module, x: asked.append((key, x.shape)) or len(asked))
+    found = cost_model(space, lambda key, module, x: asked.append((key, x.shape)) or len(asked))
     assert len({key for key, _ in asked}) == len(asked) and all(len(shape) > 1 and shape[0] == 1 for _, shape in asked)
-    places = {place.key(op) for rows in survey(space).places.values() for r in rows for place in r for op in OPS}
-    assert {key for key, _ in asked} == places | {part.key for part in survey(space).fixed}
+    places = {place.key(op) for rows in space_parts(space).places.values() for r in rows for place in r for op in OPS}
+    assert {key for key, _ in asked} == places | {part.key for part in space_parts(space).fixed}
     assert all(group.dtype == torch.float64 for group in found.groups.values())
 
 
@@ -203,7 +203,7 @@ def test_what_is_alike_is_measured_once_under_a_name_of_its_own():
 
 def test_places_by_hand():
     """Four cells N R R N of 4 channels on 9 x 9: the reductions halve upwards and double the width."""
-    rows = survey(SPACES["darts"]).places
+    rows = space_parts(SPACES["darts"]).places
     assert rows["normal"][0] == (Place(4, 1, (9, 9)), Place(16, 1, (3, 3)))
     assert rows["reduce"][0] == (Place(8, 2, (9, 9)), Place(16, 2, (5, 5)))
     inner = SPACES["darts"].dag.edges.index((2, 3))
@@ -212,21 +212,21 @@ def test_places_by_hand():
 
 def test_surveys_draw_nothing():
     state = torch.get_rng_state()
-    prices(SPACES["darts"], COUNTS["flops"])
+    cost_model(SPACES["darts"], COUNTS["flops"])
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_networks_as_large_as_a_recipe_builds_them():
-    space = sized(oche.spaces.darts(), "darts")
+    space = space_at_recipe_size(oche.spaces.darts(), "darts")
     assert (space.channels, space.cells) == (36, 20)
-    found = prices(space, COUNTS["parameters"])
+    found = cost_model(space, COUNTS["parameters"])
     assert found.of(oche.genotypes.DARTS_V2) == 3349342 == parameters(oche.build("DARTS_V2", classes=10))
-    assert sized(space, "supernet") is space
-    assert sized(oche.spaces.seed(), "seed").head == (4096, 1024, 256)
+    assert space_at_recipe_size(space, "supernet") is space
+    assert space_at_recipe_size(oche.spaces.seed(), "seed").head == (4096, 1024, 256)
 
 
 def test_sizes_that_are_none():
     with pytest.raises(OcheError, match="'drats' is no recipe of networks for images; use darts, "):
-        sized(oche.spaces.darts(), "drats")
+        space_at_recipe_size(oche.spaces.darts(), "drats")
     with pytest.raises(OcheError, match="costs are known of networks for images"):
-        sized(oche.spaces.recurrent(), "darts")
+        space_at_recipe_size(oche.spaces.recurrent(), "darts")

@@ -10,8 +10,8 @@ import oche
 from oche.cli import main as cli
 from oche.cost import flops, parameters
 from oche.cost import timer as clock
-from oche.cost.latency_table import Table
-from oche.cost.summary import costs
+from oche.cost.latency_table import LatencyTable
+from oche.cost.summary import summarise_costs
 from oche.devices.engine import Engine
 from oche.methods.cost_constraints import latency
 from oche.methods.published import METHODS
@@ -40,7 +40,7 @@ def test_candidates_by_hand():
     space = oche.spaces.darts(channels=4, cells=3, classes=3, in_channels=1, image=(8, 8))
     genotype = oche.genotypes.DARTS_V2
     net = oche.build(genotype, classes=3, channels=4, cells=3, in_channels=1, image=8)
-    found = costs(net, genotype, space, Engine("cpu", 1))
+    found = summarise_costs(net, genotype, space, Engine("cpu", 1))
     places = [(c.place.channels, c.place.stride, c.place.size) for c in found.candidates]
     assert {*places} == {(4, 1, (8, 8)), (8, 2, (8, 8)), (8, 1, (4, 4)), (16, 2, (4, 4)), (16, 1, (2, 2))}
     assert len(places) == 5 * 8
@@ -123,10 +123,10 @@ def test_a_run_is_taken_at_its_own_size(tell, searched, quick):
 def test_a_table_for_searches(tell, tmp_path):
     words = ("--table", "t.json", "--space", "nb201", "--image", 8, "--threads", 1)
     assert tell(*words)[0] == 0
-    before = Table.open(tmp_path / "t.json").entries
+    before = LatencyTable.open(tmp_path / "t.json").entries
     code, out, _ = tell(*words)  # nothing is measured twice
     assert code == 0 and f"{len(before)} times, 0 of them new" in out
-    assert Table.open(tmp_path / "t.json").entries == before
+    assert LatencyTable.open(tmp_path / "t.json").entries == before
     code, _, err = tell(*words, "--batch", 2)
     assert code == 2 and "t.json was measured otherwise (batch 1, here 2)" in err
 
@@ -164,10 +164,10 @@ def test_a_search_measures_once_and_goes_on_with_the_same_times(tmp_path, monkey
         measured.append(module)
         return clock.Timing(188.0 if hasattr(module, "genotype") else 1.0, 1.0, 1.0, 7)
 
-    monkeypatch.setattr("oche.cost.latency_table.time_of", time)
+    monkeypatch.setattr("oche.cost.latency_table.measure_latency", time)
     space = oche.spaces.nb201(channels=4, cells=1)
     method = METHODS["beta-darts"].make(steps=2, batch=8)
-    method = replace(method, penalty=method.penalty + latency, target="188ms")
+    method = replace(method, penalty=method.method.penalty + latency, target="188ms")
     run = oche.search(space=space, method=method, limit=40, out=tmp_path / "x")
     assert (tmp_path / "x" / "latencies.json").exists() and measured
     cell = run.genotype.cells["cell"]

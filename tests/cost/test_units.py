@@ -3,7 +3,7 @@
 import pytest
 
 from oche.core.errors import OcheError
-from oche.cost.units import amount, words
+from oche.cost.units import format_amount, parse_amount
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from oche.cost.units import amount, words
     ],
 )
 def test_units(text, kind, want):
-    assert amount(text, kind) == pytest.approx(want, rel=1e-15)
+    assert parse_amount(text, kind) == pytest.approx(want, rel=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_units(text, kind, want):
 )
 def test_what_is_no_amount_of_that_kind_is_refused(text, kind, said):
     with pytest.raises(OcheError) as error:
-        amount(text, kind)
+        parse_amount(text, kind)
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -57,4 +57,4 @@ def test_what_is_no_amount_of_that_kind_is_refused(text, kind, said):
     ],
 )
 def test_words(value, kind, said):
-    assert words(value, kind) == said
+    assert format_amount(value, kind) == said

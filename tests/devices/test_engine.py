@@ -60,11 +60,11 @@ def test_seeded_restores_the_global_generator(fails):
 
 def test_running_sets_and_restores_threads():
     before = torch.get_num_threads()
-    with Engine("cpu", threads=3).running():
+    with Engine("cpu", threads=3).using_threads():
         assert torch.get_num_threads() == 3
     assert torch.get_num_threads() == before
-    with pytest.raises(ZeroDivisionError), Engine("cpu", threads=2).running():
+    with pytest.raises(ZeroDivisionError), Engine("cpu", threads=2).using_threads():
         raise ZeroDivisionError
     assert torch.get_num_threads() == before
-    with Engine("cpu").running():
+    with Engine("cpu").using_threads():
         assert torch.get_num_threads() == before

@@ -8,8 +8,8 @@ from torch import nn
 import oche
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
-from oche.devices.mixed_precision import computing, suited
-from oche.training.gradient_check import prove
+from oche.devices.mixed_precision import precision_context, with_precision
+from oche.training.gradient_check import check_bf16_gradients
 from tiny import dataset
 
 CPU = Engine("cpu")
@@ -28,23 +28,23 @@ def test_steps_in_bf16_are_near_those_in_float32():
 
 
 def test_forwards_compute_in_bf16():
-    with computing("bf16", torch.device("cpu")):
+    with precision_context("bf16", torch.device("cpu")):
         assert nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == torch.bfloat16
-    with computing("float32", torch.device("cpu")):
+    with precision_context("float32", torch.device("cpu")):
         assert nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == torch.float32
 
 
 def test_kernels_that_take_none_are_refused():
-    assert suited(CPU, "bf16").fused == "plain" and suited(CPU, "float32") is CPU
+    assert with_precision(CPU, "bf16").fused == "plain" and with_precision(CPU, "float32") is CPU
     with pytest.raises(OcheError, match="use engine='auto' or 'plain'"):
-        suited(Engine("cpu", fused="fused"), "bf16")
+        with_precision(Engine("cpu", fused="fused"), "bf16")
 
 
 def test_wrong_gradients_are_found(monkeypatch):
     """On whatever device and version: the wrong kernel is put in by hand."""
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4))
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    prove(net, (4, 3, 8, 8), CPU)
+    check_bf16_gradients(net, (4, 3, 8, 8), CPU)
     conv2d = torch.nn.functional.conv2d
 
     def wrong(x, w, *args):
@@ -54,7 +54,7 @@ def test_wrong_gradients_are_found(monkeypatch):
 
     monkeypatch.setattr("oche.training.gradient_check.F.conv2d", wrong)
     with pytest.raises(OcheError, match=r"dilated depthwise 3x3 convolution on maps of 8x8 .* use precision='float32'"):
-        prove(net, (4, 3, 8, 8), CPU)
+        check_bf16_gradients(net, (4, 3, 8, 8), CPU)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())  # nothing moved
 
 
@@ -64,13 +64,13 @@ def test_the_measured_fault_is_found():
     x = torch.randn(8, 16, 32, 32, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
     gradients = []
     for precision in ("bf16", "float32"):
-        with computing(precision, x.device):
+        with precision_context(precision, x.device):
             y = net(x)
         gradients.append(torch.autograd.grad(y.float().square().sum(), net.weight)[0])
     if torch.allclose(*gradients, rtol=0.05, atol=0.05 * gradients[1].abs().max().item()):
         pytest.skip("this torch computes it right on this processor")
     with pytest.raises(OcheError, match="32x32"):
-        prove(net, (8, 16, 32, 32), CPU)
+        check_bf16_gradients(net, (8, 16, 32, 32), CPU)
 
 
 def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch):

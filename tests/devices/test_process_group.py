@@ -22,12 +22,19 @@ from oche.cli.main import main
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
-from oche.core.seeds import fold, generator
+from oche.core.seeds import derive_seed, generator
 from oche.data import Augment
-from oche.devices import process_group as ranks
+from oche.devices import process_group as processes
 from oche.devices.collectives import SyncNorm
 from oche.devices.engine import Engine
-from oche.devices.process_group import ALONE, Ranks, join, ranks_here, speaks, voice
+from oche.devices.process_group import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    join_process_group,
+    make_log,
+    read_environment,
+    reports_error,
+)
 from oche.methods.hypergradients import exact
 from oche.methods.perturbations import Adversarial
 from oche.methods.published import darts, gdas, sdarts_adv
@@ -37,7 +44,7 @@ from oche.runs.config import TrainConfig
 from oche.runs.execute import check_shares
 from oche.spaces.mixed_ops import SkipDropout, set_step
 from oche.training.image_recipes import Recipe
-from oche.training.image_trainer import Training, idle, train
+from oche.training.image_trainer import Training, has_idle_weights, train
 from oche.training.loop import Session
 from tiny import dataset, plain, space
 from tiny_text import corpus
@@ -50,14 +57,14 @@ CELL = oche.Genotype.parse(
     "normal_concat=[2, 3], reduce=[('max_pool_3x3', 0), ('skip_connect', 1), ('sep_conv_3x3', 1), ('skip_connect', 2)], "
     "reduce_concat=[2, 3])"
 )
-FIXED = dict(epochs=1, batch=6, w=W, split=0.5, pad=0, flip=False)
+FIXED = dict(epochs=1, batch=6, weight_optimizer=W, split=0.5, pad=0, flip=False)
 METHODS = {
     "first order": darts(**FIXED),
     "second order": darts(order=2, **FIXED),
     "exact": replace(darts(order=2, **FIXED), hypergrad=exact),
     "gdas": replace(gdas(), **FIXED),
     "adversarial": replace(sdarts_adv(), **FIXED, perturb=Adversarial(steps=2)),
-    "curvature": replace(darts(**FIXED), curvature=1),
+    "curvature": replace(darts(**FIXED), hessian_every=1),
 }
 RECIPES = {
     "training": Recipe(
@@ -68,7 +75,9 @@ RECIPES["accumulated"] = replace(RECIPES["training"], accumulate=2, ema=0.9)
 
 
 def engine(**fields) -> Engine:
-    return Engine("cpu", dtype=torch.float64, **{**dict(fused="plain", sync=True, ranks=join()), **fields})
+    return Engine(
+        "cpu", dtype=torch.float64, **{**dict(fused="plain", sync=True, processes=join_process_group()), **fields}
+    )
 
 
 def small():
@@ -104,10 +113,10 @@ def search_all() -> dict[str, dict]:
     return found
 
 
-def normed(ranks_: Ranks) -> dict:
+def normed(ranks_: ProcessGroup) -> dict:
     """What a synchronised BatchNorm makes of this rank's images, and derivatives of both orders."""
     x = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)[
-        ranks_.rank :: ranks_.count
+        ranks_.rank :: ranks_.world_size
     ]
     norm = SyncNorm.of(nn.BatchNorm2d(3, dtype=torch.float64), ranks_)
     x.requires_grad_()
@@ -129,10 +138,10 @@ def _fused(form: str):
 
 def quarrels() -> dict[str, str]:
     """How errors reach all ranks."""
-    here, found = join(), {}
+    here, found = join_process_group(), {}
     for who in (0, 1):
         try:
-            with here.together():
+            with here.raise_together():
                 if here.rank == who:
                     raise OcheError(f"rank {who} has no disk")
         except OcheError as error:
@@ -141,15 +150,15 @@ def quarrels() -> dict[str, str]:
         task_disagrees()
     except OcheError as error:
         found["agree"] = f"{type(error).__name__} {error}"
-    found["in turn"] = ",".join(here.everyone(here.in_turn(lambda: f"rank {here.rank}")))
-    found["told"] = here.told(f"from {here.rank}".encode()).decode()
+    found["in turn"] = ",".join(here.gather_texts(here.first_on_each_machine(lambda: f"rank {here.rank}")))
+    found["told"] = here.broadcast(f"from {here.rank}".encode()).decode()
     return found
 
 
 def task_disagrees() -> None:
     def shift(task) -> None:
         with torch.no_grad():
-            task.logits[0].add_(1e-9 * task.engine.ranks.rank)
+            task.logits[0].add_(1e-9 * task.engine.processes.rank)
 
     search(
         small(),
@@ -163,7 +172,12 @@ def task_disagrees() -> None:
 
 
 def everything() -> dict:
-    return {"runs": search_all(), "norm": normed(join()), "forms": fused_and_plain(), "quarrels": quarrels()}
+    return {
+        "runs": search_all(),
+        "norm": normed(join_process_group()),
+        "forms": fused_and_plain(),
+        "quarrels": quarrels(),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +252,8 @@ def test_ranks_that_disagree_on_the_architecture_stop(two):
 def test_which_networks_have_idle_weights():
     data, recipe = dataset(augment=PLAIN), RECIPES["training"]
     images = torch.zeros(2, 1, 8, 8)
-    assert idle(recipe.network(CELL, data), images)
-    assert not idle(recipe.network(oche.genotypes.resolve("DARTS_V2"), data), images)
+    assert has_idle_weights(recipe.network(CELL, data), images)
+    assert not has_idle_weights(recipe.network(oche.genotypes.resolve("DARTS_V2"), data), images)
 
 
 def test_buffers_are_sent_in_one_order_by_every_process(monkeypatch):
@@ -248,14 +262,20 @@ def test_buffers_are_sent_in_one_order_by_every_process(monkeypatch):
     for i, dtype in enumerate((torch.float64, torch.int32, torch.bool, torch.float16), 4):
         net.register_buffer(f"more{i}", torch.zeros(i, dtype=dtype))
     monkeypatch.setattr(torch.distributed, "broadcast", lambda t, source: sent.append((t.dtype, len(t))))
-    Ranks(0, 2).align(net)
+    ProcessGroup(0, 2).broadcast_statistics(net)
     expected = [(torch.float32, 6), (torch.int64, 1), (torch.float64, 4), (torch.int32, 5), (torch.bool, 6)]
     assert sent == [*expected, (torch.float16, 7)]
 
 
 def test_what_is_drawn_for_a_rank_alone():
-    assert Ranks(0, 2).own("drop path", 3) == ("drop path", 3) == ALONE.own("drop path", 3)
-    assert Ranks(1, 2).own("drop path", 3) != Ranks(2, 3).own("drop path", 3) != ("drop path", 3)
+    assert (
+        ProcessGroup(0, 2).rank_stream("drop path", 3) == ("drop path", 3) == SINGLE_PROCESS.rank_stream("drop path", 3)
+    )
+    assert (
+        ProcessGroup(1, 2).rank_stream("drop path", 3)
+        != ProcessGroup(2, 3).rank_stream("drop path", 3)
+        != ("drop path", 3)
+    )
 
 
 def test_ranks_drop_other_activations_but_the_same_paths():
@@ -271,15 +291,20 @@ def test_ranks_drop_other_activations_but_the_same_paths():
 def test_accumulated_gradients_are_those_of_the_parts():
     """Written out: the mean over parts of the gradient of each part's mean loss, each part normalised by itself."""
     data = dataset(augment=PLAIN)
-    recipe = replace(RECIPES["training"], accumulate=3, auxiliary=0.0, w=Sgd(lr=0.1, momentum=0.0, decay=0.0, clip=0.0))
-    task = Training(CELL, recipe, data, seed=3, engine=engine(ranks=ALONE), title="t")
+    recipe = replace(
+        RECIPES["training"],
+        accumulate=3,
+        auxiliary=0.0,
+        weight_optimizer=Sgd(lr=0.1, momentum=0.0, decay=0.0, clip=0.0),
+    )
+    task = Training(CELL, recipe, data, seed=3, engine=engine(processes=SINGLE_PROCESS), title="t")
     before = copy.deepcopy(task.net)
     seen = []
     task.net.register_forward_pre_hook(lambda net, x: seen.append(x[0]))
     task.begin(0, 0)
     task.step(0, 0.0)
     assert [len(x) for x in seen] == [3, 3, 2]
-    order = torch.randperm(24, generator=generator(fold(3, "order"), "order", 0))[:8]
+    order = torch.randperm(24, generator=generator(derive_seed(3, "order"), "order", 0))[:8]
     labels = data.train.labels[order].split([3, 3, 2])
     before.train()
     loss = sum(F.cross_entropy(before(x), y, reduction="sum") for x, y in zip(seen, labels, strict=True)) / 8
@@ -320,15 +345,15 @@ def environment(monkeypatch):
 def test_environments_that_contradict_themselves(environment, changes, words):
     environment(**changes)
     with pytest.raises(OcheError, match=words):
-        ranks_here()
+        read_environment()
 
 
 def test_a_process_by_itself(environment, monkeypatch):
     for name in TORCHRUN:
         monkeypatch.delenv(name, raising=False)
-    assert ranks_here() == ALONE == join()
+    assert read_environment() == SINGLE_PROCESS == join_process_group()
     environment(WORLD_SIZE="1", RANK="0")
-    assert ranks_here() == ALONE == join()
+    assert read_environment() == SINGLE_PROCESS == join_process_group()
     assert not torch.distributed.is_initialized()
 
 
@@ -336,21 +361,21 @@ def test_ranks_that_do_not_find_each_other(environment, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # and does not listen
         environment(MASTER_PORT=str(port := free.getsockname()[1]))
-        monkeypatch.setattr(ranks, "GATHER", timedelta(seconds=1))
+        monkeypatch.setattr(processes, "GATHER", timedelta(seconds=1))
         with pytest.raises(OcheError, match=f"2 ranks have not found each other at 127.0.0.1:{port} within 1 s"):
-            join()
+            join_process_group()
 
 
 def test_language_models_are_not_shared():
     with pytest.raises(OcheError, match="language models are not shared by several ranks"):
-        check_shares(SHARED, corpus(), Ranks(0, 2))
-    check_shares(SHARED, corpus(), ALONE)
+        check_shares(SHARED, corpus(), ProcessGroup(0, 2))
+    check_shares(SHARED, corpus(), SINGLE_PROCESS)
 
 
 def test_batches_that_cannot_be_shared():
-    four = Ranks(0, 4)
+    four = ProcessGroup(0, 4)
     four.check_batch("train.batch", 96, 96)
-    ALONE.check_batch("train.batch", 97, 50, 1)
+    SINGLE_PROCESS.check_batch("train.batch", 97, 50, 1)
     with pytest.raises(OcheError, match=r"train.batch=98 does not divide among 4 ranks; use 96 or 100"):
         four.check_batch("train.batch", 98, 1000)
     with pytest.raises(OcheError, match=r"among 4 ranks x 3 parts; use 84 or 96"):
@@ -372,13 +397,13 @@ def test_devices_that_ranks_cannot_have(monkeypatch, name, gpus, words):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     with pytest.raises(OcheError, match=words):
-        _ = Engine(name, ranks=Ranks(1, 2, 1, 2)).device
+        _ = Engine(name, processes=ProcessGroup(1, 2, 1, 2)).device
 
 
 def test_fused_forms_cannot_synchronise():
-    two_ranks = Engine("cpu", fused="fused", ranks=Ranks(0, 2), sync=True)
+    two_ranks = Engine("cpu", fused="fused", processes=ProcessGroup(0, 2), sync=True)
     with pytest.raises(OcheError, match="cannot synchronise BatchNorms"):
-        two_ranks.equip(nn.Sequential(nn.BatchNorm2d(2)))
+        two_ranks.apply_form(nn.Sequential(nn.BatchNorm2d(2)))
 
 
 def test_the_first_rank_of_a_machine_tells_what_goes_wrong_before_they_meet(environment, capsys):
@@ -386,10 +411,10 @@ def test_the_first_rank_of_a_machine_tells_what_goes_wrong_before_they_meet(envi
         environment(LOCAL_RANK=local, RANK=local)
         assert main(["demo"]) == 2
         assert ("oche demo is no work for several ranks" in capsys.readouterr().err) == told
-        assert speaks(OcheError("x")) == told
+        assert reports_error(OcheError("x")) == told
     said = OcheError("x")
     said.said = True
-    assert not speaks(said)
+    assert not reports_error(said)
 
 
 def test_accumulation_must_fit_the_batch():
@@ -418,9 +443,9 @@ def go(out: str, stop_after: int | None = None, kill_after: int | None = None) -
         nonlocal count
         step(self, *args)
         count += 1
-        if join().rank == 1 and count == stop_after:
+        if join_process_group().rank == 1 and count == stop_after:
             signal.raise_signal(signal.SIGTERM)
-        if join().rank == 1 and count == kill_after:
+        if join_process_group().rank == 1 and count == kill_after:
             Path(out + ".killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(60)  # the signal may reach another thread first
@@ -429,7 +454,7 @@ def go(out: str, stop_after: int | None = None, kill_after: int | None = None) -
     if is_run(Path(out)):
         run = oche.resume(out)
     else:
-        run = run_train(SHARED, out=out, overwrite=False, log=voice(quiet=True))
+        run = run_train(SHARED, out=out, overwrite=False, log=make_log(quiet=True))
     return str(run.path)
 
 

@@ -8,12 +8,13 @@ import torch
 
 from oche.bilevel.cuda_graph_obstacles import Placed
 from oche.bilevel.cuda_graph_replay import refusal, replay
-from oche.bilevel.search import Method, Search
+from oche.bilevel.search import Search
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
 from oche.devices.engine import Engine
-from oche.kernels.cuda_graphs import WARM, capturable
+from oche.kernels.cuda_graphs import WARM_UP_STEPS, capturable
 from oche.methods.hypergradients import FiniteDifference, Neumann, exact, joint
 from oche.methods.perturbations import RandomNoise
+from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, Cost, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath
@@ -26,22 +27,23 @@ W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5), Adam(lr=0.0
 STEPS = 6
 
 METHODS = {
-    "first order": Method(),
-    "second order": Method(hypergrad=FiniteDifference()),
-    "exact": Method(hypergrad=exact),
-    "neumann": Method(hypergrad=Neumann(2)),
-    "one level, node softmax": Method(hypergrad=joint, relax=NodeSoftmax()),
-    "noise, temperature": Method(relax=Concrete((1.0, 0.1)), hypergrad=FiniteDifference()),
-    "all candidates of a hard choice": Method(relax=GumbelHard((5.0, 0.1), "all")),
-    "partial channels": Method(relax=EdgeNormalised(), edge=PartialEdge(2), hypergrad=FiniteDifference()),
-    "penalty that grows": Method(penalty=BetaDecay() + Cost((0.0, 1.0, 2.0, 3.0), 0.1)),
-    "sigmoid, zero-one": Method(relax=Sigmoid(), penalty=ZeroOne()),
-    "no clipping, no momentum": Method(w=replace(W, clip=0, momentum=0.0)),
+    "first order": SearchRecipe(),
+    "second order": SearchRecipe(hypergrad=FiniteDifference()),
+    "exact": SearchRecipe(hypergrad=exact),
+    "neumann": SearchRecipe(hypergrad=Neumann(2)),
+    "one level, node softmax": SearchRecipe(hypergrad=joint, relax=NodeSoftmax()),
+    "noise, temperature": SearchRecipe(relax=Concrete((1.0, 0.1)), hypergrad=FiniteDifference()),
+    "all candidates of a hard choice": SearchRecipe(relax=GumbelHard((5.0, 0.1), "all")),
+    "partial channels": SearchRecipe(relax=EdgeNormalised(), edge=PartialEdge(2), hypergrad=FiniteDifference()),
+    "penalty that grows": SearchRecipe(penalty=BetaDecay() + Cost((0.0, 1.0, 2.0, 3.0), 0.1)),
+    "sigmoid, zero-one": SearchRecipe(relax=Sigmoid(), penalty=ZeroOne()),
+    "no clipping, no momentum": SearchRecipe(weight_optimizer=replace(W, clip=0, momentum=0.0)),
 }
 
 
 def make(method, engine=DOUBLE):
-    method = replace(method, a=A, batch=6, steps=STEPS, w=method.w if method.w.clip == 0 else W)
+    method = replace(method, arch_optimizer=A, batch=6, steps=STEPS,
+        weight_optimizer=W if method.method.weight_optimizer.clip else method.method.weight_optimizer)
     return Search(space(nodes=1), method, dataset(), seed=0, engine=engine)
 
 
@@ -87,7 +89,7 @@ def test_replayed_steps_are_the_eager_ones(name, dtype):
     assert replay(plain, silent, Plain()) and replay(taped, silent, tape)
     for task in (stock, plain, taped):
         run(task)
-    assert (tape.recorded, tape.warmed, tape.replayed) == (1, WARM, STEPS - WARM)
+    assert (tape.recorded, tape.warmed, tape.replayed) == (1, WARM_UP_STEPS, STEPS - WARM_UP_STEPS)
     assert not differing(state(plain), state(taped))
     # Torch's fused optimisers round in another order than its plain ones.
     assert not differing(state(stock), state(taped), 1e-10 if dtype is torch.float64 else 2e-3)
@@ -132,12 +134,12 @@ def test_what_changes_the_kernels_makes_a_new_graph(change):
     assert replay(plain, silent, Plain()) and replay(taped, silent, tape)
     for task in (plain, taped):
         run(task, range(8), narrow={4: change})
-    assert (tape.recorded, tape.warmed) == (2, 2 * WARM)
+    assert (tape.recorded, tape.warmed) == (2, 2 * WARM_UP_STEPS)
     assert not differing(state(plain), state(taped))
 
 
 def test_masks_made_anew_with_the_same_values_keep_the_graph():
-    taped, tape = make(Method()), Tape()
+    taped, tape = make(SearchRecipe()), Tape()
     replay(taped, silent, tape)
     run(taped, narrow={4: lambda task: task._narrow({n: m.clone() for n, m in task.alive.items()})})
     assert tape.recorded == 1
@@ -145,7 +147,7 @@ def test_masks_made_anew_with_the_same_values_keep_the_graph():
 
 def test_checkpoints_do_not_tell_the_difference():
     """A run goes on eagerly from a replayed one's state; settings of the optimisers are numbers and as they were."""
-    stock, taped = make(Method()), make(Method())
+    stock, taped = make(SearchRecipe()), make(SearchRecipe())
     replay(taped, silent, Tape())
     run(taped, range(4))
     for opt in ("w_opt", "a_opt"):
@@ -186,7 +188,7 @@ def test_state_is_laid_out_as_the_weights_are():
     ],
 )
 def test_what_cannot_be_replayed_stays_eager_and_says_why(fields, word):
-    task, said = make(Method(**fields)), []
+    task, said = make(SearchRecipe(**fields)), []
     assert word in refusal(task)
     assert not replay(task, said.append, Tape())
     assert len(said) == 1 and word in said[0] and "\n" not in said[0]
@@ -194,13 +196,19 @@ def test_what_cannot_be_replayed_stays_eager_and_says_why(fields, word):
 
 
 def test_an_optimiser_of_the_host_is_refused():
-    task = Search(space(), Method(a=ExponentiatedGradient(), batch=6, steps=3), dataset(), seed=0, engine=DOUBLE)
+    task = Search(
+        space(),
+        SearchRecipe(arch_optimizer=ExponentiatedGradient(), batch=6, steps=3),
+        dataset(),
+        seed=0,
+        engine=DOUBLE,
+    )
     assert "MirrorDescent" in refusal(task)
 
 
 def test_without_a_device_the_steps_stay_eager():
     said = []
-    assert not replay(make(Method()), said.append)
+    assert not replay(make(SearchRecipe()), said.append)
     assert said == ["no CUDA graphs: they need a CUDA device, this is cpu"]
 
 
@@ -213,7 +221,7 @@ class Asking(Softmax):
 
 
 def test_a_failed_recording_goes_on_eagerly_without_losing_a_step():
-    stock, taped, said = make(Method(relax=Asking())), make(Method(relax=Asking())), []
+    stock, taped, said = make(SearchRecipe(relax=Asking())), make(SearchRecipe(relax=Asking())), []
     assert replay(taped, said.append, Tape())
     run(stock)
     run(taped)
@@ -236,7 +244,7 @@ class Crossing(Recorder):
     "relax", [Softmax(), NodeSoftmax(), Sigmoid(), EdgeNormalised(), Concrete(), GumbelHard(evaluate="all")]
 )
 def test_mixtures_of_placed_masks_stay_on_the_device(relax):
-    task = make(Method(relax=relax))
+    task = make(SearchRecipe(relax=relax))
     dag, meta = task.groups["normal"], torch.device("meta")
     mask = task.alive["normal"].clone()
     mask[1, 2] = False

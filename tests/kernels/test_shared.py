@@ -12,10 +12,10 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import oche
 from oche.core.architecture import Mix
-from oche.kernels.batchnorm import Term, combine
+from oche.kernels.batchnorm import Term, weighted_sum
 from oche.kernels.choose import set_form
-from oche.kernels.depthwise import depthwise, fits
-from oche.kernels.shared import SHARED, flow
+from oche.kernels.depthwise import depthwise, supports
+from oche.kernels.shared import SHARED, node_states
 from oche.methods.relaxations import EdgeNormalised, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import GumbelHard
 from oche.networks import forms
@@ -97,7 +97,7 @@ def compare(space, edge=MixedEdge(), stride=1, side=(6, 6), batch=3, scales=Fals
     ops = torch.randn(e, count, dtype=DOUBLE).softmax(1)
     active = tuple(tuple(o for o in range(count) if not dead or (o + i) % dead) for i in range(e))
     arguments = dag, net, inputs, ops, torch.rand(e, dtype=DOUBLE) if scales else None, active, stride
-    assert_same(outcome(flow, *arguments), outcome(forms.node_states, *arguments))
+    assert_same(outcome(node_states, *arguments), outcome(forms.node_states, *arguments))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -172,7 +172,7 @@ def test_edges_without_living_candidates_and_those_of_none(edge):
     ops = torch.rand(len(dag), 8, dtype=DOUBLE)
     for active in (((), (), (0,), (0,), (3, 4)), ((1,), (0,), (), (), ()), ((),) * 5):
         arguments = dag, net, inputs, ops, None, active, 2
-        assert_same(outcome(flow, *arguments), outcome(forms.node_states, *arguments))
+        assert_same(outcome(node_states, *arguments), outcome(forms.node_states, *arguments))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_relaxations(relax):
         used = [g is not None for g in grads]
         return used, [*nodes, *(g for g in grads if g is not None), *n.buffers()]
 
-    (used, got), (wanted, want) = result(flow), result(forms.node_states)
+    (used, got), (wanted, want) = result(node_states), result(forms.node_states)
     assert used == wanted  # what is not evaluated has no gradient, rather than one of zero
     assert_same(got, want)
 
@@ -261,7 +261,7 @@ def test_a_frozen_batchnorm_uses_its_statistics():
         m.running_mean.fill_(0.3)
     inputs, ops = [torch.randn(2, 4, 5, 5, dtype=DOUBLE) for _ in range(2)], torch.rand(len(dag), 8, dtype=DOUBLE)
     arguments = dag, net, inputs, ops, None, (tuple(range(8)),) * len(dag), 1
-    assert_same(outcome(flow, *arguments), outcome(forms.node_states, *arguments))
+    assert_same(outcome(node_states, *arguments), outcome(forms.node_states, *arguments))
 
 
 HOOKED = [
@@ -281,7 +281,7 @@ def test_hooks_are_called():
 def test_a_map_of_one_pixel_is_refused_as_by_batchnorm():
     dag, net = cell(darts(), MixedEdge(), 1, 0)
     inputs, mix = [torch.randn(1, 4, 1, 1, dtype=DOUBLE)] * 2, Mix(torch.rand(len(dag), 8), None, ((4, 5),) * len(dag))
-    for how in (forms.node_states, flow):
+    for how in (forms.node_states, node_states):
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             how(dag, net, inputs, mix, 1)
 
@@ -297,7 +297,7 @@ def test_single_precision_where_nothing_is_nearly_equal():
     inputs = [torch.randn(16, 16, 8, 8, dtype=DOUBLE) for _ in range(2)]
     ops, active = torch.rand(len(dag), 4, dtype=DOUBLE), (tuple(range(4)),) * len(dag)
     want = outcome(forms.node_states, dag, net, inputs, ops, None, active, 1)
-    single = outcome(flow, dag, net.float(), [x.float() for x in inputs], ops.float(), None, active, 1)
+    single = outcome(node_states, dag, net.float(), [x.float() for x in inputs], ops.float(), None, active, 1)
     for g, w in zip(single, want, strict=True):
         g, w = g.double(), w.double()
         assert (g - w).norm() <= 1e-4 * w.norm() + 1e-5
@@ -307,7 +307,7 @@ def test_a_nan_is_not_hidden():
     dag, net = cell(darts(candidates=("max_pool_3x3", "sep_conv_3x3")), MixedEdge(), 1, 0)
     x = torch.randn(2, 4, 6, 6, dtype=DOUBLE)
     x[0, 0, 3, 3] = torch.nan
-    out = flow(dag, net, [x, x], Mix(torch.rand(len(dag), 2, dtype=DOUBLE), None, ((0, 1),) * len(dag)), 1)
+    out = node_states(dag, net, [x, x], Mix(torch.rand(len(dag), 2, dtype=DOUBLE), None, ((0, 1),) * len(dag)), 1)
     assert all(node.isnan().any() for node in out)
 
 
@@ -352,8 +352,8 @@ def test_second_derivatives_of_depthwise(stride, dilation):
 
 
 def test_what_depthwise_can_do():
-    assert fits(nn.Conv2d(4, 4, 5, 2, 2, groups=4, bias=False))
-    assert fits(nn.Conv2d(4, 4, 5, 2, 4, 2, groups=4, bias=False))
+    assert supports(nn.Conv2d(4, 4, 5, 2, 2, groups=4, bias=False))
+    assert supports(nn.Conv2d(4, 4, 5, 2, 4, 2, groups=4, bias=False))
     for different in (
         nn.Conv2d(4, 4, 5, 1, 2, groups=4),
         nn.Conv2d(4, 8, 5, 1, 2, groups=4, bias=False),
@@ -363,7 +363,7 @@ def test_what_depthwise_can_do():
         nn.Conv2d(4, 4, 3, 1, 1, groups=4, bias=False, padding_mode="reflect"),
         nn.Conv2d(4, 4, 5, 1, "same", groups=4, bias=False),
     ):
-        assert not fits(different)
+        assert not supports(different)
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -375,7 +375,7 @@ def test_derivatives_of_what_reaches_a_node(affine):
 
     def total(weights, x, y, z, *_):
         a, b, c = weights.unbind()
-        return combine([Term(x, a), Term(y, b, norms[0]), Term(z, c, norms[1])])
+        return weighted_sum([Term(x, a), Term(y, b, norms[0]), Term(z, c, norms[1])])
 
     plain = weights[0] * maps[0] + weights[1] * norms[0](maps[1]) + weights[2] * norms[1](maps[2])
     assert_same([total(weights, *maps)], [plain])
@@ -394,4 +394,4 @@ def test_second_derivatives_of_a_cell():
         slopes = torch.autograd.grad(out.pow(3).sum(), list(net.parameters()), create_graph=True)
         return [torch.autograd.grad(sum(s.square().sum() for s in slopes), ops)[0]]
 
-    assert_same(mixed(flow), mixed(forms.node_states))
+    assert_same(mixed(node_states), mixed(forms.node_states))

@@ -6,9 +6,9 @@ from math import inf
 import pytest
 
 from oche.core.architecture import Cell, Dag
+from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
-from oche.methods.curvature import EigenvalueStop
 from oche.methods.discretize import GreedyEdge, KeepOps, LimitSkips, Threshold
 from oche.methods.discretize.successive import Evolution, SampleBest
 from oche.methods.hypergradients import FiniteDifference, Neumann

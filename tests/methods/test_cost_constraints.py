@@ -9,16 +9,17 @@ import test_published as family
 import torch
 
 from oche.core.architecture import all_alive
-from oche.core.config import args as arguments
+from oche.core.config.command_line import read_options
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
-from oche.core.optimizers import largest_step
-from oche.cost import latency_table as table
-from oche.cost.expected_cost import COUNTS, prices
+from oche.core.optimizers import largest_logit_step
+from oche.cost.expected_cost import COUNTS, cost_model
+from oche.cost.latency_table import LatencyTable
 from oche.devices.engine import Engine
-from oche.methods.cost_constraints import Priced, flops, latency, parameters
-from oche.methods.method import Method
+from oche.methods import cost_constraints as constraints
+from oche.methods.cost_constraints import CostConstraint, CostTarget, flops, latency, parameters
 from oche.methods.published import METHODS
+from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, DirichletKL, Sum, ZeroOne, parts
 from oche.methods.relaxations import Softmax
 from oche.runs.config import SearchConfig
@@ -26,12 +27,12 @@ from oche.spaces import recurrent
 from tiny import Kept
 
 SPACE = family.SPACES["nb201"]
-PRICES = prices(SPACE, COUNTS["parameters"])
+PRICES = cost_model(SPACE, COUNTS["parameters"])
 ALIVE = all_alive(SPACE.dag, len(SPACE.candidates))
 
 
 def priced(target, strength=0.7):
-    return Priced("parameters", PRICES, target, strength, Softmax())
+    return CostConstraint("parameters", PRICES, target, strength, Softmax())
 
 
 def logits(seed=0):
@@ -94,7 +95,7 @@ def test_without_a_target_it_never_ends():
     a = logits()
     assert excess(priced(None), a) == pytest.approx(0.7 * math.log(settled(a)), rel=1e-12)
     assert stepped(priced(None), a).abs().max().item() == pytest.approx(0.07, rel=1e-12)
-    less = replace(priced(None), prices=PRICES.scaled(1e-6))  # of its unit than one
+    less = replace(priced(None), costs=PRICES.scaled(1e-6))  # of its unit than one
     assert excess(less, a) == pytest.approx(0.7 * math.log(1e-6 * settled(a)), rel=1e-12) and excess(less, a) < 0
 
 
@@ -135,10 +136,10 @@ def test_logits_may_lie_elsewhere_than_masks_and_prices(target):
 
 
 def test_prices_are_sent_once_to_where_the_logits_lie_in_their_precision():
-    what, a = replace(priced(None), prices=PRICES.scaled(1.0)), logits().float().to("meta").requires_grad_()
+    what, a = replace(priced(None), costs=PRICES.scaled(1.0)), logits().float().to("meta").requires_grad_()
     for _ in range(2):
         what.step([a], [ALIVE], 0.5, 0.1)
-    assert [*what.prices._moved] == [("cell", a.device, torch.float32)]
+    assert [*what.costs._moved] == [("cell", a.device, torch.float32)]
 
 
 def test_where_the_cost_does_not_change_nothing_moves():
@@ -170,7 +171,7 @@ def test_targets_as_far_as_networks_of_the_space_reach():
             priced(target).check_reach()
         assert str(caught.value) == (
             f"target {said} is {where} every network of this size (parameters from 4.7 k to 23.2 k); "
-            "choose one between, or another --search.priced"
+            "choose one between, or another --search.cost_recipe"
         )
     with pytest.raises(OcheError, match=r"target 1 kFLOPs is below .* .flops from 4.7 kFLOPs to 23.2 kFLOPs.;"):
         replace(priced(1000.0), kind="flops").check_reach()
@@ -178,13 +179,13 @@ def test_targets_as_far_as_networks_of_the_space_reach():
 
 def test_latencies_come_from_the_table_that_is_named_or_are_measured_here(tmp_path, monkeypatch):
     asked, path = [], tmp_path / "latencies.json"
-    monkeypatch.setattr(table, "latencies", lambda *given: asked.append(given) or PRICES)
-    written = table.Table({"hardware": "elsewhere"}, 3)
+    monkeypatch.setattr(constraints, "latency_model", lambda *given: asked.append(given) or PRICES)
+    written = LatencyTable({"hardware": "elsewhere"}, 3)
     written.write(path)
-    engine, method = Engine("cpu"), Method(penalty=latency)
-    assert latency.prices(SPACE, replace(method, latencies=path), engine) is PRICES
-    assert latency.prices(SPACE, method, engine) is PRICES
-    assert latency.within(replace(method, priced="supernet"), SPACE, engine).prices is PRICES
+    engine = Engine("cpu")
+    assert latency.costs(SPACE, path, engine) is PRICES
+    assert latency.costs(SPACE, None, engine) is PRICES
+    assert latency.within(SPACE, Softmax(), CostTarget(None), engine).costs is PRICES
     assert [space for space, _ in asked] == [SPACE] * 3 and asked[2][1].engine is engine
     assert asked[0][1] == written and asked[1][1].engine is engine
 
@@ -202,7 +203,7 @@ def test_a_search_takes_steps_as_long_as_its_optimiser(name):
         task.begin(0, 0)
         task.step(0, 0.9)
     plain, paid = (torch.cat([a.detach().flatten() for a in task.logits]) for task in tasks)
-    size = float(largest_step(tasks[0].a_opt))
+    size = float(largest_logit_step(tasks[0].a_opt))
     assert 0 < size <= 0.4
     assert (paid - plain).abs().max().item() == pytest.approx(3 * size, rel=1e-4)
 
@@ -211,24 +212,24 @@ def test_a_search_takes_steps_as_long_as_its_optimiser(name):
 
 
 def with_penalty(method, kind=parameters, **fields):
-    added = kind if method.penalty is None else method.penalty + kind
-    return replace(method, penalty=added, priced="supernet", **fields)
+    added = kind if method.method.penalty is None else method.method.penalty + kind
+    return replace(method, penalty=added, cost_recipe="supernet", **fields)
 
 
 @pytest.mark.parametrize("kind", family.SPACES)
 @pytest.mark.parametrize("name", METHODS)
 def test_steps_of_every_method_with_a_penalty(name, kind):
     space = family.SPACES[kind]
-    least, most = prices(space, COUNTS["parameters"]).bounds
+    least, most = cost_model(space, COUNTS["parameters"]).bounds
     own = family.tiny(name)
     task = family.search(with_penalty(own, target=str(least + 1e-3 * (most - least)), strength=1.0), space)
-    assert [*parts(task.method.penalty)] == [*parts(own.penalty), parameters] and task.priced.kind == "parameters"
+    assert [*parts(task.method.penalty)] == [*parts(own.method.penalty), parameters] and task.priced.kind == "parameters"
     before = [a.detach().clone() for a in task.logits]
     task.begin(0, 0)
     task.step(0, 0.9)
     record = task.report(0.9)
     assert least <= record["cost"] <= most
-    if own.hypergrad.moves:
+    if own.method.hypergrad.moves:
         assert least <= record["cost_found"] <= most
         assert any(not torch.equal(a, b) for a, b in zip(before, task.logits, strict=True))
 
@@ -237,8 +238,8 @@ def test_steps_of_every_method_with_a_penalty(name, kind):
 def test_a_strong_penalty_leads_to_the_cheapest_cells(kind):
     space = family.SPACES[kind]
     method = with_penalty(METHODS["darts"].make(steps=30, batch=6), strength=2.0)
-    task = family.search(replace(method, a=replace(method.a, lr=0.3)), space)
-    found = task.priced.prices
+    task = family.search(replace(method, arch_optimizer=replace(method.method.arch_optimizer, lr=0.3)), space)
+    found = task.priced.costs
     assert found.of(family.run(task, Kept())) == found.bounds[0]
 
 
@@ -258,7 +259,7 @@ def test_selections_of_whole_architectures_weigh_what_they_cost(name):
 
 def said(name, words):
     method = METHODS[name].make()
-    return from_dict(method, arguments.read(method, words.split(), "oche search"), None)
+    return from_dict(method, read_options(method, words.split(), "oche search"), None)
 
 
 def test_on_a_command_line_it_comes_on_top():
@@ -276,9 +277,9 @@ def test_on_a_command_line_it_comes_on_top():
 
 
 def test_configurations_hold_it():
-    method = Method(penalty=BetaDecay() + latency, target="5ms", strength=0.3, priced="small")
-    alone = Method(penalty=flops, target="1GFLOPs")
-    for default in (Method(), METHODS["beta-darts"].make()):  # a file says what there is
+    method = SearchRecipe(penalty=BetaDecay() + latency, target="5ms", strength=0.3, cost_recipe="small")
+    alone = SearchRecipe(penalty=flops, target="1GFLOPs")
+    for default in (SearchRecipe(), METHODS["beta-darts"].make()):  # a file says what there is
         for search in (method, alone):
             tree = to_dict(SearchConfig(search=search))
             assert from_dict(SearchConfig(search=default), tree).search == search
@@ -300,18 +301,18 @@ REFUSED = {
 def test_what_does_not_belong_together_is_refused(case):
     fields, words = REFUSED[case]
     with pytest.raises(OcheError, match=words):
-        Method(**fields)
+        SearchRecipe(**fields)
 
 
 def test_what_a_space_cannot_be_is_refused():
     with pytest.raises(OcheError, match="prices networks for images, and this space is one for text; leave it out"):
-        Method(penalty=flops).check(recurrent())
+        SearchRecipe(penalty=flops).check(recurrent())
     for target, where in (("1k", "below"), ("1G", "above")):
-        method = Method(penalty=parameters, target=target, priced="supernet")
+        method = SearchRecipe(penalty=parameters, target=target, cost_recipe="supernet")
         with pytest.raises(OcheError, match=f"is {where} every network of this size .parameters from 4.7 k to 23.2 k"):
             method.check_target(SPACE)
     with pytest.raises(
         OcheError, match=r"there is no table of latencies at nowhere\.json; measure one: oche cost --table"
     ):
-        Method(penalty=latency, target="5ms", latencies=Path("nowhere.json")).check_target(SPACE)
-    Method(penalty=latency, target="5ms").check_target(SPACE)  # nothing is measured yet
+        SearchRecipe(penalty=latency, target="5ms", latencies=Path("nowhere.json")).check_target(SPACE)
+    SearchRecipe(penalty=latency, target="5ms").check_target(SPACE)  # nothing is measured yet

@@ -10,9 +10,10 @@ from torch.func import hessian
 import tiny
 from oche.bilevel.search import frozen_statistics
 from oche.core.architecture import all_alive
+from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.errors import OcheError
 from oche.methods import curvature as module
-from oche.methods.curvature import EigenvalueStop, dominant_eigenvalue, hessian_product
+from oche.methods.curvature import dominant_eigenvalue, hessian_product
 from oche.methods.relaxations import Softmax
 
 F64 = torch.float64

@@ -18,11 +18,12 @@ from oche.methods.hypergradients import joint
 from oche.methods.method import Method, Stage
 from oche.methods.perturbations import Adversarial, RandomNoise
 from oche.methods.published import METHODS
+from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, Sigmoid
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard
 from oche.spaces import NB201Space, PartialEdge
-from oche.training.loop import Interrupted, drive
+from oche.training.loop import Interrupted, fit_loop
 from tiny import Kept, dataset, plain
 
 SIZE = dict(classes=3, in_channels=1, image=(8, 8))
@@ -45,10 +46,10 @@ def shrunk(method: Method) -> Method:
     def half(edge):
         return PartialEdge(2) if isinstance(edge, PartialEdge) else edge
 
-    stages = tuple(replace(s, depth=1 + i / 2, width=1.0, edge=half(s.edge)) for i, s in enumerate(method.stages))
+    stages = tuple(replace(s, depth=1 + i / 2, width=1.0, edge=half(s.edge)) for i, s in enumerate(method.method.stages))
     few = {SampleBest: SampleBest(4, 2, 5), Evolution: Evolution(4, 2, 3, 2, 5)}
-    select = few.get(type(method.select), method.select)
-    return replace(method, stages=stages, edge=half(method.edge), curvature=2 * method.curvature, select=select)
+    select = few.get(type(method.method.select), method.method.select)
+    return replace(method, stages=stages, edge=half(method.method.edge), hessian_every=2 * method.method.hessian_every, select=select)
 
 
 def tiny(name: str) -> Method:
@@ -67,7 +68,7 @@ def search(method: Method, space, seed: int = 0):
 
 
 def run(task, session):
-    drive(task, task.method.length, session)
+    fit_loop(task, task.recipe.length, session)
     return task.conclude()
 
 
@@ -76,7 +77,7 @@ def interrupted(method: Method, space, steps: int):
     session = Kept()
     session.stopping = lambda: len(session.states) >= steps  # each step is saved
     with pytest.raises(Interrupted):
-        drive(search(method, space), method.length, session)
+        fit_loop(search(method, space), method.length, session)
     return session.states[-1]
 
 
@@ -144,15 +145,15 @@ def test_methods_that_a_space_has_no_room_for_are_refused_before_anything_is_bui
 
 
 IMPOSSIBLE = {
-    "sigmoid-eg": (dict(relax=Sigmoid(), a=ExponentiatedGradient()), "those of Sigmoid lie on none; use a=Adam"),
-    "dirichlet-eg": (dict(relax=Dirichlet(), a=ExponentiatedGradient()), "those of Dirichlet lie on none"),
+    "sigmoid-eg": (dict(relax=Sigmoid(), arch_optimizer=ExponentiatedGradient()), "those of Sigmoid lie on none; use arch_optimizer=Adam"),
+    "dirichlet-eg": (dict(relax=Dirichlet(), arch_optimizer=ExponentiatedGradient()), "those of Dirichlet lie on none"),
     "zero-one-softmax": (dict(penalty=ZeroOne()), "ZeroOne is about the weights of Sigmoid, not of Softmax; use relax"),
     "kl-softmax": (dict(penalty=BetaDecay() + DirichletKL()), "DirichletKL is about the weights of Dirichlet"),
     "kl-inside": (dict(relax=EdgeNormalised(Sigmoid()), penalty=DirichletKL()), "not of Sigmoid"),
     "perturbed-one-level": (dict(hypergrad=joint, perturb=RandomNoise()), "one-level search takes one step of both"),
     "perturbed-choice": (dict(relax=GumbelHard(), perturb=Adversarial()), "GumbelHard evaluates one alone"),
-    "curvature-one-level": (dict(hypergrad=joint, curvature=1), "no validation half; use curvature=0"),
-    "grow-alone": (dict(grow=8), "nothing settles any; use decide=GreedyEdge"),
+    "curvature-one-level": (dict(hypergrad=joint, hessian_every=1), "no validation half; use hessian_every=0"),
+    "grow-alone": (dict(batch_growth=8), "nothing settles any; use decide=GreedyEdge"),
     "last-finish": (dict(stages=(Stage(finish=KeepOps(3)),)), "KeepOps finishes stage 1 of 1, after which there is none"),
     "no-stages": (dict(stages=()), "leaves nothing to do"),
     "short-stages": (
@@ -167,7 +168,7 @@ IMPOSSIBLE = {
 def test_parts_that_do_not_go_together_are_refused_at_construction(case):
     fields, words = IMPOSSIBLE[case]
     with pytest.raises(OcheError, match=words):
-        Method(**fields)
+        SearchRecipe(**fields)
 
 
 def test_epochs_that_are_too_short_on_the_data_are_refused_before_the_run_has_a_directory(tmp_path):
@@ -182,19 +183,19 @@ def test_epochs_that_are_too_short_on_the_data_are_refused_before_the_run_has_a_
     assert not (tmp_path / "x").exists()
     METHODS["pc-darts"].make(epochs=1, budget="1m").check_length(60)  # how many steps that is, nobody knows
     with pytest.raises(OcheError, match="use epochs >= 10000002"):
-        Method(warmup=1 - 1e-7, epochs=1).check_length(60)
+        SearchRecipe(warmup=1 - 1e-7, epochs=1).check_length(60)
 
 
 def test_parts_that_do_go_together():
     """The neighbours of what is refused above."""
-    Method(relax=EdgeNormalised(Sigmoid()), penalty=ZeroOne() + BetaDecay())
-    Method(relax=EdgeNormalised(Dirichlet()), penalty=DirichletKL())
-    Method(relax=GumbelHard(evaluate="all"), perturb=Adversarial())
-    Method(relax=GumbelHard(), a=ExponentiatedGradient(), curvature=1)
-    Method(stages=(Stage(finish=KeepOps(1)), Stage()), grow=8)
-    Method(grow=8, decide=GreedyEdge())
-    Method(stages=(Stage(), Stage()), warmup=0.4, steps=4)
-    Method(warmup=0.9, steps=10)
+    SearchRecipe(relax=EdgeNormalised(Sigmoid()), penalty=ZeroOne() + BetaDecay())
+    SearchRecipe(relax=EdgeNormalised(Dirichlet()), penalty=DirichletKL())
+    SearchRecipe(relax=GumbelHard(evaluate="all"), perturb=Adversarial())
+    SearchRecipe(relax=GumbelHard(), arch_optimizer=ExponentiatedGradient(), hessian_every=1)
+    SearchRecipe(stages=(Stage(finish=KeepOps(1)), Stage()), batch_growth=8)
+    SearchRecipe(batch_growth=8, decide=GreedyEdge())
+    SearchRecipe(stages=(Stage(), Stage()), warmup=0.4, steps=4)
+    SearchRecipe(warmup=0.9, steps=10)
     METHODS["pc-darts"].make().check(replace(SPACES["darts"], channels=4))
 
 
@@ -202,12 +203,12 @@ def test_parts_that_do_go_together():
 def test_the_number_of_steps_that_is_asked_for_is_the_least_that_moves_every_stage(steps):
     """Against a walk through all steps, in stages of unequal length."""
     stages, warmup = (Stage(share=1.0), Stage(share=2.5), Stage(share=0.7)), 0.45
-    method = Method(stages=stages, warmup=warmup)
+    method = SearchRecipe(stages=stages, warmup=warmup)
     moved = set()
     for step in range(steps):
         progress = step / steps
-        stage = max(i for i in range(3) if progress >= method.bounds(i)[0])
-        if method.within(stage, progress) >= warmup:
+        stage = max(i for i in range(3) if progress >= method.method.bounds(i)[0])
+        if method.method.within(stage, progress) >= warmup:
             moved.add(stage)
     if moved == {0, 1, 2}:
         assert replace(method, steps=steps).steps == steps

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import digamma, gammaln
 
 from oche.core.architecture import Dag, all_alive
-from oche.core.config import args as arguments
+from oche.core.config.command_line import read_options
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
 from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, Penalty, Sum, ZeroOne, parts
@@ -259,7 +259,7 @@ def test_configurations_hold_them(penalty):
     ],
 )
 def test_command_lines_name_them(words, want):
-    assert from_dict(Holder(), arguments.read(Holder(), words.split(), "oche search"), None) == Holder(want)
+    assert from_dict(Holder(), read_options(Holder(), words.split(), "oche search"), None) == Holder(want)
 
 
 @pytest.mark.parametrize(

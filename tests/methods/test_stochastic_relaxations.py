@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.special import gammainc, gammaincinv
 from torch import nn
 
-from oche.core.architecture import Chosen, Dag, all_alive
-from oche.core.config import args as arguments
+from oche.core.architecture import Dag, DeviceChoice, all_alive
+from oche.core.config.command_line import read_options
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
 from oche.core.schedules import linear
@@ -150,7 +150,7 @@ def test_configurations_hold_them(relax):
     ],
 )
 def test_command_lines_name_them(words, want):
-    tree = arguments.read(Holder(), words.split(), "oche search")
+    tree = read_options(Holder(), words.split(), "oche search")
     assert from_dict(Holder(), tree, None) == Holder(want)
 
 
@@ -284,10 +284,18 @@ def test_gumbel_hard_is_exactly_one_hot_at_the_argmax(evaluate):
 
 def test_what_is_chosen_is_a_sequence_of_candidates_by_edge():
     choice, alive = torch.tensor([2, 0, 1]), torch.tensor([[True, True, True], [False] * 3, [True, True, False]])
-    found = Chosen(choice, alive)
+    found = DeviceChoice(choice, alive)
     assert found == ((2,), (), (1,)) == found and list(found) == [(2,), (), (1,)] and len(found) == 3
-    same, other = Chosen(choice.clone(), all_alive(Dag(nodes=1, inputs=3), 3)), Chosen(choice.roll(1), alive)
-    assert found == Chosen(choice.clone(), alive) and found != other and found != same and found != ((2,), (0,), (1,))
+    same, other = (
+        DeviceChoice(choice.clone(), all_alive(Dag(nodes=1, inputs=3), 3)),
+        DeviceChoice(choice.roll(1), alive),
+    )
+    assert (
+        found == DeviceChoice(choice.clone(), alive)
+        and found != other
+        and found != same
+        and found != ((2,), (0,), (1,))
+    )
     assert hash(found) == hash(((2,), (), (1,))) != hash(other)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from oche.core.errors import OcheError
-from oche.report.comparison_runs import differing, members
+from oche.report.comparison_runs import differing_settings, find_runs
 from report_runs import make_run, make_training, write_json
 
 
@@ -16,10 +16,10 @@ def search(path, **settings):
 
 def test_runs_given_one_by_one_are_named_by_what_tells_them_apart(tmp_path):
     one, other = search(tmp_path / "a" / "x"), search(tmp_path / "b" / "x", seed=1)
-    found = members([one, other])
+    found = find_runs([one, other])
     assert [m.name for m in found] == ["a/x", "b/x"] and {m.group for m in found} == {"darts"}
-    assert [m.name for m in members([one, search(tmp_path / "a" / "y")])] == ["x", "y"]
-    assert differing(found) == ["seed"]
+    assert [m.name for m in find_runs([one, search(tmp_path / "a" / "y")])] == ["x", "y"]
+    assert differing_settings(found) == ["seed"]
 
 
 def test_a_comparison_is_its_runs_by_method(tmp_path):
@@ -29,7 +29,7 @@ def test_a_comparison_is_its_runs_by_method(tmp_path):
             search(tmp_path / f"{method}-{seed}", method=method, seed=seed, **extra)
     make_training(tmp_path / "darts-0" / "train", 0.9, epochs=1)
     (tmp_path / "pictures").mkdir()
-    found = members([tmp_path])
+    found = find_runs([tmp_path])
     assert [m.name for m in found] == ["darts-0", "darts-1", "gdas-0", "gdas-1"]
     assert [m.group for m in found] == ["darts", "darts", "gdas", "gdas"]
     assert [len(m.trainings) for m in found] == [1, 0, 0, 0]  # a training inside a search is no run of its own
@@ -39,29 +39,29 @@ def test_a_trial_of_a_study_is_one_run(tmp_path):
     for name in ("t1", "t2"):
         search(tmp_path / "trials" / name / "search", seed=int(name[1]))
         make_training(tmp_path / "trials" / name / "train", 0.9, epochs=1)
-    found = members([tmp_path])
+    found = find_runs([tmp_path])
     assert [m.name for m in found] == ["t1", "t2"] and [len(m.trainings) for m in found] == [1, 1]
     for name in ("t1", "t2"):
         write_json(tmp_path / "trials" / name / "trial.json", {"group": "darts · digits", "seed": int(name[1])})
-    assert [m.name for m in members([tmp_path])] == ["darts · digits · seed 1", "darts · digits · seed 2"]
+    assert [m.name for m in find_runs([tmp_path])] == ["darts · digits · seed 1", "darts · digits · seed 2"]
 
 
 def test_groups_of_one_method_are_told_apart_by_their_settings(tmp_path):
     runs = [search(tmp_path / str(e), search={"epochs": e, "w": {"lr": 0.1}}, device=f"d{e}") for e in (2, 3)]
-    assert [m.group for m in members(runs)] == ["epochs 2", "epochs 3"]
+    assert [m.group for m in find_runs(runs)] == ["epochs 2", "epochs 3"]
 
 
 def test_a_damaged_configuration_leaves_the_rest(tmp_path):
     one, other = search(tmp_path / "a"), search(tmp_path / "b")
     (other / "config.yaml").write_text("a: [1, {")
-    assert [m.settings.get("method") for m in members([one, other])] == ["darts", None]
+    assert [m.settings.get("method") for m in find_runs([one, other])] == ["darts", None]
 
 
 def test_one_run_is_no_comparison(tmp_path):
     with pytest.raises(OcheError, match=r"a comparison needs two runs, and .* has 1; give several"):
-        members([search(tmp_path / "a")])
+        find_runs([search(tmp_path / "a")])
     with pytest.raises(OcheError, match="has 0"):
         (tmp_path / "empty").mkdir()
-        members([tmp_path / "empty"])
+        find_runs([tmp_path / "empty"])
     with pytest.raises(OcheError, match=r"no run directory at .*nowhere"):
-        members([tmp_path / "a", tmp_path / "nowhere"])
+        find_runs([tmp_path / "a", tmp_path / "nowhere"])

@@ -8,15 +8,16 @@ import pytest
 from test_run_page import Page, assert_self_contained
 
 from oche.report.comparison_page import write_comparison
-from oche.report.comparison_runs import members
-from oche.report.comparison_tables import numbers
-from oche.report.cost_page import Price, costs, known, told
+from oche.report.comparison_runs import find_runs
+from oche.report.comparison_tables import result_tables
+from oche.report.findings import cost_finding, has_costs
 from oche.report.html.page import Table
-from oche.report.metric_names import ACCURACY
+from oche.report.metrics import ACCURACY, CostTarget
+from oche.report.plots.curves import cost_curves
 from oche.report.run_page import write_report
 from report_runs import make_run, search_records, write_json, write_records
 
-PARAMETERS = Price("parameters", 1e6)
+PARAMETERS = CostTarget("parameters", 1e6)
 
 
 @pytest.mark.parametrize(
@@ -27,13 +28,13 @@ PARAMETERS = Price("parameters", 1e6)
     ],
 )  # fmt: skip
 def test_costs_are_written_with_their_unit(kind, value, text):
-    assert Price(kind, None).text(value) == text
+    assert CostTarget(kind, None).text(value) == text
 
 
 def test_a_search_that_minds_nothing_or_something_unknown_has_no_price():
-    assert Price.of({"priced": {"kind": ["flops"]}}) is None  # damaged
-    assert Price.of({}) is None and Price.of({"priced": {"kind": "beauty"}}) is None and Price.of({"priced": 3}) is None
-    assert Price.of({"priced": {"kind": "flops", "target": None}}) == Price("flops", None)
+    assert CostTarget.of({"priced": {"kind": ["flops"]}}) is None  # damaged
+    assert CostTarget.of({}) is None and CostTarget.of({"priced": {"kind": "beauty"}}) is None and CostTarget.of({"priced": 3}) is None
+    assert CostTarget.of({"priced": {"kind": "flops", "target": None}}) == CostTarget("flops", None)
 
 
 @pytest.mark.parametrize(
@@ -42,29 +43,29 @@ def test_a_search_that_minds_nothing_or_something_unknown_has_no_price():
         (PARAMETERS, [{"epoch": 1, "cost": 2e6, "cost_found": 9e5}],
          "The search was to mind the parameters of the network to be found: at most 1 M. At epoch 1 its mixture is expected to "
          "cost 2 M, and the network of the cell chosen then costs 900 k, within the target."),
-        (Price("latency", 4.0), [{"epoch": 0, "cost": 9.0}, {"epoch": 2, "cost": 5.0, "cost_found": 4.5}, {"epoch": 3}],
+        (CostTarget("latency", 4.0), [{"epoch": 0, "cost": 9.0}, {"epoch": 2, "cost": 5.0, "cost_found": 4.5}, {"epoch": 3}],
          "The search was to mind the latency of the network to be found: at most 4 ms. At epoch 2 its mixture is expected to "
          "cost 5 ms, and the network of the cell chosen then costs 4.5 ms, above the target."),
-        (Price("flops", None), [{"epoch": 4, "cost": 2e6}],
+        (CostTarget("flops", None), [{"epoch": 4, "cost": 2e6}],
          "The search was to mind the FLOPs of the network to be found: as can be. At epoch 4 its mixture is expected "
          "to cost 2 MFLOPs."),
         (PARAMETERS, [{"epoch": 1, "cost": None}], ""),
     ],
 )  # fmt: skip
 def test_what_came_of_it_in_words(price, records, text):
-    assert told(records, price) == text
+    assert cost_finding(records, price) == text
 
 
 def test_the_curves_are_the_records_in_the_axis_unit():
     records = [{"epoch": e, "cost": 2e6 - e * 1e5, "cost_found": 3e6 - e * 1e6, "val_acc": e / 10} for e in range(3)]
-    upper, lower = costs(records, PARAMETERS, ACCURACY).axes
+    upper, lower = cost_curves(records, PARAMETERS, ACCURACY).axes
     mixture, cell, target = upper.lines
     assert [*mixture.get_ydata()] == pytest.approx([2.0, 1.9, 1.8]) and upper.get_ylabel() == "parameters (M)"
     assert [*cell.get_ydata()] == pytest.approx([3.0, 2.0, 1.0]) and [*cell.get_xdata()] == [0, 1, 2]
     assert [*target.get_ydata()] == [1.0, 1.0] and target.get_label() == "target 1 M"
     assert [*lower.lines[0].get_ydata()] == pytest.approx([0.0, 10.0, 20.0]) and lower.get_ylabel() == "accuracy (%)"
-    assert known(records) and not known([{"epoch": 1}])
-    assert len(costs(records, Price("parameters", None)).axes[0].lines) == 2  # no target, no line for it
+    assert has_costs(records) and not has_costs([{"epoch": 1}])
+    assert len(cost_curves(records, CostTarget("parameters", None)).axes[0].lines) == 2  # no target, no line for it
 
 
 def minding(path, target=1e6):
@@ -94,7 +95,7 @@ def test_the_page_of_a_run_draws_them(tmp_path):
 def test_a_comparison_has_their_columns(tmp_path):
     minding(tmp_path / "a"), minding(tmp_path / "b", None)
     make_run(tmp_path / "c", epochs=2, trained=False, toy=False)
-    table = next(t for t in numbers(members([tmp_path])) if isinstance(t, Table) and t.name == "runs")
+    table = next(t for t in result_tables(find_runs([tmp_path])) if isinstance(t, Table) and t.name == "runs")
     cost, target = (table.columns.index(name) for name in ("parameters of the cell's network", "target in parameters"))
     assert [(row[cost].value, row[target].value) for row in table.cells] == [(9e5, 1e6), (9e5, None), (None, None)]
     assert "latency of the cell's network" not in table.columns

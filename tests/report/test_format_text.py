@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from oche.report import format_text as words
-from oche.report.metric_names import ACCURACY
+from oche.report.findings import _reach, collapse_finding, entropy_finding, ground_truth_finding, search_gain
+from oche.report.format_numbers import format_count, format_duration, format_milliseconds, format_scaled, format_time
+from oche.report.metrics import ACCURACY, percent
 
 ACCURACIES = st.lists(st.floats(0.5, 1.0), min_size=2, max_size=40).filter(lambda xs: statistics.stdev(xs) > 1e-6)
 
@@ -22,22 +23,22 @@ def test_reach_is_the_prediction_interval_of_student(values):
     n = len(values)
     scale = numpy.std(values, ddof=1) * numpy.sqrt(1 + 1 / n)
     low, high = stats.t.interval(0.95, n - 1, loc=numpy.mean(values), scale=scale)
-    assert words._reach(values) == pytest.approx((high - low) / 2, rel=1e-9)
+    assert _reach(values) == pytest.approx((high - low) / 2, rel=1e-9)
 
 
 def test_the_prediction_interval_holds_one_more_value_in_95_of_100_cases():
     draws = numpy.random.default_rng(0).normal(size=(20_000, 4))
     reach = stats.t.ppf(0.975, 2) * draws[:, :3].std(1, ddof=1) * numpy.sqrt(4 / 3)
-    assert words._reach(list(draws[0, :3])) == pytest.approx(reach[0])
+    assert _reach(list(draws[0, :3])) == pytest.approx(reach[0])
     inside = abs(draws[:, 3] - draws[:, :3].mean(1)) <= reach
     assert inside.mean() == pytest.approx(0.95, abs=0.005)  # three standard errors
 
 
 @given(ACCURACIES, st.floats(0.0, 1.0))
 def test_the_verdict_follows_the_interval(random, found):
-    text = words.bought(found, random)
+    text = search_gain(found, random)
     difference = found - statistics.fmean(random)
-    if abs(difference) <= words._reach(random):
+    if abs(difference) <= _reach(random):
         assert "cannot be told from chance" in text
     else:
         assert ("The search bought" if difference > 0 else "The search cost") in text
@@ -45,48 +46,48 @@ def test_the_verdict_follows_the_interval(random, found):
 
 
 def test_what_is_not_known_is_said():
-    assert "not known" in words.bought(None, [0.9])
-    assert "No random cell" in words.bought(0.9, [])
-    assert "one random cell cannot tell" in words.bought(0.9, [0.8])
-    assert "+10.00 points" in words.bought(0.9, [0.8])
+    assert "not known" in search_gain(None, [0.9])
+    assert "No random cell" in search_gain(0.9, [])
+    assert "one random cell cannot tell" in search_gain(0.9, [0.8])
+    assert "+10.00 points" in search_gain(0.9, [0.8])
 
 
 def test_equal_random_cells_leave_no_room_for_chance():
-    assert "The search bought 1.00 points" in words.bought(0.96, [0.95, 0.95, 0.95])
-    assert "cannot be told from chance" in words.bought(0.95, [0.95, 0.95])
+    assert "The search bought 1.00 points" in search_gain(0.96, [0.95, 0.95, 0.95])
+    assert "cannot be told from chance" in search_gain(0.95, [0.95, 0.95])
 
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (words.percent(0.98125), "98.12\u00a0%"),
-        (words.percent(None), "–"),
-        (words.percent(0.0), "0.00\u00a0%"),
-        (words.count(1930618), "1,930,618"),
-        (words.count(None), "–"),
-        (words.scaled(541.6e6), "541.6 M"),
-        (words.scaled(0), "0"),
-        (words.scaled(2.5e12), "2.5 T"),
-        (words.scaled(None), "–"),
-        (words.duration(59.94), "59.9 s"),
-        (words.duration(61), "1 min 1 s"),
-        (words.duration(59.99), "1 min 0 s"),
-        (words.duration(3725), "1 h 2 min"),
-        (words.duration(90 * 3600), "90 h 0 min"),
-        (words.duration(None), "–"),
-        (words.milliseconds(0.512), "0.512 ms"),
-        (words.milliseconds(999.7), "1 s"),
-        (words.milliseconds(3918.0), "3.92 s"),
-        (words.milliseconds(1.5e6), "1,500 s"),
-        (words.milliseconds(None), "–"),
+        (percent(0.98125), "98.12\u00a0%"),
+        (percent(None), "–"),
+        (percent(0.0), "0.00\u00a0%"),
+        (format_count(1930618), "1,930,618"),
+        (format_count(None), "–"),
+        (format_scaled(541.6e6), "541.6 M"),
+        (format_scaled(0), "0"),
+        (format_scaled(2.5e12), "2.5 T"),
+        (format_scaled(None), "–"),
+        (format_duration(59.94), "59.9 s"),
+        (format_duration(61), "1 min 1 s"),
+        (format_duration(59.99), "1 min 0 s"),
+        (format_duration(3725), "1 h 2 min"),
+        (format_duration(90 * 3600), "90 h 0 min"),
+        (format_duration(None), "–"),
+        (format_milliseconds(0.512), "0.512 ms"),
+        (format_milliseconds(999.7), "1 s"),
+        (format_milliseconds(3918.0), "3.92 s"),
+        (format_milliseconds(1.5e6), "1,500 s"),
+        (format_milliseconds(None), "–"),
         (ACCURACY.mean_sd([]), "–"),
         (ACCURACY.mean_sd([0.5]), "50.00\u00a0%"),
         (ACCURACY.mean_sd([0.94, 0.95, 0.96]), "95.00 ± 1.00\u00a0%"),
-        (words.moment("2026-11-24T21:37:14+00:00"), "2026-11-24 21:37:14 UTC"),
-        (words.moment("2026-11-24T21:37:14+02:00"), "2026-11-24 21:37:14 +0200"),
-        (words.moment("2026-11-24 10:00:00"), "2026-11-24 10:00:00"),
-        (words.moment("yesterday"), "yesterday"),
-        (words.moment(7), "7"),
+        (format_time("2026-11-24T21:37:14+00:00"), "2026-11-24 21:37:14 UTC"),
+        (format_time("2026-11-24T21:37:14+02:00"), "2026-11-24 21:37:14 +0200"),
+        (format_time("2026-11-24 10:00:00"), "2026-11-24 10:00:00"),
+        (format_time("yesterday"), "yesterday"),
+        (format_time(7), "7"),
     ],
 )
 def test_numbers_as_they_are_read(text, wanted):
@@ -96,7 +97,7 @@ def test_numbers_as_they_are_read(text, wanted):
 @given(st.floats(0, 1e7))
 def test_durations_say_the_time_to_their_last_unit(seconds):
     units = {"h": 3600, "min": 60, "s": 1}
-    parts = re.findall(r"([\d.]+) (h|min|s)", words.duration(seconds))
+    parts = re.findall(r"([\d.]+) (h|min|s)", format_duration(seconds))
     told = sum(float(n) * units[unit] for n, unit in parts)
     assert abs(told - seconds) <= {"h": 60, "min": 1, "s": 0.06}[parts[0][1]]
     assert all(float(n) < 60 for n, unit in parts if unit != "h")
@@ -108,27 +109,27 @@ def records(*shares: float, start: int = 1):
 
 @pytest.mark.parametrize(("share", "level"), [(0.0, "ok"), (0.25, "ok"), (0.375, "watch"), (0.5, "bad"), (1.0, "bad")])
 def test_collapse_is_read_from_the_normal_cell(share, level):
-    found, text = words.collapse(records(1.0, share, start=30), 8)
+    found, text = collapse_finding(records(1.0, share, start=30), 8)
     assert found == level and f"{round(8 * share)} of 8 edges" in text
 
 
 def test_a_short_search_says_little_about_collapse():
-    assert "says little" in words.collapse(records(0.0), 8)[1]
-    assert "says little" not in words.collapse(records(0.0, start=50), 8)[1]
+    assert "says little" in collapse_finding(records(0.0), 8)[1]
+    assert "says little" not in collapse_finding(records(0.0, start=50), 8)[1]
 
 
 def test_no_collapse_is_claimed_without_records():
-    assert words.collapse([], 8) == ("unknown", "No share of skip connections has been recorded.")
+    assert collapse_finding([], 8) == ("unknown", "No share of skip connections has been recorded.")
     only_reduce = [{"epoch": 3, "skip_share": {"reduce": 0.75}}]
-    assert words.collapse(only_reduce, None)[1].startswith(
+    assert collapse_finding(only_reduce, None)[1].startswith(
         "At epoch 3 the reduce cell would keep 75\u00a0% of the edges"
     )
 
 
 def test_decidedness_is_told_beside_the_most_it_can_be():
-    text = words.decided([{"epoch": 2, "entropy": {"normal": 1.0397, "other": 0.5}}], {"normal": 8})
+    text = entropy_finding([{"epoch": 2, "entropy": {"normal": 1.0397, "other": 0.5}}], {"normal": 8})
     assert text == "At epoch 2: normal 1.040 of at most 2.079 (50\u00a0%), other 0.500 nats."
-    assert words.decided([{"epoch": 1}], {}) == "No entropy has been recorded."
+    assert entropy_finding([{"epoch": 1}], {}) == "No entropy has been recorded."
 
 
 def test_the_truth_says_what_was_lost():
@@ -138,10 +139,10 @@ def test_the_truth_says_what_was_lost():
         {"epoch": 2, "true_acc": None},
         {"epoch": 3, "true_acc": 0.543},
     ]
-    text = words.truth(records, 0.543, 0.4007).replace("\u00a0", " ")
+    text = ground_truth_finding(records, 0.543, 0.4007).replace("\u00a0", " ")
     assert text.startswith(
         "By the table of NAS-Bench-201 the cell has a test accuracy of 54.30 %, 40.07 points below the best"
     )
     assert text.endswith("At epoch 1 the search would have chosen one of 94.00 %: 39.70 points were lost since.")
-    assert "epoch" not in words.truth(records, 0.94, 0.0037) and "epoch" not in words.truth([], 0.94, 0.0037)
-    assert words.truth(records, None, None) == ""
+    assert "epoch" not in ground_truth_finding(records, 0.94, 0.0037) and "epoch" not in ground_truth_finding([], 0.94, 0.0037)
+    assert ground_truth_finding(records, None, None) == ""

@@ -3,8 +3,8 @@
 import json
 import re
 
-from oche.report import format_text as words
-from oche.report.metric_names import ACCURACY, PERPLEXITY
+from oche.report.findings import search_gain
+from oche.report.metrics import ACCURACY, PERPLEXITY
 from oche.report.plots import curves
 from oche.report.run_page import write_report
 
@@ -20,11 +20,11 @@ def test_numbers():
 
 
 def test_less_perplexity_is_what_a_search_buys():
-    assert "The search bought 2.00 points" in words.bought(58.0, [60.0, 60.0, 60.0], PERPLEXITY)
-    assert "The search cost 2.00 points" in words.bought(62.0, [60.0, 60.0, 60.0], PERPLEXITY)
-    text = words.bought(58.0, [60.0, 57.0], PERPLEXITY)
+    assert "The search bought 2.00 points" in search_gain(58.0, [60.0, 60.0, 60.0], PERPLEXITY)
+    assert "The search cost 2.00 points" in search_gain(62.0, [60.0, 60.0, 60.0], PERPLEXITY)
+    text = search_gain(58.0, [60.0, 57.0], PERPLEXITY)
     assert "a perplexity of 58.00 on the test text" in text and "better than 1 of the 2" in text
-    assert "no test perplexity yet" in words.bought(None, [], PERPLEXITY)
+    assert "no test perplexity yet" in search_gain(None, [], PERPLEXITY)
 
 
 def test_curves_of_perplexities_are_logarithmic():

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oche.core.errors import OcheError
-from oche.report.mixture_history import number, read_groups
-from oche.report.read_run import KNOWN, nested, read_run
+from oche.report.mixture_history import finite_float, read_mixtures
+from oche.report.read_run import RUN_FILES, nested_runs, read_run
 from report_runs import DARTS_V2, make_run, make_training, search_records, toy_data, write_json, write_records
 
 
@@ -25,7 +25,7 @@ def test_a_complete_run_has_no_problems(tmp_path):
     assert (run.kind, run.state, run.name) == ("search", "complete", "run")
     assert [r["epoch"] for r in run.records] == list(range(13))
     assert str(run.genotype) == DARTS_V2
-    assert (run.figure("val_acc"), run.figure("parameters"), run.figure("nothing")) == (0.951, 130_618, None)
+    assert (run.number("val_acc"), run.number("parameters"), run.number("nothing")) == (0.951, 130_618, None)
 
 
 def test_where_there_is_no_run_the_error_says_so(tmp_path):
@@ -39,8 +39,8 @@ def test_numbers_of_a_running_search_come_from_its_last_record(tmp_path):
     run = read_run(make_run(tmp_path / "run", state="running", trained=False, toy=False))
     last = run.records[-1]
     assert run.summary == {} and run.state == "running"
-    assert run.figure("val_acc") == last["val_acc"]
-    assert run.figure("step_ms") == 212.0  # among the timings
+    assert run.number("val_acc") == last["val_acc"]
+    assert run.number("step_ms") == 212.0  # among the timings
     assert run.problems == ()
 
 
@@ -95,8 +95,8 @@ def test_not_a_number_is_not_known(tmp_path):
     rows = [{"epoch": 1, "train_loss": math.nan, "entropy": {"normal": math.nan, "reduce": 1.0}}]
     write_records(path / "metrics.jsonl", rows)
     run = read_run(path)
-    assert run.figure("val_acc") is None and run.figure("steps") is None
-    assert run.figure("parameters") == 130_618  # of space.json
+    assert run.number("val_acc") is None and run.number("steps") is None
+    assert run.number("parameters") == 130_618  # of space.json
     assert run.records[0]["train_loss"] is None and run.records[0]["entropy"] == {"reduce": 1.0}
 
 
@@ -121,10 +121,10 @@ def test_nested_runs_are_found_by_what_they_are(tmp_path):
     make_training(path / "train-cifar100", 0.7)
     make_training(path / "random-10", 0.9)
     (path / "checkpoints").mkdir()
-    trainings, random = nested(read_run(path))
+    trainings, random = nested_runs(read_run(path))
     assert [r.name for r in trainings] == ["train", "train-cifar100"]
     assert [r.name for r in random] == ["random-1", "random-2", "random-3", "random-10"]
-    trainings, random = nested(read_run(path / "train"))
+    trainings, random = nested_runs(read_run(path / "train"))
     assert ([r.name for r in trainings], random) == (["train"], [])
 
 
@@ -148,7 +148,7 @@ KEYS = [
 VALUES = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5)
 
 
-@given(VALUES, st.lists(VALUES, max_size=3), st.sampled_from([name for name in KNOWN if name.endswith(".json")]))
+@given(VALUES, st.lists(VALUES, max_size=3), st.sampled_from([name for name in RUN_FILES if name.endswith(".json")]))
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_files_say_the_run_is_read(tmp_path, value, rows, name):
     path = make_run(tmp_path / "run", epochs=1, trained=False)
@@ -156,7 +156,7 @@ def test_whatever_the_files_say_the_run_is_read(tmp_path, value, rows, name):
     write_records(path / "metrics.jsonl", rows)
     run = read_run(path)
     assert run.path == path
-    for group in run.groups:
+    for group in run.mixtures:
         assert all(len(w) == len(group.edges) and len(w[0]) == len(group.candidates) for _, w in group.history)
 
 
@@ -167,7 +167,7 @@ def record(epoch: int, weights, edges=None, name="normal"):
 def test_groups_hold_the_weights_of_every_epoch():
     rows = search_records(3)
     space = {"groups": {"normal": {"edges": [[0, 2], [1, 2]], "candidates": ["a"], "inputs": 2}}}
-    normal, reduce = read_groups(space, rows)
+    normal, reduce = read_mixtures(space, rows)
     assert normal.history == tuple((r["epoch"], r["arch"]["normal"]["weights"]) for r in rows)
     assert normal.edges[:3] == ((0, 2), (1, 2), (0, 3)) and len(normal.edges) == 14  # the described ones do not fit
     assert normal.candidates[0] == "operation 0" and (normal.inputs, reduce.inputs) == (2, 2)
@@ -175,12 +175,12 @@ def test_groups_hold_the_weights_of_every_epoch():
 
 
 def test_edge_weights_are_multiplied_in():
-    (group,) = read_groups({}, [record(1, [[0.25, 0.75], [0.5, 0.5]], [2.0, 0.5])])
+    (group,) = read_mixtures({}, [record(1, [[0.25, 0.75], [0.5, 0.5]], [2.0, 0.5])])
     assert group.scaled and group.history == ((1, [[0.5, 1.5], [0.25, 0.25]]),)
 
 
 def test_records_of_an_earlier_stage_with_other_candidates_are_left_out():
-    (group,) = read_groups({}, [record(1, [[0.2, 0.3, 0.5]]), record(2, [[0.5, 0.5]]), record(3, [[0.1, 0.9]])])
+    (group,) = read_mixtures({}, [record(1, [[0.2, 0.3, 0.5]]), record(2, [[0.5, 0.5]]), record(3, [[0.1, 0.9]])])
     assert [epoch for epoch, _ in group.history] == [2, 3]
 
 
@@ -188,13 +188,13 @@ def test_records_of_an_earlier_stage_with_other_candidates_are_left_out():
     "weights", [None, [], [[]], [[0.1], [0.1, 0.2]], [[None]], [["a"]], "text", [[math.nan]], [[True]]]
 )
 def test_weights_that_are_none_make_no_group(weights):
-    assert read_groups({}, [record(1, weights)]) == ()
+    assert read_mixtures({}, [record(1, weights)]) == ()
 
 
 def test_edges_are_guessed_from_their_number():
-    (conv,) = read_groups({}, [record(1, [[1.0]] * 14)])
-    (recurrent,) = read_groups({}, [record(1, [[1.0]] * 36)])
-    (strange,) = read_groups({}, [record(1, [[1.0]] * 4)])
+    (conv,) = read_mixtures({}, [record(1, [[1.0]] * 14)])
+    (recurrent,) = read_mixtures({}, [record(1, [[1.0]] * 36)])
+    (strange,) = read_mixtures({}, [record(1, [[1.0]] * 4)])
     assert conv.edges[-1] == (4, 5) and conv.inputs == 2
     assert recurrent.edges[-1] == (7, 8) and recurrent.inputs == 1
     assert len(strange.edges) == 4
@@ -204,4 +204,4 @@ def test_edges_are_guessed_from_their_number():
     ("value", "wanted"), [(1, 1.0), (0.5, 0.5), (True, None), ("1", None), (math.nan, None), (None, None)]
 )
 def test_numbers_are_finite(value, wanted):
-    assert number(value) == wanted
+    assert finite_float(value) == wanted

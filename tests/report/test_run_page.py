@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oche.core.errors import OcheError
-from oche.report.heatmap import FRAMES, frames
+from oche.report.heatmap import FRAMES, run_frames
 from oche.report.read_run import read_run
 from oche.report.run_page import write_report
 from report_runs import make_run, make_training, toy_data, write_json
@@ -114,7 +114,7 @@ def test_the_heat_maps_in_the_page_hold_the_recorded_weights(whole):
         re.search(r'"application/json">\[(.*?)\]</script>', whole.read_text(encoding="utf-8"), re.DOTALL)[1]
     )
     assert data["epochs"] == [0, 1, 2, 3, 4]
-    for shown, group in zip(data["groups"], run.groups, strict=True):
+    for shown, group in zip(data["groups"], run.mixtures, strict=True):
         assert shown["edges"] == [f"{i}→{j}" for i, j in group.edges]
         for frame, (_, weights) in zip(shown["frames"], group.history, strict=True):
             assert frame == [[round(v, 4) for v in row] for row in weights]
@@ -134,7 +134,7 @@ def test_a_second_report_is_the_same_file(tmp_path):
 
 def test_a_long_search_keeps_its_first_and_last_heat_map(tmp_path):
     run = read_run(make_run(tmp_path / "run", epochs=500, trained=False, toy=False))
-    heat = frames("run", run)
+    heat = run_frames("run", run)
     assert len(heat["epochs"]) == FRAMES and (heat["epochs"][0], heat["epochs"][-1]) == (0, 500)
 
 

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 import pytest
 
 from oche.core.errors import OcheError
-from oche.core.lock import LOCK, InUse, Lock, held, wait
+from oche.core.lock import LOCK_FILE, InUse, Lock, is_locked, wait_for_lock
 from oche.runs.directory import RunDir, last_metric, read_metrics
 
 fork = get_context("fork")
@@ -42,7 +42,7 @@ def test_created_run(path):
     with RunDir.create(path, "seed: 0\n", "search") as run:
         assert (run.kind, run.state, run.summary, run.metrics()) == ("search", "running", {}, [])
         assert (path / "config.yaml").read_text() == "seed: 0\n"
-    assert sorted(p.name for p in path.iterdir()) == [LOCK, "config.yaml", "status.json"]
+    assert sorted(p.name for p in path.iterdir()) == [LOCK_FILE, "config.yaml", "status.json"]
     with RunDir.open(path) as run:
         run.set_state("complete", note="done")
         assert run.state == "complete" and run.read_json("status.json")["note"] == "done"
@@ -264,7 +264,7 @@ def test_damaged_status(path):
 HOLDS = """
 import sys
 from pathlib import Path
-from oche.run.lock import Lock
+from oche.core.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -272,23 +272,23 @@ sys.stdin.read()
 
 
 def test_a_lock_of_another_process_is_seen_and_waited_for(tmp_path):
-    assert not held(tmp_path)  # nobody ever locked it
+    assert not is_locked(tmp_path)  # nobody ever locked it
     with subprocess.Popen(
         [sys.executable, "-c", HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout.readline() == b"held\n"
-        assert held(tmp_path) and held(tmp_path)
+        assert is_locked(tmp_path) and is_locked(tmp_path)
         with pytest.raises(InUse, match=f"in use by process {other.pid}"):
             Lock(tmp_path)
         threading.Timer(0.3, other.kill).start()
         began = time.monotonic()
-        lock = wait(tmp_path, every=0.01)
+        lock = wait_for_lock(tmp_path, every=0.01)
         assert time.monotonic() - began > 0.2
-    assert held(tmp_path)  # by this process, whose lock the question leaves as it is
+    assert is_locked(tmp_path)  # by this process, whose lock the question leaves as it is
     with pytest.raises(InUse):
         Lock(tmp_path)
     lock.release()
-    assert not held(tmp_path)
+    assert not is_locked(tmp_path)
 
 
 def test_the_newest_record_is_read_from_the_end(tmp_path):

@@ -11,7 +11,7 @@ from oche.core.metrics import Meter
 from oche.core.signals import Interrupt
 from oche.runs.directory import RunDir, read_metrics
 from oche.runs.session import DirectorySession
-from oche.training.loop import Diverged, Interrupted, drive
+from oche.training.loop import Diverged, Interrupted, fit_loop
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ class Dies(BaseException):
 def test_stopped_anywhere_it_ends_the_same(tmp_path, budget, every, how):
     whole = Task()
     with RunDir.create(tmp_path / "whole", "", "search") as run:
-        drive(whole, budget, make(run))
+        fit_loop(whole, budget, make(run))
     for last in range(budget.steps or 6):
         with RunDir.create(tmp_path / f"x{last}", "", "search") as run:
             interrupt = Interrupt()
@@ -142,14 +142,14 @@ def test_stopped_anywhere_it_ends_the_same(tmp_path, budget, every, how):
 
             first = Task(at)
             with pytest.raises(Dies if how == "dies" else Interrupted):
-                drive(first, budget, make(run, every, interrupt))
+                fit_loop(first, budget, make(run, every, interrupt))
             second = Task()
-            drive(second, budget, make(run, every))
+            fit_loop(second, budget, make(run, every))
             assert untimed(run.metrics()) == untimed(read_metrics(tmp_path / "whole"))
             assert torch.equal(second.total, whole.total)
             if how == "asked" or every == 0:  # nothing is done twice
                 assert first.done + second.done == whole.done
-            drive(Task(lambda step: pytest.fail("the run is over")), budget, make(run, every))
+            fit_loop(Task(lambda step: pytest.fail("the run is over")), budget, make(run, every))
             assert untimed(run.metrics()) == untimed(read_metrics(tmp_path / "whole"))
 
 
@@ -161,6 +161,6 @@ def test_a_diverged_state_is_not_kept(run):
                 self.meters["train"].sums += float("nan")
 
     with pytest.raises(Diverged, match="train loss became nan at step 3"):
-        drive(Diverging(), Budget(3), make(run, every=0))
+        fit_loop(Diverging(), Budget(3), make(run, every=0))
     # nor the state whose very next loss was no number
     assert [p.name.split("-")[1] for p in (run.path / "checkpoints").iterdir()] == ["00000001"]

@@ -57,13 +57,13 @@ def sound(state: Any) -> bool:
 
 
 def search(path: Path) -> None:
-    method = oche.methods.darts(batch=8, steps=8, w=Sgd(clip=0.0))
+    method = oche.methods.darts(batch=8, steps=8, weight_optimizer=Sgd(clip=0.0))
     space = oche.spaces.darts(channels=2, cells=3, nodes=1, candidates=("none", "skip_connect", "sep_conv_3x3"))
     runs.search(path, space=space, method=method, checkpoint=0.0, limit=80)
 
 
 def train(path: Path) -> None:
-    recipe = runs.recipe(steps=8, batch=16, w=Sgd(clip=0.0))
+    recipe = runs.recipe(steps=8, batch=16, weight_optimizer=Sgd(clip=0.0))
     oche.train("DARTS_V2", "digits", recipe=recipe, limit=80, checkpoint=0.0, out=path)
 
 
@@ -101,7 +101,7 @@ def task_rate(path: Path, progress: float) -> float:
 
 
 def test_without_a_checkpoint_it_begins_anew(tmp_path, quick):
-    method = oche.methods.darts(batch=16, steps=6, w=Sgd(lr=1e30, clip=0.0))
+    method = oche.methods.darts(batch=16, steps=6, weight_optimizer=Sgd(lr=1e30, clip=0.0))
     with pytest.raises(
         Diverged, match=r"no checkpoint is there, so it begins anew: change search\.w\.lr or search\.w\.clip in"
     ):

@@ -14,7 +14,7 @@ import report_studies
 from oche.cli.main import main
 from oche.core import atomic_files as atomic
 from oche.report.drawings.cell import MARK
-from oche.report.metric_names import ACCURACY
+from oche.report.metrics import ACCURACY
 from oche.study.anytime import panels
 from oche.study.groups import arenas
 from oche.study.report import write
@@ -83,8 +83,8 @@ def test_over_time_a_panel_has_the_cost_of_the_cell_chosen_then(study):
         "parameters of the network of the cell chosen then",
     ]
     accuracy, cost = found.values()
-    assert accuracy.measure == ACCURACY and not accuracy.targets
-    assert [*cost.targets] == [1e6] and cost.measure.axis == "parameters (M)"
+    assert accuracy.metric == ACCURACY and not accuracy.targets
+    assert [*cost.targets] == [1e6] and cost.metric.axis == "parameters (M)"
     assert [curve[-1][1] for curve in cost.groups["darts"]] == pytest.approx(COSTS["darts"])
     assert [time for time, _ in cost.groups["gdas"][0]] == pytest.approx([0, 3, 6, 9])
     assert "Below, what the network of the cell chosen at that moment costs." in (study / "report.md").read_text()

@@ -16,7 +16,7 @@ import report_studies
 import study_files
 from oche.cli.main import main
 from oche.core.errors import OcheError
-from oche.report.metric_names import ACCURACY, PERPLEXITY
+from oche.report.metrics import ACCURACY, PERPLEXITY
 from oche.study import run as drive
 from oche.study.anytime import curves
 from oche.study.groups import arenas

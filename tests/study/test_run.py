@@ -129,9 +129,9 @@ def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monk
 import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from oche.bilevel import Search
-from oche.run.log import Log
-from oche.run.room import usable_cores
+from oche.bilevel.search import Search
+from oche.core.console import Log
+from oche.study.processes.resources import usable_cores
 from oche.study.trial import run
 step = Search.step
 def dying(self, at, progress):

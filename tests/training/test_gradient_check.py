@@ -16,16 +16,17 @@ from oche.cli.main import main
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, Sgd
 from oche.devices.engine import Engine
-from oche.devices.mixed_precision import computing
+from oche.devices.mixed_precision import precision_context
 from oche.methods.discretize import Evolution, GreedyEdge, KeepOps, SampleBest
 from oche.methods.hypergradients import FiniteDifference, Neumann, exact, first_order
-from oche.methods.method import Method, Stage
+from oche.methods.method import Stage
 from oche.methods.perturbations import RandomNoise
 from oche.methods.published import METHODS
+from oche.methods.recipe import SearchRecipe
 from oche.runs.checkpoint import load_weights
 from oche.spaces.mixed_ops import MixedOperation
-from oche.training.gradient_check import prove_search
-from oche.training.loop import drive
+from oche.training.gradient_check import check_search_in_bf16
+from oche.training.loop import fit_loop
 from oche.training.losses import frozen_statistics
 from tiny import Kept, dataset, space
 
@@ -34,7 +35,7 @@ W, A = Sgd(lr=0.05, momentum=0.9, decay=0.01, clip=2.0), Adam(lr=0.05, init=0.1)
 
 
 def method(**fields):
-    return Method(**{**dict(w=W, a=A, batch=6, steps=4, precision="bf16"), **fields})
+    return SearchRecipe(**{**dict(weight_optimizer=W, arch_optimizer=A, batch=6, steps=4, precision="bf16"), **fields})
 
 
 def tensors(value):
@@ -134,7 +135,7 @@ def test_mixtures_weigh_and_sum_in_float32():
     x = torch.randn(4, 2, 8, 8).bfloat16()
     w = torch.tensor([0.1999, 0.2005], requires_grad=True)
     assert w[0].bfloat16() == w[1].bfloat16()
-    with computing("bf16", x.device):
+    with precision_context("bf16", x.device):
         out = edge(x, w, (0, 1))
     pooled = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False).float()
     torch.testing.assert_close(out, w[0] * x.float() + w[1] * pooled)
@@ -149,7 +150,7 @@ def test_float64_stays_what_it_is():
     states = []
     for precision in ("float32", "bf16"):
         task = start(method(precision=precision), engine=DOUBLE)
-        drive(task, task.method.length, Kept())
+        fit_loop(task, task.recipe.length, Kept())
         states.append(task.state())
     assert all(map(torch.equal, *map(tensors, states)))
 
@@ -159,7 +160,7 @@ def test_float64_stays_what_it_is():
 
 def finished(task):
     session = Kept()
-    drive(task, task.method.length, session)
+    fit_loop(task, task.recipe.length, session)
     task.conclude()
     losses = [
         record[f"{part}_loss"] for record in session.history for part in task.meters if record.get(f"{part}_loss")
@@ -200,14 +201,14 @@ def test_forwards_are_in_bfloat16_and_losses_are_not():
 
 def test_resumed_is_uninterrupted():
     def made():
-        return start(method(perturb=RandomNoise(), decide=GreedyEdge(start=0.1, every=0.2), grow=1, steps=6))
+        return start(method(perturb=RandomNoise(), decide=GreedyEdge(start=0.1, every=0.2), batch_growth=1, steps=6))
 
     whole = made()
     kept = Kept()
-    drive(whole, whole.method.length, kept)
+    fit_loop(whole, whole.recipe.length, kept)
     for at in range(1, len(kept.states)):
         again = made()
-        drive(again, again.method.length, Kept(kept.states[at]))
+        fit_loop(again, again.recipe.length, Kept(kept.states[at]))
         assert all(map(torch.equal, *(tensors(task.state()) for task in (whole, again))))
 
 
@@ -217,11 +218,11 @@ def test_checkpoints_go_from_either_to_the_other():
     for precision in ("float32", "bf16"):
         kept[precision] = Kept()
         task = start(method(precision=precision))
-        drive(task, task.method.length, kept[precision])
+        fit_loop(task, task.recipe.length, kept[precision])
     for precision, other in (("float32", "bf16"), ("bf16", "float32")):
         middle = kept[other].states[1]
         task = start(method(precision=precision))
-        drive(task, task.method.length, Kept(middle))
+        fit_loop(task, task.recipe.length, Kept(middle))
         assert task.done == 4 and sound(task)
 
 
@@ -248,13 +249,13 @@ def test_every_stage_is_tried_at_the_sizes_it_will_meet(monkeypatch):
         net(torch.zeros(shape).to(memory_format=torch.channels_last), mixes)
         seen.append((len(net.cells), shape, twice, {len(on) for mix in mixes.values() for on in mix.active}))
 
-    monkeypatch.setattr("oche.training.gradient_check.prove", prove)
+    monkeypatch.setattr("oche.training.gradient_check.check_bf16_gradients", prove)
     stages = Stage(finish=KeepOps(2)), Stage(depth=1.5)
-    prove_search(small(), method(stages=stages, decide=GreedyEdge(), grow=2, hypergrad=exact), CPU)
+    check_search_in_bf16(small(), method(stages=stages, decide=GreedyEdge(), batch_growth=2, hypergrad=exact), CPU)
     edges = len(small().dag)
     assert seen == [(cells, (n, 1, 8, 8), True, {4}) for cells in (2, 3) for n in (6, 6 + 2 * edges)]
     seen.clear()
-    prove_search(small(), method(precision="float32"), CPU)
+    check_search_in_bf16(small(), method(precision="float32"), CPU)
     assert not seen
 
 
@@ -280,12 +281,12 @@ def test_wrong_gradients_of_a_supernet_are_found(monkeypatch, twice):
         return Scaled.apply(y, twice) if y.dtype == torch.bfloat16 and w.shape[2] == 3 else y
 
     before = torch.random.get_rng_state()
-    prove_search(small(), method(hypergrad=exact), CPU)
+    check_search_in_bf16(small(), method(hypergrad=exact), CPU)
     monkeypatch.setattr(F, "conv2d", wrong)
     if twice:
-        prove_search(small(), method(), CPU)
+        check_search_in_bf16(small(), method(), CPU)
     with pytest.raises(OcheError, match=r"3x3 convolution on maps of .* use precision='float32'"):
-        prove_search(small(), method(hypergrad=exact if twice else first_order), CPU)
+        check_search_in_bf16(small(), method(hypergrad=exact if twice else first_order), CPU)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -294,7 +295,7 @@ def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch):
         assert shape == (16, 1, 8, 8) and engine.fused == "plain"
         raise OcheError("wrong")
 
-    monkeypatch.setattr("oche.training.gradient_check.prove", refuse)
+    monkeypatch.setattr("oche.training.gradient_check.check_bf16_gradients", refuse)
     made = METHODS["darts"].make(precision="bf16", batch=16, steps=2)
     for engine, match in (("auto", "wrong"), ("fused", "plain modules; use engine='auto' or 'plain'")):
         with pytest.raises(OcheError, match=match):

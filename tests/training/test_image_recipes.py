@@ -9,10 +9,10 @@ from test_image_trainer import CELL, PLAIN, Kept, cross_entropy, make, plain, re
 from torch import nn
 
 import oche
-from oche.core.config.yaml_files import from_dict, to_dict
+from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
-from oche.core.lr_schedules import Cosine, Exponential, OneCycle
 from oche.core.optimizers import Sgd
+from oche.core.schedules import Cosine, Exponential, OneCycle
 from oche.core.seeds import generator
 from oche.cost import flops, parameters
 from oche.data import Augment
@@ -22,8 +22,8 @@ from oche.devices.engine import Engine
 from oche.runs.config import TrainConfig
 from oche.training.image_recipes import Recipe, imagenet_mobile, modern
 from oche.training.image_trainer import train
-from oche.training.loop import Session, drive
-from oche.training.weight_averaging import averaged
+from oche.training.loop import Session, fit_loop
+from oche.training.weight_averaging import averaged_tensors
 from tiny import dataset
 
 NESTEROV = Sgd(lr=0.2, schedule=OneCycle(0.25), nesterov=True, decay=0.01, decay_norms=False)
@@ -77,12 +77,12 @@ def test_the_mean_is_what_is_tested_and_kept(monkeypatch):
     task = make(recipe(ema=decay, epochs=1, **PLAIN), engine=Engine("cpu"))
     mean = None
     for n, _ in enumerate(steps(task, 4, 4)):
-        now = [t.detach().double().clone() for t in averaged(task.net)]
+        now = [t.detach().double().clone() for t in averaged_tensors(task.net)]
         d = min(decay, n / (n + 9))  # (1 + m) / (10 + m) for the m-th step beyond the first
         mean = now if mean is None else [d * m + (1 - d) * w for m, w in zip(mean, now, strict=True)]
     names = [*dict(task.net.named_parameters())]
-    assert len(averaged(task.net)) > len(names)  # running statistics are part of it
-    monkeypatch.setattr(oche.training, "evaluate", lambda net, *_: tested.append(state(net)) or FIXED)
+    assert len(averaged_tensors(task.net)) > len(names)  # running statistics are part of it
+    monkeypatch.setattr("oche.training.image_trainer.evaluate", lambda net, *_: tested.append(state(net)) or FIXED)
     before = state(task.net)
     task.report(1.0)
     assert all(map(torch.equal, state(task.net), before))
@@ -94,7 +94,7 @@ def test_the_mean_is_what_is_tested_and_kept(monkeypatch):
 
 
 def state(net):
-    return [t.detach().clone() for t in averaged(net)]
+    return [t.detach().clone() for t in averaged_tensors(net)]
 
 
 class FIXED:
@@ -159,11 +159,14 @@ def test_the_rate_is_scaled_with_the_batch_on_request():
 
 
 def test_every_step_has_its_rate():
-    task = make(recipe(w=Sgd(lr=0.4, schedule=Cosine(warmup=0.5), decay_norms=False), **PLAIN), engine=Engine("cpu"))
+    task = make(
+        recipe(weight_optimizer=Sgd(lr=0.4, schedule=Cosine(warmup=0.5), decay_norms=False), **PLAIN),
+        engine=Engine("cpu"),
+    )
     seen = []
     update = task.optimizer.step
     task.optimizer.step = lambda: (seen.append([g["lr"] for g in task.optimizer.param_groups]), update())
-    drive(task, task.recipe.length, Session())
+    fit_loop(task, task.recipe.length, Session())
     assert [a for a, b in seen if a == b] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, *(
         0.2 * (1 + math.cos(math.pi * k / 4)) for k in (1, 2, 3)
     )])  # fmt: skip
@@ -247,5 +250,5 @@ def test_modern_is_the_published_network_trained_otherwise():
     assert r.w.nesterov and isinstance(r.w.schedule, OneCycle) and r.label_smoothing == 0.1 and r.ema
     task = make(modern(channels=2, cells=3, batch=6, steps=4), engine=Engine("cpu"))
     session = Session()
-    drive(task, task.recipe.length, session)
+    fit_loop(task, task.recipe.length, session)
     assert session.history[-1]["lr"] == 0 and session.history[-1]["test_acc"] > 0

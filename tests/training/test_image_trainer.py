@@ -10,13 +10,14 @@ import oche
 from oche.bilevel.search import Search
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
-from oche.core.seeds import fold
+from oche.core.seeds import derive_seed
 from oche.data import Augment, halves
 from oche.devices.engine import Engine
+from oche.training import image_trainer
 from oche.training.evaluate import evaluate
 from oche.training.image_recipes import RECIPES, Recipe, darts, seed, small
 from oche.training.image_trainer import Training, train
-from oche.training.loop import Session, drive
+from oche.training.loop import Session, fit_loop
 from oracles_conv import Weights, final
 from tiny import Kept, dataset, marked, marks, plain
 
@@ -43,7 +44,7 @@ def make(recipe, data=None, engine=DOUBLE, seed=0):
 def batches(monkeypatch):
     """The prepared images and the labels of every training batch, as they go by."""
     images, labels = [], []
-    prepare, stream = oche.training.prepare, oche.training.batches
+    prepare, stream = image_trainer.prepare, image_trainer.batches
 
     def prepared(*args):
         images.append(prepare(*args))
@@ -54,8 +55,8 @@ def batches(monkeypatch):
             labels.append(y)
             yield x, y
 
-    monkeypatch.setattr(oche.training, "prepare", prepared)
-    monkeypatch.setattr(oche.training, "batches", walk)
+    monkeypatch.setattr(image_trainer, "prepare", prepared)
+    monkeypatch.setattr(image_trainer, "batches", walk)
     return images, labels
 
 
@@ -85,7 +86,7 @@ def test_steps_are_those_written_out(extras, batches):
     for step in steps(task, 3, 4):
         x, y, aux = images[-1].double(), labels[-1], extras["auxiliary"] > 0
         leaves = [p.clone().requires_grad_() for p in w]
-        torch.manual_seed(fold(0, "drop path", step))
+        torch.manual_seed(derive_seed(0, "drop path", step))
         logits, extra = final(x, Weights(leaves), NORMAL, REDUCE, cells=3, aux=aux, drop=extras["drop_path"] * step / 4)
         smoothing = extras.get("label_smoothing", 0.0)
         main = cross_entropy(logits, y, smoothing)
@@ -144,7 +145,7 @@ def test_drop_path_rises_linearly(batches):
     seen = []
     set_drop_path = task.net.set_drop_path
     task.net.set_drop_path = lambda p: (seen.append(p), set_drop_path(p))
-    drive(task, task.recipe.length, Session())
+    fit_loop(task, task.recipe.length, Session())
     assert seen == pytest.approx([0.4 * i / 8 for i in range(8)])
 
 
@@ -213,7 +214,7 @@ def test_data_without_a_test_part():
 
 def test_a_split_holds_out_the_validation_half_of_a_search_with_the_same_seed():
     task = make(recipe(split=0.5, batch=4, **PLAIN), marked(20), Engine("cpu"), seed=3)
-    _, val_half = halves(task.data.train, 0.5, fold(3, "halves"))
+    _, val_half = halves(task.data.train, 0.5, derive_seed(3, "halves"))
     assert torch.equal(task.held_split.gather(torch.arange(10))[0], val_half.gather(torch.arange(10))[0])
     search = Search(
         oche.spaces.darts(channels=2, cells=3, nodes=1, classes=3, in_channels=1, image=(8, 8)),
@@ -222,7 +223,7 @@ def test_a_split_holds_out_the_validation_half_of_a_search_with_the_same_seed():
     for ours, theirs in ((task.train_split, search.feed.train), (task.held_split, search.feed.val)):
         assert torch.equal(ours.gather(torch.arange(10))[0], theirs.gather(torch.arange(10))[0])
     session = Session()
-    drive(task, task.recipe.length, session)
+    fit_loop(task, task.recipe.length, session)
     assert "val_acc" in session.history[-1] and "test_acc" not in session.history[-1]
 
 
@@ -252,7 +253,7 @@ def test_crops_and_holes_belong_to_the_step(batches):
 def test_training_learns():
     task = make(recipe(epochs=12, batch=12, channels=4, **PLAIN), dataset(60), Engine("cpu"))
     session = Session()
-    drive(task, task.recipe.length, session)
+    fit_loop(task, task.recipe.length, session)
     assert session.history[-1]["test_acc"] >= 0.9
 
 

@@ -17,7 +17,7 @@ from oche.networks.language_model import Dropouts
 from oche.networks.lstm import LSTMNetwork
 from oche.training.language_recipes import RECIPES, LanguageRecipe, PlainSgd, is_language, recurrent, recurrent_small
 from oche.training.language_trainer import LanguageTraining, cross_entropy, train
-from oche.training.loop import Session, drive
+from oche.training.loop import Session, fit_loop
 from tiny import Kept, plain
 
 CELL = "Genotype(recurrent=[('tanh', 0), ('relu', 1), ('sigmoid', 1)], concat=range(1, 4))"
@@ -158,7 +158,7 @@ def test_averaging_begins_when_validation_stands_still_and_the_best_is_kept(monk
 def test_a_corpus_without_a_test_part():
     data = corpus()
     task = make(data=Corpus(data.name, data.train, data.valid, None, data.vocabulary))
-    drive(task, task.recipe.length, Session())
+    fit_loop(task, task.recipe.length, Session())
     assert {*task.conclude()} == {"val_loss", "val_ppl"}
 
 
@@ -226,7 +226,7 @@ def test_training_learns(genotype):
 
 def test_a_smaller_batch_can_be_tried():
     task = make()
-    task.attempt(2)
+    task.try_batch(2)
     assert task.batch == 2 and task.hidden.shape == (1, 2, 6)
 
 

@@ -15,7 +15,7 @@ from oche.core.errors import OcheError
 from oche.core.memory import largest_fitting_batch, out_of_memory
 from oche.core.metrics import Meter
 from oche.core.schedules import cosine
-from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session, drive
+from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session, fit_loop
 
 # --- lengths
 
@@ -152,7 +152,7 @@ class Memory(Session):
     def save(self, step, state):
         self.saves.append((step, copy.deepcopy({**state, "history": self.history})))
 
-    def distrust(self, step):
+    def discard_checkpoint(self, step):
         self.distrusted.append(step)
 
     def stopping(self):
@@ -165,7 +165,7 @@ def plain(history):
 
 def run(budget, session=None, **fields):
     task, session = Counting(**fields), session or Memory()
-    clock = drive(task, budget, session)
+    clock = fit_loop(task, budget, session)
     return task, session, clock
 
 
@@ -227,7 +227,7 @@ def test_stopping_finishes_the_step_saves_and_can_go_on(after):
     session = Memory(stop_after=after)
     task = Counting()
     with pytest.raises(Interrupted):
-        drive(task, Budget(2), session)
+        fit_loop(task, Budget(2), session)
     assert len(task.seen) == after and session.saves[-1][0] == after
     _, resumed, _ = run(Budget(2), Memory(session.saves[-1][1]))
     assert plain(resumed.history) == plain(run(Budget(2))[1].history)
@@ -287,29 +287,29 @@ def test_a_loss_that_is_no_number_is_found_within_the_epoch(value):
 
     task = Breaking(per_epoch=1000)
     with pytest.raises(Diverged, match=rf"train loss became {value} at step 8 \(epoch 1\)"):
-        drive(task, Budget(1), Memory())
+        fit_loop(task, Budget(1), Memory())
     assert len(task.seen) == 8
 
 
 def test_losses_of_a_gpu_are_looked_at_now_and_then(monkeypatch):
     """A tensor on the meta device stands for one whose values have to be waited for: reading it is an error."""
-    from oche.training.loop import LOOK, Pulse
+    from oche.training.loop import CHECK_EVERY, Heartbeat
 
     task, looks = Counting(), []
     task.meters = {"train": Meter("meta")}
-    pulse = Pulse(task, Clock(Budget(1), step=40, epoch=2))
-    assert pulse.every == LOOK
+    pulse = Heartbeat(task, Clock(Budget(1), step=40, epoch=2))
+    assert pulse.every == CHECK_EVERY
     monkeypatch.setattr(pulse, "check", lambda: looks.append(len(pulse.rates)))
-    for i in range(3 * LOOK - 1):
+    for i in range(3 * CHECK_EVERY - 1):
         pulse.beat(i / 1000)
-    assert looks == [LOOK, 2 * LOOK]
+    assert looks == [CHECK_EVERY, 2 * CHECK_EVERY]
 
 
 def test_the_step_at_fault_is_named_however_late_one_looks():
-    from oche.training.loop import Pulse
+    from oche.training.loop import Heartbeat
 
     task = Counting()
-    pulse = Pulse(task, Clock(Budget(1), step=40, epoch=2))
+    pulse = Heartbeat(task, Clock(Budget(1), step=40, epoch=2))
     pulse.every = 10
     with pytest.raises(Diverged, match=r"train loss became nan at step 44 \(epoch 3\), with a learning rate of 0.7"):
         for i in range(10):
@@ -334,7 +334,7 @@ class Large(Counting):
             )
         super().step(step, progress)
 
-    def attempt(self, batch):
+    def try_batch(self, batch):
         self.tried.append(batch)
         if batch > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -353,7 +353,7 @@ class Large(Counting):
 def test_too_little_memory_names_a_batch_that_was_tried(room, tried, fits):
     task, session = Large(room), Memory(due=lambda n: True)
     with pytest.raises(OutOfMemory) as caught:
-        drive(task, Budget(2), session)
+        fit_loop(task, Budget(2), session)
     assert task.tried == tried and [step for step, _ in session.saves] == [1, 2]
     said = str(caught.value)
     assert said.startswith("out of memory at step 3, with batches of 100; ")
@@ -365,7 +365,7 @@ def test_on_a_gpu_what_was_tried_is_the_answer():
     task = Large(2, break_at=0)
     task.meters = {"train": Meter("meta")}
     with pytest.raises(OutOfMemory, match="100; smaller batches do not fit either; use fewer channels or cells"):
-        drive(task, Budget(2), Memory())
+        fit_loop(task, Budget(2), Memory())
 
 
 def test_other_errors_of_a_step_are_not_taken_for_too_little_memory():
@@ -375,7 +375,7 @@ def test_other_errors_of_a_step_are_not_taken_for_too_little_memory():
 
     task = Broken(50)
     with pytest.raises(RuntimeError, match="a bug"):
-        drive(task, Budget(1), Memory())
+        fit_loop(task, Budget(1), Memory())
     assert task.tried == []
     with pytest.raises(RuntimeError, match="another"):
         largest_fitting_batch(8, lambda n: (_ for _ in ()).throw(RuntimeError("another")))

@@ -12,17 +12,18 @@ import pytest
 import torch
 
 from oche.bilevel.batches import check
-from oche.bilevel.search import Method, Search, search
+from oche.bilevel.search import Search, search
 from oche.core.errors import OcheError
 from oche.core.metrics import WordMeter
 from oche.core.optimizers import Adam, Sgd
-from oche.core.seeds import fold
-from oche.data.text.bptt import stream
+from oche.core.seeds import derive_seed
+from oche.data.text.bptt import parallel_streams
 from oche.devices.engine import Engine
 from oche.methods import published as methods
 from oche.methods.discretize import GreedyEdge
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order, joint
-from oche.training.text_batches import Stream, TextFeed
+from oche.methods.recipe import SearchRecipe
+from oche.training.text_batches import Stream, TextBatches
 from tiny import Kept, plain
 from tiny_text import WORDS, corpus, space
 
@@ -33,7 +34,7 @@ TIGHT = dict(rtol=1e-8, atol=1e-11)
 
 
 def method(**fields):
-    return Method(**{**dict(w=W, a=A, batch=4, steps=6), **fields})
+    return SearchRecipe(**{**dict(weight_optimizer=W, arch_optimizer=A, batch=4, steps=6), **fields})
 
 
 class Recorded(Search):
@@ -300,8 +301,8 @@ def test_windows_follow_one_another_through_the_text():
         tokens = torch.cat([w for w, _ in windows])
         offset = int(tokens[0, 0])
         offsets.add(offset)
-        assert torch.equal(tokens, stream(text, 4)[offset : offset + 9])
-        assert torch.equal(torch.cat([t for _, t in windows]), stream(text, 4)[offset + 1 : offset + 10])
+        assert torch.equal(tokens, parallel_streams(text, 4)[offset : offset + 9])
+        assert torch.equal(torch.cat([t for _, t in windows]), parallel_streams(text, 4)[offset + 1 : offset + 10])
     assert offsets == {0, 1}
 
 
@@ -439,10 +440,10 @@ def test_word_meter():
 
 def test_a_longer_text_of_more_streams_begins_anew():
     """SGAS' batch grows; where streams of another number were left means nothing to the new ones."""
-    feed = TextFeed(corpus(), space(), method(), 0, Engine("cpu"))
+    feed = TextBatches(corpus(), space(), method(), 0, Engine("cpu"))
     feed.begin(0, 0, 4)
     for _ in range(2):
-        feed.draw("val", 0)
+        feed.next_batch("val", 0)
     feed._streams["val"].hidden = torch.ones(1, 4, 4)
     feed.begin(1, 0, 5)
     assert feed._streams["val"].at == 0 and feed._streams["val"].hidden is None
@@ -516,4 +517,4 @@ def test_the_published_recipe():
     drop = published.dropouts
     assert (drop.output, drop.hidden, drop.input, drop.embedding, drop.words) == (0.75, 0.25, 0.75, 0.2, 0.0)
     assert whole.vocabulary == len(WORDS)
-    assert fold(0, "x") != fold(1, "x")
+    assert derive_seed(0, "x") != derive_seed(1, "x")

@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.training.weight_averaging import Average, Trigger
+from oche.training.weight_averaging import NonMonotonicTrigger, WeightAverage
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 6))
 def test_the_trigger_is_the_published_rule(losses, patience):
-    trigger, before = Trigger(patience), []
+    trigger, before = NonMonotonicTrigger(patience), []
     for loss in losses:
         published = len(before) > patience and loss > min(before[:-patience])
         assert trigger(loss) == published
@@ -17,10 +17,10 @@ def test_the_trigger_is_the_published_rule(losses, patience):
 
 
 def test_falling_losses_never_trigger_and_a_plateau_does_only_once_it_is_above():
-    assert not any(map(Trigger(5), [9.0 - k for k in range(9)]))
-    assert not any(map(Trigger(5), [3.0] * 20))
+    assert not any(map(NonMonotonicTrigger(5), [9.0 - k for k in range(9)]))
+    assert not any(map(NonMonotonicTrigger(5), [3.0] * 20))
     # at the ninth loss 2 is the best of those before the last five
-    assert [*map(Trigger(5), [4, 3, 2, 2.5, 2.6, 2.7, 2.8, 2.9, 2.1])] == [False] * 8 + [True]
+    assert [*map(NonMonotonicTrigger(5), [4, 3, 2, 2.5, 2.6, 2.7, 2.8, 2.9, 2.1])] == [False] * 8 + [True]
 
 
 def test_against_asgd_of_torch():
@@ -31,12 +31,12 @@ def test_against_asgd_of_torch():
     a, b = (start.clone().requires_grad_() for _ in range(2))
     sgd = torch.optim.SGD([a], lr=0.3, weight_decay=0.1)
     asgd = torch.optim.ASGD([b], lr=0.3, t0=0, lambd=0.0, weight_decay=0.1)
-    average, path = Average([a]), []
+    average, path = WeightAverage([a]), []
     for gradient in gradients:
         a.grad, b.grad = gradient.clone(), gradient.clone()
         sgd.step()
         asgd.step()
-        average.move([a], average.next_share())
+        average.update([a], average.count_step())
         path.append(a.detach().clone())
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # torch keeps the rate in float32
         torch.testing.assert_close(average.means[0], torch.stack(path).mean(0))
@@ -45,15 +45,15 @@ def test_against_asgd_of_torch():
 
 def test_means_stand_in_for_weights_and_leave_again():
     weights = [torch.tensor([1.0, 3.0], requires_grad=True)]
-    average = Average(weights)
-    with average.in_place_of(weights):
+    average = WeightAverage(weights)
+    with average.swapped_in(weights):
         assert weights[0].tolist() == [1.0, 3.0]  # nothing averaged yet
-    average.move(weights, average.next_share())
+    average.update(weights, average.count_step())
     with torch.no_grad():
         weights[0].add_(2.0)
-    average.move(weights, average.next_share())
+    average.update(weights, average.count_step())
     try:
-        with average.in_place_of(weights):
+        with average.swapped_in(weights):
             assert weights[0].tolist() == [2.0, 4.0]
             raise KeyError
     except KeyError:
@@ -63,9 +63,9 @@ def test_means_stand_in_for_weights_and_leave_again():
 
 def test_going_on_from_means():
     weights = [torch.tensor([1.0])]
-    one = Average(weights)
-    one.move(weights, one.next_share())
-    other = Average(weights, one.means, one.count)
+    one = WeightAverage(weights)
+    one.update(weights, one.count_step())
+    other = WeightAverage(weights, one.means, one.count)
     for average in (one, other):
-        average.move([torch.tensor([4.0])], average.next_share())
+        average.update([torch.tensor([4.0])], average.count_step())
     assert one.means[0].item() == other.means[0].item() == 2.5 and other.count == 2

@@ -19,17 +19,17 @@ from oche.core.errors import OcheError
 from oche.core.optimizers import Adam
 from oche.devices.engine import Engine
 from oche.kernels import choose as fused
-from oche.kernels.choose import plainly, use
+from oche.kernels.choose import plain_form, set_form
 from oche.kernels.cpu import build as native
 from oche.methods import published as methods
 from oche.methods.hypergradients import FiniteDifference, first_order
-from oche.methods.method import Method
+from oche.methods.recipe import SearchRecipe
 from oche.networks.build import build
-from oche.networks.forms import PLAIN, Formed
+from oche.networks.forms import PLAIN, FormModule
 from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
 from oche.spaces.mixed_ops import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout, set_step
-from oche.training.loop import drive
+from oche.training.loop import fit_loop
 from oche.training.losses import frozen_statistics
 from tiny import Kept, dataset, space
 
@@ -77,7 +77,7 @@ def mixes(space, seed, edges, dead, dtype=torch.float64):
 def outcome(net, form, x, a, b, mix):
     """Logits, gradients of input, architecture and weights, and buffers, after one forward and backward in ``form``."""
     net = copy.deepcopy(net).train()
-    use(net, form)
+    set_form(net, form)
     set_step(net, 0.3, 7)
     x, a, b = x.clone().requires_grad_(), *({k: v.clone().requires_grad_() for k, v in t.items()} for t in (a, b))
     out = net(x, mix(a, b))
@@ -161,7 +161,7 @@ def test_an_edge_without_living_candidates_and_a_node_without_any():
 
 def test_statistics_stay_where_they_are_when_frozen():
     net = conv().supernet().double().train()
-    use(net, NATIVE)
+    set_form(net, NATIVE)
     before = copy.deepcopy(list(net.buffers()))
     a, b, mix = mixes(conv(), 0, False, False)
     with frozen_statistics(net):
@@ -179,7 +179,7 @@ def test_evaluation_uses_running_statistics():
     net.train()(x, mix(a, b))  # moves them
     net.eval()
     want = net(x, mix(a, b))
-    use(net, NATIVE)
+    set_form(net, NATIVE)
     assert torch.equal(net(x, mix(a, b)), want)
 
 
@@ -206,7 +206,7 @@ def test_single_precision_agrees_where_nothing_is_nearly_equal(threads):
 def test_a_nan_is_not_hidden():
     where = conv(candidates=("max_pool_3x3", "sep_conv_3x3"))
     net = where.supernet().train()
-    use(net, NATIVE)
+    set_form(net, NATIVE)
     a, b, mix = mixes(where, 0, False, False, torch.float32)
     x = torch.randn(2, 3, 8, 8)
     x[0, 0, 4, 4] = torch.nan
@@ -230,7 +230,7 @@ def test_the_final_network_and_its_auxiliary_tower():
 
     def result(form):
         n = copy.deepcopy(net)
-        use(n, form)
+        set_form(n, form)
         n.set_drop_path(0.3)
         torch.manual_seed(5)
         out, extra = n(x)
@@ -248,13 +248,13 @@ SMALL = space(channels=4, cells=2, reductions=(1,))
 
 def searched(engine, method, steps=50):
     task = Search(SMALL, replace(method, steps=steps, batch=6), dataset(), seed=3, engine=engine)
-    drive(task, task.method.length, Kept())
+    fit_loop(task, task.recipe.length, Kept())
     return task
 
 
 @pytest.mark.parametrize("hypergrad", [first_order, FiniteDifference()], ids=["first", "second"])
 def test_fifty_steps_end_in_the_same_architecture(hypergrad):
-    method = Method(hypergrad=hypergrad, a=Adam(lr=0.01))
+    method = SearchRecipe(hypergrad=hypergrad, arch_optimizer=Adam(lr=0.01))
     plain, fast = (searched(Engine("cpu", dtype=torch.float64, fused=f), method) for f in ("plain", "fused"))
     assert "compiled" in fast.computes and "plain" in plain.computes
     for got, want in zip(fast.logits, plain.logits, strict=True):
@@ -287,15 +287,15 @@ def test_gdas_hands_the_kernels_one_candidate_an_edge(monkeypatch):
 
 def test_second_derivatives_take_the_plain_form():
     net = conv().supernet().double().train()
-    use(net, NATIVE)
+    set_form(net, NATIVE)
     a, b, mix = mixes(conv(), 0, False, False)
     leaves = {k: v.requires_grad_() for k, v in a.items()}
     loss = net(torch.randn(2, 3, 8, 8, dtype=torch.float64), mix(leaves, b)).square().sum()
     with pytest.raises(OcheError, match=r"second derivatives.*engine='plain'"):
         torch.autograd.grad(loss, leaves["normal"], create_graph=True)
-    with plainly(net):
-        assert all(m.form is PLAIN for m in net.modules() if isinstance(m, Formed))
-    assert all(m.form is NATIVE for m in net.modules() if isinstance(m, Formed))
+    with plain_form(net):
+        assert all(m.form is PLAIN for m in net.modules() if isinstance(m, FormModule))
+    assert all(m.form is NATIVE for m in net.modules() if isinstance(m, FormModule))
     task = Search(space(), methods.darts_exact(steps=2), dataset(), seed=0, engine=Engine("cpu"))
     assert "pure torch, for second derivatives" in task.computes
 
@@ -338,7 +338,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path):
 
 def test_a_file_that_is_no_library(tmp_path: Path):
     code = (
-        "from oche.kernels.choose import native; t = native._target(native._compiler()); "
+        "from oche.kernels.cpu import build; t = build._target(build._compiler()); "
         "t.parent.mkdir(parents=True); t.write_text('x'); "
     )
     said = in_process(code + CHOOSE, XDG_CACHE_HOME=str(tmp_path))

@@ -16,13 +16,14 @@ from torch import nn
 import oche
 from oche.bilevel.cuda_graph_obstacles import Placed
 from oche.bilevel.cuda_graph_replay import refusal, replay
-from oche.bilevel.search import Method, Search
-from oche.core.architecture import Chosen, Mix, all_alive
-from oche.kernels.choose import use
-from oche.kernels.single_path.cell import flow, form
-from oche.kernels.single_path.ops import Choice, Part, convolve, lane
-from oche.kernels.single_path.unused_weights import Reach
+from oche.bilevel.search import Search
+from oche.core.architecture import DeviceChoice, Mix, all_alive
+from oche.kernels.choose import set_form
+from oche.kernels.single_path.cell import node_states, form
+from oche.kernels.single_path.ops import Choice, CandidateWeight, convolve, gather_weights
+from oche.kernels.single_path.unused_weights import ReachTracker
 from oche.methods.hypergradients import FiniteDifference, joint
+from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay
 from oche.methods.relaxations import EdgeNormalised, Softmax
 from oche.methods.stochastic_relaxations import GumbelHard
@@ -68,7 +69,7 @@ def own_operations():
 def mixture(dag, ops, choice, alive, scales):
     """What `GumbelHard` makes of a choice: weights whose values are one-hot, read on the device."""
     hard = torch.zeros_like(ops).scatter(1, choice[:, None], 1).masked_fill(~alive, 0)
-    return Mix(hard + (ops - ops.detach()), scales, Chosen(choice, alive))
+    return Mix(hard + (ops - ops.detach()), scales, DeviceChoice(choice, alive))
 
 
 def outcome(how, dag, net, inputs, ops, choice, alive, scales, stride):
@@ -78,7 +79,7 @@ def outcome(how, dag, net, inputs, ops, choice, alive, scales, stride):
     ops, scales = ops.clone().requires_grad_(), None if scales is None else scales.clone().requires_grad_()
     mix = mixture(dag, ops, choice, alive, scales)
     nodes = how(dag, net, [x * 1 for x in inputs], mix, stride)[dag.inputs :]
-    assert ("rows" in vars(mix.active)) is (how is forms.flow)  # whether the choice was read to the host
+    assert ("rows" in vars(mix.active)) is (how is forms.node_states)  # whether the choice was read to the host
     g = torch.Generator().manual_seed(3)
     loss = 0 * ops.sum() + sum((torch.randn(n.shape, generator=g, dtype=D) * n).sum() for n in nodes)
     of = [*inputs, ops, *([] if scales is None else [scales]), *net.parameters()]
@@ -94,7 +95,7 @@ def compare(space, edge=MixedEdge(), stride=1, side=(6, 6), batch=3, alive=None,
     inputs = [torch.randn(batch, space.channels, *side, dtype=D, generator=g) for _ in range(dag.inputs)]
     weights = torch.rand(e, dtype=D, generator=g) if scales else None
     arguments = dag, net, inputs, torch.randn(e, count, dtype=D, generator=g), choice, alive, weights, stride
-    assert_same(outcome(flow, *arguments), outcome(forms.flow, *arguments))
+    assert_same(outcome(node_states, *arguments), outcome(forms.node_states, *arguments))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -157,9 +158,9 @@ def test_statistics_stay_where_they_are_when_frozen():
     x, choice, alive = torch.randn(2, 4, 6, 6, dtype=D), torch.tensor([1, 2, 4, 5, 6]), all_alive(dag, 8)
     mix, before = mixture(dag, torch.randn(5, 8, dtype=D), choice, alive, None), copy.deepcopy(list(net.buffers()))
     with frozen_statistics(net):
-        flow(dag, net, [x, x], mix, 1)
+        node_states(dag, net, [x, x], mix, 1)
     assert all(torch.equal(one, other) for one, other in zip(before, net.buffers(), strict=True))
-    flow(dag, net, [x, x], mix, 1)
+    node_states(dag, net, [x, x], mix, 1)
     moved = {name.rsplit(".", 1)[0] for name, b in net.named_buffers() if name.endswith("tracked") and b == 1}
     assert moved == {"0.candidates.1.1", "1.candidates.2.1", "2.candidates.4.3", "2.candidates.4.7", "3.candidates.5.3",
                      "3.candidates.5.7", "4.candidates.6.3"}  # fmt: skip
@@ -171,11 +172,11 @@ def test_what_it_does_not_know_is_computed_as_by_the_plain_form():
     chosen = mixture(dag, ops, torch.arange(5), alive, None)
     for mix, training in ((Mix(ops, None, ((1, 4), (3,), (), (7,), (0, 2))), True), (chosen, False)):
         net.train(training)
-        got, want = (how(dag, copy.deepcopy(net), [x, x], mix, 1) for how in (flow, forms.flow))
+        got, want = (how(dag, copy.deepcopy(net), [x, x], mix, 1) for how in (node_states, forms.node_states))
         assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
     dag, net = cell(darts(candidates=("swish_alone", "none")), MixedEdge(), 1, 0)
     mix = mixture(dag, ops[:, :2], torch.tensor([0, 1, 0, 0, 1]), alive[:, :2], None)
-    got, want = (how(dag, copy.deepcopy(net), [x, x], mix, 1) for how in (flow, forms.flow))
+    got, want = (how(dag, copy.deepcopy(net), [x, x], mix, 1) for how in (node_states, forms.node_states))
     assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
 
 
@@ -189,13 +190,13 @@ def test_kernels_of_all_sizes_and_dilations_in_one(side, stride, wide):
     """Depthwise and dense kernels, chosen on three edges of four channels, against convolutions edge by edge."""
     kinds = [(1, 1), (3, 1), (3, 2), (5, 2), (3, 4)]
     g = torch.Generator().manual_seed(side)
-    parts = [Part((j, o), torch.randn(4, wide, k, k, dtype=D, generator=g).requires_grad_(), d)
+    parts = [CandidateWeight((j, o), torch.randn(4, wide, k, k, dtype=D, generator=g).requires_grad_(), d)
              for j in range(3) for o, (k, d) in enumerate(kinds) if (j, o) != (1, 0)]  # fmt: skip
     x = torch.randn(2, 12, side, side, dtype=D, generator=g).to(memory_format=NHWC).requires_grad_()
     weights = [part.weight for part in parts]
     for o in range(5):
         choice = torch.tensor([o, 0, (o + 2) % 5])
-        (found,) = lane(parts, Choice(choice, 5), [3])
+        (found,) = gather_weights(parts, Choice(choice, 5), [3])
         out = convolve(x, found, stride)
         want = []
         for j, c in enumerate(choice.tolist()):
@@ -213,10 +214,10 @@ def test_kernels_of_all_sizes_and_dilations_in_one(side, stride, wide):
 
 def test_a_choice_is_the_sequence_of_what_is_evaluated():
     alive = torch.tensor([[True, True], [False, False], [False, True]])
-    chosen = Chosen(torch.tensor([1, 0, 1]), alive)
+    chosen = DeviceChoice(torch.tensor([1, 0, 1]), alive)
     assert "rows" not in vars(chosen) and len(chosen) == 3 and "rows" not in vars(chosen)
     assert chosen == ((1,), (), (1,)) and (*chosen[1:],) == ((), (1,)) and chosen[0] == (1,)
-    assert chosen == Chosen(torch.tensor([1, 1, 1]), alive) and hash(chosen) == hash(((1,), (), (1,)))
+    assert chosen == DeviceChoice(torch.tensor([1, 1, 1]), alive) and hash(chosen) == hash(((1,), (), (1,)))
     assert chosen != ((0,), (), (1,)) and chosen != 3
 
 
@@ -232,7 +233,7 @@ def test_the_choice_is_made_and_used_on_the_device(monkeypatch):
     net, step = net.float().to(meta), torch.empty((), dtype=D, device=meta)
 
     def evaluate():
-        sum(s.sum() for s in flow(dag, net, [x, x], relax(a, placed, dag, noise, step), 1)).backward()
+        sum(s.sum() for s in node_states(dag, net, [x, x], relax(a, placed, dag, noise, step), 1)).backward()
 
     evaluate()
     a.grad = None
@@ -246,21 +247,21 @@ def test_the_choice_is_made_and_used_on_the_device(monkeypatch):
 SMALL = dict(channels=4, cells=3, nodes=2, classes=3, in_channels=1, image=(8, 8))
 NB201 = oche.spaces.nb201(channels=4, cells=1, classes=3, in_channels=1, image=(8, 8))
 SEARCHES = {
-    "first order": (darts(**SMALL), Method()),
-    "second order": (darts(**{**SMALL, "nodes": 1}), Method(hypergrad=FiniteDifference())),
-    "one level, a penalty": (darts(**{**SMALL, "nodes": 1}), Method(hypergrad=joint, penalty=BetaDecay())),
-    "partial channels": (darts(**SMALL), Method(relax=EdgeNormalised(GumbelHard()), edge=PartialEdge(2))),
-    "the seed document's": (oche.spaces.seed(**{**SMALL, "nodes": 1, "head": (24,)}), Method()),
-    "NAS-Bench-201": (NB201, Method()),
-    "no momentum": (NB201, Method(w=replace(W, clip=0, momentum=0.0))),
+    "first order": (darts(**SMALL), SearchRecipe()),
+    "second order": (darts(**{**SMALL, "nodes": 1}), SearchRecipe(hypergrad=FiniteDifference())),
+    "one level, a penalty": (darts(**{**SMALL, "nodes": 1}), SearchRecipe(hypergrad=joint, penalty=BetaDecay())),
+    "partial channels": (darts(**SMALL), SearchRecipe(relax=EdgeNormalised(GumbelHard()), edge=PartialEdge(2))),
+    "the seed document's": (oche.spaces.seed(**{**SMALL, "nodes": 1, "head": (24,)}), SearchRecipe()),
+    "NAS-Bench-201": (NB201, SearchRecipe()),
+    "no momentum": (NB201, SearchRecipe(weight_optimizer=replace(W, clip=0, momentum=0.0))),
 }
 
 
 def make(name, steps=STEPS, engine=DOUBLE):
     space, method = SEARCHES[name]
-    relax = method.relax if isinstance(method.relax, EdgeNormalised) else GumbelHard((5.0, 0.1))
-    w = method.w if method.w.clip == 0 else W
-    return Search(space, replace(method, relax=relax, a=A, w=w, batch=6, steps=steps), dataset(), seed=0, engine=DOUBLE)
+    relax = method.method.relax if isinstance(method.method.relax, EdgeNormalised) else GumbelHard((5.0, 0.1))
+    w = method.method.weight_optimizer if method.method.weight_optimizer.clip == 0 else W
+    return Search(space, replace(method, relax=relax, arch_optimizer=A, weight_optimizer=w, batch=6, steps=steps), dataset(), seed=0, engine=DOUBLE)
 
 
 def apart(one, other):
@@ -351,10 +352,10 @@ def test_nodes_that_lead_nowhere_rest_with_what_stands_before_them():
 
 def test_evaluations_and_decisions_compute_as_before():
     chosen, before = make("first order"), None
-    before = [m.form for m in chosen.net.modules() if isinstance(m, forms.Formed)]
+    before = [m.form for m in chosen.net.modules() if isinstance(m, forms.FormModule)]
     replay(chosen, silent, Plain())
     run(chosen)
-    assert [m.form for m in chosen.net.modules() if isinstance(m, forms.Formed)] == before
+    assert [m.form for m in chosen.net.modules() if isinstance(m, forms.FormModule)] == before
     assert not chosen.w_opt._optimizer_step_pre_hooks and not chosen.w_opt._optimizer_step_post_hooks
 
 
@@ -367,7 +368,7 @@ def test_evaluations_and_decisions_compute_as_before():
     ],
 )
 def test_what_has_no_part_in_the_form_stays_eager_and_says_so(candidate, edge, words):
-    space, method = darts(**SMALL, candidates=("none", candidate)), Method(relax=GumbelHard(), edge=edge, steps=9)
+    space, method = darts(**SMALL, candidates=("none", candidate)), SearchRecipe(relax=GumbelHard(), edge=edge, steps=9)
     task, said = Search(space, replace(method, batch=6), dataset(), seed=0, engine=DOUBLE), []
     assert not replay(task, said.append, Tape())
     assert said == [f"no CUDA graphs: {refusal(task)}"] and words in said[0] and "\n" not in said[0]
@@ -376,7 +377,7 @@ def test_what_has_no_part_in_the_form_stays_eager_and_says_so(candidate, edge, w
 def test_recurrent_cells_stay_eager():
     data = corpus()
     space = recurrent().fit(data)
-    task = Search(space, space.suited(Method(relax=GumbelHard(), batch=4, steps=9)), data, seed=0, engine=DOUBLE)
+    task = Search(space, space.suited(SearchRecipe(relax=GumbelHard(), batch=4, steps=9)), data, seed=0, engine=DOUBLE)
     assert "have no form that indexes candidates on the device" in refusal(task)
 
 
@@ -384,5 +385,5 @@ def test_the_form_goes_into_networks_and_leaves_state_alone():
     torch.manual_seed(0)
     net = darts(**SMALL).supernet()
     names = [*net.state_dict()]
-    use(net, form(Reach()))
+    set_form(net, form(ReachTracker()))
     assert [*net.state_dict()] == names and Softmax().mixes

@@ -1,38 +1,60 @@
-"""Decisions look at a view and narrow the mask."""
+"""What every decision keeps to: it narrows the mask, and settles each group by its own view."""
 
+import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 
-from oche.core.architecture import Dag, Mix, alive_candidates, all_alive, top_k
-from oche.methods.discretize import TopK, View
+from decision_views import DAG, Court, random_view, seeds
+from oche.core.errors import OcheError
+from oche.methods.discretize import EachEdge, GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold, TopK
 
-CANDIDATES = ("none", "a", "b")
-
-
-def view(ops, alive, edges=None):
-    dag = Dag(nodes=2)
-    return View("normal", dag, CANDIDATES, alive, Mix(ops, edges, alive_candidates(alive)), 1.0)
+DECISIONS = [
+    TopK(), EachEdge(), KeepOps(2), KeepOps(1, none=False), LimitSkips(), LimitSkips(0), Threshold(), Threshold(0.4),
+    GreedyEdge(), GreedyEdge(2), GreedyEdge(start=0.0, every=0.01), Perturbation(),
+]  # fmt: skip
 
 
-@given(st.integers(0, 10_000))
-def test_top_k_ranks_by_the_strength_of_the_mixture(seed):
-    g = torch.Generator().manual_seed(seed)
-    ops, alive = torch.rand(5, 3, generator=g), torch.rand(5, 3, generator=g) < 0.8
-    kept = TopK()(view(ops, alive))
-    assert torch.equal(kept, top_k(ops, alive, Dag(nodes=2), CANDIDATES))
-    assert not (kept & ~alive).any() and not kept[:, 0].any() and kept.sum(1).max() <= 1
+@given(seeds)
+def test_no_decision_widens_the_mask_or_writes_into_the_view(seed):
+    for decide in DECISIONS:
+        v = random_view(seed)
+        before, ops = v.alive.clone(), v.mix.ops.clone()
+        kept = decide(v)
+        assert kept.dtype == torch.bool and kept.shape == before.shape
+        assert not (kept & ~before).any(), decide
+        assert torch.equal(v.alive, before) and torch.equal(v.mix.ops, ops)
+        assert torch.equal(kept, decide(random_view(seed))), decide  # the same view, the same decision
 
 
-def test_the_weight_of_an_edge_counts():
-    ops = torch.tensor([[0.0, 0.9, 0.1]] * 5)
-    plain = TopK()(view(ops, all_alive(Dag(nodes=2), 3)))
-    weighed = TopK()(view(ops, all_alive(Dag(nodes=2), 3), torch.tensor([0.5, 0.5, 0.1, 0.3, 0.6])))
-    assert alive_candidates(plain) == ((1,), (1,), (1,), (1,), ())  # equal strengths: the earliest
-    assert alive_candidates(weighed) == ((1,), (1,), (), (1,), (1,))
+@given(seeds)
+def test_final_selections_leave_a_cell(seed):
+    """At most one candidate an edge, never "none", at most two edges a node, and one at least where there is any."""
+    for decide in (TopK(), LimitSkips(), LimitSkips(0), Threshold(), Perturbation()):
+        v = random_view(seed)
+        kept = decide(v)
+        assert kept.sum(1).max() <= 1 and not kept[:, 0].any()
+        for incoming in map(list, DAG.incoming):
+            some = v.usable[incoming].any(1).sum().item()
+            least = 1 if isinstance(decide, Threshold) else 2
+            assert min(some, least) <= kept[incoming].sum() <= 2, decide
 
 
-def test_what_is_settled_stays():
-    ops = torch.tensor([[0.1, 0.8, 0.1]] * 5)
-    kept = TopK()(view(ops, all_alive(Dag(nodes=2), 3)))
-    assert torch.equal(TopK()(view(1 - ops, kept)), kept)
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: KeepOps(0), lambda: LimitSkips(-1), lambda: Threshold(1.5), lambda: Threshold(float("nan")),
+        lambda: GreedyEdge(3), lambda: GreedyEdge(start=-0.1), lambda: GreedyEdge(every=0.0),  # pyright: ignore
+        lambda: GreedyEdge(window=0),
+    ],
+)  # fmt: skip
+def test_impossible_values_are_refused(build):
+    with pytest.raises(OcheError, match="use "):
+        build()
+
+
+@given(seeds)
+def test_a_decision_settles_each_group_by_its_own_view(seed):
+    court = Court(seed)
+    TopK().conclude(court)
+    assert {*court.told} == {"normal", "reduce"}
+    assert all(torch.equal(alive, TopK()(court.views[name])) for name, alive in court.told.items())

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from decision_views import NAMES, Court, random_view, view
 from oche.bilevel.search import Search
-from oche.core.architecture import Dag, all_alive
+from oche.core.architecture import Dag, alive_candidates, all_alive
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
 from oche.devices.engine import Engine
@@ -16,17 +17,17 @@ from oche.methods import published as methods
 from oche.methods.discretize import Evolution, KeepOps, Perturbation, SampleBest, TopK, View
 from oche.methods.discretize.successive import draw, key, mutate
 from oche.methods.hypergradients import SgdStep, first_order, fixed
-from oche.methods.method import Method, Stage
+from oche.methods.method import Stage
+from oche.methods.recipe import SearchRecipe
 from oche.methods.relaxations import Softmax
 from oche.methods.stochastic_relaxations import UniformPath
 from oche.spaces import nb201
 from oche.training.evaluate import evaluate
-from oche.training.loop import Session, drive
+from oche.training.loop import Session, fit_loop
 from tiny import dataset, space
 
 CONV = Dag()  # 14 edges, 2 kept for each node
 BENCH = Dag(nodes=3, inputs=1, keep=3, none=True)  # 6 edges, all kept
-NAMES = ("none", "skip_connect", "sep", "dil")
 
 
 def path(dag, alive, seed, a=None):
@@ -57,7 +58,7 @@ def test_a_fixed_search_trains_weights_alone_and_shows_nothing_before_its_end():
     kept = task.feed.draw
     task.feed.draw = lambda name, step: drawn.append(name) or kept(name, step)
     session = Session()
-    drive(task, method.length, session)
+    fit_loop(task, method.length, session)
     assert drawn == ["train"] * 4
     assert all(torch.equal(a, b) for a, b in zip(logits, task.logits, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(weights, task.weights, strict=True))
@@ -69,15 +70,15 @@ def test_what_cannot_go_with_it_is_refused():
     with pytest.raises(
         OcheError, match=r"TopK reads off logits that Fixed leaves where they start; use a selection that asks"
     ):
-        Method(hypergrad=fixed)
-    assert Method(hypergrad=fixed, select=Perturbation()).select.asks
+        SearchRecipe(hypergrad=fixed)
+    assert SearchRecipe(hypergrad=fixed, select=Perturbation()).select.asks
     with pytest.raises(
         OcheError, match=r"SampleBest asks the trained supernet, once and at the end; use it as select="
     ):
-        Method(decide=SampleBest())
+        SearchRecipe(decide=SampleBest())
     with pytest.raises(OcheError, match="Evolution asks"):
-        Method(stages=(Stage(finish=Evolution()), Stage()))
-    Method(stages=(Stage(finish=KeepOps()), Stage()))
+        SearchRecipe(stages=(Stage(finish=Evolution()), Stage()))
+    SearchRecipe(stages=(Stage(finish=KeepOps()), Stage()))
     bare = View(
         "normal", CONV, NAMES, all_alive(CONV, 4), Softmax()(torch.zeros(14, 4), all_alive(CONV, 4), CONV, None, 1), 1
     )
@@ -206,9 +207,9 @@ class Table:
     def best(self):
         """For each node the `keep` edges whose best candidate is worth most."""
         total = 0.0
-        for name, view in self.views.items():
-            worth = self.worth[name].masked_fill(~view.usable, -math.inf).amax(1)
-            total += sum(sum(sorted(worth[list(e)].tolist())[-view.dag.keep :]) for e in view.dag.incoming)
+        for name, seen in self.views.items():
+            worth = self.worth[name].masked_fill(~seen.usable, -math.inf).amax(1)
+            total += sum(sum(sorted(worth[list(e)].tolist())[-seen.dag.keep :]) for e in seen.dag.incoming)
         return total
 
 
@@ -340,7 +341,7 @@ def test_a_search_answers_on_the_images_asked_for():
     task = Search(space(), methods.random_ws(steps=2, batch=6), dataset(40), seed=1, engine=Engine("cpu"))
     masks = task.random(generator(0, "x"))
     for images in (None, 7, 1000):
-        split = task.feed.held(images)
+        split = task.feed.held_out(images)
         assert len(split) == (7 if images == 7 else 20)
         ones = {name: mask.float() for name, mask in masks.items()}
         mixes = {name: task.settled()[name]._replace(ops=ones[name], active=_rows(masks[name])) for name in masks}
@@ -348,7 +349,7 @@ def test_a_search_answers_on_the_images_asked_for():
             task.net, split, task.data, task.engine, forward=lambda x, m=mixes: task.net(x, m), by_batch=True
         )
         assert task.accuracy(masks, images) == meter.means()[1]
-    assert torch.equal(task.feed.held(7).labels, task.feed.held(7).labels)
+    assert torch.equal(task.feed.held_out(7).labels, task.feed.held_out(7).labels)
 
 
 def _rows(mask):
@@ -376,9 +377,46 @@ def test_drawn_architectures_keep_to_the_mask():
 @pytest.mark.parametrize("name", ["random_ws", "one_shot", "evolution_ws"])
 def test_recipes(name):
     method = getattr(methods, name)()
-    assert method.hypergrad == fixed and method.select.asks and method.select != TopK()
+    assert method.method.hypergrad == fixed and method.method.select.asks and method.method.select != TopK()
     assert replace(method, select=Perturbation()).hypergrad == fixed
     a = torch.zeros(14, 4) if name == "one_shot" else torch.randn(14, 4)
-    assert method.a.init == 0 or name != "one_shot"
-    ops = method.relax(a, all_alive(CONV, 4), CONV, None, 0.0).ops
+    assert method.method.arch_optimizer.init == 0 or name != "one_shot"
+    ops = method.method.relax(a, all_alive(CONV, 4), CONV, None, 0.0).ops
     torch.testing.assert_close(ops, torch.full((14, 4), 0.25))
+
+
+@pytest.mark.parametrize(("finalists", "images", "whole"), [(1, 64, 0), (2, 64, 2), (3, 64, 3), (3, None, 0)], ids=str)
+def test_finalists_are_tried_on_every_image_where_there_is_a_choice(finalists, images, whole):
+    court = Court(generator=torch.Generator().manual_seed(0))
+    SampleBest(count=8, images=images, finalists=finalists).conclude(court)
+    assert court.asked == [images] * 8 + [None] * whole
+
+
+def test_what_a_sampling_needs_and_cannot_do_is_said_in_full():
+    with pytest.raises(OcheError) as caught:
+        SampleBest().conclude(Court())
+    assert str(caught.value) == "SampleBest draws architectures, but was given no generator; give View.generator"
+    with pytest.raises(OcheError) as caught:
+        Evolution()(random_view(0))
+    assert str(caught.value) == (
+        "Evolution compares whole architectures at the end of a search; use it as select=, not as decide= or the finish of a "
+        "stage"
+    )
+
+
+def test_a_candidate_that_its_new_source_has_not_becomes_one_that_it_has():
+    """One node, three sources, one kept: with "a", which the other two lack. They have "b", and "b" or "c"."""
+    dag, names = Dag(nodes=1, inputs=3, keep=1), ("a", "b", "c")
+    alive = torch.tensor([[True, False, False], [False, True, False], [False, True, True]])
+    v = view(torch.full((3, 3), 1 / 3), alive, dag=dag, names=names)
+    parent, g = (
+        {"normal": torch.tensor([[True, False, False], [False] * 3, [False] * 3])},
+        torch.Generator().manual_seed(0),
+    )
+    drawn = [alive_candidates(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(2000)]
+    seen = Counter(drawn)
+    want = {((), (1,), ()): 1 / 2, ((), (), (1,)): 1 / 4, ((), (), (2,)): 1 / 4}
+    assert seen.keys() == want.keys()
+    assert all(abs(seen[cell] / 2000 - share) < 0.05 for cell, share in want.items())
+    g.manual_seed(0)
+    assert [alive_candidates(mutate(parent, {"normal": v}, g)["normal"]) for _ in range(100)] == drawn[:100]

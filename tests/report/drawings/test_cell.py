@@ -13,7 +13,7 @@ from PIL import Image
 from oche.core import genotypes
 from oche.core.architecture import Cell, Genotype
 from oche.core.nasbench201 import EXAMPLE, parse
-from oche.report.drawings.cell import cell_png, cell_svg, layout, scene
+from oche.report.drawings.cell import cell_png, cell_scene, cell_svg, layout_cell
 from oche.report.drawings.scene import Box, Curve, Label, _segments, text_width
 from report_runs import AMOEBA_LIKE, DARTS_V2, RECURRENT, chain, random_cell
 
@@ -49,9 +49,9 @@ def along(curve: Curve, steps: int = 12):
 
 
 def assert_sound(cell: Cell) -> None:
-    places = layout(cell)
+    places = layout_cell(cell)
     assert_complete(cell, places)
-    picture = scene(cell, "a title")
+    picture = cell_scene(cell, "a title")
     assert_apart(picture)
     assert_clear_of_boxes(picture)
 
@@ -130,7 +130,7 @@ def test_svg_parses_and_holds_every_operation_and_arrow(cell):
 
 def test_dashed_lines_are_the_output():
     cell = random_cell(3)
-    dashed = [s for s in scene(cell).shapes if isinstance(s, Curve) and s.dashed]
+    dashed = [s for s in cell_scene(cell).shapes if isinstance(s, Curve) and s.dashed]
     assert len(dashed) == len(cell.concat)
 
 
@@ -143,13 +143,13 @@ def test_names_of_the_inputs_can_be_chosen_and_are_ignored_where_they_do_not_fit
 def test_the_same_cell_gives_the_same_picture():
     cell = random_cell(5)
     assert cell_svg(cell) == cell_svg(cell)
-    assert layout(cell) == layout(Cell(cell.edges, cell.concat))
+    assert layout_cell(cell) == layout_cell(Cell(cell.edges, cell.concat))
 
 
 def test_png_has_two_pixels_a_unit_and_the_colours_of_the_scene(tmp_path):
     cell = NAMED["DARTS_V2-normal"]
     cell_png(cell, tmp_path / "cell.png", "normal cell")
-    picture = scene(cell, "normal cell")
+    picture = cell_scene(cell, "normal cell")
     with Image.open(tmp_path / "cell.png") as image:
         assert image.size == pytest.approx((2 * picture.width, 2 * picture.height), abs=2)
         pixels = image.convert("RGB")
@@ -162,9 +162,9 @@ def test_png_has_two_pixels_a_unit_and_the_colours_of_the_scene(tmp_path):
 def test_a_cell_of_nas_bench_201_ends_in_its_last_node():
     for text in (EXAMPLE, "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"):
         cell = parse(text).cells["cell"]
-        routes = [(edge, way) for edge, way in layout(cell).routes]
+        routes = [(edge, way) for edge, way in layout_cell(cell).routes]
         assert [edge for edge, _ in routes] == list(range(6))  # no lines to an output of its own
-        picture = scene(cell, "a title")
+        picture = cell_scene(cell, "a title")
         assert_apart(picture)
         assert_clear_of_boxes(picture)
         words = [s.text for s in picture.shapes if isinstance(s, Label)]
@@ -179,5 +179,5 @@ def test_a_cell_of_nas_bench_201_ends_in_its_last_node():
 
 
 def test_a_recurrent_cell_still_ends_in_a_mean_of_its_nodes():
-    words = [s.text for s in scene(NAMED["recurrent-recurrent"]).shapes if isinstance(s, Label)]
+    words = [s.text for s in cell_scene(NAMED["recurrent-recurrent"]).shapes if isinstance(s, Label)]
     assert "x, h" in words and "h" in words and "t" in words and "out" not in words

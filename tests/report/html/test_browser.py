@@ -12,7 +12,7 @@ import pytest
 from oche.report.comparison_page import write_comparison
 from oche.report.drawings.cell import MARK
 from oche.report.html.page import Section, Table
-from oche.report.html.page import page as html
+from oche.report.html.page import render_page as html
 from oche.report.run_page import write_report
 from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
 

@@ -47,7 +47,7 @@ def test_skip_share_is_drawn_on_the_scale_from_none_to_all():
 
 
 def test_comparison_shows_every_network_and_the_spread():
-    figure = curves.comparison(0.98, [0.95, 0.96, 0.97])
+    figure = curves.found_and_random(0.98, [0.95, 0.96, 0.97])
     axes = figure.axes[0]
     band = axes.patches[0]
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((95.0, 97.0))
@@ -77,7 +77,7 @@ def test_curves_of_next_to_nothing_are_drawn(records):
 
 @pytest.mark.parametrize("random_cells", [[0.5], [0.5, 0.5], [0.0, 1.0], [0.975, 0.9750001]])
 def test_comparisons_of_extremes_are_drawn(random_cells):
-    assert_legible(curves.comparison(0.5, random_cells, name="a name that is far too long to be shown in full"))
+    assert_legible(curves.found_and_random(0.5, random_cells, name="a name that is far too long to be shown in full"))
 
 
 def collapsing(epochs=20):
@@ -88,13 +88,13 @@ def collapsing(epochs=20):
 
 def test_the_truth_is_drawn_in_per_cent_below_the_best():
     records = collapsing()
-    figure = curves.truth(records, 0.9437)
+    figure = curves.true_accuracy(records, 0.9437)
     assert_legible(figure)
     curve, best = figure.axes[0].lines
     assert list(curve.get_xdata()) == list(range(21))
     assert list(curve.get_ydata()) == pytest.approx([100 * r["true_acc"] for r in records])
     assert list(best.get_ydata()) == pytest.approx([94.37, 94.37])
     assert "best cell of the space: 94.37" in style.svg(figure)
-    assert len(curves.truth(records[:1]).axes[0].lines) == 1
+    assert len(curves.true_accuracy(records[:1]).axes[0].lines) == 1
     for few in (records[:1], records[:2], [{"epoch": 3}, {"epoch": 4, "true_acc": 0.1}]):
-        assert_legible(curves.truth(few, 0.9437))
+        assert_legible(curves.true_accuracy(few, 0.9437))

@@ -8,10 +8,10 @@ import pytest
 
 from oche.analysis import Ranking, pairwise, rank_groups, summarise
 from oche.analysis import critical_difference as difference
-from oche.report.metric_names import ACCURACY
+from oche.report.metrics import ACCURACY
 from oche.report.plots import style
-from oche.report.plots.study import Panel, agreement, critical_difference, incumbents, intervals, mean_curve
-from oche.report.statistics_text import interval_told, pairs_told, ranking_told, verdict
+from oche.report.plots.study import Panel, critical_difference, incumbents, intervals, mean_curve, rank_agreement
+from oche.report.statistics_text import coverage_warning, pair_conclusion, pairs_summary, ranking_summary
 
 RANKS = {"one": 1.2, "two": 1.9, "three": 3.1, "four": 3.8}
 
@@ -72,7 +72,7 @@ def test_incumbents_and_agreement_draw_every_group():
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b", "target"]
     assert len(figure.axes[0].lines) == 5 and len(figure.axes[1].lines) == 3
     assert [*figure.axes[1].lines[-1].get_ydata()] == [20.0, 20.0]
-    panels = agreement({"a": [(1.0, 2.0)], "b": [(2.0, 1.0)], "c": [(1.0, 1.0)], "d": [(2.0, 2.0)]})
+    panels = rank_agreement({"a": [(1.0, 2.0)], "b": [(2.0, 1.0)], "c": [(1.0, 1.0)], "d": [(2.0, 2.0)]})
     assert [axes.get_title() for axes in panels.axes if axes.get_visible()] == ["a", "b", "c", "d"]
 
 
@@ -85,28 +85,28 @@ def groups(n: int, **shift: float):
 
 def test_words_say_what_can_and_what_cannot_be_told():
     many = pairwise(groups(8, a=0.1, b=0.0))
-    assert verdict(many[0], ACCURACY) == "a is better"
-    assert pairs_told(many, ACCURACY) == (
+    assert pair_conclusion(many[0], ACCURACY) == "a is better"
+    assert pairs_summary(many, ACCURACY) == (
         "Told apart at 5 % (1 comparison, up to 8 seeds each, Holm's correction): a is better than b."
     )
     noisy = pairwise({"a": {s: (-1) ** s / 100 for s in range(8)}, "b": dict.fromkeys(range(8), 0.0)})
-    assert pairs_told(noisy, ACCURACY).endswith("That is no proof that they are equal.")
-    few = pairs_told(pairwise(groups(5, a=0.1, b=0.0, c=0.2)), ACCURACY)
+    assert pairs_summary(noisy, ACCURACY).endswith("That is no proof that they are equal.")
+    few = pairs_summary(pairwise(groups(5, a=0.1, b=0.0, c=0.2)), ACCURACY)
     assert few.startswith("With 5 seeds the least p that the test can give is 0.0625, and 0.19 once corrected for 3")
     assert "It takes 7 seeds." in few
-    assert pairs_told(pairwise(groups(2, a=0.1, b=0.0)), ACCURACY).startswith(
+    assert pairs_summary(pairwise(groups(2, a=0.1, b=0.0)), ACCURACY).startswith(
         "Nothing can be said of these groups: 2 seeds"
     )
 
 
 def test_ranks_that_differ_by_chance_are_said_to():
     values = {"a": {0: 1, 1: 2, 2: 3}, "b": {0: 2, 1: 3, 2: 1}, "c": {0: 3, 1: 1, 2: 2}}
-    assert "do not differ more than by chance" in ranking_told(rank_groups(values))
-    assert ranking_told(rank_groups({"a": {0: 1}})).startswith("No mean ranks: ranks of 1 group over 1 common block")
+    assert "do not differ more than by chance" in ranking_summary(rank_groups(values))
+    assert ranking_summary(rank_groups({"a": {0: 1}})).startswith("No mean ranks: ranks of 1 group over 1 common block")
 
 
 def test_narrow_intervals_are_owned_up_to():
-    assert "of n = 5 normal values, an interval called 95 % holds the mean in 83 %" in interval_told(
+    assert "of n = 5 normal values, an interval called 95 % holds the mean in 83 %" in coverage_warning(
         {"a": summarise([0.1, 0.2, 0.4, 0.5, 0.7, 0.9]), "b": summarise([0.1])}
     )
-    assert interval_told({"a": summarise([0.1])}) == ""
+    assert coverage_warning({"a": summarise([0.1])}) == ""

@@ -23,15 +23,15 @@ import pytest
 from oche.cli import main as cli
 from oche.cli.compare_bench import CompareArgs
 from oche.cli.search import SearchArgs
-from oche.core.config.yaml_files import parse as parse_words
+from oche.core.config.command_line import parse as parse_words
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS, parse
 from oche.methods.published import METHODS
-from oche.report.plots.nasbench201 import ranking
+from oche.report.plots.nasbench201 import accuracy_by_method
 from oche.runs.directory import RunDir
 from oche.spaces import SPACES
-from oche.spaces.nasbench201_ground_truth import Published, truth
+from oche.spaces.nasbench201_ground_truth import PublishedAccuracy, load_ground_truth
 from oche.study.comparison import run as compare
 from oche.study.comparison import table as standings
 from oche.study.comparison.settings import MANY, Setting
@@ -56,7 +56,7 @@ def table(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def known(table):
-    return truth(table, "cifar10")
+    return load_ground_truth(table, "cifar10")
 
 
 def setting(table: Path, out: Path, **fields) -> Setting:
@@ -335,9 +335,9 @@ def test_why_a_run_is_missing_is_said_in_its_own_words(table, tmp_path, known):
 
 
 def test_published_values_stand_beside_the_column_they_belong_to():
-    stated = Published("2001.00326", (93.61, 0.09), (70.70, 0.30), (41.71, 0.98))
+    stated = PublishedAccuracy("2001.00326", (93.61, 0.09), (70.70, 0.30), (41.71, 0.98))
     assert stated.on("cifar100_test_200ep") == (70.70, 0.30) and stated.on("imagenet16_test_200ep") == (41.71, 0.98)
-    assert stated.on("cifar10_valid_12ep") == () == Published("x", (1.0,)).on("cifar100_test_200ep")
+    assert stated.on("cifar10_valid_12ep") == () == PublishedAccuracy("x", (1.0,)).on("cifar100_test_200ep")
     assert standings._published("gdas", "cifar10_test_200ep") == "93.61 ± 0.09 (2001.00326)"
     assert standings._published("i-darts", "cifar10_test_200ep") == "–"
 
@@ -353,7 +353,7 @@ def test_published_values_are_those_of_the_documentation():
 
 
 def test_the_picture_has_every_run_and_sorts_by_the_mean(table, tmp_path, known):
-    figure = ranking({"a": [50.0, 60.0], "b": [58.0], "c": [40.0]}, 60.0, 50.0, {"b": 59.0})
+    figure = accuracy_by_method({"a": [50.0, 60.0], "b": [58.0], "c": [40.0]}, 60.0, 50.0, {"b": 59.0})
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["c", "a", "b"]
     drawn = {(line.get_marker(), tuple(line.get_xdata()), line.get_ydata()[0]) for line in axes.lines[:7]}
