@@ -1,18 +1,22 @@
-"""What an architecture is: the graph of a cell, a mixture over its edges, a mask of what is still alive, a genotype.
+"""The values that describe an architecture: the graph of a cell, the mixture on its edges, the mask of its living candidates,
+and the genotype.
 
-Shapes: E edges of a cell, O candidate operations an edge.
+A search moves through them in this order. `Dag` is the graph of a cell. Each cell type has logits (E, O), which a relaxation
+turns into a `Mix`; the supernet takes the mix as an input. A boolean mask (E, O) says which candidates are still alive. Decisions
+narrow the mask until it holds one discrete cell, which `cell_from_mask` reads; a `Genotype` holds one such `Cell` for each type.
+
+Shapes: E edges of a cell, O candidate operations of an edge.
 """
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oche.core.errors import OcheError
+from oche.core.genotype_text import parse_cells, write_cells
 
 if TYPE_CHECKING:  # genotypes are plain text and must stay cheap to import
     from torch import Tensor
@@ -20,14 +24,21 @@ if TYPE_CHECKING:  # genotypes are plain text and must stay cheap to import
 NONE = "none"  # the candidate that stands for "no edge"; part of a genotype only where `Dag.none` says so
 
 
+# --- the graph of a cell and what a supernet computes on it -----------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Dag:
-    """The edges of a cell, ordered by target node and then by source node, as the published DARTS code orders them.
+    """The graph of a cell: its nodes and the edges among them.
 
-    Nodes 0 .. inputs-1 are the cell's inputs, the ``nodes`` intermediate ones follow. ``keep`` incoming edges
-    are kept for each intermediate node when the cell is discretised (DARTS §2.4: 2 in a convolutional cell).
-    With ``none`` an edge may settle on "none" as on any other candidate, and the genotype says so (NAS-Bench-201, which
-    keeps all edges); without it, "none" never wins an edge.
+    Nodes 0 … inputs − 1 are the inputs of the cell, and ``nodes`` intermediate nodes follow. Every node has an edge from each
+    node before it. Edges are ordered by target node, then by source node, as in the published code of DARTS.
+
+    Discretisation keeps ``keep`` incoming edges of each intermediate node (1806.09055 §2.4: 2 in a convolutional cell). With
+    ``none=True`` an edge may settle on "none" like on any other candidate, and the genotype says so: NAS-Bench-201, which keeps
+    all edges. Otherwise "none" never wins an edge.
+
+    Raises `OcheError` for fewer than one node, input or kept edge.
     """
 
     nodes: int = 4
@@ -43,46 +54,72 @@ class Dag:
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:
-        """(source, target) of every edge."""
+        """The (source, target) nodes of every edge."""
         return tuple((i, j) for j in range(self.inputs, self.inputs + self.nodes) for i in range(j))
 
     @cached_property
     def incoming(self) -> tuple[tuple[int, ...], ...]:
-        """For each intermediate node in turn, the indices of its incoming edges."""
+        """The indices of the edges into each intermediate node, node by node."""
         targets = range(self.inputs, self.inputs + self.nodes)
         return tuple(tuple(e for e, (_, j) in enumerate(self.edges) if j == t) for t in targets)
 
     def __len__(self) -> int:
+        """Return E, the number of edges."""
         return len(self.edges)
 
 
 class Mix(NamedTuple):
-    """How much of every candidate flows through every edge: what a supernet's forward takes beside its input."""
+    """The mixture of one cell type: the weight of every candidate on every edge. A supernet takes it beside its input."""
 
-    ops: Tensor  #: (E, O) weight of each candidate; 0 where it is dead
-    edges: Tensor | None  #: (E,) weight of each edge, which scales everything that the edge carries; None means 1
-    active: Sequence[tuple[int, ...]]  #: for each edge the candidates really evaluated
+    ops: Tensor  #: (E, O) weight of each candidate; 0 for dead ones
+    edges: Tensor | None  #: (E,) weight of each edge, which scales everything on the edge; None means 1
+    active: Sequence[tuple[int, ...]]  #: for each edge the indices of the candidates to evaluate
 
     def strength(self) -> Tensor:
-        """(E, O) what decisions rank by: candidate weight times edge weight."""
+        """Return (E, O) the weight of a candidate times the weight of its edge, by which decisions rank candidates."""
         return self.ops if self.edges is None else self.ops * self.edges[:, None]
 
 
-def all_alive(dag: Dag, candidates: int) -> Tensor:
-    """(E, O) the mask of an undecided cell. Masks live on the CPU: they steer Python, not arithmetic."""
-    import torch
+class DeviceChoice(Sequence[tuple[int, ...]]):
+    """`Mix.active` for one sampled candidate an edge, where the choice is a tensor on the device.
 
-    return torch.ones(len(dag), candidates, dtype=torch.bool)
+    The choice is copied to the host only when someone reads it. Code that indexes by ``choice`` on the device
+    (`oche.kernels.single_path.cell`) therefore never waits. It compares and hashes like the tuple of host integers.
+    """
+
+    def __init__(self, choice: Tensor, alive: Tensor) -> None:
+        """``choice`` (E,) int64: the candidate of each edge. ``alive`` (E, O): edges without a living candidate have none."""
+        self.choice, self.alive = choice, alive
+
+    @cached_property
+    def rows(self) -> tuple[tuple[int, ...], ...]:
+        """The chosen candidates on the host: (o,) for each edge, () where no candidate is alive."""
+        chosen = self.choice.tolist()  # the only transfer to the host
+        return tuple((o,) if any(on) else () for o, on in zip(chosen, self.alive.tolist(), strict=True))
+
+    def __getitem__(self, e: Any) -> Any:
+        return self.rows[e]
+
+    def __len__(self) -> int:
+        return len(self.alive)
+
+    def __eq__(self, other: object) -> bool:
+        return self.rows == (other.rows if isinstance(other, DeviceChoice) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.rows)
 
 
-def alive_candidates(alive: Tensor) -> tuple[tuple[int, ...], ...]:
-    """The candidates that ``alive`` (E, O) leaves on each edge."""
-    return tuple(tuple(o for o, on in enumerate(row) if on) for row in alive.tolist())
+# --- discrete cells ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A discrete cell: (operation, source node, target node) of each edge, and the nodes that make its output."""
+    """A discrete cell: (operation, source node, target node) of each edge, and the nodes whose states form its output.
+
+    Raises `OcheError` for a cell without edges, for an edge from a node that does not come before its target, and for an output
+    of nodes that the cell does not compute.
+    """
 
     edges: tuple[tuple[str, int, int], ...]
     concat: tuple[int, ...]
@@ -105,7 +142,7 @@ class Cell:
 
     @property
     def inputs(self) -> int:
-        """Number of input nodes: everything before the first node that an edge enters."""
+        """The number of input nodes: all nodes before the first node with an incoming edge."""
         return min(target for _, _, target in self.edges)
 
     @property
@@ -114,16 +151,15 @@ class Cell:
         return tuple(sorted({target for _, _, target in self.edges}))
 
     def share(self, operation: str) -> float:
-        """Share of the cell's edges that carry ``operation``."""
+        """Return the share of the cell's edges that carry ``operation``, in [0, 1]."""
         return sum(op == operation for op, _, _ in self.edges) / len(self.edges)
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """Discrete cells by name ("normal", "reduce", "recurrent" …); ``genotype.normal`` is a `Cell`.
+    """Discrete cells by name ("normal", "reduce", "recurrent" …). ``genotype.normal`` is a `Cell`.
 
-    ``str`` and `parse` use the published text form, in which each node of a convolutional cell owns two consecutive
-    pairs (of a recurrent cell: one). Cells that this cannot express are written with the target node as a third entry.
+    ``str(genotype)`` writes the published text form, which `parse` reads back; see `oche.core.genotype_text`.
     """
 
     cells: Mapping[str, Cell]
@@ -138,132 +174,45 @@ class Genotype:
         return hash(frozenset(self.cells.items()))  # equality ignores the order of the cells, so must the hash
 
     def __str__(self) -> str:
-        parts = []
-        for name, cell in self.cells.items():
-            triples = not _regular(name, cell)
-            pairs = ", ".join(str(edge if triples else edge[:2]) for edge in cell.edges)
-            parts += [f"{name}=[{pairs}]", f"{_concat_key(name)}={_range(cell.concat)}"]
-        return f"Genotype({', '.join(parts)})"
+        return write_cells({name: (cell.edges, cell.concat) for name, cell in self.cells.items()})
 
     @classmethod
     def parse(cls, text: str) -> Genotype:
-        """Reads the published text form, with lists, tuples or ranges; nothing is evaluated.
+        """Read the published text form, with lists, tuples or ranges. Nothing is evaluated.
 
-        Raises `OcheError` for anything else, with what was found.
+        Raises `OcheError` for any other text, and says what was found.
         """
-        fields = _keywords(text)
-        cells = {}
-        for name in [k for k in fields if k != "concat" and not k.endswith("_concat")]:
-            if (key := _concat_key(name)) not in fields:
-                raise OcheError(f"genotype has {name}= but no {key}=; add it, for example {key}=range(2, 6)")
-            cells[name] = Cell(_edges(name, fields[name]), _concat(key, fields[key]))
-        if stray := [k for k in fields if k not in cells and k not in map(_concat_key, cells)]:
-            raise OcheError(f"genotype has {stray[0]}= without the cell it belongs to")
-        if not cells:
-            raise OcheError(f"genotype names no cell: {_short(text)}")
-        return cls(cells)
+        return cls({name: Cell(edges, concat) for name, edges, concat in parse_cells(text)})
 
 
 def cell_title(group: str) -> str:
-    """How to speak of a cell: "normal" → "normal cell", but "cell" stays."""
+    """Return the name of a cell type for texts: "normal" → "normal cell", but "cell" → "cell"."""
     return group if group == "cell" else f"{group} cell"
 
 
-def _concat_key(cell: str) -> str:
-    return "concat" if cell == "recurrent" else f"{cell}_concat"
+# --- masks and discretisation -----------------------------------------------------------------------------------------
 
 
-def _per_node(cell: str) -> tuple[int, int]:
-    """(pairs per node, input nodes) that the short text form assumes."""
-    return (1, 1) if cell == "recurrent" else (2, 2)
+def all_alive(dag: Dag, candidates: int) -> Tensor:
+    """Return the mask (E, O) of an undecided cell: all True.
+
+    Masks live on the CPU, because Python branches on them; they take no part in arithmetic.
+    """
+    import torch
+
+    return torch.ones(len(dag), candidates, dtype=torch.bool)
 
 
-def _regular(name: str, cell: Cell) -> bool:
-    """Whether the positions of the pairs alone tell their target nodes."""
-    per, inputs = _per_node(name)
-    return all(target == inputs + i // per for i, (_, _, target) in enumerate(cell.edges)) and not (
-        len(cell.edges) % per
-    )
-
-
-def _range(nodes: tuple[int, ...]) -> str:
-    contiguous = nodes == tuple(range(nodes[0], nodes[-1] + 1))
-    return f"range({nodes[0]}, {nodes[-1] + 1})" if contiguous else str(list(nodes))
-
-
-def _short(text: str) -> str:
-    flat = " ".join(text.split())
-    return repr(flat if len(flat) <= 60 else flat[:57] + "...")
-
-
-def _source(node: ast.expr) -> str:
-    try:
-        return _short(ast.unparse(node))
-    except RecursionError:
-        return "a deeply nested expression"
-
-
-def _keywords(text: str) -> dict[str, ast.expr]:
-    """Name → expression of each argument in ``Genotype(name=…, …)``."""
-    example = (
-        "write Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)"
-    )
-    if len(text) > 100_000:
-        raise OcheError(f"genotype text has {len(text)} characters, more than any cell needs; {example}")
-    # an assignment, as genotype files of the published code have it, is read as what it assigns
-    try:
-        node = ast.parse(re.sub(r"^\s*\w+\s*=\s*(?=Genotype)", "", text).strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise OcheError(f"not a genotype: {_short(text)}; {example}") from None
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Genotype"):
-        raise OcheError(f"not a genotype: {_short(text)}; {example}")
-    names = [k.arg for k in node.keywords]
-    if node.args or None in names or len(set(names)) != len(names):
-        raise OcheError(f"a genotype takes each cell once and by name: {_short(text)}; {example}")
-    return {str(k.arg): k.value for k in node.keywords}
-
-
-def _literal(key: str, node: ast.expr) -> object:
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, RecursionError, MemoryError, SyntaxError):
-        raise OcheError(
-            f"genotype: {key}= is not a plain list: {_source(node)}; write lists, tuples, strings and integers"
-        ) from None
-
-
-def _edges(name: str, node: ast.expr) -> tuple[tuple[str, int, int], ...]:
-    per, inputs = _per_node(name)
-    value = _literal(name, node)
-    if not isinstance(value, list | tuple):
-        raise OcheError(f"genotype: {name}= is {type(value).__name__}; write a list of ('operation', source) pairs")
-    edges = []
-    for i, item in enumerate(value):
-        ok = isinstance(item, list | tuple) and len(item) in (2, 3) and isinstance(item[0], str)
-        if not ok or not all(type(n) is int for n in item[1:]):
-            raise OcheError(f"genotype: {name}[{i}] is {_short(str(item))}; write ('operation', source)")
-        edges.append((item[0], item[1], item[2] if len(item) == 3 else inputs + i // per))
-    if len({len(item) for item in value}) > 1:
-        raise OcheError(f"genotype: {name}= mixes pairs and triples; give every edge its target node, or none")
-    if value and len(value[0]) == 2 and len(value) % per:
-        raise OcheError(f"genotype: {name}= has {len(value)} pairs; each node takes {per}, so write an even number")
-    return tuple(edges)
-
-
-def _concat(key: str, node: ast.expr) -> tuple[int, ...]:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        bounds = [b for b in (_literal(key, a) for a in node.args) if type(b) is int and 0 <= b < 1000]
-        if 1 <= len(bounds) == len(node.args) <= 2 and not node.keywords:
-            return tuple(range(*bounds))
-        raise OcheError(f"genotype: {key}={_source(node)}; write range(2, 6)")
-    value = _literal(key, node)
-    if not isinstance(value, list | tuple) or not all(type(n) is int for n in value):
-        raise OcheError(f"genotype: {key}={_short(str(value))}; write range(2, 6) or a list of node numbers")
-    return tuple(value)
+def alive_candidates(alive: Tensor) -> tuple[tuple[int, ...], ...]:
+    """Return the indices of the living candidates of each edge, for a mask ``alive`` (E, O)."""
+    return tuple(tuple(o for o, on in enumerate(row) if on) for row in alive.tolist())
 
 
 def eligible(alive: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
-    """(E, O) the living candidates that an edge may settle on: all but "none", or all where ``dag.none``."""
+    """Return the mask (E, O) of candidates that an edge may settle on: the living ones without "none".
+
+    With ``dag.none`` the living "none" counts too.
+    """
     mask = alive.clone()
     if NONE in candidates and not dag.none:
         mask[:, candidates.index(NONE)] = False
@@ -271,11 +220,11 @@ def eligible(alive: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
 
 
 def top_k(strength: Tensor, alive: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
-    """DARTS' discretisation (1806.09055 §2.4) as a narrower mask: each node keeps its ``dag.keep`` strongest incoming
-    edges, an edge being as strong as its best `eligible` candidate, and on each that best candidate alone.
+    """Return the narrowed mask (E, O) that DARTS' discretisation leaves (1806.09055 §2.4).
 
-    strength, alive: (E, O); returns (E, O). Ties go to the earlier source and the earlier candidate. An edge without an
-    eligible candidate is never kept, so a node may keep fewer edges than it could.
+    ``strength`` and ``alive`` are (E, O). The strength of an edge is that of its strongest `eligible` candidate. Each node keeps
+    its ``dag.keep`` strongest incoming edges, and each kept edge keeps only its strongest candidate. Ties go to the earlier
+    source and the earlier candidate. An edge without an eligible candidate is never kept, so a node may keep fewer edges.
     """
     import torch
 
@@ -291,33 +240,7 @@ def top_k(strength: Tensor, alive: Tensor, dag: Dag, candidates: tuple[str, ...]
 
 
 def cell_from_mask(kept: Tensor, dag: Dag, candidates: tuple[str, ...]) -> Cell:
-    """The discrete cell that a narrowed mask (E, O) stands for; its output is every intermediate node."""
+    """Return the discrete cell of a narrowed mask ``kept`` (E, O). Its output is every intermediate node."""
     rows = alive_candidates(eligible(kept, dag, candidates))
     edges = [(candidates[o], *dag.edges[e]) for e, row in enumerate(rows) for o in row]
     return Cell(tuple(edges), tuple(range(dag.inputs, dag.inputs + dag.nodes)))
-
-
-class DeviceChoice(Sequence[tuple[int, ...]]):
-    """`oche.core.architecture.Mix.active` of a choice that lives on the device: of each edge candidate ``choice`` (E,), none where the row
-    of ``alive`` (E, O) is empty. It is read to the host when it is first looked at, so that what indexes by the choice on the
-    device (`oche.kernels.single_path.cell`) never waits for it."""
-
-    def __init__(self, choice: Tensor, alive: Tensor) -> None:
-        self.choice, self.alive = choice, alive
-
-    @cached_property
-    def rows(self) -> tuple[tuple[int, ...], ...]:
-        chosen = self.choice.tolist()  # the only transfer to the host
-        return tuple((o,) if any(on) else () for o, on in zip(chosen, self.alive.tolist(), strict=True))
-
-    def __getitem__(self, e: Any) -> Any:
-        return self.rows[e]
-
-    def __len__(self) -> int:
-        return len(self.alive)
-
-    def __eq__(self, other: object) -> bool:
-        return self.rows == (other.rows if isinstance(other, DeviceChoice) else other)
-
-    def __hash__(self) -> int:
-        return hash(self.rows)

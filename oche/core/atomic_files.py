@@ -1,4 +1,7 @@
-"""Files that are either as they were or wholly new, whenever the process or the machine stops."""
+"""Write files atomically, and read and write JSON.
+
+After a crash of the process or the machine a file is either as it was before or wholly new.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ _PREFIX = ".tmp-"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Puts ``data`` at ``path``, durably and in one step; makes missing directories.
+    """Write ``data`` to ``path`` atomically and durably. Missing directories are made.
 
-    The bytes are written and flushed to disk beside ``path`` first, then renamed over it. Raises `OcheError` where the disk
-    is full or the place cannot be written; what was at ``path`` is unchanged then.
+    The bytes are written to a temporary file beside ``path`` and flushed to disk; then that file is renamed to ``path``.
+
+    Raises `Unwritten` if the disk is full or the place cannot be written. ``path`` is unchanged then.
     """
     beside = path.with_name(f"{_PREFIX}{path.name}-{secrets.token_hex(4)}")
     try:
@@ -38,13 +42,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 class Unwritten(OcheError):
-    """The system did not take a file: the disk is full, or may only be read."""
+    """A file could not be written: the disk is full, or may only be read."""
 
     exit_code = 1
 
 
 def refused(path: Path, error: OSError) -> Unwritten:
-    """The message for a file that could not be written."""
+    """Return the error for a file at ``path`` that could not be written."""
     reason = error.strerror or error
     return Unwritten(
         f"cannot write {path}: {reason}; what was there before is unchanged; free space or choose another --out"
@@ -52,7 +56,7 @@ def refused(path: Path, error: OSError) -> Unwritten:
 
 
 def sync_directory(path: Path) -> None:
-    """Makes renames within ``path`` durable, where the system lets a directory be opened."""
+    """Make renames within ``path`` durable, where the system allows opening a directory."""
     if os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -63,12 +67,15 @@ def sync_directory(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether ``path`` is what a writer that was killed left behind."""
+    """Tell whether ``path`` is a temporary file of a writer that was killed."""
     return path.name.startswith(_PREFIX)
 
 
 def clean(directory: Path) -> None:
-    """Removes what killed writers left in ``directory``. Only for the one process that may write there."""
+    """Remove the temporary files of killed writers from ``directory``.
+
+    Only the one process that may write to ``directory`` may call this.
+    """
     for path in directory.glob(f"{_PREFIX}*"):
         path.unlink(missing_ok=True)
 
@@ -77,11 +84,12 @@ def clean(directory: Path) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Plain values as strict JSON: NaN and infinities, which it does not know, become null."""
+    """Return plain values as strict JSON. NaN and infinities, which JSON lacks, become null."""
     return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
+    """Return ``value`` with None in place of every NaN and infinity."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -90,7 +98,7 @@ def _finite(value: Any) -> Any:
 
 
 def parse_json(data: bytes | str) -> Any:
-    """What the JSON text ``data`` says. Raises ValueError, also where it is nested more deeply than Python can follow."""
+    """Parse the JSON text ``data``. Raises ValueError, also for text that is nested too deeply for Python."""
     try:
         return json.loads(data)
     except RecursionError:
@@ -98,7 +106,7 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in the file at ``path``; {} where it is absent. Raises `OcheError` where it is damaged."""
+    """Return the mapping in the JSON file at ``path``, or {} if there is no file. Raises `OcheError` for a damaged file."""
     if not path.exists():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""How long a loop goes on, and where it stands."""
+"""The length of a training or search, and the clock that measures its progress."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from oche.core.errors import OcheError
 
 
 def parse_duration(text: str) -> float:
-    """Length of a budget such as "90s", "10m", "1h30m", "1.5h", in seconds."""
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    """Return the seconds in a text such as "90s", "10m", "1h30m" or "1.5h". Raises `OcheError` for other texts."""
+    seconds_per_unit = {"h": 3600.0, "m": 60.0, "s": 1.0}
     plain = text.strip().lower()
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", plain)
-    total = sum(float(n) * units[u] for n, u in parts)
-    if "".join(n + u for n, u in parts) != plain or total <= 0:
-        raise OcheError(f"budget {text!r} is no length of time; write 90s, 10m or 1h30m")
+    total = sum(float(number) * seconds_per_unit[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != plain or total <= 0:
+        raise OcheError(f"budget {text!r} is not a length of time; write 90s, 10m or 1h30m")
     return total
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to go on: ``parse_duration`` if given, else ``steps`` if given, else ``epochs``."""
+    """The length of a loop: ``seconds`` if given, otherwise ``steps`` if given, otherwise ``epochs``."""
 
     epochs: int
     steps: int | None = None
@@ -30,7 +30,10 @@ class Budget:
 
     @classmethod
     def of(cls, epochs: int, steps: int | None, budget: str | None) -> Budget:
-        """Checked: impossible or contradictory lengths raise `OcheError`."""
+        """Return the budget for the values of a configuration.
+
+        ``budget`` is a duration such as "10m". Raises `OcheError` for impossible or contradictory lengths.
+        """
         if epochs < 1 or (steps is not None and steps < 1):
             raise OcheError(f"epochs={epochs}, steps={steps} leave nothing to do; use at least 1")
         if steps is not None and budget is not None:
@@ -40,7 +43,10 @@ class Budget:
 
 @dataclass
 class Clock:
-    """Where a loop stands. Everything scheduled is a function of ``progress``, which runs from 0 to 1 whatever the budget."""
+    """The position of a loop in its budget.
+
+    Everything that is scheduled is a function of ``progress``, which runs from 0 to 1 whatever the budget.
+    """
 
     budget: Budget
     step: int = 0
@@ -49,6 +55,7 @@ class Clock:
     elapsed: float = 0.0  # seconds of work, over all resumptions
 
     def progress(self, per_epoch: int) -> float:
+        """Return the share of the budget that has been used, in [0, 1]. ``per_epoch`` is the number of steps in an epoch."""
         if self.budget.seconds is not None:
             return min(1.0, self.elapsed / self.budget.seconds)
         if self.budget.steps is not None:
@@ -56,8 +63,10 @@ class Clock:
         return min(1.0, (self.epoch + self.position / per_epoch) / self.budget.epochs)
 
     def spend(self, seconds: float) -> None:
-        """Counts work between two epochs, such as evaluation. It never uses up a budget of time: the last record must be
-        the one written at progress 1, so at least one more step follows."""
+        """Count ``seconds`` of work between two epochs, such as an evaluation.
+
+        Such work never uses up a time budget. The last record must be the one of progress 1, so at least one more step follows.
+        """
         limit = self.budget.seconds
         if limit is None or self.elapsed >= limit:
             self.elapsed += seconds

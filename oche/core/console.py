@@ -1,4 +1,4 @@
-"""What a run says while it works: lines, warnings, and progress with its numbers and the time left."""
+"""The terminal output of a run: lines, warnings, progress with its numbers and the time left, and bars while data is read."""
 
 from __future__ import annotations
 
@@ -9,25 +9,21 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TextIO
 
-from oche.core.signals import Interrupt
-from oche.core.tensorboard import tensorboard_writer
-
-__all__ = ["Interrupt", "Log", "SilentLog", "Progress", "tensorboard_writer"]
-
 Fields = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
-Row = tuple[str, float, Mapping[str, Any]]  # title, share of 1, numbers by name
-_LIVE = 0.2  # seconds between two drawings on a terminal
-_LIVE_LINES = 1.0  # the same for several lines, which files are read for
-_BAR = 16  # characters
+Row = tuple[str, float, Mapping[str, Any]]  # title, progress in [0, 1], numbers by name
+_LIVE_SECONDS = 0.2  # between two drawings of a live line
+_LIVE_ROWS_SECONDS = 1.0  # between two drawings of several live lines, for which files are read
+_BAR_WIDTH = 16  # characters
 
 
 class Log:
-    """Prints to ``file`` (stdout by default): a live line of progress on a terminal, else a plain one every ``every`` seconds.
+    """Print lines, warnings and progress to ``file`` (stdout by default).
 
-    ``quiet`` prints nothing but warnings.
+    On a terminal progress is one live line. Elsewhere it is a plain line every ``every`` seconds. With ``quiet`` only
+    warnings are printed.
     """
 
-    mute = False  #: whether it says nothing at all
+    mute = False  #: whether it prints nothing at all
 
     def __init__(self, quiet: bool = False, file: TextIO | None = None, every: float = 10.0) -> None:
         self.quiet, self.every = quiet, every
@@ -39,12 +35,12 @@ class Log:
         return self._given or sys.stdout
 
     def say(self, text: str) -> None:
-        """Prints ``text``."""
+        """Print ``text``, unless quiet."""
         if not self.quiet:
             self._print(text)
 
     def warn(self, text: str) -> None:
-        """Prints ``text`` on stderr, even when quiet."""
+        """Print ``text`` on stderr, even when quiet."""
         if self._console is not None and sys.stderr.isatty():
             self._print(text)  # above the live line of the same terminal
         else:
@@ -58,21 +54,24 @@ class Log:
 
     @contextmanager
     def progress(self, title: str, total: float | None = None) -> Iterator[Progress]:
-        """Within, `Progress.update` shows how far ``title`` is: in [0, 1], or of ``total``."""
+        """Yield a `Progress` that shows how far the task ``title`` is: in [0, 1], or out of ``total``."""
         if self.quiet:
             yield Progress(total, float("inf"), None)
         elif self._is_live:
             with self._live(title) as draw:
-                yield from _closed(Progress(total, _LIVE, draw))
+                yield from _drawn_to_the_end(Progress(total, _LIVE_SECONDS, draw))
         else:
-            yield from _closed(
+            yield from _drawn_to_the_end(
                 Progress(total, self.every, lambda share, words: self._print(_line(title, share, words)))
             )
 
     @contextmanager
     def lines(self) -> Iterator[Callable[[Callable[[], Sequence[Row]]], None]]:
-        """Within, a live line for each of several things under way: what is yielded draws the rows that it is given a
-        function of, at most every second, on a terminal; elsewhere it does nothing, and does not call it."""
+        """Yield a function that draws one live line for each of several tasks, such as the trials of a study.
+
+        That function takes a function that returns the rows. It draws at most once a second. Where the output is quiet or not a
+        terminal it does nothing and does not ask for the rows.
+        """
         if self.quiet or not self._is_live:
             yield lambda rows: None
             return
@@ -80,7 +79,7 @@ class Log:
 
         def draw(rows: Callable[[], Sequence[Row]]) -> None:
             nonlocal drawn
-            if monotonic() - drawn < _LIVE_LINES:
+            if monotonic() - drawn < _LIVE_ROWS_SECONDS:
                 return
             drawn, found = monotonic(), rows()
             width = max(len(title) for title, *_ in found)
@@ -103,7 +102,10 @@ class Log:
 
     @contextmanager
     def _screen(self, transient: bool = False) -> Iterator[Callable[[Sequence[tuple[str, float, list[str]]]], None]]:
-        """Yields what draws lines of (title, share, words) over those drawn before; ``transient``: they go at the end."""
+        """Yield a function that draws lines of (title, progress, words) over the lines drawn before.
+
+        With ``transient`` the lines are removed at the end.
+        """
         from rich.console import Console
         from rich.live import Live
         from rich.text import Text
@@ -112,10 +114,10 @@ class Log:
         line = "━" if console.encoding.startswith("utf") else "="
 
         def text(title: str, share: float, words: list[str]) -> Text:
-            full = round(_BAR * min(1.0, share))
-            head = len(title) + 1 + _BAR
-            bar = (title, " ", (line * full, "green"), (line * (_BAR - full), "bright_black"))
-            return Text.assemble(*bar, _packed([_percent(share), *words], head, console.width - 1))
+            full = round(_BAR_WIDTH * min(1.0, share))
+            head = len(title) + 1 + _BAR_WIDTH
+            bar = (title, " ", (line * full, "green"), (line * (_BAR_WIDTH - full), "bright_black"))
+            return Text.assemble(*bar, _wrapped([_percent(share), *words], head, console.width - 1))
 
         def show(rows: Sequence[tuple[str, float, list[str]]]) -> None:
             live.update(Text("\n").join(text(*row) for row in rows), refresh=True)
@@ -129,7 +131,7 @@ class Log:
 
 
 class SilentLog(Log):
-    """Says nothing, not even warnings: another process does."""
+    """Print nothing, not even warnings, because another process of the run prints them."""
 
     mute = True
 
@@ -144,7 +146,10 @@ Draw = Callable[[float, list[str]], None]
 
 
 class Progress:
-    """Draws at most every ``every`` seconds, and at the first and the last update; costs next to nothing in between."""
+    """The progress of one task. Draws at most every ``every`` seconds, and at the first and the last update.
+
+    Updates that draw nothing cost next to nothing.
+    """
 
     def __init__(self, total: float | None, every: float, draw: Draw | None) -> None:
         self._total, self._every, self._draw = total, every, draw
@@ -153,9 +158,10 @@ class Progress:
         self._ended = False
 
     def update(self, done: float, fields: Fields | None = None, **more: Any) -> None:
-        """``done`` of the work is done. ``fields``: numbers to show by name, or a function that gives them.
+        """Report that ``done`` of the total is done.
 
-        The function is called only when a line is really drawn. Names in "acc" are shown in percent; None is left out.
+        ``fields``: numbers to show by name, or a function that returns them. The function is called only when a line is
+        really drawn. Names that end in "acc" are shown in percent; None is left out.
         """
         if self._draw is None:
             return
@@ -168,7 +174,7 @@ class Progress:
             self.flush()
 
     def flush(self) -> None:
-        """Draws the newest update, if it is not drawn yet."""
+        """Draw the newest update, if it has not been drawn yet."""
         if self._draw is None or self._start is None or self._pending is None:
             return
         (share, fields, more), self._pending = self._pending, None
@@ -178,12 +184,13 @@ class Progress:
         self._draw(share, [word for word in (time, *(_word(k, v) for k, v in numbers.items())) if word])
 
 
-def _closed(progress: Progress) -> Iterator[Progress]:
+def _drawn_to_the_end(progress: Progress) -> Iterator[Progress]:
     yield progress
-    progress.flush()  # not after an exception: what the fields are made of may be in pieces
+    progress.flush()  # not after an exception: the fields may be in an inconsistent state
 
 
 def _remaining(share: float, start: tuple[float, float], now: float) -> str:
+    """Return "2:30 left", estimated from the rate since ``start`` = (time, share); once done the time it took."""
     began, first = start
     if share >= 1:
         return format_duration(now - began)
@@ -191,7 +198,7 @@ def _remaining(share: float, start: tuple[float, float], now: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """ "0:07", "2:30", "1:02:30"."""
+    """Return seconds as "0:07", "2:30" or "1:02:30"."""
     minutes, s = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{s:02}" if minutes >= 60 else f"{minutes}:{s:02}"
 
@@ -204,8 +211,8 @@ def _line(title: str, share: float, words: list[str]) -> str:
     return "  ".join([title, _percent(share), *words])
 
 
-def _packed(words: list[str], column: int, width: int) -> str:
-    """``words`` two spaces apart, from ``column`` on, on as many lines as ``width`` asks for; none is cut in two."""
+def _wrapped(words: list[str], column: int, width: int) -> str:
+    """Join ``words`` by two spaces, starting at ``column``. Lines break between words, at ``width`` characters."""
     text = ""
     for word in words:
         wraps = column + 2 + len(word) > width
@@ -215,6 +222,7 @@ def _packed(words: list[str], column: int, width: int) -> str:
 
 
 def _word(name: str, value: Any) -> str:
+    """Return "val acc 93.1 %" for ("val_acc", 0.931), or "" for a value that is not shown."""
     label = name.replace("_", " ")
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return ""
@@ -231,12 +239,13 @@ def _word(name: str, value: Any) -> str:
 
 @contextmanager
 def progress_bar(text: str, total: int | None, show: bool, download: bool = False) -> Iterator[Callable[..., None]]:
-    """Yields ``advance(n, total=None)``: images, or bytes of a ``download``, whose ``total`` is often known only later.
+    """Yield ``advance(n, total=None)`` for a progress bar on stderr that counts images, or the bytes of a ``download``.
 
-    Shows nothing unless ``show``; where stderr is no terminal, one line for a download.
+    The total of a download is often known only later, so it can be given with an advance. Without ``show`` nothing is drawn. If
+    stderr is not a terminal, a download prints one line.
     """
     if not show or not sys.stderr.isatty():
-        if show and download:  # a log should say what takes so long
+        if show and download:  # a log file should explain the wait
             print(text, file=sys.stderr, flush=True)
         yield lambda n, total=None: None
         return

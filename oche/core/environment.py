@@ -1,4 +1,7 @@
-"""Where a run happened: versions, hardware, commit. Nothing here fails; what cannot be found out is None."""
+"""The environment of a run: versions, hardware, source commit.
+
+Nothing here fails: an unknown value is None.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from oche._version import __version__
 
 
 def describe_environment(device: str = "cpu") -> dict[str, Any]:
-    """A description in plain values of the machine and the software, for environment.json. Memory is in bytes.
+    """Return a description of the machine and the software as plain values, for environment.json. Memory is in bytes.
 
-    ``device``: what the run computes on, as `oche.devices.engine.Engine` names it; a CUDA one is described.
+    ``device``: the device of the run, as `oche.devices.engine.Engine` names it. A CUDA device is described too.
     """
     import numpy
     import torch
@@ -39,7 +42,7 @@ def describe_environment(device: str = "cpu") -> dict[str, Any]:
 
 
 def cpu_model() -> str | None:
-    """Name of the processor."""
+    """Return the name of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -63,7 +66,7 @@ def _gpu(device: str) -> dict[str, Any]:
 
 
 def source_commit() -> str | None:
-    """Commit of the source checkout that oche runs from, with "-dirty" if files differ from it; None if it is none."""
+    """Return the commit of the source checkout that oche runs from, with "-dirty" if files differ from it; None if installed."""
     root = Path(__file__).resolve().parents[2]
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root:  # installed in a folder that lies within somebody else's repository

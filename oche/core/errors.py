@@ -1,29 +1,29 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for mistakes of a user, and helpers for its message."""
 
 
 class OcheError(ValueError):
-    """What was asked, what was found, what to write instead, on one line.
+    """A user's mistake, on one line: what was asked, what was found, what to write instead.
 
-    The command line prints the message and exits with ``exit_code``; from Python it is an ordinary ``ValueError``.
+    The command line prints the message and exits with ``exit_code``. In Python it is an ordinary ``ValueError``.
     """
 
-    exit_code = 2  # a mistake in what was asked; 1: what was asked could be tried, and failed
-    said = False  # whether another process tells the user
+    exit_code = 2  # 2: the request was wrong; 1: the request was tried and failed
+    said = False  # whether another process reports this error to the user
 
 
 def did_you_mean(word: str, known: "list[str] | tuple[str, ...]") -> str:
-    """'; did you mean X?' for the closest known name, or '' when nothing is close."""
+    """Return "; did you mean 'X'?" with the known name closest to ``word``, or "" if none is close."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-_LONGEST = 1000  # characters of a message: a whole file's contents in one would bury what is said about it
+_LONGEST = 1000  # characters of a message; the contents of a whole file would bury the message
 
 
 def one_line(text: object) -> str:
-    """``text`` as a terminal may show it: on one line, what cannot be printed escaped, the middle of a very long one left out."""
+    """Return ``text`` for a terminal: on one line, unprintable characters escaped, a very long one without its middle."""
     words = " ".join(str(text).split())
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in words)
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST * 3 // 4]} ... {shown[-_LONGEST // 4 :]}"

@@ -1,21 +1,21 @@
-"""Cells that papers published, as values: ``oche.genotypes.DARTS_V2`` or ``oche.genotypes.get("DARTS_V2")``.
+"""Published cells: ``oche.genotypes.DARTS_V2``, or ``oche.genotypes.get("DARTS_V2")``.
 
-Operations, predecessors and the order of the pairs are those of the authors' released code. Left out, because no code
-prints them as a cell: the P-DARTS cells found on CIFAR-100, and GDAS_F1, whose reduction is a fixed hand-made block.
+Operations, sources and the order of the pairs are those of the authors' released code. Two are left out because no code
+prints them as a cell: the P-DARTS cells found on CIFAR-100, and GDAS_F1, whose reduction cell is a fixed hand-made block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oche.core import nasbench201 as bench201
+from oche.core import nasbench201
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError, did_you_mean
 
 
 @dataclass(frozen=True)
 class PublishedGenotype:
-    """A genotype and where it comes from; ``year`` is that of the paper's first version on arXiv."""
+    """A genotype and its source. ``year`` is that of the paper's first version on arXiv."""
 
     genotype: Genotype
     paper: str  #: title
@@ -234,7 +234,7 @@ GENOTYPES: dict[str, PublishedGenotype] = {
 
 
 def get(name: str) -> Genotype:
-    """The published genotype ``name``, upper and lower case alike; `OcheError` with the nearest name otherwise."""
+    """Return the published genotype ``name``; case does not matter. Raises `OcheError` with the nearest name."""
     for known, published in GENOTYPES.items():
         if known.casefold() == name.casefold():
             return published.genotype
@@ -244,9 +244,12 @@ def get(name: str) -> Genotype:
 
 
 def resolve(genotype: Genotype | str) -> Genotype:
-    """A genotype as it is, from its text (NAS-Bench-201's too), or by its published name; `OcheError` for anything else."""
+    """Return a genotype from itself, its text (also the text of NAS-Bench-201), or a published name.
+
+    Raises `OcheError` for anything else.
+    """
     if isinstance(genotype, Genotype):
         return genotype
     if genotype.lstrip().startswith("|"):
-        return bench201.parse(genotype)
+        return nasbench201.parse(genotype)
     return Genotype.parse(genotype) if "(" in genotype else get(genotype)

@@ -1,4 +1,4 @@
-"""One writer per run directory: a lock that the system releases when its process ends, however it ends."""
+"""A lock that allows one writer for each run directory. The system releases it when its process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from oche.core.errors import OcheError
 
 LOCK_FILE = ".lock"
-_mine: set[str] = set()  # the system's lock excludes other processes only
+_mine: set[str] = set()  # locked by this process: the lock of the system excludes other processes only
 
 
 class InUse(OcheError):
@@ -19,17 +19,20 @@ class InUse(OcheError):
 
 
 class Lock:
-    """An exclusive lock on ``directory``. Raises `InUse` where another holds it, with that process' number if known.
+    """An exclusive lock on ``directory``.
 
-    A record lock (fcntl) and not flock: workers forked by the holder would inherit the latter and keep it after a kill -9.
-    A file system that knows no locks goes without.
+    It is a record lock (fcntl), not flock: workers that the holder forks would inherit a flock and keep it after a kill -9. On a
+    file system without locks nothing is locked.
+
+    Raises `InUse` if another process holds the lock, with its process number if known, and `OcheError` if ``directory`` cannot be
+    written.
     """
 
     def __init__(self, directory: Path) -> None:
         self._key = os.path.realpath(directory)
         self._handle: int | None = None
         if self._key in _mine:  # opening and closing the file once more would release it
-            raise InUse(f"{directory} is in use by this very process; finish with it first")
+            raise InUse(f"{directory} is in use by this process itself; finish with it first")
         try:
             handle = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -49,7 +52,7 @@ class Lock:
             os.write(handle, b"%d\n" % os.getpid())
 
     def release(self) -> None:
-        """Gives the directory free; more than once is harmless."""
+        """Release the lock. Calling this more than once is harmless."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -57,7 +60,10 @@ class Lock:
 
 
 def wait_for_lock(directory: Path, every: float = 0.2) -> Lock:
-    """The lock on ``directory``, once whoever holds it is done. Raises `OcheError` where it cannot be written."""
+    """Return the lock on ``directory`` as soon as its holder releases it.
+
+    Raises `OcheError` if the directory cannot be written.
+    """
     while True:
         try:
             return Lock(directory)
@@ -66,9 +72,9 @@ def wait_for_lock(directory: Path, every: float = 0.2) -> Lock:
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a process holds the lock on ``directory``.
+    """Tell whether a process holds the lock on ``directory``.
 
-    It is tried for a moment, as a reader; whoever takes it in that moment should `wait_for_lock` for it.
+    This takes the lock as a reader for a moment, so writers should use `wait_for_lock`.
     """
     if os.path.realpath(directory) in _mine:
         return True
@@ -86,16 +92,17 @@ def is_locked(directory: Path) -> bool:
 
 
 def _holder(handle: int) -> str:
+    """Return the text "process 123" for the holder of the lock, or "another process"."""
     os.lseek(handle, 0, os.SEEK_SET)
     pid = os.read(handle, 32).decode("ascii", "replace").strip()
     return f"process {pid}" if pid.isdecimal() else "another process"
 
 
 def _acquire(handle: int, shared: bool = False) -> None:
-    """Raises OSError where another process holds it; ``shared``: with those who only read."""
+    """Take the lock. With ``shared`` several readers may hold it at once. Raises OSError if another process holds it."""
     try:
         import fcntl
-    except ImportError:  # Windows; its locks forbid reading, so one far beyond the process number is taken
+    except ImportError:  # Windows: a lock forbids reading there, so lock a byte far beyond the process number
         import msvcrt
 
         os.lseek(handle, 1 << 20, os.SEEK_SET)

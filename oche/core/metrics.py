@@ -1,4 +1,4 @@
-"""Means of loss and accuracy over many batches, added up where the tensors are."""
+"""Mean loss, accuracy and perplexity over many batches, summed on the device."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 
 
 class Meter:
-    """Sums of loss and right answers, kept on the device: state is (loss · n, right, n) as one float64 tensor.
+    """Sums of loss and correct answers, kept on the device as one float64 tensor (loss · n, correct, n).
 
-    ``total`` makes of what one batch adds, in place, what is added; over several ranks, their sum.
+    ``total`` maps the three numbers of one batch to the numbers that are added; it may work in place. With several processes it
+    returns their sum over all processes.
     """
 
     def __init__(
@@ -22,39 +23,43 @@ class Meter:
         self.total = total
 
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """logits (B, classes), labels (B,), loss: mean over the batch."""
-        right = (logits.argmax(1) == labels).sum()
+        """Add one batch: logits (B, classes), labels (B,), loss the mean over the batch."""
+        correct = (logits.argmax(1) == labels).sum()
         n = torch.full((), len(labels), device=self.sums.device)
-        self.sums += self.total(torch.stack([loss.detach().double() * len(labels), right.double(), n.double()]))
+        self.sums += self.total(torch.stack([loss.detach().double() * len(labels), correct.double(), n.double()]))
 
     def means(self) -> tuple[float | None, float | None]:
-        """(mean loss, accuracy); None before the first batch. Waits for the device."""
-        loss, right, n = self.sums.tolist()
-        return (loss / n, right / n) if n else (None, None)
+        """Return (mean loss, accuracy), or (None, None) before the first batch. Waits for the device."""
+        loss, correct, n = self.sums.tolist()
+        return (loss / n, correct / n) if n else (None, None)
 
-    measure = "acc"  #: what records have beside the loss
+    measure = "acc"  #: the name of the second number in records
 
     def numbers(self, name: str) -> dict[str, float | None]:
-        """`means` as a record has them, for the part of the data called ``name``."""
+        """Return the fields of a record for the part of the data called ``name``, such as val_loss and val_acc."""
         loss, accuracy = self.means()
         return {f"{name}_loss": loss, f"{name}_{self.measure}": accuracy}
 
 
 class WordMeter(Meter):
-    """Sums of the loss of a language model alone, over words: accuracies mean little there, and take a pass over logits."""
+    """Sums of the loss of a language model over words, reported as perplexity.
+
+    Accuracy means little for language models and would take another pass over the logits.
+    """
 
     measure = "ppl"
 
     def add_words(self, loss: Tensor, words: int) -> None:
-        """loss: mean over ``words``."""
+        """Add one batch of ``words`` words; ``loss`` is the mean over them, in nats."""
         total = loss.detach().double() * words
         self.sums += torch.stack([total, torch.zeros_like(total), torch.full_like(total, words)])
 
     def numbers(self, name: str) -> dict[str, float | None]:
+        """Return the fields of a record, such as val_loss and val_ppl."""
         loss, _ = self.means()
         return {f"{name}_loss": loss, f"{name}_{self.measure}": None if loss is None else perplexity(loss)}
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), the loss in nats a word; infinite where that is beyond all numbers."""
+    """Return exp(loss) for a loss in nats a word; infinity where that exceeds all floats."""
     return math.exp(loss) if loss < 709 else math.inf

@@ -1,8 +1,8 @@
-"""NAS-Bench-201 (Dong & Yang, ICLR 2020, 2001.00326): the text form of its cells, and its table of accuracies.
+"""NAS-Bench-201 (Dong & Yang, ICLR 2020, 2001.00326): the text form of its cells, and the table of their accuracies.
 
 The text of a cell lists, node by node, "operation~source" of every incoming edge:
 ``|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|``.
-Node 0 is the cell's input, node 3 its output; the genotype of such a cell has all six edges, "none" among them.
+Node 0 is the input of the cell and node 3 its output. The genotype of such a cell has all six edges, also those with "none".
 """
 
 from __future__ import annotations
@@ -22,68 +22,71 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CELL = "cell"  # the group's name in genotypes
-EDGES = tuple((i, j) for j in range(1, 4) for i in range(j))
+CELL = "cell"  # the name of the cell in genotypes
+EDGES = tuple((i, j) for j in range(1, 4) for i in range(j))  # (source, target)
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # in the published order
 CELL_COUNT = len(OPERATIONS) ** len(EDGES)  # 15,625 cells
 EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
 def parse(arch: str | Genotype) -> Genotype:
-    """The genotype of a cell, all six edges by target and source; those that a `Genotype` leaves out are "none".
+    """Return the genotype of a cell with all six edges, ordered by target and source. Edges that ``arch`` leaves out are "none".
 
-    ``arch``: the benchmark's text, the text of a genotype, or a genotype. Raises `OcheError` for anything else.
+    ``arch``: the text of the benchmark, the text of a genotype, or a genotype. Raises `OcheError` for anything else.
     """
     if isinstance(arch, str) and not arch.lstrip().startswith("|"):
         if "(" not in arch:
             raise OcheError(f"not a cell of NAS-Bench-201: {arch[:80]!r}; write {EXAMPLE}")
         arch = Genotype.parse(arch)
-    ops = _of_text(arch) if isinstance(arch, str) else _of_genotype(arch)
+    ops = _operations_in_text(arch) if isinstance(arch, str) else _operations_in_genotype(arch)
     return Genotype({CELL: Cell(tuple((op, *edge) for op, edge in zip(ops, EDGES, strict=True)), (3,))})
 
 
 def to_text(arch: str | Genotype) -> str:
-    """The benchmark's text of a cell. Raises `OcheError` for what is none of its cells."""
+    """Return the benchmark's text of a cell. Raises `OcheError` if ``arch`` is not a cell of the benchmark."""
     cell = parse(arch).cells[CELL]
     nodes = [[f"{op}~{i}" for op, i, j in cell.edges if j == node] for node in cell.nodes]
     return "+".join(f"|{'|'.join(edges)}|" for edges in nodes)
 
 
-def _of_text(text: str) -> list[str]:
-    """The operations of the six edges, in order."""
+def _operations_in_text(text: str) -> list[str]:
+    """Return the operations of the six edges, in the order of `EDGES`."""
     words = re.findall(r"[^|+~\s]+~\d+", text)
     ops = [word.rpartition("~")[0] for word in words]
     if len(ops) == len(EDGES):
-        of = dict(zip(EDGES, ops, strict=True))
-        if "".join(text.split()) == "+".join("|" + "".join(f"{of[i, j]}~{i}|" for i in range(j)) for j in range(1, 4)):
+        op_of = dict(zip(EDGES, ops, strict=True))
+        nodes = ["|" + "".join(f"{op_of[i, j]}~{i}|" for i in range(j)) for j in range(1, 4)]
+        if "".join(text.split()) == "+".join(nodes):
             return ops
     raise OcheError(
         f"not a cell of NAS-Bench-201: {text[:120]!r}; write all six edges (none~0 where nothing flows) as {EXAMPLE}"
     )
 
 
-def _of_genotype(genotype: Genotype) -> list[str]:
+def _operations_in_genotype(genotype: Genotype) -> list[str]:
+    """Return the operations of the six edges, in the order of `EDGES`; "none" for edges that ``genotype`` leaves out."""
     if [*genotype.cells] != [CELL]:
         raise OcheError(
             f"this genotype has cells {', '.join(map(repr, genotype.cells))}; one of NAS-Bench-201 has only {CELL!r}"
         )
     cell = genotype.cells[CELL]
-    of = {(i, j): op for op, i, j in cell.edges}
-    if len(of) != len(cell.edges) or not set(of) <= set(EDGES) or cell.concat != (3,):
+    op_of = {(i, j): op for op, i, j in cell.edges}
+    if len(op_of) != len(cell.edges) or not set(op_of) <= set(EDGES) or cell.concat != (3,):
         raise OcheError(
             "a cell of NAS-Bench-201 has one operation on each of the edges "
             f"{', '.join(f'{i} to {j}' for i, j in EDGES)} and node 3 as its output; found {genotype}"
         )
-    return [of.get(edge, NONE) for edge in EDGES]
+    return [op_of.get(edge, NONE) for edge in EDGES]
 
 
 def canonical(arch: str | Genotype) -> str:
-    """A text that is the same for cells that the benchmark calls isomorphic; there are 6,466 of them (2001.00326 §2.1).
+    """Return a text that is equal for cells that the benchmark calls isomorphic. There are 6,466 such texts (2001.00326 §2.1).
 
-    The rule is that of the released code (``to_unique_str`` of D-X-Y/AutoDL-Projects): each node is the sorted sum of
-    what enters it, where a skip connection is its source's sum, and "none" or anything of a zero node is zero. It compares
-    texts, in which zeros stay and sums within sums are not sorted into one: cells that it tells apart can still have the
-    same function. (Up to that, 4,930 would be left.) The form of the text is therefore part of the rule.
+    The rule is that of the released code (``to_unique_str`` of D-X-Y/AutoDL-Projects). A node is the sorted sum of its
+    incoming edges. A skip connection stands for the sum of its source; "none", and any operation on a zero node, is zero.
+    The rule compares texts: zeros stay, and sums within sums are not merged into one. So two cells can compute the same
+    function and still have different texts. (Otherwise 4,930 texts would be left.) The exact form of the text is
+    therefore part of the rule.
     """
     zero = "#"
     nodes = {0: "0"}
@@ -103,7 +106,7 @@ def canonical(arch: str | Genotype) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the table knows of one cell; accuracies in percent, regrets in percentage points below the best, by column."""
+    """The table's knowledge of one cell, by column: accuracies in percent, regrets in percentage points below the best cell."""
 
     arch: str
     accuracy: dict[str, float]
@@ -116,19 +119,19 @@ class Entry:
 class Table:
     """The accuracies of all 15,625 cells, in memory.
 
-    ``path``: a Parquet file with one row for each cell and the columns
+    ``path``: a Parquet file with one row for each cell and these columns:
 
-    - ``arch``: the cell's text, as above, each cell once, in any order;
-    - any number of numeric columns of accuracies in percent. Named as ``{data}_{part}_{epochs}ep``, with data one of
-      cifar10, cifar100, imagenet16 (ImageNet16-120), part one of valid, test, epochs 12 or 200: the benchmark's two
-      training lengths. ``cifar10_test_200ep``, the first choice of all methods here, must be there;
-    - ``index``, if there is one, is left alone.
+    - ``arch``: the text of the cell; each cell once, in any order;
+    - any number of numeric columns of accuracies in percent. The names are ``{data}_{part}_{epochs}ep``, with data one of
+      cifar10, cifar100, imagenet16 (ImageNet16-120), part one of valid, test, and epochs 12 or 200, the two training lengths of
+      the benchmark. ``cifar10_test_200ep``, the default of all methods here, must be there;
+    - ``index`` is ignored.
 
-    A file can be made from the benchmark's own (NAS-Bench-201-v1_1-096897.pth, or NATS-Bench's tss) by its API. The file
-    that the project's figures come from names no source in its metadata (written by pandas); its 200-epoch columns have
-    the values that the papers print for that version, means over seeds, such as 94.37 / 73.51 / 47.31 for the best.
+    A file can be made from the benchmark's own (NAS-Bench-201-v1_1-096897.pth, or NATS-Bench's tss) with its API. The
+    file behind the figures of this project names no source in its metadata (pandas wrote it). Its 200-epoch columns have
+    the values that the papers print for that version, means over seeds, such as 94.37 / 73.51 / 47.31 for the best cell.
 
-    Raises `OcheError` for a file that is not such a table.
+    Raises `OcheError` if the file is not such a table.
     """
 
     main = "cifar10_test_200ep"
@@ -138,11 +141,12 @@ class Table:
 
         self.path = Path(path)
         columns = _read(self.path)
-        self.archs: tuple[str, ...] = tuple(map(self._asked(to_text), columns.pop("arch")))
+        self.archs: tuple[str, ...] = tuple(map(self._with_path_in_errors(to_text), columns.pop("arch")))
         self._row = {arch: i for i, arch in enumerate(self.archs)}
         if len(self._row) != CELL_COUNT or len(self.archs) != CELL_COUNT:
             raise OcheError(
-                f"{path} has {len(self.archs)} rows of {len(self._row)} different cells; the table needs each of the {CELL_COUNT} once"
+                f"{path} has {len(self.archs)} rows of {len(self._row)} different cells; "
+                f"the table needs each of the {CELL_COUNT} once"
             )
         self._values: dict[str, np.ndarray] = {name: np.asarray(v, dtype=np.float64) for name, v in columns.items()}
         for name, values in self._values.items():
@@ -151,8 +155,8 @@ class Table:
                     f"{path}: column {name} has empty cells; give an accuracy for each of the {CELL_COUNT} cells"
                 )
 
-    def _asked(self, read: Callable[[str], T]) -> Callable[[str], T]:
-        """``read`` with errors that name the file."""
+    def _with_path_in_errors(self, read: Callable[[str], T]) -> Callable[[str], T]:
+        """Return ``read`` with the path of the table in its errors."""
 
         def named(text: str) -> T:
             try:
@@ -167,12 +171,12 @@ class Table:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The accuracies that the table has, by name."""
+        """The names of the accuracy columns."""
         return tuple(self._values)
 
     @cached_property
     def classes(self) -> dict[str, list[int]]:
-        """Rows of isomorphic cells, by `canonical` form."""
+        """The rows of each class of isomorphic cells, by `canonical` text."""
         found: dict[str, list[int]] = {}
         for i, arch in enumerate(self.archs):
             found.setdefault(canonical(arch), []).append(i)
@@ -188,39 +192,39 @@ class Table:
         }
 
     def accuracy(self, arch: str | Genotype, column: str = main) -> float:
-        """Accuracy of a cell, in percent. Raises `OcheError` for an unknown cell or column."""
-        return float(self._column(column)[self._find(arch)])
+        """Return the accuracy of a cell in percent. Raises `OcheError` for an unknown cell or column."""
+        return float(self._column(column)[self._row_of_cell(arch)])
 
     def best(self, column: str = main) -> tuple[str, float]:
-        """The best cell and its accuracy in percent."""
+        """Return the best cell and its accuracy in percent."""
         values = self._column(column)
         i = int(values.argmax())
         return self.archs[i], float(values[i])
 
     def regret(self, arch: str | Genotype, column: str = main) -> float:
-        """How far a cell is below the best, in percentage points."""
+        """Return how far a cell is below the best, in percentage points."""
         return self.best(column)[1] - self.accuracy(arch, column)
 
     def rank(self, arch: str | Genotype, column: str = main) -> int:
-        """1 plus the number of better cells."""
+        """Return 1 + the number of better cells."""
         values = self._column(column)
-        return 1 + int((values > values[self._find(arch)]).sum())
+        return 1 + int((values > values[self._row_of_cell(arch)]).sum())
 
     def rank_distinct(self, arch: str | Genotype, column: str = main) -> int:
-        """1 plus the number of better classes of isomorphic cells, each as good as the mean of its members."""
+        """Return 1 + the number of better classes of isomorphic cells. The accuracy of a class is the mean of its members."""
         self._column(column)
-        rows = self.classes[canonical(self.archs[self._find(arch)])]
+        rows = self.classes[canonical(self.archs[self._row_of_cell(arch)])]
         means = self._class_means[column]
         return 1 + int((means > self._values[column][rows].mean()).sum())
 
     def isomorphic(self, arch: str | Genotype) -> tuple[str, ...]:
-        """The other cells of its class: the same network up to the naming of nodes, trained anew."""
-        own = self._find(arch)
+        """Return the other cells of its class: the same network up to the numbering of nodes, trained anew."""
+        own = self._row_of_cell(arch)
         return tuple(self.archs[i] for i in self.classes[canonical(self.archs[own])] if i != own)
 
     def query(self, arch: str | Genotype) -> Entry:
-        """All that the table knows of a cell."""
-        text = self.archs[self._find(arch)]
+        """Return everything that the table knows of a cell."""
+        text = self.archs[self._row_of_cell(arch)]
         each = self.columns
         return Entry(
             text,
@@ -232,7 +236,7 @@ class Table:
         )
 
     def describe(self, arch: str | Genotype) -> str:
-        """What `query` says, as lines for people."""
+        """Return the answer of `query` as lines of text for people."""
         entry, count = self.query(arch), len(self.classes)
         width = max(map(len, self.columns))
         rows = [
@@ -250,30 +254,31 @@ class Table:
             )
         return self._values[name]
 
-    def _find(self, arch: str | Genotype) -> int:
+    def _row_of_cell(self, arch: str | Genotype) -> int:
+        """Return the row of a cell. Raises `OcheError` for a cell with other operations."""
         if isinstance(arch, str) and arch in self._row:
             return self._row[arch]
         cell = parse(arch).cells[CELL]
-        if strange := [op for op, _, _ in cell.edges if op not in OPERATIONS]:
-            raise OcheError(
-                f"NAS-Bench-201 has no operation {strange[0]!r}{did_you_mean(strange[0], OPERATIONS)}; it has {', '.join(OPERATIONS)}"
-            )
+        if unknown := [op for op, _, _ in cell.edges if op not in OPERATIONS]:
+            hint = did_you_mean(unknown[0], OPERATIONS)
+            raise OcheError(f"NAS-Bench-201 has no operation {unknown[0]!r}{hint}; it has {', '.join(OPERATIONS)}")
         return self._row[to_text(arch)]
 
 
 def _read(path: Path) -> dict[str, list]:
-    """The columns of a table: "arch", and those with numbers other than "index"."""
+    """Return the columns of a table file: "arch" and the numeric ones, without "index"."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise OcheError(
-            f"there is no table at {path}; give a Parquet file of NAS-Bench-201 accuracies, as oche.core.nasbench201.Table describes"
+            f"there is no table at {path}; give a Parquet file of NAS-Bench-201 accuracies, "
+            "as oche.core.nasbench201.Table describes"
         )
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise OcheError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
+        raise OcheError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
     numbers = [
         f.name
         for f in table.schema

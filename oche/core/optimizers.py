@@ -1,4 +1,4 @@
-"""Settings of the optimisers of weights and of logits, and of gradient clipping."""
+"""The optimisers of weights and of architecture logits, with gradient clipping."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from oche.core.schedules import Cosine, Schedule
 
 @dataclass(frozen=True)
 class Sgd:
-    """SGD with momentum for network weights, its rate annealed, by default by a cosine (1806.09055 §3.1.1)."""
+    """SGD with momentum for the network weights. Its rate is annealed, by default by a cosine (1806.09055 §3.1.1).
+
+    Raises `OcheError` for values that cannot train.
+    """
 
     lr: float = 0.025
     """learning rate at the start, or after the warm-up"""
@@ -39,7 +42,7 @@ class Sgd:
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < inf or not 0 <= self.lr_min <= self.lr:
-            raise OcheError(f"lr={self.lr}, lr_min={self.lr_min} is no schedule; use lr > 0 and 0 <= lr_min <= lr")
+            raise OcheError(f"lr={self.lr}, lr_min={self.lr_min} is not a schedule; use lr > 0 and 0 <= lr_min <= lr")
         if not (0 <= self.momentum < 1 and 0 <= self.decay < inf and 0 <= self.clip < inf):
             raise OcheError(
                 f"momentum={self.momentum}, decay={self.decay}, clip={self.clip} cannot train; "
@@ -49,32 +52,36 @@ class Sgd:
             raise OcheError("nesterov looks ahead along the momentum, and momentum=0 has none; use momentum > 0")
         if self.schedule.falling and not self.lr_min:
             raise OcheError(
-                f"a rate that falls by a factor never gets to lr_min=0; with {self.schedule} use lr_min > 0"
+                f"a rate that falls by a factor never reaches lr_min=0; with {self.schedule} use lr_min > 0"
             )
 
     @property
     def plain(self) -> bool:
-        """Whether it steps as a search's look-ahead takes it: no Nesterov, and everything decays."""
+        """Whether the step is the one that a search's look-ahead takes: no Nesterov momentum, and weight decay on everything."""
         return not self.nesterov and self.decay_norms
 
     def optimizer(self, weights: Iterable[Tensor]) -> torch.optim.SGD:
+        """Return torch's SGD on ``weights``. Without ``decay_norms`` vectors (scales, shifts, biases) do not decay."""
         groups: list[dict[str, Any]] = [{"params": [*weights]}]
         if not self.decay_norms:
             vectors = [w for w in groups[0]["params"] if w.dim() <= 1]
             matrices = [w for w in groups[0]["params"] if w.dim() > 1]
             groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        # foreach: a supernet has more than a thousand small tensors, which torch goes through in Python on a CPU. Not fused:
-        # that step mixes up elements where a gradient has other strides than its weight (torch 2.13).
+        # foreach: a supernet has more than a thousand small tensors, over which torch otherwise loops in Python on a CPU.
+        # Not fused: that step mixes up elements if a gradient has other strides than its weight (torch 2.13).
         return torch.optim.SGD(
             groups, lr=self.lr, momentum=self.momentum, weight_decay=self.decay, nesterov=self.nesterov, foreach=True
         )
 
     def rate(self, progress: float) -> float:
-        """Learning rate at ``progress`` in [0, 1]."""
+        """Return the learning rate at ``progress`` in [0, 1]."""
         return self.schedule(self.lr, self.lr_min, progress)
 
     def update(self, optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], rate: float) -> None:
-        """Clips the gradients in ``.grad`` and steps. Weights without a gradient rest: no decay, no momentum."""
+        """Clip the gradients in ``.grad`` and take one step.
+
+        A weight whose gradient is None stays as it is: no decay, no momentum.
+        """
         if self.clip:
             torch.nn.utils.clip_grad_norm_(weights, self.clip)
         for group in optimizer.param_groups:
@@ -85,7 +92,7 @@ class Sgd:
 @component
 @dataclass(frozen=True)
 class Adam:
-    """Adam for architecture logits (1806.09055 §3.1.1)."""
+    """Adam for the architecture logits (1806.09055 §3.1.1). Raises `OcheError` for values that cannot train."""
 
     lr: float = 3e-4
     """learning rate"""
@@ -104,23 +111,24 @@ class Adam:
             )
 
     def optimizer(self, logits: Iterable[Tensor]) -> torch.optim.Adam:
+        """Return torch's Adam on ``logits``."""
         return torch.optim.Adam(logits, lr=self.lr, betas=self.betas, weight_decay=self.decay)
 
 
 @component
 @dataclass(frozen=True)
 class ExponentiatedGradient:
-    """Exponentiated gradient for architecture logits (GAEA, 2004.07802 §3): mirror descent on the simplices of the weights.
+    """Exponentiated gradient for the architecture logits (GAEA, 2004.07802 §3): mirror descent on the simplices of the weights.
 
-    With theta the softmax of the logits a over each simplex, g = ∇_theta of the loss::
+    Let theta be the softmax of the logits a over each simplex, and g = ∇_theta of the loss. One step is::
 
         theta <- theta · exp(−lr · g) / its sum,   that is   a <- log softmax(log theta − lr · (∇_a / theta))
 
-    since ∇_a = theta · (g − mean of g under theta), and what is constant on a simplex falls out of the quotient. It goes
-    with every relaxation whose weights lie on simplices (`oche.methods.relaxations.Relaxation.simplices`).
+    because ∇_a = theta · (g − mean of g under theta), and a constant on a simplex cancels in the quotient. It works with
+    every relaxation whose weights lie on simplices (`oche.methods.relaxations.Relaxation.simplices`).
 
-    Deviation 1 from the released code, which clips weights from below before it has normalised them: after. Deviation 2:
-    edge weights are clipped and decay like the others.
+    Deviation 1 from the released code, which clips weights from below before it has normalised them: they are clipped after.
+    Deviation 2: edge weights are clipped and decay like the others.
     """
 
     lr: float = 0.1
@@ -141,46 +149,52 @@ class ExponentiatedGradient:
             )
 
     def optimizer(self, logits: Iterable[Tensor]) -> MirrorDescent:
+        """Return the optimiser on ``logits``."""
         return MirrorDescent(logits, lr=self.lr, decay=self.decay, floor=self.floor)
 
 
 class MirrorDescent(torch.optim.Optimizer):
-    """`ExponentiatedGradient` under way.
+    """The torch optimiser of `ExponentiatedGradient`.
 
     The key "simplices" of a parameter group holds, for each of its tensors, an int64 CPU tensor of the same shape: the
-    simplex of each entry, -1 for entries that rest. Without it every row is a simplex.
+    number of the simplex of each entry, −1 for entries that stay fixed. Without the key every row is a simplex.
     """
 
     def __init__(self, logits: Iterable[Tensor], *, lr: float, decay: float, floor: float) -> None:
         super().__init__(logits, dict(lr=lr, decay=decay, floor=floor))
-        self.largest = torch.zeros(())  # change of the logarithm of a weight in the last step
+        self.largest = torch.zeros(())  # largest change of the logarithm of a weight in the last step
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
+        """Take one step. Tensors without a gradient stay as they are."""
         changes = []
         for group in self.param_groups:
-            simplices = group.get("simplices") or [_rows(a) for a in group["params"]]
+            simplices = group.get("simplices") or [_one_simplex_per_row(a) for a in group["params"]]
             for a, simplex in zip(group["params"], simplices, strict=True):
                 if a.grad is not None:
-                    lives = (simplex >= 0).to(a.device)
-                    moved = _mirror(a, a.grad, simplex, group["lr"], group["decay"], group["floor"])
-                    changes.append((moved - _log_softmax(a, simplex)).abs().masked_fill(~lives, 0).max())
-                    a.copy_(torch.where(lives, moved, a))
+                    alive = (simplex >= 0).to(a.device)
+                    moved = _mirror_step(a, a.grad, simplex, group["lr"], group["decay"], group["floor"])
+                    changes.append((moved - _log_softmax(a, simplex)).abs().masked_fill(~alive, 0).max())
+                    a.copy_(torch.where(alive, moved, a))
         if changes:
             self.largest = torch.stack(changes).max()
 
 
 def largest_logit_step(optimizer: torch.optim.Optimizer) -> Tensor | float:
-    """How far a logit moves in a step, at most: in mirror descent as measured in the last one; Adam's learning rate."""
+    """Return how far a logit can move in one step.
+
+    For mirror descent this is the largest move of the last step, for Adam the learning rate.
+    """
     return optimizer.largest if isinstance(optimizer, MirrorDescent) else optimizer.param_groups[0]["lr"]
 
 
-def _rows(a: Tensor) -> Tensor:
+def _one_simplex_per_row(a: Tensor) -> Tensor:
+    """Return simplex numbers that make each row of ``a`` a simplex."""
     return torch.arange(len(a)).view(-1, *[1] * (a.dim() - 1)).expand(a.shape)
 
 
-def _mirror(a: Tensor, gradient: Tensor, simplex: Tensor, lr: float, decay: float, floor: float) -> Tensor:
-    """Logs of the weights after one step, each simplex summing to 1."""
+def _mirror_step(a: Tensor, gradient: Tensor, simplex: Tensor, lr: float, decay: float, floor: float) -> Tensor:
+    """Return the logarithms of the weights after one step. The weights of each simplex sum to 1."""
     logs = _log_softmax(a, simplex)
     theta = logs.exp()
     slope = torch.where(theta > 0, gradient / theta, 0) + decay * logs
@@ -189,7 +203,7 @@ def _mirror(a: Tensor, gradient: Tensor, simplex: Tensor, lr: float, decay: floa
 
 
 def _log_softmax(a: Tensor, simplex: Tensor) -> Tensor:
-    """Over the entries with the same number in ``simplex``, whatever their place."""
+    """Return the log softmax of ``a`` over the entries with the same number in ``simplex``, wherever they are."""
     index = (simplex.flatten() + 1).to(a.device)
     size, flat = int(simplex.max()) + 2, a.flatten()
     highest = flat.new_full((size,), -inf).scatter_reduce(0, index, flat, "amax")

@@ -1,4 +1,4 @@
-"""Files of a user's own, run so that what they register can be named: operations, parts, methods."""
+"""Plugins: the user's own Python files, run so that the operations, components and methods that they register can be named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from oche.core.errors import OcheError
 
 
 def load_plugins(plugins: tuple[Path, ...]) -> None:
-    """Runs each file once a process; what they register stays."""
+    """Run each file once in this process. Whatever it registers stays registered.
+
+    Raises `OcheError` for a missing file and for an error in it, with its line.
+    """
     for plugin in plugins:
         file = Path(plugin).resolve()
         if file in _LOADED:
@@ -30,18 +33,18 @@ _LOADED: set[Path] = set()
 
 
 def _line(error: Exception, file: Path) -> str:
-    """Where in ``file`` an error arose."""
+    """Return " line N", the line of ``file`` where ``error`` arose, or ""."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     return f" line {line}" if line else ""
 
 
 def load_plugins_named_in(config_file: Path) -> None:
-    """Runs the plugins that a config.yaml names, which its other values may need. Raises `OcheError`."""
+    """Run the plugins that a config.yaml names, which its other values may need. Raises `OcheError`."""
     load_plugins(plugin_paths(read_yaml(config_file)))
 
 
 def plugin_paths(tree: dict[str, Any]) -> tuple[Path, ...]:
-    """The plugins that a configuration names; what else may stand there is refused where its values are read."""
+    """Return the plugins that a configuration names. A malformed list gives (); the reader of the configuration reports it."""
     names = tree.get("plugins")
     return tuple(map(Path, names)) if isinstance(names, list) and all(isinstance(n, str) for n in names) else ()

@@ -1,4 +1,4 @@
-"""Names for the values that configurations compose: relaxations, hypergradients, decisions, spaces."""
+"""Names for the components of a configuration: relaxations, hypergradients, decisions, spaces."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any, TypeVar
 T = TypeVar("T", bound=type)
 V = TypeVar("V")
 
-COMPONENTS: dict[str, Any] = {}  # name → a frozen dataclass, or the one value of a dataclass without fields
+COMPONENTS: dict[str, Any] = {}  # by name: a frozen dataclass, or the single value of a dataclass without fields
 
 
 def component(cls: T) -> T:
-    """Registers a frozen dataclass under its class name."""
+    """Register a frozen dataclass under its class name."""
     _add(cls.__name__, cls)
     return cls
 
 
 def singleton(name: str, value: V) -> V:
-    """Registers the one value of a dataclass that has no fields, under the lower-case name that code uses for it."""
+    """Register the single value of a dataclass without fields, under the lower-case name that code uses for it."""
     _add(name, value)
     return value
 

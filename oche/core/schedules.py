@@ -13,32 +13,34 @@ from math import inf
 from oche.core.errors import OcheError
 from oche.core.registry import component
 
-Ends = tuple[float, float]  # (value at progress 0, value at progress 1); equal ends: a constant
+Ends = tuple[float, float]  # (value at progress 0, value at progress 1); equal ends make a constant
 
 
 def linear(ends: Ends, progress: float) -> float:
-    """The value at ``progress`` on the straight line between ``ends``; beyond [0, 1] it stays at them.
+    """Return the value at ``progress`` on the straight line between ``ends``. Outside [0, 1] it stays at the nearer end.
+
+    ``progress`` may be a tensor, in a step that a CUDA graph replays.
 
     Deviation 1 from the published codes, whose schedules move once an epoch: it moves every step.
     """
     start, end = ends
     if isinstance(progress, float | int):
         return start + (end - start) * min(max(progress, 0.0), 1.0)
-    return start + (end - start) * progress.clamp(0.0, 1.0)  # a tensor, in a step that a graph replays
+    return start + (end - start) * progress.clamp(0.0, 1.0)
 
 
 def check_ends(name: str, ends: Ends, *, positive: bool) -> None:
-    """Raises `OcheError` unless both ends are finite and not negative (``positive``: nor zero)."""
+    """Raise `OcheError` unless both ends are finite and at least 0 (with ``positive``: above 0)."""
     if not all(0 <= value < inf and (value > 0 or not positive) for value in ends):
         bound = "> 0" if positive else ">= 0"
-        raise OcheError(f"{name}={ends} is no schedule; write its value at the start and at the end, both {bound}")
+        raise OcheError(f"{name}={ends} is not a schedule; write its value at the start and at the end, both {bound}")
 
 
 # --- learning rates -----------------------------------------------------------------------------------------------------
 
 
 def cosine(start: float, end: float, progress: float) -> float:
-    """Half a cosine from ``start`` at progress 0 to ``end`` at 1 (1608.03983).
+    """Return the value at ``progress`` of half a cosine from ``start`` at progress 0 to ``end`` at 1 (1608.03983).
 
     Deviation 1 from the published code: it moves every step, not every epoch.
     """
@@ -46,20 +48,22 @@ def cosine(start: float, end: float, progress: float) -> float:
 
 
 class Schedule(ABC):
-    """Register your own as a component, and ``--train.w.schedule NAME`` takes it."""
+    """A learning-rate schedule. Register your own as a component; then ``--train.w.schedule NAME`` selects it."""
 
     @abstractmethod
     def __call__(self, lr: float, lr_min: float, progress: float) -> float:
-        """The rate at ``progress``; ``lr`` is the largest, ``lr_min`` the one at the end."""
+        """Return the rate at ``progress``. ``lr`` is the largest rate, ``lr_min`` the rate at the end."""
 
     @property
     def falling(self) -> bool:
-        """Whether it needs an ``lr_min`` above 0."""
+        """Whether the schedule needs an ``lr_min`` above 0, because it multiplies the rate by a factor."""
         return False
 
 
 @dataclass(frozen=True)
 class _Warmed(Schedule):
+    """A schedule whose rate first rises linearly from 0 to ``lr``, then falls to ``lr_min``."""
+
     warmup: float = 0.0
     """share of the budget in which the rate rises linearly from 0; above 0 it helps large rates and batches (1706.02677)"""
 
@@ -74,7 +78,7 @@ class _Warmed(Schedule):
 
     @abstractmethod
     def fall(self, lr: float, lr_min: float, progress: float) -> float:
-        """From ``lr`` at 0 to ``lr_min`` at 1."""
+        """Return the rate at ``progress`` of the falling part: ``lr`` at 0, ``lr_min`` at 1."""
 
 
 @component
@@ -89,9 +93,9 @@ class Cosine(_Warmed):
 @component
 @dataclass(frozen=True)
 class OneCycle(_Warmed):
-    """Up linearly and down linearly, once (1708.07120 §3).
+    """One linear rise and one linear fall (1708.07120 §3).
 
-    Deviation 1 from it: the momentum stays, and there is no last part of its own for the smallest rates.
+    Deviation 1 from it: the momentum stays constant, and there is no final phase of its own for the smallest rates.
     """
 
     warmup: float = 0.25
@@ -104,14 +108,15 @@ class OneCycle(_Warmed):
 @component
 @dataclass(frozen=True)
 class Exponential(_Warmed):
-    """By the same factor every step, from lr to lr_min.
+    """The rate falls by the same factor in every step, from lr to lr_min.
 
-    Deviation 2 from codes that multiply once an epoch, by 0.97, say: every step, and lr_min says where it ends. With 250 epochs
-    and lr_min = 0.97^250 · lr the rate after each epoch is theirs.
+    Deviation 2 from codes that multiply once an epoch, by 0.97, say: it moves every step, and lr_min gives the end. With
+    250 epochs and lr_min = 0.97^250 · lr the rate after each epoch is theirs.
     """
 
     @property
     def falling(self) -> bool:
+        """True: a factor never leads to 0."""
         return True
 
     def fall(self, lr: float, lr_min: float, progress: float) -> float:

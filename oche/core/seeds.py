@@ -1,4 +1,7 @@
-"""Randomness as a pure function of (seed, stream, step), so that a resumed run has no generator state to restore."""
+"""Random numbers as a function of (seed, stream, step), so a resumed run has no generator state to restore.
+
+Shapes: B images of a batch.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, *parts: int | str) -> int:
-    """A stable 63-bit seed for the stream that ``parts`` name: the same on every machine, process and Python version.
+    """Return a 63-bit seed for the stream that ``parts`` name. It is the same on every machine, process and Python version.
 
-    Parts are hashed with their types and lengths, so ("a", "b"), ("ab",) and ("a", 1), ("a", "1") all differ.
+    Parts are hashed with their types and lengths, so ("a", "b") and ("ab",) differ, and so do ("a", 1) and ("a", "1").
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in (seed, *parts):
@@ -23,14 +26,18 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
 
 def generator(seed: int, *parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator on ``device`` for the stream that ``parts`` name, e.g. ``generator(seed, "order", epoch)``."""
+    """Return a new generator on ``device`` for the stream that ``parts`` name, such as ``generator(seed, "order", epoch)``."""
     import torch
 
     return torch.Generator(device).manual_seed(derive_seed(seed, *parts))
 
 
 def batch_integers(below: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """(B,) int64 in [0, below), on the device of ``like`` (B, …). ``generator=None`` draws from torch's global one there."""
+    """Return (B,) int64 in [0, below), one for each image of ``like`` (B, …), on the device of ``like``.
+
+    The numbers are drawn on the device of ``generator``, so a CPU generator draws the same for images on any device.
+    ``generator=None`` draws from torch's global generator.
+    """
     import torch
 
     drawn = torch.randint(below, (len(like),), generator=generator, device=_device(like, generator))
@@ -38,7 +45,7 @@ def batch_integers(below: int, like: Tensor, generator: torch.Generator | None) 
 
 
 def batch_uniform(like: Tensor, generator: torch.Generator | None, *rows: int) -> Tensor:
-    """float32 of shape (rows …, B) in [0, 1), on the device of ``like`` (B, …)."""
+    """Return float32 of shape (*rows, B) in [0, 1), one column for each image of ``like``. Drawn like `batch_integers`."""
     import torch
 
     drawn = torch.rand(*rows, len(like), generator=generator, device=_device(like, generator))

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: the step under way is finished, and everything saved, before the program stops."""
+"""Interrupt a run safely: the first Ctrl-C finishes the current step and saves everything before the program stops."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_NOTICE = b"\nstopping after this step; Ctrl-C once more stops at once, without saving\n"
+_NOTICE_ALONE = b"\nstopping after this step; Ctrl-C once more stops at once, without saving\n"
 
-_SHARED = b"\nall ranks stop after this step, once everything is saved\n"
+_NOTICE_TO_ALL = b"\nall ranks stop after this step, once everything is saved\n"
 
 
 class Interrupt:
-    """Within this context the first SIGINT or SIGTERM only sets ``asked``; a second SIGINT raises KeyboardInterrupt.
+    """A context in which the first SIGINT or SIGTERM only sets ``asked``. A second SIGINT raises KeyboardInterrupt.
 
-    ``among``: the process is one of several that torchrun started. Then a second SIGINT says nothing new: what the terminal
-    sends to all processes, torchrun sends to its own once more; it kills those that have not ended after 30 seconds.
-    ``quiet``: another process says what is going on.
+    ``among``: torchrun started this process among several. Then a second SIGINT is ignored, because torchrun repeats to its
+    processes the signal that the terminal has sent to all. torchrun kills processes that have not ended after 30 seconds.
+    ``quiet``: print no notice, because another process does.
 
-    The handlers there were before come back at the end. Outside the main thread, where Python allows no handlers, it does
-    nothing; a signal that the process was started to ignore stays ignored. Within another such context, what is asked in one
-    is asked in both.
+    The former handlers return at the end. Outside the main thread, where Python allows no handlers, the context does nothing. A
+    signal that the process was started to ignore stays ignored. In nested contexts, a request to one is a request to both.
     """
 
     def __init__(self, among: bool = False, quiet: bool = False) -> None:
@@ -36,7 +35,7 @@ class Interrupt:
             self._outer = around if isinstance(around, Interrupt) else None
             for number in (signal.SIGINT, signal.SIGTERM):
                 before = signal.getsignal(number)
-                if before is not None and before is not signal.SIG_IGN:  # None: set by C code, could not be put back
+                if before is not None and before is not signal.SIG_IGN:  # None: set by C code, cannot be restored
                     self._before[number] = signal.signal(number, self._handle)
             self.asked = self.asked or (self._outer is not None and self._outer.asked)
         return self
@@ -53,5 +52,7 @@ class Interrupt:
         if self.asked and number == signal.SIGINT and not self.among:
             raise KeyboardInterrupt
         if not (self.asked or self.quiet):
-            os.write(2, _SHARED if self.among else _NOTICE)  # the only way to write that a signal handler may take
+            os.write(
+                2, _NOTICE_TO_ALL if self.among else _NOTICE_ALONE
+            )  # the only way to write that is safe in a signal handler
         self.asked = True

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run, where it is installed: its numbers, and of a search the weights of its candidates."""
+"""TensorBoard files of a run, if tensorboard is installed: its numbers, and the mixture weights of a search."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any, Protocol
 
 from oche.core.atomic_files import read_json
 
-_SQUARE = 16  # pixels of one weight in an image
-_BINS = 30
+_PIXELS_PER_WEIGHT = 16  # side of the square that shows one weight
+_HISTOGRAM_BINS = 30
 Weights = Sequence[Sequence[float]]  # (edges, candidates)
 
 
 class Writer(Protocol):
-    """Takes the records of metrics.jsonl, one after another, as they come."""
+    """Takes the records of metrics.jsonl one by one."""
 
     def add(self, record: Mapping[str, Any]) -> None: ...
 
 
 def tensorboard_writer(directory: str | Path) -> Writer | None:
-    """A writer of an events file in ``directory``; None where tensorboard is not installed."""
+    """Return a writer of an events file in ``directory``, or None if tensorboard is not installed."""
     try:
         from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboard.summary.writer.record_writer import RecordWriter
@@ -35,7 +35,7 @@ def tensorboard_writer(directory: str | Path) -> Writer | None:
 
 
 class _Writer:
-    """Writes each record at once, in the calling thread: torch's own writer loses its queue when the process is killed."""
+    """Writes each record at once, in the calling thread. (The writer of torch loses its queue when the process is killed.)"""
 
     def __init__(self, directory: Path, event: Any, writer: Any) -> None:
         self._event, self._directory, self._make, self._file = event, directory, writer, None
@@ -56,7 +56,7 @@ class _Writer:
 
 
 def scalar_summaries(record: Mapping[str, Any], before: str = "") -> Iterator[dict[str, Any]]:
-    """Every number of ``record``, those of an inner mapping under its name: "val_acc", "entropy/normal", "timings/step_ms"."""
+    """Yield a summary for every number of ``record``. The numbers of an inner mapping are tagged like "timings/step_ms"."""
     for name, value in record.items():
         if isinstance(value, Mapping) and name != "arch":
             yield from scalar_summaries(value, f"{before}{name}/")
@@ -65,37 +65,37 @@ def scalar_summaries(record: Mapping[str, Any], before: str = "") -> Iterator[di
 
 
 def mixture_summaries(record: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Of each cell type the mean weight of each candidate, how all weights are spread, and a picture of them.
+    """Yield the mean weight of each candidate, the histogram of all weights and an image of them, for each cell type.
 
-    Pictures are those of the report in grey: edges along x, candidates along y, the heaviest white. TensorBoard shows nothing
-    of a tag that two kinds share.
+    The images are those of the report in grey: edges along x, candidates along y, the largest weight white. TensorBoard shows
+    nothing for a tag that two kinds of summary share, so tags differ.
     """
     for name, arch in (record.get("arch") or {}).items():
         weights: Weights = arch["weights"]
         candidates = space.get("groups", {}).get(name, {}).get("candidates") or range(len(weights[0]))
         for candidate, column in zip(candidates, zip(*weights, strict=True), strict=True):
             yield {"tag": f"mean_weight_{name}/{candidate}", "simple_value": sum(column) / len(column)}
-        yield {"tag": f"weights/{name}", "histo": _spread(weights)}
-        yield {"tag": f"mixture/{name}", "image": _picture(weights)}
+        yield {"tag": f"weights/{name}", "histo": _histogram(weights)}
+        yield {"tag": f"mixture/{name}", "image": _image(weights)}
 
 
-def _spread(weights: Weights) -> dict[str, Any]:
+def _histogram(weights: Weights) -> dict[str, Any]:
     import numpy as np
 
     values = np.array(weights, dtype=np.float64).ravel()
-    counts, edges = np.histogram(values, _BINS)
+    counts, edges = np.histogram(values, _HISTOGRAM_BINS)
     return {
         "min": values.min(), "max": values.max(), "num": len(values), "sum": values.sum(), "sum_squares": (values**2).sum(),
         "bucket_limit": edges[1:].tolist(), "bucket": counts.tolist(),
     }  # fmt: skip
 
 
-def _picture(weights: Weights) -> dict[str, Any]:
+def _image(weights: Weights) -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
     values = np.array(weights, dtype=np.float64).T
     grey = np.uint8(np.round(255 * values / (values.max() or 1.0)))
-    image, file = Image.fromarray(grey.repeat(_SQUARE, 0).repeat(_SQUARE, 1)), io.BytesIO()
+    image, file = Image.fromarray(grey.repeat(_PIXELS_PER_WEIGHT, 0).repeat(_PIXELS_PER_WEIGHT, 1)), io.BytesIO()
     image.save(file, "PNG")
     return {"height": image.height, "width": image.width, "colorspace": 1, "encoded_image_string": file.getvalue()}

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oche.cli.main import main
-from oche.core import nasbench201 as bench201
+from oche.core import nasbench201
 from oche.core.architecture import Cell, Genotype
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
@@ -191,7 +191,7 @@ def test_what_a_table_does_not_have_is_refused(table):
     "make, words",
     [
         (lambda p: None, "there is no table at"),
-        (lambda p: p.write_text("no table"), "is no Parquet file"),
+        (lambda p: p.write_text("no table"), "is not a Parquet file"),
         (
             lambda p: made(p, acc=[1.0] * CELL_COUNT),
             r"has columns index, arch, acc; .* needs arch and cifar10_test_200ep",
@@ -249,4 +249,4 @@ def test_the_module_stays_light():
     code = f"import sys, oche; oche.genotypes.resolve({SKIPS!r}); print({{'torch', 'numpy', 'pyarrow'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-    assert bench201.EXAMPLE in CELLS
+    assert nasbench201.EXAMPLE in CELLS

@@ -134,7 +134,7 @@ def test_a_search_refuses_what_its_look_ahead_does_not_take():
     [
         (lambda: Cosine(warmup=1.0), "use 0 <= warmup < 1"),
         (lambda: OneCycle(warmup=-0.1), r"warmup=-0.1"),
-        (lambda: Sgd(schedule=Exponential()), r"never gets to lr_min=0; .* use lr_min > 0"),
+        (lambda: Sgd(schedule=Exponential()), r"never reaches lr_min=0; .* use lr_min > 0"),
         (lambda: Sgd(nesterov=True, momentum=0.0), "momentum=0 has none"),
     ],
 )

@@ -45,7 +45,7 @@ FALL = " is no fall; use 0 < ratio < 1, published: 0.75"
 TRY = " try nothing; use images >= 1 or None, finalists >= 1"
 EVOLVE = " cannot evolve; use population >= 1, sample >= 1, cycles >= population"
 WEIGHT = " is no weight of a candidate; use 0 <= at <= 1, published: 0.85"
-ENDS = " is no schedule; write its value at the start and at the end, both "
+ENDS = " is not a schedule; write its value at the start and at the end, both "
 PRICES = " is no price list; write one finite number for each candidate"
 TRAIN = " cannot train; use 0 <= momentum < 1, decay >= 0, clip >= 0"
 REFUSED = [
@@ -92,8 +92,8 @@ REFUSED = [
     (Cost, dict(costs=(0.0, inf)), f"costs=(0.0, inf){PRICES}"),
     (Cost, dict(costs=(-inf, 0.0)), f"costs=(-inf, 0.0){PRICES}"),
     (Sum, dict(parts=()), "a Sum of no penalties penalises nothing; give at least one, or no penalty at all"),
-    (Sgd, dict(lr=0.1, lr_min=0.11), "lr=0.1, lr_min=0.11 is no schedule; use lr > 0 and 0 <= lr_min <= lr"),
-    (Sgd, dict(lr=0.0), "lr=0.0, lr_min=0.0 is no schedule; use lr > 0 and 0 <= lr_min <= lr"),
+    (Sgd, dict(lr=0.1, lr_min=0.11), "lr=0.1, lr_min=0.11 is not a schedule; use lr > 0 and 0 <= lr_min <= lr"),
+    (Sgd, dict(lr=0.0), "lr=0.0, lr_min=0.0 is not a schedule; use lr > 0 and 0 <= lr_min <= lr"),
     (Sgd, dict(momentum=1.0), f"momentum=1.0, decay=0.0003, clip=5.0{TRAIN}"),
     (Sgd, dict(decay=inf), f"momentum=0.9, decay=inf, clip=5.0{TRAIN}"),
     (Sgd, dict(clip=inf), f"momentum=0.9, decay=0.0003, clip=inf{TRAIN}"),

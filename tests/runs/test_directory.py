@@ -104,9 +104,9 @@ def test_overwrite_moves_aside(path):
 
 def test_in_use_by_this_process(path):
     with RunDir.create(path, "", "search"):
-        assert "in use by this very process" in refusal(RunDir.open, path)
-        assert "in use by this very process" in refusal(make, path, overwrite=True)
-        assert "in use by this very process" in refusal(RunDir.open, path.parent / "." / "x")
+        assert "in use by this process itself" in refusal(RunDir.open, path)
+        assert "in use by this process itself" in refusal(make, path, overwrite=True)
+        assert "in use by this process itself" in refusal(RunDir.open, path.parent / "." / "x")
     RunDir.open(path).close()
 
 
