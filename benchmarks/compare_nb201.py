@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 
 from oche.cli.main import main
-from oche.study.comparison.settings import MANY
+from oche.study.comparison.settings import DEFAULT_METHODS
 
 SETTING = "--channels 4 --cells 1 --limit 5000 --steps 400 --batch 64 --tried 200 --seeds 0 1 2"
 
 if __name__ == "__main__":
-    sys.exit(main(["compare", *SETTING.split(), "--methods", *MANY, *sys.argv[1:]]))
+    sys.exit(main(["compare", *SETTING.split(), "--methods", *DEFAULT_METHODS, *sys.argv[1:]]))

@@ -129,7 +129,7 @@ def main(setting: Setting) -> None:
     results = []
     with ProcessPoolExecutor(setting.jobs) as pool:
         for done in as_completed([pool.submit(one, setting, *w) for w in work]):
-            results.append(done.result())
+            results.append(done.describe_outcome())
             print(*results[-1], flush=True)
             (setting.out / "table.md").write_text(table(setting, results))
 

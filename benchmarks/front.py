@@ -21,17 +21,17 @@ import numpy as np
 
 import oche
 from oche.core import atomic_files as atomic
-from oche.core.environment import environment
+from oche.core.environment import describe_environment
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import Table, parse, to_text
-from oche.cost.expected_cost import COUNTS, Prices, prices
-from oche.cost.units import amount
+from oche.cost.expected_cost import COUNTS, CostModel, cost_model
+from oche.cost.units import parse_amount
 from oche.methods.cost_constraints import parameters
 from oche.methods.published import METHODS
 from oche.report.plots.style import MUTED, SERIES, new_figure, styled, svg
 from oche.spaces.nasbench201 import NB201Space
 from oche.study.comparison.table import spread
-from oche.training.recipes import sized
+from oche.training.recipes import space_at_recipe_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ class Setting:
         method = METHODS[self.method].make(steps=self.steps, batch=self.batch)
         if point != "none":
             target, strength = point.split("@")
-            added = parameters if method.penalty is None else method.penalty + parameters
+            added = parameters if method.method.penalty is None else method.method.penalty + parameters
             method = replace(method, penalty=added, target=target, strength=float(strength))
         return oche.search(
             self.data,
@@ -92,7 +92,7 @@ class Found:
     arch: str
 
 
-def finished(setting: Setting, known: Table, count: Prices) -> list[Found]:
+def finished(setting: Setting, known: Table, count: CostModel) -> list[Found]:
     found = []
     for point in setting.points:
         for seed in setting.seeds:
@@ -138,7 +138,7 @@ def draw(found: Sequence[Found], points: Sequence[str], weights: np.ndarray, acc
             edgecolors="white", linewidths=0.6, label=label, zorder=3,
         )  # fmt: skip
         if point != "none":
-            axes.axvline(amount(target, "parameters") / 1e3, color=colour, linestyle=":", linewidth=1.2)
+            axes.axvline(parse_amount(target, "parameters") / 1e3, color=colour, linestyle=":", linewidth=1.2)
     axes.set_xscale("log")
     axes.set_yscale("log")
     for put, ticks in ((axes.set_xticks, (100, 200, 400, 800, 1600)), (axes.set_yticks, (6, 8, 10, 15, 20, 30, 50))):
@@ -152,7 +152,7 @@ def draw(found: Sequence[Found], points: Sequence[str], weights: np.ndarray, acc
 
 
 def report(setting: Setting, found: Sequence[Found], best: float) -> str:
-    made, data = environment("cpu"), Path(setting.data).name
+    made, data = describe_environment("cpu"), Path(setting.data).name
     lines = [
         "# Accuracy against parameters: searches with a penalty, NAS-Bench-201",
         "",
@@ -170,7 +170,7 @@ def report(setting: Setting, found: Sequence[Found], best: float) -> str:
         cells = [f for f in found if f.point == point]
         if not cells:
             continue
-        limit = np.inf if point == "none" else amount(point.split("@")[0], "parameters")
+        limit = np.inf if point == "none" else parse_amount(point.split("@")[0], "parameters")
         there, within = accuracy[weights <= limit], sum(f.weights <= limit for f in cells)
         lines.append(
             f"| {point} | {spread([f.weights / 1e3 for f in cells], 0)} | {spread([f.accuracy for f in cells])} | {len(cells)} | "
@@ -181,12 +181,12 @@ def report(setting: Setting, found: Sequence[Found], best: float) -> str:
     return "\n".join([*lines, ""])
 
 
-def counted(setting: Setting) -> Prices:
+def counted(setting: Setting) -> CostModel:
     """Parameters of the benchmark's networks, for CIFAR-10."""
-    return prices(sized(setting.space, "nb201"), COUNTS["parameters"])
+    return cost_model(space_at_recipe_size(setting.space, "nb201"), COUNTS["parameters"])
 
 
-def every(known: Table, count: Prices) -> tuple[np.ndarray, np.ndarray]:
+def every(known: Table, count: CostModel) -> tuple[np.ndarray, np.ndarray]:
     """Weights and accuracies (percent) of all cells."""
     return np.array([count.of(parse(a)) for a in known.archs]), np.array([known.accuracy(a) for a in known.archs])
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import tyro
 
-from oche.bench.interleaved import contest
-from oche.bench.settings import Setting
-from oche.bench.table import machine, sizes
+from oche.bench.interleaved import measure_forms
+from oche.bench.settings import BenchConfig
+from oche.bench.table import describe_machine, equivalent_command
 from oche.core.atomic_files import read_json, write_bytes
 from oche.core.errors import OcheError
 from oche.report.plots.style import SERIES, new_figure, styled, svg
@@ -34,8 +34,8 @@ Points = dict[str, dict[str, dict[str, Any]]]  # by size ("batch=8,channels=16,â
 class Growth:
     out: Path
     """beginning of the names of the files"""
-    base: Setting = field(
-        default_factory=lambda: Setting(works=("first",), batch=16, channels=16, cells=8, nodes=4, candidates=8)
+    base: BenchConfig = field(
+        default_factory=lambda: BenchConfig(works=("first",), batch=16, channels=16, cells=8, nodes=4, candidates=8)
     )
     """what stays where it is not the size that is changed; the first of its works is timed"""
     forms: tuple[str, ...] = ("plain-nchw", "plain", "native")
@@ -56,7 +56,7 @@ def main(growth: Growth) -> None:
         lacking = tuple(form for form in growth.forms if form not in points.get(key, {}))
         if lacking:
             print(key, flush=True)
-            found = contest(setting, setting.works[0], lacking, profile=key == base)
+            found = measure_forms(setting, setting.works[0], lacking, profile=key == base)
             points.setdefault(key, {}).update({form: asdict(result) for form, result in found.items()})
             write_bytes(file, json.dumps(points).encode())
     write_bytes(growth.out.with_suffix(".svg"), svg(figure(growth, points)).encode())
@@ -64,7 +64,7 @@ def main(growth: Growth) -> None:
     print(f"written: {growth.out}.json, .svg, .md")
 
 
-def sized(growth: Growth, **changed: int) -> Setting:
+def sized(growth: Growth, **changed: int) -> BenchConfig:
     """The base, with some sizes changed."""
     lacking = [axis for axis in AXES if getattr(growth.base, axis) is None]
     if lacking:
@@ -72,11 +72,11 @@ def sized(growth: Growth, **changed: int) -> Setting:
     return replace(growth.base, **changed)
 
 
-def along(growth: Growth, axis: str) -> list[Setting]:
+def along(growth: Growth, axis: str) -> list[BenchConfig]:
     return [sized(growth, **{axis: value}) for value in getattr(growth, axis)]
 
 
-def name(setting: Setting) -> str:
+def name(setting: BenchConfig) -> str:
     return ",".join(f"{axis}={getattr(setting, axis)}" for axis in AXES)
 
 
@@ -147,7 +147,7 @@ def page(growth: Growth, points: Points) -> str:
         grow.append(f"| {form} | " + " | ".join("" if p is None else f"{p:.2f}" for p in powers) + " |")
     parts = [
         "# Growth of a search step",
-        machine(base),
+        describe_machine(base),
         f"`{sizes(base)}`, one size changed at a time",
         f"![time and memory]({growth.out.with_suffix('.svg').name})",
         "\n".join(rows),

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import oche
 from oche.core import atomic_files as atomic
-from oche.core.environment import environment
+from oche.core.environment import describe_environment
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
 from oche.methods.published import METHODS
-from oche.networks.lstm import LSTM, width_for
+from oche.networks.lstm import LSTM, width_for_weights
 from oche.spaces.darts_rnn import RecurrentSpace, recurrent
 from oche.training.language_recipes import LanguageRecipe, PlainSgd, recurrent_small
 
@@ -66,11 +66,11 @@ class Comparison:
             return alike
         cell = alike.network("DARTS_RNN_V2", corpus_words)
         weights = sum(w.numel() for w in cell.parameters())
-        return replace(alike, width=width_for(weights, corpus_words))
+        return replace(alike, width=width_for_weights(weights, corpus_words))
 
     def search(self, seed: int) -> oche.Run:
         method = self.space.suited(METHODS[self.method].make(steps=self.search_steps))
-        w = replace(method.w, lr=self.search_lr, lr_min=self.search_lr)
+        w = replace(method.method.weight_optimizer, lr=self.search_lr, lr_min=self.search_lr)
         method = replace(method, w=w, batch=self.search_batch)
         return made(
             self.out / f"search-{seed}",
@@ -116,7 +116,7 @@ def run(setting: Comparison) -> Path:
 
 def write(setting: Comparison, runs: dict[tuple[str, int], oche.Run]) -> None:
     """OUT/table.md: perplexities, weights and time by kind, then found against the others seed by seed."""
-    about = environment(setting.device)
+    about = describe_environment(setting.device)
     lines = [
         "# Recurrent cells at one small budget",
         "",

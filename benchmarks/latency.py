@@ -21,27 +21,27 @@ from scipy.stats import spearmanr
 
 import oche
 from oche.core import atomic_files as atomic
-from oche.cost import timer as clock
-from oche.cost.breakdown import final
-from oche.cost.expected_cost import COUNTS, prices
-from oche.cost.latency_table import Table, hardware, latencies, time_of
+from oche.cost import module_cost as clock
+from oche.cost.breakdown import final_network
+from oche.cost.expected_cost import COUNTS, cost_model
+from oche.cost.latency_table import LatencyTable, describe_hardware, latency_model, measure_latency
 from oche.devices.engine import Engine
 from oche.spaces import SPACES
-from oche.training.recipes import sized
+from oche.training.recipes import space_at_recipe_size
 
 SPACES_AND_RECIPES = (("nb201", "nb201"), ("darts", "small"))
 
 
 def row(space_name: str, recipe: str, cells: int, engine: Engine) -> str:
     """A line of the table: how sums compare with wholes over random cells."""
-    space = sized(SPACES[space_name](), recipe)
-    table = Table.fresh(engine)
-    by_time, plain = latencies(space, table), prices(space, table)
-    by_count = prices(space, COUNTS["flops"])
+    space = space_at_recipe_size(SPACES[space_name](), recipe)
+    table = LatencyTable.fresh(engine)
+    by_time, plain = latency_model(space, table), cost_model(space, table)
+    by_count = cost_model(space, COUNTS["flops"])
     sums, scaled, wholes, counts = [], [], [], []
     for i in range(cells):
         cell = space.random(torch.Generator().manual_seed(i))
-        wholes.append(time_of(final(space, cell), torch.zeros(1, 3, *space.image), engine).median)
+        wholes.append(measure_latency(final_network(space, cell), torch.zeros(1, 3, *space.image), engine).median)
         sums.append(plain.of(cell))
         scaled.append(by_time.of(cell))
         counts.append(by_count.of(cell))
@@ -63,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     clock.perf_counter = time.process_time
     engine = Engine("cpu", 1)
-    about = hardware(engine)
+    about = describe_hardware(engine)
     lines = [
         "# The time of a network and the sum of the times of its parts",
         "",

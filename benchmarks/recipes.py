@@ -92,7 +92,7 @@ def parts() -> dict[str, dict[str, Any]]:
 
     w = modern().w
     return {
-        "without one cycle": dict(w=Sgd(lr=w.lr, nesterov=True, decay=w.decay)),
+        "without one cycle": dict(weight_optimizer=Sgd(lr=w.lr, nesterov=True, decay=w.decay)),
         "without smoothing": dict(label_smoothing=0.0),
         "without ema": dict(ema=0.0),
         "with trivial": dict(augment=TrivialAugment(0.25), cutout=0),
@@ -134,9 +134,9 @@ def one(setting: Setting, data: str, name: str, seed: int) -> Result:
 
 
 def table(setting: Setting, results: list[Result]) -> str:
-    from oche.core.environment import environment
+    from oche.core.environment import describe_environment
 
-    e = environment("cpu")
+    e = describe_environment("cpu")
     part = "Test" if setting.split == 1 else f"Validation (a share of {1 - setting.split:.2g} of the training images)"
     lines = [
         "# `modern` against `darts` at equal steps",
@@ -181,7 +181,7 @@ def main(setting: Setting) -> None:
     results: list[Result] = []
     with ProcessPoolExecutor(setting.jobs) as pool:
         for done in as_completed([pool.submit(one, setting, *w) for w in work]):
-            results.append(done.result())
+            results.append(done.describe_outcome())
             print(*results[-1], flush=True)
             (setting.out / "table.md").write_text(table(setting, results))
 

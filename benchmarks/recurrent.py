@@ -44,7 +44,7 @@ def main() -> None:
         times: dict[str, list[float]] = {"plain": [], "fused": []}
         for repeat in range(given.repeats + 1):
             for form, seconds in times.items():
-                net.equip(form)
+                net.apply_form(form)
                 began = time.process_time()
                 run()
                 if repeat:  # the first of each is for caches and allocators

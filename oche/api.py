@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oche.core.console import Log
     from oche.deploy.classifier import Classifier
     from oche.methods.method import Method
+    from oche.methods.recipe import SearchRecipe
     from oche.runs.config import SearchConfig, TrainConfig
     from oche.spaces import Space
     from oche.training.image_recipes import Recipe
@@ -24,7 +25,7 @@ def search(
     data: str | Path = "digits",
     *,
     space: Space | None = None,
-    method: Method | None = None,
+    method: SearchRecipe | Method | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
@@ -33,12 +34,14 @@ def search(
     """Searches for cells on ``data`` and returns the run.
 
     ``space``: a search space (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
-    ``method``: a `Method` (default the one named by ``space.method``, as suits the space; in a space of language models take
+    ``method``: a `SearchRecipe`, or a `Method` with the settings of DARTS (default the one named by ``space.method``, as suits the space; in a space of language models take
     others as ``space.suited(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as ``seed=1`` or
     ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
-    from oche.devices.process_group import voice
+    from oche.devices.launch import make_log
+    from oche.methods.method import Method
     from oche.methods.published import METHODS, closest
+    from oche.methods.recipe import SearchRecipe
     from oche.runs.config import SearchConfig
     from oche.spaces import darts
 
@@ -49,8 +52,9 @@ def search(
         "search": space.suited(METHODS[space.method].make()),
     }
     if method is not None:
+        method = SearchRecipe(method) if isinstance(method, Method) else method
         parts |= {"search": method, "method": closest(method, {name: m.make() for name, m in METHODS.items()})}
-    return run_search(SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=voice(quiet))
+    return run_search(SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=make_log(quiet))
 
 
 def train(
@@ -69,7 +73,7 @@ def train(
     ``recipe``: a `Recipe` (default `oche.training.darts()`), or for a recurrent cell a `LanguageRecipe` (default
     `oche.training.language_recipes.recurrent()`). ``options``: further fields of `TrainConfig`. Raises `OcheError`.
     """
-    from oche.devices.process_group import voice
+    from oche.devices.launch import make_log
     from oche.methods.published import closest
     from oche.training.recipes import RECIPES
 
@@ -77,7 +81,7 @@ def train(
         alike = {name: made for name, make in RECIPES.items() if type(made := make()) is type(recipe)}
         options |= {"train": recipe, "recipe": closest(recipe, alike)}
     config, default_out = plan_training(what, data, options)
-    return run_train(config, out=out or default_out, overwrite=overwrite, log=voice(quiet))
+    return run_train(config, out=out or default_out, overwrite=overwrite, log=make_log(quiet))
 
 
 def resume(path: str | Path, *, quiet: bool = True) -> Run:
@@ -85,11 +89,11 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
 
     Raises `OcheError` where there is no run, or another process is at work in it.
     """
-    from oche.devices.process_group import join, voice
+    from oche.devices.launch import join_process_group, make_log
     from oche.runs.execute import go_on
 
-    ranks, log = join(), voice(quiet)
-    with ranks.together():
+    processes, log = join_process_group(), make_log(quiet)
+    with processes.raise_together():
         run = Run.open(path)
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
@@ -98,9 +102,9 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
 
             write_report(run.path)
         return run
-    with ranks.together():
+    with processes.raise_together():
         config = run.config  # refuses what is neither
-    with ranks.watching():
+    with processes.detecting_lost_processes():
         go_on(run.path, config, log)
     return run
 
@@ -158,25 +162,25 @@ def run_search(
 
     ``before`` is called once the directory exists.
     """
-    from oche.devices.process_group import join
+    from oche.devices.launch import join_process_group
     from oche.runs.execute import start
 
-    ranks = join()
-    with ranks.watching():
-        config, data = ranks.in_turn(lambda: check_search(config, log))
-        path = ranks.path(Path(out) if out else free(Path("runs") / f"{word(config.data)}-{config.method}"))
+    processes = join_process_group()
+    with processes.detecting_lost_processes():
+        config, data = processes.first_on_each_machine(lambda: check_search(config, log))
+        path = processes.broadcast_path(Path(out) if out else free(Path("runs") / f"{word(config.data)}-{config.method}"))
         start(path, config, data, overwrite=overwrite, log=log, before=before)
     return Run(path)
 
 
 def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
-    from oche.devices.process_group import join
+    from oche.devices.launch import join_process_group
     from oche.runs.execute import start
 
-    ranks = join()
-    with ranks.watching():
-        config, data = ranks.in_turn(lambda: check_train(config, log))
-        path = ranks.path(Path(out) if out else free(Path("runs") / f"{word(config.data)}-train"))
+    processes = join_process_group()
+    with processes.detecting_lost_processes():
+        config, data = processes.first_on_each_machine(lambda: check_train(config, log))
+        path = processes.broadcast_path(Path(out) if out else free(Path("runs") / f"{word(config.data)}-train"))
         start(path, config, data, overwrite=overwrite, log=log)
     return Run(path)

@@ -142,7 +142,7 @@ def _spoil(rng: Random, tree: dict[Any, Any]) -> None:
 
 @cache
 def _options(command: str) -> tuple[str, ...]:
-    from oche.core.config.args import paths
+    from oche.core.config.command_line import paths
     from oche.runs.config import SearchConfig, TrainConfig
 
     base = SearchConfig() if command == "search" else TrainConfig()

@@ -32,7 +32,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 import yaml
 
-from oche.core.lock import held
+from oche.core.lock import is_locked
 from oche.runs.checkpoint import load_weights
 from oche.runs.claim import is_run
 from oche.runs.directory import read_metrics
@@ -167,7 +167,7 @@ def _kill(driver: subprocess.Popen[bytes], out: Path, victim: str) -> bool:
 
 
 def _workers(out: Path) -> list[int]:
-    locks = [file for file in out.glob("trials/*/.lock") if held(file.parent)]
+    locks = [file for file in out.glob("trials/*/.lock") if is_locked(file.parent)]
     return [int(text) for file in locks if (text := file.read_text().strip())]
 
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from oche.bench.kernels import kernels
-from oche.bench.settings import FORMS, Setting
+from oche.bench.settings import FORMS, BenchConfig
 from oche.bench.steps import steps_of
 from oche.core.errors import OcheError
 from oche.core.memory import out_of_memory, peak_memory
@@ -42,8 +42,8 @@ class Result:
         return statistics.median(self.times) if self.times else None
 
 
-def contest(
-    setting: Setting,
+def measure_forms(
+    setting: BenchConfig,
     work: str,
     forms: tuple[str, ...],
     *,
@@ -67,24 +67,24 @@ def contest(
 
 
 @contextmanager
-def _contenders(setting: Setting, work: str, forms: tuple[str, ...]) -> Iterator[dict[str, Contender]]:
-    made: dict[str, Contender] = {}
+def _contenders(setting: BenchConfig, work: str, forms: tuple[str, ...]) -> Iterator[dict[str, FormProcess]]:
+    made: dict[str, FormProcess] = {}
     try:
         for form in forms:
-            made[form] = Contender(setting, work, form)
+            made[form] = FormProcess(setting, work, form)
         yield made
     finally:
         for contender in made.values():
             contender.end()
 
 
-class Contender:
+class FormProcess:
     """The parent's end of a child process."""
 
-    def __init__(self, setting: Setting, work: str, form: str) -> None:
+    def __init__(self, setting: BenchConfig, work: str, form: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=compete, args=(theirs, setting, work, form), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, setting, work, form), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -110,7 +110,7 @@ class Contender:
 # --- the child --------------------------------------------------------------------------------------------------------
 
 
-def end_with_the_parent() -> None:
+def exit_with_parent() -> None:
     """Ends this process when its parent is gone, however that ended: in the middle of a step, which may take minutes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -118,10 +118,10 @@ def end_with_the_parent() -> None:
     os._exit(1)
 
 
-def compete(pipe: Connection, setting: Setting, work: str, form: str) -> None:
+def serve(pipe: Connection, setting: BenchConfig, work: str, form: str) -> None:
     """Answers what is asked through ``pipe`` until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
-    threading.Thread(target=end_with_the_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what code under test prints is not our output
     worker: Worker | None = None
     while True:
@@ -145,7 +145,7 @@ def compete(pipe: Connection, setting: Setting, work: str, form: str) -> None:
 class Worker:
     """Does the steps and takes the time. Every answer holds fields of `Result`."""
 
-    def __init__(self, setting: Setting, work: str, form: str) -> None:
+    def __init__(self, setting: BenchConfig, work: str, form: str) -> None:
         self.engine = Engine(setting.device, setting.threads)
         self.device = self.engine.device
         if setting.threads:

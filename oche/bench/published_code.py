@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oche.bench.settings import Setting
+from oche.bench.settings import BenchConfig
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
 
@@ -29,7 +29,7 @@ RATE = 0.025
 ARCHITECT = SimpleNamespace(momentum=0.9, weight_decay=3e-4, arch_learning_rate=3e-4, arch_weight_decay=1e-3)
 
 
-def folder_for(setting: Setting, work: str) -> Path | None:
+def folder_for(setting: BenchConfig, work: str) -> Path | None:
     """The folder with the published code that does ``work``: first, second and train in DARTS', pc-darts in PC-DARTS'."""
     for path in setting.reference:
         folder = next((f for f in (path / "cnn", path) if (f / "model_search.py").is_file()), None)
@@ -58,7 +58,7 @@ class Published:
         return self.finite
 
 
-def published(setting: Setting, work: str) -> Published:
+def published(setting: BenchConfig, work: str) -> Published:
     """Steps of the published code. It changes how this process imports, and torch where there is no GPU: for a child."""
     folder = folder_for(setting, work)
     if folder is None:
@@ -72,7 +72,7 @@ def published(setting: Setting, work: str) -> Published:
         return Published(make(setting, work, x, y, device))
 
 
-def _check(setting: Setting, work: str) -> None:
+def _check(setting: BenchConfig, work: str) -> None:
     fixed = {"image": 32} if work == "train" else {"space": "darts", "nodes": 4, "candidates": 8}
     odd = {name: value for name, want in fixed.items() if (value := getattr(setting, name)) not in (want, None)}
     if odd:
@@ -100,12 +100,12 @@ def _drop_path(x: Tensor, probability: float) -> Tensor:
     return x
 
 
-def _batch(setting: Setting, device: torch.device) -> Tensor:
+def _batch(setting: BenchConfig, device: torch.device) -> Tensor:
     g = torch.Generator().manual_seed(0)
     return torch.randn(setting.batch, 3, setting.image, setting.image, generator=g).to(device)
 
 
-def _search(setting: Setting, work: str, x: Tensor, y: Tensor, device: torch.device) -> Callable[[], Tensor]:
+def _search(setting: BenchConfig, work: str, x: Tensor, y: Tensor, device: torch.device) -> Callable[[], Tensor]:
     criterion = nn.CrossEntropyLoss().to(device)
     network: Any = import_module("model_search").Network
     net = network(setting.channels or 16, 10, setting.cells or 8, criterion).to(device)
@@ -125,7 +125,7 @@ def _search(setting: Setting, work: str, x: Tensor, y: Tensor, device: torch.dev
     return step
 
 
-def _training(setting: Setting, work: str, x: Tensor, y: Tensor, device: torch.device) -> Callable[[], Tensor]:
+def _training(setting: BenchConfig, work: str, x: Tensor, y: Tensor, device: torch.device) -> Callable[[], Tensor]:
     del work
     criterion = nn.CrossEntropyLoss().to(device)
     network: Any = import_module("model").NetworkCIFAR

@@ -44,7 +44,7 @@ FORMS = {
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchConfig:
     """Sizes that are not given are the published ones."""
 
     works: tuple[str, ...] = ("first", "second", "gdas", "pc-darts", "train")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from oche.bench.published_code import published
-from oche.bench.settings import FORMS, REFERENCE, Form, Setting
+from oche.bench.settings import FORMS, REFERENCE, BenchConfig, Form
 from oche.bilevel.cuda_graph_replay import replay
 from oche.bilevel.search import Search
 from oche.core.errors import OcheError
@@ -23,15 +23,15 @@ from oche.devices.engine import Engine
 from oche.kernels import choose as fused
 from oche.kernels.triton.cell import refusal
 from oche.methods import published as methods
-from oche.methods.method import Method
-from oche.networks.forms import Formed
+from oche.methods.recipe import SearchRecipe
+from oche.networks.forms import FormModule
 from oche.spaces import SPACES, Space
 from oche.training.image_recipes import darts
 from oche.training.image_trainer import Training
 
 MIDDLE = 0.5  # progress of every step: after all warm-ups
 EPOCH = 8  # steps of an epoch of the random images
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: dict[str, Callable[..., SearchRecipe]] = {
     "first": methods.darts,
     "second": lambda **sizes: methods.darts(order=2, **sizes),
     "exact": methods.darts_exact,
@@ -40,27 +40,27 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-class Rowwise(Engine):
+class NchwEngine(Engine):
     """The plain layout of images and weights, NCHW."""
 
     def place(self, net: Any) -> Any:
         return net.to(device=self.device, dtype=self.dtype)
 
-    def images(self, x: torch.Tensor) -> torch.Tensor:
+    def random_images(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(device=self.device, dtype=self.dtype).contiguous()
 
 
-def use(net: nn.Module, flow: str) -> None:
+def use_form(net: nn.Module, flow: str) -> None:
     """Has the cells of ``net`` compute as ``flow`` says. Raises `OcheError` where they cannot."""
-    if flow != "plain" and not any(isinstance(module, Formed) for module in net.modules()):
+    if flow != "plain" and not any(isinstance(module, FormModule) for module in net.modules()):
         raise OcheError(f"this network has plain cells only, no {flow!r} ones")
     if flow == "gpu":
         if reason := refusal(next(net.parameters()).device):
             raise OcheError(reason)
-    fused.use(net, fused.form(flow))
+    fused.set_form(net, fused.form(flow))
 
 
-def graph(task: Search | Training) -> None:
+def use_cuda_graphs(task: Search | Training) -> None:
     """Has the steps of ``task`` replayed from CUDA graphs. Raises `OcheError` where they cannot be."""
     said: list[str] = []
     if not replay(task, said.append):
@@ -74,7 +74,7 @@ class Steps(Protocol):
     def sound(self) -> bool: ...
 
 
-def steps_of(setting: Setting, work: str, form: str) -> Steps:
+def steps_of(setting: BenchConfig, work: str, form: str) -> Steps:
     """Raises `OcheError` where ``form`` cannot do ``work``."""
     if form == REFERENCE:
         return published(setting, work)
@@ -84,24 +84,24 @@ def steps_of(setting: Setting, work: str, form: str) -> Steps:
 class OwnSteps:
     """oche's."""
 
-    def __init__(self, setting: Setting, work: str, form: Form) -> None:
-        self.engine = (Engine if form.last else Rowwise)(setting.device, setting.threads, fused="plain")
+    def __init__(self, setting: BenchConfig, work: str, form: Form) -> None:
+        self.engine = (Engine if form.last else NchwEngine)(setting.device, setting.threads, fused="plain")
         if form.device not in ("", self.engine.device.type):
             raise OcheError(f"only for {form.device}, and this is {self.engine.device}")
-        data = images(2 * EPOCH * setting.batch, setting.image)
+        data = random_images(2 * EPOCH * setting.batch, setting.image)
         if work == "train":
             recipe = darts(channels=setting.train_channels, cells=setting.train_cells, batch=setting.batch)
             self.task = Training(DARTS_V2, recipe, data, seed=0, engine=self.engine, title=work)
         else:
-            method, space = METHODS[work](batch=setting.batch), space_of(setting)
-            if method.hypergrad.twice and form.flow not in ("plain", "shared"):
+            recipe, space = METHODS[work](batch=setting.batch), space_of(setting)
+            if recipe.method.hypergrad.twice and form.flow not in ("plain", "shared"):
                 raise OcheError(f"the form {form.flow!r} has no second derivatives")
-            if form.graph and form.flow != "plain" and not method.relax.mixes:
+            if form.graph and form.flow != "plain" and not recipe.method.relax.mixes:
                 raise OcheError("one candidate an edge is recorded in a form of its own; see the form 'graph'")
-            self.task = Search(space, method, data, seed=0, engine=self.engine)
-        use(self.task.net, form.flow)
+            self.task = Search(space, recipe, data, seed=0, engine=self.engine)
+        use_form(self.task.net, form.flow)
         if form.graph:
-            graph(self.task)
+            use_cuda_graphs(self.task)
         self.done = 0
 
     def __call__(self) -> None:
@@ -116,7 +116,7 @@ class OwnSteps:
         return all(bool(meter.sums.isfinite().all()) for meter in self.task.meters.values())
 
 
-def space_of(setting: Setting) -> Space:
+def space_of(setting: BenchConfig) -> Space:
     """The space in the sizes asked for."""
     if setting.space not in SPACES:
         raise OcheError(f"unknown space {setting.space!r}; known: {', '.join(SPACES)}")
@@ -127,7 +127,7 @@ def space_of(setting: Setting) -> Space:
     return replace(space, **given, candidates=space.candidates[: setting.candidates])
 
 
-def images(count: int, side: int) -> Dataset:
+def random_images(count: int, side: int) -> Dataset:
     """``count`` random images, of ten classes."""
     g = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=g)

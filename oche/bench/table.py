@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from oche.bench.interleaved import Result, contest
+from oche.bench.interleaved import Result, measure_forms
 from oche.bench.published_code import folder_for
-from oche.bench.settings import BASELINE, FORMS, REFERENCE, WORKS, Setting
+from oche.bench.settings import BASELINE, FORMS, REFERENCE, WORKS, BenchConfig
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
 from oche.core.environment import describe_environment
@@ -27,21 +27,21 @@ class Line:
     best: bool = False
 
 
-def bench(setting: Setting, out: Path | None, log: Log) -> int:
+def run_bench(setting: BenchConfig, out: Path | None, log: Log) -> int:
     """Measures, shows the table and writes it to ``out``; 1 if anything failed that could have worked, else 0."""
     device = Engine(setting.device).device.type
     if out is not None and out.is_dir():
         raise OcheError(f"--out {out} is a folder; give the name of a file, {out / 'speed.md'} say")
     plan = {work: forms_for(setting, work, device) for work in setting.works}
-    results = {work: contest(setting, work, forms, say=log.say) for work, forms in plan.items()}
-    show(setting, results)
+    results = {work: measure_forms(setting, work, forms, say=log.say) for work, forms in plan.items()}
+    show_table(setting, results)
     if out is not None:
         write_bytes(out, markdown(setting, results).encode())
         log.say(f"written: {out}")
     return int(any(result.failed for forms in results.values() for result in forms.values()))
 
 
-def forms_for(setting: Setting, work: str, device: str) -> tuple[str, ...]:
+def forms_for(setting: BenchConfig, work: str, device: str) -> tuple[str, ...]:
     """The published code, where a checkout has it, then the forms asked for, by default all for ``device`` (a type)."""
     forms = setting.forms or tuple(name for name, form in FORMS.items() if form.device in ("", device))
     return (REFERENCE, *forms) if folder_for(setting, work) else forms
@@ -55,7 +55,7 @@ def baseline(forms: dict[str, Result]) -> float | None:
     return next((m for name in (REFERENCE, BASELINE) if name in forms and (m := forms[name].median)), None)
 
 
-def lines(setting: Setting, results: Results) -> Iterator[Line]:
+def table_lines(setting: BenchConfig, results: Results) -> Iterator[Line]:
     darts = baseline(results.get("first", {}))
     for work, forms in results.items():
         base = baseline(forms)
@@ -80,34 +80,34 @@ def _ratio(base: float | None, median: float) -> str:
     return "" if base is None else f"{base / median:.2f}"
 
 
-def show(setting: Setting, results: Results) -> None:
+def show_table(setting: BenchConfig, results: Results) -> None:
     """Prints the table."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    table = Table(box=None, pad_edge=False, title=machine(setting), title_justify="left")
+    table = Table(box=None, pad_edge=False, title=describe_machine(setting), title_justify="left")
     for i, head in enumerate(HEADS):
         table.add_column(head, justify="left" if i < 3 else "right", overflow="fold")
     work = ""
-    for line in lines(setting, results):
+    for line in table_lines(setting, results):
         cells = ("" if line.cells[0] == work else line.cells[0], *line.cells[1:])
         table.add_row(*cells, style="bold" if line.best else None)
         work = line.cells[0]
     console.print(table, markup=False)
-    console.print(notes(setting, results), markup=False, highlight=False)
+    console.print(table_notes(setting, results), markup=False, highlight=False)
 
 
-def machine(setting: Setting) -> str:
+def describe_machine(setting: BenchConfig) -> str:
     e = describe_environment(setting.device)
     threads = setting.threads or e["threads"]
     return f"{e.get('gpu') or e['cpu']}, {threads} threads, torch {e['torch']}, commit {e['commit']}, {e['time']}"
 
 
-def sizes(setting: Setting) -> str:
+def equivalent_command(setting: BenchConfig) -> str:
     """The command that measures the same."""
     words = ["oche bench"]
-    for f in fields(Setting):
+    for f in fields(BenchConfig):
         value = getattr(setting, f.name)
         if value != f.default:
             if isinstance(value, tuple):  # of checkouts the names: where they lie is nobody's business
@@ -116,7 +116,7 @@ def sizes(setting: Setting) -> str:
     return " ".join(words)
 
 
-def notes(setting: Setting, results: Results) -> str:
+def table_notes(setting: BenchConfig, results: Results) -> str:
     n = setting.rounds * setting.steps
     used = {form for forms in results.values() for form in forms}
     text = f"n = {n} steps each, in {setting.rounds} rounds of turns; memory: at most, on top of the libraries"
@@ -129,9 +129,9 @@ def notes(setting: Setting, results: Results) -> str:
     return "\n".join([text + ".", *silent])
 
 
-def markdown(setting: Setting, results: Results) -> str:
+def markdown(setting: BenchConfig, results: Results) -> str:
     """The same as a page."""
-    rows = [HEADS, ("---",) * len(HEADS), *(line.cells for line in lines(setting, results))]
+    rows = [HEADS, ("---",) * len(HEADS), *(line.cells for line in table_lines(setting, results))]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
     about = {
         REFERENCE: "the published code, its data from memory",
@@ -140,6 +140,6 @@ def markdown(setting: Setting, results: Results) -> str:
     used = {form for forms in results.values() for form in forms}
     known = [*((work, WORKS[work]) for work in results), *((form, about[form]) for form in about if form in used)]
     legend = "\n".join(f"- {name}: {text}" for name, text in known)
-    said = notes(setting, results).split("\n")
-    parts = ["# oche bench", machine(setting), f"`{sizes(setting)}`", table, *said, legend]
+    said = table_notes(setting, results).split("\n")
+    parts = ["# oche bench", describe_machine(setting), f"`{equivalent_command(setting)}`", table, *said, legend]
     return "\n\n".join(parts) + "\n"

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from oche.devices.engine import Engine
-from oche.methods.method import Method
+from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
-from oche.training.image_batches import Feed
-from oche.training.text_batches import TextFeed
+from oche.training.image_batches import ImageBatches
+from oche.training.text_batches import TextBatches
 
 
-def feed(data: Any, space: Space, method: Method, seed: int, engine: Engine) -> Any:
+def feed(data: Any, space: Space, recipe: SearchRecipe, seed: int, engine: Engine) -> Any:
     """What ``method`` is fed in ``space``: batches, their losses, and where they were left."""
-    return _MAKE[space.domain](data, space, method, seed, engine)
+    return _MAKE[space.domain](data, space, recipe, seed, engine)
 
 
-def check(data: Any, space: Space, method: Method) -> None:
+def check(data: Any, space: Space, recipe: SearchRecipe) -> None:
     """Raises `OcheError` where ``data`` are too few, or of another kind than ``space`` takes; draws nothing."""
     space.check_domain(data)
-    _CHECK[space.domain](data, space, method)
+    _CHECK[space.domain](data, space, recipe)
 
 
-_MAKE = {"images": lambda data, space, *rest: Feed(data, *rest), "text": TextFeed}
-_CHECK = {"images": lambda data, space, method: Feed.check(data, method), "text": TextFeed.check}
+_MAKE = {"images": lambda data, space, *rest: ImageBatches(data, *rest), "text": TextBatches}
+_CHECK = {"images": lambda data, space, recipe: ImageBatches.check(data, recipe), "text": TextBatches.check}

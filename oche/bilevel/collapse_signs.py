@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from oche.core.architecture import titled
+from oche.core.architecture import cell_title
 from oche.core.eigenvalue_stop import EigenvalueStop
 
 Level = Literal["ok", "watch", "collapse"]
@@ -59,7 +59,7 @@ def read(records: Sequence[Record], edges: int | None = None, stop: EigenvalueSt
     chance, sharp = share > WATCH and undecided(last, name), _sharpened(known, stop)
     level = LEVELS[min(2, _level(share) - chance + (sharp is not None))]
     of = f"{round(share * edges)} of {edges} edges" if edges else f"{100 * share:.0f} % of the edges"
-    reason = f"At epoch {last['epoch']} the {titled(name)} would keep {of} as skip connections{_verdict(share, chance)}"
+    reason = f"At epoch {last['epoch']} the {cell_title(name)} would keep {of} as skip connections{_verdict(share, chance)}"
     if sharp is not None:
         reason += f" Since epoch {sharp} the dominant eigenvalue has grown as before a collapse: RobustDARTS would go back there."
     if level == "ok":

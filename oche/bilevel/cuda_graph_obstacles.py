@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from oche.bilevel.search import Search
 from oche.kernels.choose import temporary_form
 from oche.kernels.single_path.cell import form
-from oche.kernels.single_path.edges import Unknown, read
-from oche.kernels.single_path.unused_weights import Reach, resting
+from oche.kernels.single_path.edges import Unsupported, read_edges
+from oche.kernels.single_path.unused_weights import ReachTracker, freeze_unreached
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard, UniformPath
 from oche.networks.forms import FormModule
 from oche.networks.modules import iter_modules
 from oche.spaces.mixed_ops import Edge, MixedOperation, PartialOperation
-from oche.training.image_batches import Feed
-from oche.training.text_batches import TextFeed
+from oche.training.image_batches import ImageBatches
+from oche.training.text_batches import TextBatches
 
 
 def obstacle(search: Search) -> str | None:
@@ -30,7 +30,7 @@ def obstacle(search: Search) -> str | None:
         return f"the relaxation {type(candidates).__name__} asks the device what it drew in every step"
     if _chooses(search) and (reason := _unknown(search)) is not None:
         return f"{type(candidates).__name__} evaluates one candidate an edge, and {reason}"
-    if type(search.feed) not in (Feed, TextFeed):
+    if type(search.feed) not in (ImageBatches, TextBatches):
         return f"batches of a {type(search.feed).__name__} are not of one shape"
     if method.perturb is not None:
         return f"the perturbation {type(method.perturb).__name__} draws on the host in every step"
@@ -65,8 +65,8 @@ def _look(net: nn.Module, candidates: Sequence[str]) -> str | None:
         return f"the cells of a {type(net).__name__} have no form that indexes candidates on the device"
     try:
         for cell in cells:
-            read(cast(nn.ModuleList, cell.edges), None, candidates)
-    except Unknown as error:
+            read_edges(cast(nn.ModuleList, cell.edges), None, candidates)
+    except Unsupported as error:
         return str(error)
     return None
 
@@ -78,8 +78,8 @@ def indexed(search: Search) -> Iterator[None]:
     if not _chooses(search):
         yield
         return
-    reach = Reach(search.weights)
-    with temporary_form(search.net, form(reach)), resting(search.w_opt, reach):
+    reach = ReachTracker(search.weights)
+    with temporary_form(search.net, form(reach)), freeze_unreached(search.w_opt, reach):
         yield
 
 

@@ -18,22 +18,22 @@ from oche.bilevel.batches import feed
 from oche.bilevel.collapse_watch import Watch
 from oche.core.architecture import Dag, Genotype, Mix, all_alive
 from oche.core.budget import Clock
-from oche.core.optimizers import largest_step
-from oche.core.seeds import fold, generator
+from oche.core.optimizers import largest_logit_step
+from oche.core.seeds import derive_seed, generator
 from oche.devices.engine import Engine
-from oche.devices.mixed_precision import equip, suited
-from oche.kernels.choose import plainly
+from oche.devices.mixed_precision import apply_precision, with_precision
+from oche.kernels.choose import plain_form
 from oche.methods.curvature import dominant_eigenvalue
 from oche.methods.discretize import TopK, View
 from oche.methods.discretize.successive import draw
 from oche.methods.hypergradients import SgdStep, Tensors
-from oche.methods.method import Method
+from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import set_step
-from oche.training.gradient_check import prove_search
-from oche.training.loop import Record, Session, drive
+from oche.training.gradient_check import check_search_in_bf16
+from oche.training.loop import Record, Session, fit_loop
 from oche.training.losses import Objective, frozen_statistics, names
-from oche.training.recipes import sized
+from oche.training.recipes import space_at_recipe_size
 
 Truth = Callable[[Genotype], Record]
 RECENT = 16  # epochs whose mixtures decisions may look back on
@@ -48,25 +48,27 @@ class Search:
     """in which form the supernet computes, and why"""
 
     def __init__(
-        self, space: Space, method: Method, data: Any, *, seed: int, engine: Engine, truth: Truth = lambda cells: {}
+        self, space: Space, recipe: SearchRecipe, data: Any, *, seed: int, engine: Engine, truth: Truth = lambda cells: {}
     ) -> None:
-        method.check(space)
+        recipe.check(space)
+        method = recipe.method
         self.truth = truth
-        self.space, self.method, self.data, self.seed = space, method, data, seed
-        self.engine = suited(engine, method.precision)
+        self.space, self.recipe, self.method, self.data, self.seed = space, recipe, method, data, seed
+        self.engine = with_precision(engine, recipe.precision)
         self.regulariser, resource = method.regulariser, method.resource
         self.priced = (
-            None if resource is None else resource.within(method, sized(space, method.priced or space.recipe), engine)
+            None if resource is None
+            else resource.within(space_at_recipe_size(space, recipe.cost_recipe or space.recipe), method.relax, recipe.cost_target, engine)
         )
         self.title = "search"
         self.groups: dict[str, Dag] = space.groups
         self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
         self.recent: dict[str, list[Tensor]] = {name: [] for name in self.groups}
-        self.feed = feed(data, space, method, seed, self.engine)
+        self.feed = feed(data, space, recipe, seed, self.engine)
         validates = method.hypergrad.moves and not method.hypergrad.one_level
         kinds = ("train", "val") if validates else ("train",)
-        self.meters = {name: self.feed.meter(engine.device, engine.ranks.sum) for name in kinds}
-        self.watch = Watch(method.on_collapse, method.stop)
+        self.meters = {name: self.feed.meter(engine.device, engine.processes.all_reduce) for name in kinds}
+        self.watch = Watch(method.on_collapse, method.eigenvalue_stop)
         self.epoch, self.done, self.tuned = 0, 0, 0  # the one under way; steps; rounds of training for its selection
         self._build(0)
 
@@ -80,21 +82,21 @@ class Search:
     def _build(self, stage: int) -> None:
         """Supernet, logits and optimisers of a stage; of the one before it only the mask remains."""
         self.stage, part = stage, self.method.stages[stage]
-        seed = fold(self.seed, "stage", stage) if stage else self.seed
-        with self.engine.seeded(fold(seed, "weights")):
+        seed = derive_seed(self.seed, "stage", stage) if stage else self.seed
+        with self.engine.seeded(derive_seed(seed, "weights")):
             self.net = self.engine.place(part.of(self.space).supernet(part.edge or self.method.edge))
-        twice, precision = self.method.hypergrad.twice, self.method.precision
-        self.computes = equip(self.engine, self.net, precision, twice=twice)
+        twice, precision = self.method.hypergrad.twice, self.recipe.precision
+        self.computes = apply_precision(self.engine, self.net, precision, twice=twice)
         self.names = names(self.net)
         self.weights: Tensors = tuple(self.net.parameters())
         self.logits = tuple(self._init(name, dag, seed) for name, dag in self.groups.items())
-        self.w_opt = self.method.w.optimizer(self.weights)
-        self.a_opt = self.method.a.optimizer(self.logits)
+        self.w_opt = self.method.weight_optimizer.optimizer(self.weights)
+        self.a_opt = self.method.arch_optimizer.optimizer(self.logits)
         self._tell_simplices()
 
     def _init(self, name: str, dag: Dag, seed: int) -> Tensor:
         g = generator(seed, "logits", name)
-        logits = self.method.relax.init(dag, len(self.space.candidates), self.method.a.init, g)
+        logits = self.method.relax.init(dag, len(self.space.candidates), self.method.arch_optimizer.init, g)
         # Few numbers, and small steps: never below float32.
         dtype = torch.promote_types(self.engine.dtype, torch.float32)
         return logits.to(self.engine.device, dtype).requires_grad_()
@@ -132,12 +134,12 @@ class Search:
         self._advance(progress)
         self.done = step + 1
         q = self.method.within(self.stage, progress)
-        set_step(self.net, q, fold(self.seed, "edges", step), self.engine.ranks.rank)
+        set_step(self.net, q, derive_seed(self.seed, "edges", step), self.engine.processes.rank)
         noise = self._noise(step)
         inner = self._objective("train", step, noise, q)
         # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
         outer = self._objective("val", step, noise, q) if "val" in self.meters else None
-        self.update(inner, outer, noise, q, self.method.w.rate(q), q >= self.method.warmup)
+        self.update(inner, outer, noise, q, self.method.weight_optimizer.rate(q), q >= self.method.warmup)
 
     def update(
         self,
@@ -165,8 +167,8 @@ class Search:
             gradients = self.method.hypergrad(inner, outer, self.weights, self.logits, self._look_ahead(rate))
         for logits, gradient in zip(self.logits, gradients, strict=True):
             logits.grad = gradient
-        outer.count(self.meters["val"])
-        self.feed.keep(outer)
+        outer.add_to(self.meters["val"])
+        self.feed.carry_state(outer)
 
     def _step_logits(self, noise: Mapping[str, Tensor | None], progress: float) -> None:
         """One step of the architecture on its gradient and that of its penalty, in which the weights play no part."""
@@ -176,7 +178,7 @@ class Search:
             self.regulariser.over(groups, progress).backward(inputs=list(self.logits))
         self.a_opt.step()
         if self.priced is not None:
-            self.priced.step(self.logits, self.alive.values(), progress, largest_step(self.a_opt))
+            self.priced.step(self.logits, self.alive.values(), progress, largest_logit_step(self.a_opt))
 
     def _perturbed(self, inner: Objective, step: int, progress: float) -> dict[str, Mix] | None:
         """The mixtures that the weights train under, where they are not the architecture's own."""
@@ -185,23 +187,23 @@ class Search:
         with frozen_statistics(self.net):
             mixes = inner.mix(self.logits)
             return perturb(
-                partial(inner.under, self.weights), mixes, progress, generator(self.seed, "perturbation", step)
+                partial(inner.with_mixtures, self.weights), mixes, progress, generator(self.seed, "perturbation", step)
             )
 
     def _descend(self, inner: Objective, of: Tensors, rate: float, mixes: dict[str, Mix] | None = None) -> None:
         """One step of the weights, under ``mixes`` if given; fills the gradients of everything in ``of``."""
         for t in of:
             t.grad = None
-        loss = inner(self.weights, self.logits) if mixes is None else inner.under(self.weights, mixes)
+        loss = inner(self.weights, self.logits) if mixes is None else inner.with_mixtures(self.weights, mixes)
         loss.backward(inputs=list(of))
-        self.method.w.update(self.w_opt, list(self.weights), rate)
-        inner.count(self.meters["train"])
-        self.feed.keep(inner)
+        self.method.weight_optimizer.update(self.w_opt, list(self.weights), rate)
+        inner.add_to(self.meters["train"])
+        self.feed.carry_state(inner)
 
     def _look_ahead(self, rate: float) -> SgdStep:
         """The step that the weights would take from here; of images clipping apart (as in the published code)."""
         buffers = [self.w_opt.state[w].get("momentum_buffer") for w in self.weights]
-        sgd = self.method.w
+        sgd = self.method.weight_optimizer
         return SgdStep(rate, sgd.momentum, sgd.decay, buffers, sgd.clip if sgd.clip_ahead else 0.0)
 
     def _noise(self, step: int) -> dict[str, Tensor | None]:
@@ -219,7 +221,7 @@ class Search:
     def batch(self) -> int:
         """Images in a batch: more of them the more edges are settled, where the method says so (SGAS)."""
         settled = max(int((alive.sum(1) == 1).sum()) for alive in self.alive.values())
-        return self.method.batch + self.method.grow * settled
+        return self.recipe.batch + self.method.batch_growth * settled
 
     def per_epoch(self) -> int:
         return self.feed.per_epoch(self.batch)
@@ -230,15 +232,15 @@ class Search:
 
     def rate(self, progress: float) -> float:
         """Learning rate of the weights in a step at ``progress`` of the whole search."""
-        return self.method.w.rate(self.method.within(self.stage, progress))
+        return self.method.weight_optimizer.rate(self.method.within(self.stage, progress))
 
-    def attempt(self, batch: int) -> None:
+    def try_batch(self, batch: int) -> None:
         """One step of weights and architecture on ``batch`` images, to see whether that fits; nothing is to follow it."""
         self.feed.begin(0, 0, batch)
         self.step(self.done, nextafter(self.method.bounds(self.stage)[1], 0.0))
 
     def _objective(self, name: str, step: int, noise: dict[str, Tensor | None], progress: float) -> Objective:
-        x, y = self.feed.draw(name, step)
+        x, y = self.feed.next_batch(name, step)
         return self._loss(x, y, noise, progress)
 
     def _loss(self, x: Any, y: Tensor, noise: dict[str, Tensor | None], progress: float) -> Any:
@@ -303,9 +305,9 @@ class Search:
         self.narrow(group, alive)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
         self.tuned += 1
-        steps = max(1, round(self.method.tune * self.done))
-        for x, y in self.feed.extra(steps, self.batch, "tune", self.tuned):
-            self._descend(self._loss(x, y, noise, 1.0), self.weights, self.method.w.lr / 10)
+        steps = max(1, round(self.method.finetune_share * self.done))
+        for x, y in self.feed.extra_batches(steps, self.batch, "tune", self.tuned):
+            self._descend(self._loss(x, y, noise, 1.0), self.weights, self.method.weight_optimizer.lr / 10)
 
     def initial(self) -> Record | None:
         self._agree()
@@ -315,13 +317,13 @@ class Search:
         """Raises `OcheError` where ranks have come to different architectures, and would search on for one that is nobody's."""
         tensors = [*(a.detach() for a in self.logits), *self.alive.values()]
         found = b"".join(t.cpu().numpy().tobytes() for t in tensors)
-        self.engine.ranks.agree(f"the architecture after {self.done} steps", found)
+        self.engine.processes.check_agreement(f"the architecture after {self.done} steps", found)
 
     def report(self, progress: float) -> Record:
         self._agree()
         q = self.method.within(self.stage, progress)
         self._decide(q)
-        record, every = self._record(q), self.method.curvature
+        record, every = self._record(q), self.method.hessian_every
         if every and (self.epoch + 1) % every == 0:
             record["eigenvalue"] = self._eigenvalue(q)
         said, before = self.watch.see(self.epoch + 1, record)
@@ -333,9 +335,9 @@ class Search:
         """The dominant eigenvalue of the Hessian of L_val by the logits, on one batch, without noise (RobustDARTS)."""
         set_step(self.net, progress, None)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
-        x, y = self.feed.probe(self.epoch, self.batch)
+        x, y = self.feed.probe_batch(self.epoch, self.batch)
         loss = self._loss(x, y, noise, progress)
-        with frozen_statistics(self.net), plainly(self.net):
+        with frozen_statistics(self.net), plain_form(self.net):
             return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
 
     def _decide(self, progress: float) -> None:
@@ -354,7 +356,7 @@ class Search:
         staged = {"stage": self.stage + 1} if len(self.method.stages) > 1 else {}
         return {
             **staged,
-            "w_lr": self.method.w.rate(progress),
+            "w_lr": self.method.weight_optimizer.rate(progress),
             "arch": arch,
             "logits": {name: a.tolist() for name, a in zip(self.groups, self.logits, strict=True)},
             "entropy": {name: _entropy(mix.ops) for name, mix in mixes.items()},
@@ -375,7 +377,7 @@ class Search:
             return {}
         genotype = self.genotype(progress)
         skips = {name: cell.share("skip_connect") for name, cell in genotype.cells.items()}
-        costs = {} if self.priced is None else {"cost_found": self.priced.prices.of(genotype)}
+        costs = {} if self.priced is None else {"cost_found": self.priced.costs.of(genotype)}
         return {"skip_share": skips, "genotype": str(genotype), **costs, **self.truth(genotype)}
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
@@ -420,7 +422,7 @@ def _entropy(weights: Tensor) -> float:
 
 def search(
     space: Space,
-    method: Method,
+    recipe: SearchRecipe,
     data: Any,
     *,
     seed: int,
@@ -429,15 +431,15 @@ def search(
     before: Callable[[Search], None] = lambda task: None,
     truth: Truth = lambda cells: {},
 ) -> tuple[Search, Clock]:
-    """Runs ``method`` on ``space`` and ``data`` (a `Dataset`, for text a `Corpus`) from wherever ``session`` left it; returns
+    """Search ``space`` by ``recipe`` on ``data`` (a `Dataset`, for text a `Corpus`) from wherever ``session`` left it; return
     the search and its clock.
 
     ``before`` is shown the search as it stands ready, before its first step. What ``truth`` knows of the cells that would be
     chosen is recorded with them.
     """
-    task = Search(space, method, data, seed=seed, engine=engine, truth=truth)
+    task = Search(space, recipe, data, seed=seed, engine=engine, truth=truth)
     before(task)
-    with engine.running():
-        with engine.ranks.together():
-            prove_search(space, method, engine)
-        return task, drive(task, method.length, session)
+    with engine.using_threads():
+        with engine.processes.raise_together():
+            check_search_in_bf16(space, recipe, engine)
+        return task, fit_loop(task, recipe.length, session)

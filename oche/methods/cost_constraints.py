@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -16,22 +17,33 @@ from torch import Tensor
 from oche.core.architecture import Mix
 from oche.core.errors import OcheError
 from oche.core.registry import singleton
-from oche.cost.expected_cost import COUNTS, expected, prices, settled
-from oche.cost.latency_table import Table, latencies
-from oche.cost.units import words
+from oche.cost.expected_cost import COUNTS, cost_model, discrete_cost, expected_cost
+from oche.cost.latency_table import LatencyTable, latency_model
+from oche.cost.units import format_amount
 from oche.methods.regularizers import Penalty, parts
 from oche.methods.relaxations import Relaxation
 
 if TYPE_CHECKING:
-    from oche.cost.expected_cost import Prices
+    from oche.cost.expected_cost import CostModel
     from oche.devices.engine import Engine
-    from oche.methods.method import Method
     from oche.spaces.base import Space
 
 
 @dataclass(frozen=True)
-class Resource(Penalty):
-    """A penalty on one kind of cost. The method says how much is too much: `Method.target`, `strength` and `priced`.
+class CostTarget:
+    """What the cost of the found network should be."""
+
+    limit: float | None
+    """milliseconds, weights or FLOPs from which a penalty acts; None: always"""
+    strength: float = 1.0
+    """1 moves logits as far as the optimizer's own step at most"""
+    latencies: Path | None = None
+    """file with a table of times; None: measured anew"""
+
+
+@dataclass(frozen=True)
+class CostPenalty(Penalty):
+    """A penalty on one kind of cost. A `CostTarget` says how much is too much.
 
     On a command line it comes on top of the penalty that the method has.
     """
@@ -46,49 +58,50 @@ class Resource(Penalty):
             )
 
     def onto(self, default: object) -> Penalty:
-        """Both, where ``default`` is a penalty of another kind; its own Resource gives way."""
-        kept = [p for p in parts(default) if not isinstance(p, Resource)] if isinstance(default, Penalty) else []
+        """Both, where ``default`` is a penalty of another kind; its own `CostPenalty` gives way."""
+        kept = [p for p in parts(default) if not isinstance(p, CostPenalty)] if isinstance(default, Penalty) else []
         return sum(kept[1:], kept[0]) + self if kept else self
 
-    def prices(self, space: Space, method: Method, engine: Engine | None) -> Prices:
-        """Of the networks of ``space``, at its own sizes."""
-        return prices(space, COUNTS[self.kind])
+    def costs(self, space: Space, latencies: Path | None, engine: Engine | None) -> CostModel:
+        """The costs of the networks of ``space``, at its own sizes; ``latencies``: file with a table of times."""
+        return cost_model(space, COUNTS[self.kind])
 
-    def within(self, method: Method, space: Space, engine: Engine | None = None) -> Priced:
-        """`Priced` for the networks of ``space``, at its own sizes."""
-        found = self.prices(space, method, engine)
-        priced = Priced(self.kind, found, method.limit, method.strength, method.relax)
+    def within(self, space: Space, relax: Relaxation, target: CostTarget, engine: Engine | None = None) -> CostConstraint:
+        """The constraint on networks of ``space``, at its own sizes. Raises `OcheError` for a target out of reach."""
+        priced = CostConstraint(
+            self.kind, self.costs(space, target.latencies, engine), target.limit, target.strength, relax
+        )
         priced.check_reach()
         return priced
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
-        """() nothing: it is no part of the loss, see `Priced`."""
+        """() nothing: it is no part of the loss, see `CostConstraint`."""
         return mix.ops.new_zeros(())
 
 
 @dataclass(frozen=True)
-class Latency(Resource):
-    """Time of the network, from those of its parts (`oche.cost.latency_table.latencies`)."""
+class Latency(CostPenalty):
+    """Time of the network, from those of its parts (`oche.cost.latency_table.latency_model`)."""
 
     kind = "latency"
     measured = True
 
-    def prices(self, space: Space, method: Method, engine: Engine | None) -> Prices:
-        if method.latencies is not None:
-            return latencies(space, Table.open(method.latencies))
-        assert engine is not None  # nothing else can measure
-        return latencies(space, Table.fresh(engine))
+    def costs(self, space: Space, latencies: Path | None, engine: Engine | None) -> CostModel:
+        if latencies is None:
+            assert engine is not None  # nothing else can measure
+            return latency_model(space, LatencyTable.fresh(engine))
+        return latency_model(space, LatencyTable.open(latencies))
 
 
 @dataclass(frozen=True)
-class Parameters(Resource):
+class Parameters(CostPenalty):
     """Number of weights, without an auxiliary tower."""
 
     kind = "parameters"
 
 
 @dataclass(frozen=True)
-class Flops(Resource):
+class Flops(CostPenalty):
     """FLOPs of one image forward: two for each multiply-add of convolutions and linear layers."""
 
     kind = "flops"
@@ -100,11 +113,11 @@ flops = singleton("flops", Flops())
 
 
 @dataclass(frozen=True)
-class Priced:
+class CostConstraint:
     """What a search does about the cost of the network that it is to find.
 
-    With C the cost of the cell that would be read off now (`oche.cost.expected_cost.settled`) and E the expected cost of the
-    mixture (`oche.cost.expected_cost.expected`), while C is above the target, or always without one, every step of the architecture
+    With C the cost of the cell that would be read off now (`oche.cost.expected_cost.discrete_cost`) and E the expected cost of the
+    mixture (`oche.cost.expected_cost.expected_cost`), while C is above the target, or always without one, every step of the architecture
     is followed by::
 
         a <- a − strength · s · ∇ log E / its largest entry
@@ -121,19 +134,19 @@ class Priced:
     """
 
     kind: str
-    prices: Prices
+    costs: CostModel
     target: float | None
     strength: float
     relax: Relaxation
 
     def cost(self, pairs: Iterable[tuple[Tensor, Tensor]], progress: float) -> tuple[Tensor, Tensor]:
         """(E, C) of (logits, mask) of every group, in the order of the space; see the class."""
-        found = self.prices
+        found = self.costs
         total = []
         for (name, dag), (a, alive) in zip(found.dags.items(), pairs, strict=True):
             mix = self.relax(a, alive, dag, None, progress)
             given = (mix, alive, dag, found.candidates, found.on(name, a.device, a.dtype))
-            total.append(torch.stack([expected(*given), settled(*given)]))
+            total.append(torch.stack([expected_cost(*given), discrete_cost(*given)]))
         soft, hard = torch.stack(total).sum(0).unbind()
         return soft + found.fixed, hard + found.fixed
 
@@ -161,21 +174,21 @@ class Priced:
         """Raises `OcheError` for a target below the cheapest network of the space, or above the dearest."""
         if self.target is None:
             return
-        least, most = self.prices.bounds
+        least, most = self.costs.bounds
         if not least <= self.target <= most:
             where = "below" if self.target < least else "above"
             raise OcheError(
-                f"target {words(self.target, self.kind)} is {where} every network of this size ({self.kind} from "
-                f"{words(least, self.kind)} to {words(most, self.kind)}); choose one between, or another --search.priced"
+                f"target {format_amount(self.target, self.kind)} is {where} every network of this size ({self.kind} from "
+                f"{format_amount(least, self.kind)} to {format_amount(most, self.kind)}); choose one between, or another --search.cost_recipe"
             )
 
     def words(self) -> str:
         """For people: what is priced, and between what bounds."""
-        least, most = (words(end, self.kind) for end in self.prices.bounds)
-        target = "the less the better" if self.target is None else f"target {words(self.target, self.kind)}"
+        least, most = (format_amount(end, self.kind) for end in self.costs.bounds)
+        target = "the less the better" if self.target is None else f"target {format_amount(self.target, self.kind)}"
         return f"{self.kind}, from {least} to {most} in this space: {target}, strength {self.strength:g}"
 
     def describe(self) -> dict[str, object]:
         """For records: what is priced, the least and the most that a network of the space costs, and the target."""
-        least, most = self.prices.bounds
+        least, most = self.costs.bounds
         return {"kind": self.kind, "target": self.target, "strength": self.strength, "least": least, "most": most}

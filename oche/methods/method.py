@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, inf
-from pathlib import Path
+from math import inf
 from typing import Literal
 
 from oche.core.architecture import Dag, all_alive
-from oche.core.budget import Budget
+from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
 from oche.core.registry import component
-from oche.cost.units import amount
-from oche.devices.mixed_precision import Precision
-from oche.methods.cost_constraints import Resource
-from oche.core.eigenvalue_stop import EigenvalueStop
+from oche.methods.cost_constraints import CostPenalty
 from oche.methods.discretize import Decide, TopK
 from oche.methods.hypergradients import HyperGradient, first_order
 from oche.methods.perturbations import Perturb
@@ -63,147 +59,88 @@ class Stage:
 @component
 @dataclass(frozen=True)
 class Method:
-    """A search method: a composition of small values. Defaults are DARTS' (first order), recipe of 1806.09055 §3.1.1."""
+    """A search method: a composition of small values. The defaults are those of first-order DARTS (1806.09055 §3.1.1).
+
+    How long a method searches, on which batches, in which precision and towards which cost is no part of it; see
+    `oche.methods.recipe.SearchRecipe`.
+    """
 
     relax: Relaxation = Softmax()
-    """from logits to a mixture"""
+    """turns logits into a mixture"""
     hypergrad: HyperGradient = first_order
     """gradient of the upper problem: joint, first_order, FiniteDifference, exact, Neumann, fixed"""
     edge: EdgeBuilder = MixedEdge()
-    """what stands on an edge of the supernet"""
+    """builds what stands on an edge of the supernet"""
     stages: tuple[Stage, ...] = (Stage(),)
-    """parts of the search that have supernets of their own"""
+    """parts of the search that have a supernet of their own"""
     penalty: Penalty | None = None
-    """what is added to the upper loss; latency, parameters and flops come on top of what the method has"""
-    target: str | None = None
-    """cost from which those three act: 5ms, 3M (weights), 100MFLOPs; None: the cheaper the better"""
-    strength: float = 1.0
-    """their strength: 1 moves logits as the optimiser's own step at most"""
-    priced: str | None = None
-    """recipe whose network the cost is of, or supernet; by default that which its cells are published with"""
-    latencies: Path | None = None
-    """table of times by oche cost --table, from any machine; by default they are measured when the search starts"""
+    """added to the upper loss; latency, parameters and flops come on top of the method's own penalty"""
     perturb: Perturb | None = None
-    """what is done to the mixture that the weights train under"""
+    """perturbs the mixture under which the weights train"""
     decide: Decide | None = None
-    """what is settled at the end of an epoch, while the search goes on"""
+    """settles part of the architecture at the end of an epoch, while the search goes on"""
     select: Decide = TopK()
-    """how the final cells are read off"""
-    tune: float = 0.1
-    """share of the search's steps for which a selection that asks the supernet trains it after each choice"""
-    w: Sgd = Sgd(lr_min=0.001)
-    """optimiser of network weights"""
-    a: Adam | ExponentiatedGradient = Adam()
-    """optimiser of architecture logits"""
-    batch: int = 64
-    """images in a batch, of training and of validation"""
-    grow: int = 0
-    """images by which a batch grows with every edge that is settled"""
-    epochs: int = 50
-    """passes over the training half"""
-    steps: int | None = None
-    """length in steps instead of epochs"""
-    budget: str | None = None
-    """length in time instead of epochs: 90s, 10m, 1h30m"""
+    """reads off the final cells"""
+    finetune_share: float = 0.1
+    """share of the search's steps that train the supernet after each choice of a selection that asks the supernet"""
+    weight_optimizer: Sgd = Sgd(lr_min=0.001)
+    """optimizer of the network weights"""
+    arch_optimizer: Adam | ExponentiatedGradient = Adam()
+    """optimizer of the architecture logits"""
+    batch_growth: int = 0
+    """images by which a batch grows with every settled edge"""
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
-    """what to do when skip connections take over: say so, end the search, or end it with the logits of before"""
-    curvature: int = 0
+    """what to do when skip connections take over: warn, end the search, or end it with the logits of before"""
+    hessian_every: int = 0
     """epochs between two measurements of the dominant eigenvalue of the architecture's Hessian; 0: none"""
-    stop: EigenvalueStop = EigenvalueStop()
+    eigenvalue_stop: EigenvalueStop = EigenvalueStop()
     """when those eigenvalues are a sign of collapse"""
     warmup: float = 0.0
     """share of each stage that trains weights only, before the architecture moves"""
-    split: float = 0.5
-    """share of the training set that trains weights; the rest validates the architecture"""
-    pad: int | None = None
-    """random crops after padding by this many pixels; by default what suits the data"""
-    flip: bool | None = None
-    """random horizontal flips; by default what suits the data"""
-    precision: Precision = "float32"
-    """bf16: convolutions in bfloat16, with weights, logits, sums and losses in float32; for GPUs"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
             raise OcheError(
                 f"warmup={self.warmup} leaves none of the search to train the architecture; use 0 <= warmup < 1"
             )
-        if not 0 < self.split < 1:
-            raise OcheError(f"split={self.split} leaves one half empty; use 0 < split < 1, published: 0.5")
-        if self.batch < 1 or self.grow < 0 or (self.pad or 0) < 0:
+        if self.batch_growth < 0:
+            raise OcheError(f"batch_growth={self.batch_growth} shrinks batches; use batch_growth >= 0")
+        if not 0 <= self.finetune_share < inf:
             raise OcheError(
-                f"batch={self.batch}, grow={self.grow}, pad={self.pad} cannot train; use batch >= 1, grow >= 0, pad >= 0"
+                f"finetune_share={self.finetune_share} is no share of the search's steps; use finetune_share >= 0, "
+                "published: 0.1"
             )
-        if not 0 <= self.tune < inf:
-            raise OcheError(f"tune={self.tune} is no share of the search's steps; use tune >= 0, published: 0.1")
-        if self.precision not in ("float32", "bf16"):
-            raise OcheError(f"precision={self.precision!r} cannot search; use 'float32' or 'bf16'")
-        if self.curvature < 0:
-            raise OcheError(f"curvature={self.curvature} is no number of epochs; use curvature >= 0, 0 for none")
-        if self.curvature and self.hypergrad.one_level:
+        if self.hessian_every < 0:
             raise OcheError(
-                "curvature is that of the validation loss, and a one-level search has no validation half; use curvature=0"
+                f"hessian_every={self.hessian_every} is no number of epochs; use hessian_every >= 0, 0 for none"
+            )
+        if self.hessian_every and self.hypergrad.one_level:
+            raise OcheError(
+                "hessian_every measures the curvature of the validation loss, and a one-level search has no validation half; "
+                "use hessian_every=0"
             )
         if not self.stages:
             raise OcheError("stages=() leaves nothing to do; use at least one, (Stage(),)")
-        _ = self.length  # its own checks
-        self._check_stages()
-        self._check_combination()
-
-    def _check_stages(self) -> None:
         last, count = self.stages[-1], len(self.stages)
         if last.finish is not None:
             raise OcheError(
                 f"{type(last.finish).__name__} finishes stage {count} of {count}, after which there is none to narrow; "
                 "use it as select, or in an earlier stage"
             )
-        if self.steps is not None:
-            self._check_steps(self.steps, f"steps={self.steps}", "steps")
-
-    def check_length(self, images: int) -> None:
-        """Raises `OcheError` where the epochs over ``images``, the training set, are too few for the warm-up of some stage."""
-        if self.steps is None and self.budget is None:
-            trained = images if self.hypergrad.one_level else round(self.split * images)
-            self.check_epochs(max(1, trained // self.batch))
-
-    def check_epochs(self, each: int) -> None:
-        """Raises `OcheError` where epochs of ``each`` steps are too few for the warm-up of some stage."""
-        if self.steps is None and self.budget is None:
-            said = f"epochs={self.epochs} of {each} step{'s' * (each > 1)} (batch={self.batch})"
-            self._check_steps(self.epochs * each, said, "epochs", each)
-
-    def _check_steps(self, steps: int, said: str, unit: str, each: int = 1) -> None:
-        count = len(self.stages)
-        if not (idle := [i for i in range(count) if not self._moves(i, steps)]):
-            return
-        shares = [end - start for start, end in map(self.bounds, range(count))]
-        surely = (
-            ceil(1 / (min(shares) * (1 - self.warmup)) / each) + 1
-        )  # the last step of a stage is that late, or later
-        tried = range(steps // each, surely) if surely < 10_000 else ()
-        enough = next((n for n in tried if all(self._moves(i, n * each) for i in range(count))), surely)
-        raise OcheError(
-            f"{said} with warmup={self.warmup} leaves stage {idle[0] + 1} of {count} no step that moves the architecture; "
-            f"use {unit} >= {enough}, a shorter warm-up or fewer stages"
-        )
-
-    def _moves(self, stage: int, steps: int) -> bool:
-        """Whether any of ``steps`` moves the architecture in ``stage``: its last one, then."""
-        start, end = self.bounds(stage)
-        last = ceil(end * steps - 1e-9) - 1
-        return last / steps >= start and self.within(stage, last / steps) >= self.warmup
+        self._check_combination()
 
     def _check_combination(self) -> None:
         dag = Dag()
         on_simplices = self.relax.simplices(all_alive(dag, 2), dag) is not None
-        if isinstance(self.a, ExponentiatedGradient) and not on_simplices:
+        if isinstance(self.arch_optimizer, ExponentiatedGradient) and not on_simplices:
             raise OcheError(
                 f"ExponentiatedGradient moves weights on simplices, and those of {type(self.relax).__name__} lie on none; "
-                "use a=Adam(), or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
+                "use arch_optimizer=Adam(), or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
             )
-        if not self.w.plain:
+        if not self.weight_optimizer.plain:
             raise OcheError(
-                "w.nesterov=True and w.decay_norms=False are for trainings: a search looks ahead along plain momentum; "
-                "leave them as they are"
+                "weight_optimizer.nesterov=True and weight_optimizer.decay_norms=False are for trainings: a search looks ahead "
+                "along plain momentum; leave them as they are"
             )
         if not self.hypergrad.moves and not self.select.asks:
             raise OcheError(
@@ -214,14 +151,8 @@ class Method:
             raise OcheError(
                 f"{type(eager[0]).__name__} asks the trained supernet, once and at the end; use it as select="
             )
-        if self.precision != "float32" and self.hypergrad.differences:
-            raise OcheError(
-                f"{type(self.hypergrad).__name__} takes differences that precision={self.precision!r} rounds away; use "
-                "hypergrad=exact, Neumann() or first_order, or precision='float32'"
-            )
         if self.penalty is not None:
             self.penalty.check(self.relax)
-        _ = self.limit
         if self.perturb is not None and self.hypergrad.one_level:
             raise OcheError(
                 f"{type(self.perturb).__name__} perturbs the mixture of the weight step alone, and a one-level search takes one "
@@ -232,16 +163,16 @@ class Method:
                 f"{type(self.perturb).__name__} changes weights between candidates, and {type(self.relax).__name__} evaluates "
                 "one alone; use relax=Softmax(), or no perturbation"
             )
-        if self.grow and self.decide is None and all(stage.finish is None for stage in self.stages):
+        if self.batch_growth and self.decide is None and all(stage.finish is None for stage in self.stages):
             raise OcheError(
-                f"grow={self.grow} adds images for every edge that is settled, and nothing settles any; "
-                "use decide=GreedyEdge(), or grow=0"
+                f"batch_growth={self.batch_growth} adds images for every settled edge, and nothing settles any; "
+                "use decide=GreedyEdge(), or batch_growth=0"
             )
 
     @property
-    def resource(self) -> Resource | None:
+    def resource(self) -> CostPenalty | None:
         """The part of the penalty that is about what the network costs."""
-        found = [p for p in parts(self.penalty) if isinstance(p, Resource)]
+        found = [p for p in parts(self.penalty) if isinstance(p, CostPenalty)]
         if len(found) > 1:
             raise OcheError(
                 f"a search has one target, and {' and '.join(p.kind for p in found)} would each need one; use one of them"
@@ -251,32 +182,11 @@ class Method:
     @property
     def regulariser(self) -> Penalty | None:
         """The rest of the penalty: what is added to the upper loss."""
-        rest = [p for p in parts(self.penalty) if not isinstance(p, Resource)]
+        rest = [p for p in parts(self.penalty) if not isinstance(p, CostPenalty)]
         return sum(rest[1:], rest[0]) if rest else None
 
-    @property
-    def limit(self) -> float | None:
-        """`target` in milliseconds, weights or FLOPs. Raises `OcheError` where it and the penalty do not belong together."""
-        if not 0 <= self.strength < inf:
-            raise OcheError(f"strength={self.strength} is no strength; use strength >= 0")
-        resource = self.resource
-        if resource is None and (self.target or self.latencies):
-            raise OcheError(
-                f"target {self.target or self.latencies} is of no penalty; add penalty latency, parameters or flops"
-            )
-        return None if resource is None or self.target is None else amount(self.target, resource.kind)
-
-    @property
-    def length(self) -> Budget:
-        return Budget.of(self.epochs, self.steps, self.budget)
-
     def check(self, space: Space) -> None:
-        """Raises `OcheError` where the method cannot search ``space``; builds nothing."""
-        if self.precision != "float32" and space.domain != "images":
-            raise OcheError(
-                f"precision={self.precision!r} is for networks of images, and this space is one for {space.domain}; "
-                "use precision='float32'"
-            )
+        """Raise `OcheError` if the method cannot search ``space``. Builds nothing."""
         for i, stage in enumerate(self.stages, 1):
             part = stage.of(space)
             if lacking := [name for name in space.groups if name not in part.groups]:
@@ -287,13 +197,6 @@ class Method:
             part.check_edge(stage.edge or self.edge)
         if self.penalty is not None:
             self.penalty.check_space(space)
-
-    def check_target(self, space: Space) -> None:
-        """Raises `OcheError` for a target that no network of ``space``, at its own sizes, or every one of them, is below; measures
-        nothing."""
-        resource = self.resource
-        if resource is not None and not (resource.measured and self.latencies is None):
-            resource.within(self, space)
 
     def bounds(self, stage: int) -> tuple[float, float]:
         """Progress of the whole search at which ``stage`` starts and ends."""

@@ -1,6 +1,6 @@
 """Published methods as compositions. A method is a value: take it apart and put it together with `dataclasses.replace`.
 
-Every function takes fields of `oche.methods.method.Method` that then override its recipe; ``docs/methods.md`` has the formulas, the
+Every function takes fields of `oche.methods.method.Method` and `oche.methods.recipe.SearchRecipe` that override its own; ``docs/methods.md`` has the formulas, the
 numbered deviations and the published figures.
 """
 
@@ -16,33 +16,34 @@ from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
 from oche.methods.discretize import Evolution, GreedyEdge, KeepOps, LimitSkips, Perturbation, SampleBest, Threshold
 from oche.methods.hypergradients import FiniteDifference, exact, first_order, fixed, joint
 from oche.methods.hypergradients import Neumann as _Neumann
-from oche.methods.method import Method, Stage
+from oche.methods.method import Stage
 from oche.methods.perturbations import Adversarial, RandomNoise
+from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, DirichletKL, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid
 from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath
 from oche.spaces.mixed_ops import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
-from oche.spaces.nasbench201_ground_truth import Published
+from oche.spaces.nasbench201_ground_truth import PublishedAccuracy
 
-F = TypeVar("F", bound=Callable[..., Method])
+F = TypeVar("F", bound=Callable[..., SearchRecipe])
 
 
 @dataclass(frozen=True)
 class Entry:
     """A method as the command line lists it."""
 
-    make: Callable[..., Method]
+    make: Callable[..., SearchRecipe]
     paper: str
     year: int
     differs: str
-    published: Published | None = None  # on NAS-Bench-201, by a full-size search of published length
+    published: PublishedAccuracy | None = None  # on NAS-Bench-201, by a full-size search of published length
 
 
 METHODS: dict[str, Entry] = {}
 
 
 def listed(
-    name: str, paper: str, year: int, differs: str, published: Published | None = None, **fixed: Any
+    name: str, paper: str, year: int, differs: str, published: PublishedAccuracy | None = None, **fixed: Any
 ) -> Callable[[F], F]:
     """Lists a function in `METHODS`, with arguments ``fixed`` where one function makes several; bottom first."""
 
@@ -55,46 +56,46 @@ def listed(
 
 # --- DARTS and its gradients ------------------------------------------------------------------------------------------
 
-_SKIPS = Published("2001.00326", (54.30, 0.0), (15.61, 0.0), (16.32, 0.0))  # of either order: skip connections only
+_SKIPS = PublishedAccuracy("2001.00326", (54.30, 0.0), (15.61, 0.0), (16.32, 0.0))  # of either order: skip connections only
 
 
 @listed("darts-2nd", "DARTS, 1806.09055", 2018, "bilevel, one look-ahead step by finite differences", _SKIPS, order=2)
 @listed(
     "darts", "DARTS, 1806.09055", 2018, "bilevel, first order: the weights are taken not to depend on alpha", _SKIPS
 )
-def darts(order: int = 1, **fields) -> Method:
+def darts(order: int = 1, **fields) -> SearchRecipe:
     """DARTS (1806.09055), bilevel: ``order=1`` takes the weights as they are, ``order=2`` looks one step ahead (eq. 7–8)."""
     if order not in (1, 2):
         raise OcheError(f"order={order} is no approximation of DARTS; use order=1 or order=2")
-    return replace(Method(hypergrad=first_order if order == 1 else FiniteDifference()), **fields)
+    return replace(SearchRecipe(hypergrad=first_order if order == 1 else FiniteDifference()), **fields)
 
 
 @listed("one-level", "DARTS §4, 1806.09055", 2018, "weights and alpha together on the whole training set")
-def one_level(**fields) -> Method:
+def one_level(**fields) -> SearchRecipe:
     """Weights and architecture on the same batches of the whole training set (seed §1.1; 1806.09055 §4)."""
-    return replace(Method(hypergrad=joint), **fields)
+    return replace(SearchRecipe(hypergrad=joint), **fields)
 
 
 @listed("exact", "DARTS eq. 6, 1806.09055", 2018, "the look-ahead step differentiated exactly")
-def darts_exact(**fields) -> Method:
+def darts_exact(**fields) -> SearchRecipe:
     """DARTS' one-step look-ahead, differentiated exactly by Hessian-vector products instead of finite differences."""
-    return replace(Method(hypergrad=exact), **fields)
+    return replace(SearchRecipe(hypergrad=exact), **fields)
 
 
 @listed(
     "implicit", "iDARTS, 2106.10784", 2021, "implicit gradient, inverse Hessian by a Neumann series",
-    Published("2106.10784", (93.58, 0.32), (70.83, 0.48), (40.89, 0.68)),
+    PublishedAccuracy("2106.10784", (93.58, 0.32), (70.83, 0.48), (40.89, 0.68)),
 )  # fmt: skip
-def implicit(**fields) -> Method:
+def implicit(**fields) -> SearchRecipe:
     """Implicit gradient at a lower optimum by a Neumann series (1911.02590; iDARTS 2106.10784)."""
-    return replace(Method(hypergrad=_Neumann()), **fields)
+    return replace(SearchRecipe(hypergrad=_Neumann()), **fields)
 
 
 @listed("seed-2nd", "seed document §4.2", 2022, "the same with xi = learning rate > 0", order=2)
 @listed("seed", "seed document §4.2", 2022, "DARTS first order, 40 epochs, alpha from zero, no clipping")
-def seed(order: int = 1, **fields) -> Method:
+def seed(order: int = 1, **fields) -> SearchRecipe:
     """The seed document's recipe (its §4.2): DARTS with 40 epochs, logits from zero, rate to zero, no clipping."""
-    recipe = dict(epochs=40, w=Sgd(lr=0.025, lr_min=0.0, clip=0.0), a=Adam(init=0.0))
+    recipe = dict(epochs=40, weight_optimizer=Sgd(lr=0.025, lr_min=0.0, clip=0.0), arch_optimizer=Adam(init=0.0))
     return darts(order, **{**recipe, **fields})
 
 
@@ -102,55 +103,55 @@ def seed(order: int = 1, **fields) -> Method:
 
 
 @listed("i-darts", "I-DARTS, D19-1367", 2019, "one softmax over all candidates of all edges into a node")
-def i_darts(**fields) -> Method:
+def i_darts(**fields) -> SearchRecipe:
     """I-DARTS (Jiang et al., EMNLP 2019): edges into a node compete as their candidates do."""
-    return replace(Method(relax=NodeSoftmax()), **fields)
+    return replace(SearchRecipe(relax=NodeSoftmax()), **fields)
 
 
 @listed(
     "snas", "SNAS, 1812.09926", 2018, "concrete samples, temperature 1 to 0.03, weights and alpha on one loss",
-    Published("in 2304.10970", (92.77, 0.83), (69.34, 1.98), (43.16, 2.64)),
+    PublishedAccuracy("in 2304.10970", (92.77, 0.83), (69.34, 1.98), (43.16, 2.64)),
 )  # fmt: skip
-def snas(**fields) -> Method:
+def snas(**fields) -> SearchRecipe:
     """SNAS (1812.09926): samples of a concrete distribution, one level; `oche.methods.regularizers.Cost` is its price of resources."""
-    return replace(Method(relax=Concrete(), hypergrad=joint, epochs=150), **fields)
+    return replace(SearchRecipe(relax=Concrete(), hypergrad=joint, epochs=150), **fields)
 
 
 @listed(
     "gdas", "GDAS, 1910.04465", 2019, "one sampled candidate an edge, straight-through gradient, 250 epochs",
-    Published("2001.00326", (93.61, 0.09), (70.70, 0.30), (41.71, 0.98)),
+    PublishedAccuracy("2001.00326", (93.61, 0.09), (70.70, 0.30), (41.71, 0.98)),
 )  # fmt: skip
-def gdas(**fields) -> Method:
+def gdas(**fields) -> SearchRecipe:
     """GDAS (1910.04465): only the candidate that Gumbel noise makes the largest is evaluated, temperature 10 to 0.1."""
-    return replace(Method(relax=GumbelHard(), epochs=250), **fields)
+    return replace(SearchRecipe(relax=GumbelHard(), epochs=250), **fields)
 
 
 @listed(
     "drnas", "DrNAS, 2006.10355", 2020, "mixtures drawn from a Dirichlet distribution, KL penalty; no stages",
-    Published("2006.10355", (94.36, 0.0), (73.51, 0.0), (46.34, 0.0)),
+    PublishedAccuracy("2006.10355", (94.36, 0.0), (73.51, 0.0), (46.34, 0.0)),
 )  # fmt: skip
-def drnas(**fields) -> Method:
+def drnas(**fields) -> SearchRecipe:
     """DrNAS (2006.10355) as on NAS-Bench-201: pathwise gradients through Dirichlet draws, 100 epochs, whole channels."""
-    recipe = dict(relax=Dirichlet(), penalty=DirichletKL(), a=Adam(decay=0.0), epochs=100)
-    return replace(Method(), **{**recipe, **fields})
+    recipe = dict(relax=Dirichlet(), penalty=DirichletKL(), arch_optimizer=Adam(decay=0.0), epochs=100)
+    return replace(SearchRecipe(), **{**recipe, **fields})
 
 
 @listed("drnas-progressive", "DrNAS, 2006.10355", 2020, "two stages: all candidates on 1/6 of the channels, 4 on 1/4")
-def drnas_progressive(**fields) -> Method:
+def drnas_progressive(**fields) -> SearchRecipe:
     """DrNAS with progressive learning (2006.10355 §3.3), as in the DARTS space: 36 channels and 20 cells where the space has
     16 and 8."""
     stage = partial(Stage, width=36 / 16, depth=20 / 8)
     stages = (stage(edge=PartialEdge(6), finish=KeepOps(4)), stage(edge=PartialEdge(4)))
-    recipe = dict(stages=stages, warmup=0.4, epochs=50, w=Sgd(lr=0.1), a=Adam(lr=6e-4, decay=0.0))
+    recipe = dict(stages=stages, warmup=0.4, epochs=50, weight_optimizer=Sgd(lr=0.1), arch_optimizer=Adam(lr=6e-4, decay=0.0))
     return drnas(**{**recipe, **fields})
 
 
 @listed("fair-darts", "FairDARTS, 1911.12126", 2019, "sigmoids instead of a softmax, zero-one penalty, threshold")
-def fair_darts(**fields) -> Method:
+def fair_darts(**fields) -> SearchRecipe:
     """FairDARTS (1911.12126): candidates do not compete; a penalty drives each to 0 or 1, those of 0.85 and more stay."""
     recipe = dict(relax=Sigmoid(), penalty=ZeroOne(), select=Threshold(), batch=128)
-    rates = dict(w=Sgd(lr=0.005, lr_min=0.001), a=Adam(lr=3e-3, betas=(0.9, 0.999), init=0.0))
-    return replace(Method(), **{**recipe, **rates, **fields})
+    rates = dict(weight_optimizer=Sgd(lr=0.005, lr_min=0.001), arch_optimizer=Adam(lr=3e-3, betas=(0.9, 0.999), init=0.0))
+    return replace(SearchRecipe(), **{**recipe, **rates, **fields})
 
 
 # --- what stands on an edge -------------------------------------------------------------------------------------------
@@ -158,97 +159,97 @@ def fair_darts(**fields) -> Method:
 
 @listed(
     "pc-darts", "PC-DARTS, 1907.05737", 2019, "1/4 of the channels are mixed, edges are weighed, warm-up of 30 %",
-    Published("in 2006.10355", (93.41, 0.30), (67.48, 0.89), (41.31, 0.22)),
+    PublishedAccuracy("in 2006.10355", (93.41, 0.30), (67.48, 0.89), (41.31, 0.22)),
 )  # fmt: skip
-def pc_darts(**fields) -> Method:
+def pc_darts(**fields) -> SearchRecipe:
     """PC-DARTS (1907.05737): partial channel connections and edge normalisation; large batches fit into memory."""
-    recipe = dict(relax=EdgeNormalised(), edge=PartialEdge(4), warmup=0.3, batch=256, w=Sgd(lr=0.1), a=Adam(lr=6e-4))
-    return replace(Method(), **{**recipe, **fields})
+    recipe = dict(relax=EdgeNormalised(), edge=PartialEdge(4), warmup=0.3, batch=256, weight_optimizer=Sgd(lr=0.1), arch_optimizer=Adam(lr=6e-4))
+    return replace(SearchRecipe(), **{**recipe, **fields})
 
 
 @listed(
     "darts-minus", "DARTS-, 2009.01027", 2020, "an auxiliary skip beside every edge that fades from 1 to 0",
-    Published("2009.01027", (93.80,), (71.53,), (45.12,)),
+    PublishedAccuracy("2009.01027", (93.80,), (71.53,), (45.12,)),
 )  # fmt: skip
-def darts_minus(**fields) -> Method:
+def darts_minus(**fields) -> SearchRecipe:
     """DARTS- (2009.01027): the auxiliary skip takes over what skip connections do for training."""
-    return replace(Method(edge=AuxiliarySkip()), **fields)
+    return replace(SearchRecipe(edge=AuxiliarySkip()), **fields)
 
 
 # --- stages and decisions ---------------------------------------------------------------------------------------------
 
 
 @listed("p-darts", "P-DARTS, 1904.12760", 2019, "three ever deeper supernets, 8 to 5 to 3 candidates, at most 2 skips")
-def p_darts(**fields) -> Method:
+def p_darts(**fields) -> SearchRecipe:
     """P-DARTS (1904.12760): 5, 11 and 17 cells where the space has 8, dropout on skip connections, 25 epochs a stage."""
     stages = (
         Stage(depth=5 / 8, edge=SkipDropout(0.0), finish=KeepOps(5)),
         Stage(depth=11 / 8, edge=SkipDropout(0.4), finish=KeepOps(3)),
         Stage(depth=17 / 8, edge=SkipDropout(0.7)),
     )
-    recipe = dict(stages=stages, warmup=0.4, epochs=75, batch=96, w=Sgd(), a=Adam(lr=6e-4), select=LimitSkips(2))
-    return replace(Method(), **{**recipe, **fields})
+    recipe = dict(stages=stages, warmup=0.4, epochs=75, batch=96, weight_optimizer=Sgd(), arch_optimizer=Adam(lr=6e-4), select=LimitSkips(2))
+    return replace(SearchRecipe(), **{**recipe, **fields})
 
 
 @listed("sgas-2", "SGAS, 1912.00195", 2019, "the same, and edges must have been stable over 4 epochs", criterion=2)
 @listed("sgas-1", "SGAS, 1912.00195", 2019, "the best edge is settled every 5 epochs, by importance and certainty")
-def sgas(criterion: Literal[1, 2] = 1, **fields) -> Method:
+def sgas(criterion: Literal[1, 2] = 1, **fields) -> SearchRecipe:
     """SGAS (1912.00195): edges are settled one after the other; what that saves makes room for larger batches."""
-    return replace(Method(decide=GreedyEdge(criterion), grow=8), **fields)
+    return replace(SearchRecipe(decide=GreedyEdge(criterion), batch_growth=8), **fields)
 
 
 @listed(
     "darts-pt", "DARTS-PT, 2108.04392", 2021, "DARTS, but candidates are kept by what accuracy loses without them",
-    Published("2108.04392", (88.11,)),
+    PublishedAccuracy("2108.04392", (88.11,)),
 )  # fmt: skip
-def darts_pt(**fields) -> Method:
+def darts_pt(**fields) -> SearchRecipe:
     """DARTS-PT (2108.04392): perturbation-based selection, which any other method may have too."""
-    return replace(Method(select=Perturbation()), **fields)
+    return replace(SearchRecipe(select=Perturbation()), **fields)
 
 
 # --- against collapse -------------------------------------------------------------------------------------------------
 
 
 @listed("sdarts-rs", "SDARTS-RS, 2002.05283", 2020, "weights train under mixtures moved at random, by 0.03 to 0.3")
-def sdarts_rs(**fields) -> Method:
+def sdarts_rs(**fields) -> SearchRecipe:
     """SDARTS with random smoothing (2002.05283)."""
-    return replace(Method(perturb=RandomNoise()), **fields)
+    return replace(SearchRecipe(perturb=RandomNoise()), **fields)
 
 
 @listed("sdarts-adv", "SDARTS-ADV, 2002.05283", 2020, "the same, but moved to where the loss is worst, by 7 steps")
-def sdarts_adv(**fields) -> Method:
+def sdarts_adv(**fields) -> SearchRecipe:
     """SDARTS with adversarial perturbation (2002.05283)."""
-    return replace(Method(perturb=Adversarial()), **fields)
+    return replace(SearchRecipe(perturb=Adversarial()), **fields)
 
 
 @listed("robust-darts", "RobustDARTS, 1909.09656", 2019, "second order, stopped and rolled back by the eigenvalue")
-def robust_darts(**fields) -> Method:
+def robust_darts(**fields) -> SearchRecipe:
     """RobustDARTS' early stopping (1909.09656 §4.3): the dominant eigenvalue of the architecture's Hessian ends the search."""
-    return replace(Method(hypergrad=FiniteDifference(), curvature=1, on_collapse="rollback"), **fields)
+    return replace(SearchRecipe(hypergrad=FiniteDifference(), hessian_every=1, on_collapse="rollback"), **fields)
 
 
 @listed(
     "beta-darts", "beta-DARTS, 2203.01665", 2022, "a decay of the weights of the mixture that grows to 25",
-    Published("2203.01665", (94.36, 0.0), (73.51, 0.0), (46.34, 0.0)),
+    PublishedAccuracy("2203.01665", (94.36, 0.0), (73.51, 0.0), (46.34, 0.0)),
 )  # fmt: skip
-def beta_darts(**fields) -> Method:
+def beta_darts(**fields) -> SearchRecipe:
     """β-DARTS (2203.01665)."""
-    return replace(Method(penalty=BetaDecay()), **fields)
+    return replace(SearchRecipe(penalty=BetaDecay()), **fields)
 
 
 # --- another optimiser of the architecture ----------------------------------------------------------------------------
 
 
 @listed("gaea", "GAEA, 2004.07802", 2020, "exponentiated gradient instead of Adam, from uniform weights")
-def gaea(**fields) -> Method:
+def gaea(**fields) -> SearchRecipe:
     """GAEA (2004.07802): mirror descent on the simplices of the mixture's weights."""
-    return replace(Method(a=ExponentiatedGradient()), **fields)
+    return replace(SearchRecipe(arch_optimizer=ExponentiatedGradient()), **fields)
 
 
 @listed("gaea-pc-darts", "GAEA, 2004.07802", 2020, "PC-DARTS with exponentiated gradient, without warm-up")
-def gaea_pc_darts(**fields) -> Method:
+def gaea_pc_darts(**fields) -> SearchRecipe:
     """GAEA on PC-DARTS (2004.07802), the form that its figure is of."""
-    return pc_darts(**{**dict(a=ExponentiatedGradient(), warmup=0.0), **fields})
+    return pc_darts(**{**dict(arch_optimizer=ExponentiatedGradient(), warmup=0.0), **fields})
 
 
 # --- baselines that share the supernet --------------------------------------------------------------------------------
@@ -256,30 +257,39 @@ def gaea_pc_darts(**fields) -> Method:
 
 @listed(  # the paper's own table; others quote 87.66 ± 1.69 from another version of it
     "random-ws", "Li & Talwalkar, 1902.07638", 2019, "random paths train the weights, the best of 1,000 is chosen",
-    Published("2001.00326", (84.07, 3.61), (52.31, 5.77), (26.28, 3.09)),
+    PublishedAccuracy("2001.00326", (84.07, 3.61), (52.31, 5.77), (26.28, 3.09)),
 )  # fmt: skip
-def random_ws(**fields) -> Method:
+def random_ws(**fields) -> SearchRecipe:
     """Random search with weight sharing (1902.07638): no architecture is learnt, the supernet ranks random ones."""
-    return replace(Method(relax=UniformPath(), hypergrad=fixed, select=SampleBest()), **fields)
+    return replace(SearchRecipe(relax=UniformPath(), hypergrad=fixed, select=SampleBest()), **fields)
 
 
 @listed("one-shot", "Bender et al., ICML 2018", 2018, "uniform mixture with path dropout, the best of 1,000 is chosen")
-def one_shot(**fields) -> Method:
+def one_shot(**fields) -> SearchRecipe:
     """One-shot search (Bender et al., ICML 2018): the supernet learns to do without any part, then ranks random cells."""
-    recipe = dict(hypergrad=fixed, a=Adam(init=0.0), edge=PathDropout(), select=SampleBest())
-    return replace(Method(), **{**recipe, **fields})
+    recipe = dict(hypergrad=fixed, arch_optimizer=Adam(init=0.0), edge=PathDropout(), select=SampleBest())
+    return replace(SearchRecipe(), **{**recipe, **fields})
 
 
 @listed("evolution-ws", "Real et al., 1802.01548", 2018, "random paths train the weights, evolution searches on them")
-def evolution_ws(**fields) -> Method:
+def evolution_ws(**fields) -> SearchRecipe:
     """Regularised evolution (1802.01548) whose fitness is the accuracy in a supernet trained as in `random_ws`."""
-    return replace(Method(relax=UniformPath(), hypergrad=fixed, select=Evolution()), **fields)
+    return replace(SearchRecipe(relax=UniformPath(), hypergrad=fixed, select=Evolution()), **fields)
 
 
 def closest(value: Any, table: Mapping[str, Any]) -> str:
-    """The name in ``table`` whose value differs from ``value``, both dataclasses, in the fewest fields; the first of equals."""
+    """Return the name in ``table`` whose value differs from ``value``, both dataclasses, in the fewest fields; of equals the
+    first."""
+    own = _leaves(value)
 
     def differing(name: str) -> int:
-        return sum(getattr(value, f.name) != getattr(table[name], f.name) for f in fields(value))
+        other = _leaves(table[name])
+        return sum(own[field] != other[field] for field in own)
 
     return min(table, key=differing)
+
+
+def _leaves(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name; those of a recipe's method count as the recipe's own."""
+    found = {f.name: getattr(value, f.name) for f in fields(value)}
+    return found | _leaves(found.pop("method")) if isinstance(value, SearchRecipe) else found

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from oche.core.errors import OcheError
-from oche.training.language_recipes import LanguageRecipe
-from oche.methods.method import Method
-from oche.spaces.darts_cnn import ConvSpace
+from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
+from oche.spaces.darts_cnn import ConvSpace
 from oche.training.image_recipes import Recipe
+from oche.training.language_recipes import LanguageRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class SearchConfig(Common):
     method: str = "darts"
     """name of the method that `search` started from (see `oche list methods`)"""
     space: Space = field(default_factory=ConvSpace)
-    search: Method = field(default_factory=Method)
+    search: SearchRecipe = field(default_factory=SearchRecipe)
     table: Path | None = None
     """NAS-Bench-201's accuracies (see oche.core.nasbench201.Table): what the cells of each epoch would really reach; by default that
     of the environment variable OCHE_NB201, for CIFAR-10, CIFAR-100 and ImageNet16-120"""

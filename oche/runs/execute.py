@@ -10,25 +10,20 @@ from typing import Any
 
 import torch
 
-from oche.core.architecture import Genotype
-from oche.training.assess import assess
+from oche.bilevel.cuda_graph_replay import replay
 from oche.bilevel.search import Search
 from oche.bilevel.search import search as search_loop
-from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.core.architecture import Genotype
+from oche.core.atomic_files import read_json
+from oche.core.config.yaml_files import dump_yaml
+from oche.core.console import Log
+from oche.core.environment import describe_environment
+from oche.core.errors import OcheError, one_line
+from oche.core.signals import Interrupt
 from oche.cost import flops, parameters
-from oche.runs.latency_budget import cost_found, timed_method
 from oche.data import Corpus, Dataset, load
 from oche.data.text.corpus import load_text
 from oche.data.text.files import is_text
-from oche.core.errors import OcheError, one_line
-from oche.training.language_trainer import LanguageTraining
-from oche.training.language_trainer import train as language_loop
-from oche.training.language_recipes import LanguageRecipe
-from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session
-from oche.core.atomic_files import read_json
-from oche.runs.checkpoint import latest_step
-from oche.core.config.yaml_files import dump_yaml
-from oche.runs.null_directory import Elsewhere
 from oche.devices.engine import Engine
 from oche.devices.launch import join_process_group
 from oche.devices.process_group import ProcessGroup, ProcessLost
@@ -37,12 +32,18 @@ from oche.report import run_page
 from oche.runs.checkpoint import latest_step
 from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
+from oche.runs.latency_budget import cost_found, timed_recipe
+from oche.runs.null_directory import Elsewhere
 from oche.runs.session import WorkSession, session_of
-from oche.networks.lstm import LSTM
+from oche.spaces.nasbench201_ground_truth import load_ground_truth as find_truth
+from oche.training.assess import assess
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
 from oche.training.image_trainer import train as training_loop
-from oche.spaces.nasbench201_ground_truth import truth as find_truth
+from oche.training.language_recipes import LanguageRecipe
+from oche.training.language_trainer import LanguageTraining
+from oche.training.language_trainer import train as language_loop
+from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session
 
 
 def load_data(config: Common, log: Log) -> Any:
@@ -58,14 +59,14 @@ def load_data(config: Common, log: Log) -> Any:
     )  # fmt: skip
 
 
-def engine_of(config: Common, ranks: Ranks) -> Engine:
+def engine_of(config: Common, processes: ProcessGroup) -> Engine:
     """Where a run computes."""
-    return Engine(config.device, config.threads, fused=config.engine, ranks=ranks, sync=config.sync_bn)
+    return Engine(config.device, config.threads, fused=config.engine, processes=processes, sync=config.sync_bn)
 
 
-def check_shares(config: SearchConfig | TrainConfig, data: Any, ranks: Ranks) -> None:
+def check_shares(config: SearchConfig | TrainConfig, data: Any, processes: ProcessGroup) -> None:
     """Raises `OcheError` where several ranks cannot share the batches of a run."""
-    if not ranks.several:
+    if not processes.is_distributed:
         return
     if isinstance(data, Corpus):
         raise OcheError("language models are not shared by several ranks; start oche without torchrun")
@@ -73,14 +74,14 @@ def check_shares(config: SearchConfig | TrainConfig, data: Any, ranks: Ranks) ->
     if isinstance(config, TrainConfig):
         assert isinstance(config.train, Recipe)
         recipe = config.train
-        ranks.check_batch("train.batch", recipe.batch, round(recipe.split * images), recipe.accumulate)
+        processes.check_batch("train.batch", recipe.batch, round(recipe.split * images), recipe.accumulate)
         return
-    method = config.search
-    if not method.hypergrad.one_level:
-        images = min(first := round(method.split * images), images - first)
-    ranks.check_batch("search.batch", method.batch, images)
-    if method.grow:
-        ranks.check_batch("search.grow", method.grow, images)
+    recipe = config.search
+    if not recipe.method.hypergrad.one_level:
+        images = min(first := round(recipe.split * images), images - first)
+    processes.check_batch("search.batch", recipe.batch, images)
+    if recipe.method.batch_growth:
+        processes.check_batch("search.method.batch_growth", recipe.method.batch_growth, images)
 
 
 def check_unchanged(path: Path, data: Any) -> None:
@@ -123,33 +124,33 @@ def start(
     before: Callable[[], None] = lambda: None,
 ) -> None:
     """Makes the run directory and does the work. ``before`` is called once the directory exists."""
-    kind, ranks = "search" if isinstance(config, SearchConfig) else "train", join()
-    with ranks.together():
-        if ranks.leads:
+    kind, processes = "search" if isinstance(config, SearchConfig) else "train", join_process_group()
+    with processes.raise_together():
+        if processes.is_main:
             with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
-                shared = {"ranks": ranks.count} if ranks.several else {}
-                run.write_json("environment.json", environment(config.device) | shared)
+                shared = {"ranks": processes.world_size} if processes.is_distributed else {}
+                run.write_json("environment.json", describe_environment(config.device) | shared)
     before()
     go_on(path, config, log, data)
 
 
 def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = None) -> None:
     """Does what is left of a run's work, whatever happens leaving a state that says so."""
-    ranks = join()
-    with ranks.together():
-        opened = RunDir.open(path) if ranks.leads else Elsewhere(path)
-    with opened as run, Interrupt(ranks.several, quiet=not ranks.leads) as interrupt:
+    processes = join_process_group()
+    with processes.raise_together():
+        opened = RunDir.open(path) if processes.is_main else Elsewhere(path)
+    with opened as run, Interrupt(processes.is_distributed, quiet=not processes.is_main) as interrupt:
         run.set_state("running")
         try:
-            with ranks.watching():
-                data = data or ranks.in_turn(lambda: load_data(config, log))
-                with ranks.together():
-                    check_shares(config, data, ranks)
+            with processes.detecting_lost_processes():
+                data = data or processes.first_on_each_machine(lambda: load_data(config, log))
+                with processes.raise_together():
+                    check_shares(config, data, processes)
                     check_unchanged(path, data)
-                ranks.agree("their settings and data", _told_apart_by(config, data))
-                engine = engine_of(config, ranks)
-                ranks.agree("the kind of their device", engine.device.type.encode())
-                session = session_of(run, log, interrupt, config.checkpoint, ranks)
+                processes.check_agreement("their settings and data", _told_apart_by(config, data))
+                engine = engine_of(config, processes)
+                processes.check_agreement("the kind of their device", engine.device.type.encode())
+                session = session_of(run, log, interrupt, config.checkpoint, processes)
                 if isinstance(config, SearchConfig):
                     summary = _search(run, config, data, engine, session)
                 else:
@@ -160,11 +161,11 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
             raise
         except (Diverged, OutOfMemory) as error:
             told = type(error)(f"{error}; {_way_on(path, config, error.settings)}")
-            told.said = isinstance(error, Diverged) and not ranks.leads  # the loss is that of all ranks
+            told.said = isinstance(error, Diverged) and not processes.is_main  # the loss is that of all ranks
             run.set_state("failed", error=f"{type(error).__name__}: {told}")
             raise told from None
-        except Lost as error:
-            told = Lost(f"{error}; go on with: oche resume {path}")
+        except ProcessLost as error:
+            told = ProcessLost(f"{error}; go on with: oche resume {path}")
             run.set_state("failed", error=f"Lost: {told}")
             raise told from None
         except BaseException as error:
@@ -204,9 +205,9 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
         if task.priced is not None:
             session.log.say(f"penalty on {task.priced.words()}")
 
-    method = timed_method(run.path, config, engine, session.log)
+    recipe = timed_recipe(run.path, config, engine, session.log)
     task, clock = search_loop(
-        config.space, method, data, seed=config.seed, engine=engine, session=session, before=describe,
+        config.space, recipe, data, seed=config.seed, engine=engine, session=session, before=describe,
         truth=truth or (lambda cells: {}),
     )  # fmt: skip
     genotype = task.conclude()
@@ -258,9 +259,9 @@ def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, sess
 
 def _assessed(run: RunDir, task: Training) -> dict[str, float]:
     """Writes what the trained network gets right and wrong to assessment.json; returns its calibration error."""
-    if task.held_split is None or not task.engine.ranks.leads:
+    if task.held_split is None or not task.engine.processes.is_main:
         return {}
-    found = assess(task.net, task.held_split, task.data, task.engine.alone, task.held)
+    found = assess(task.net, task.held_split, task.data, task.engine.single_process, task.held)
     run.write_json("assessment.json", found.to_dict())
     return {f"{task.held}_ece": found.ece}
 

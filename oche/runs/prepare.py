@@ -1,43 +1,38 @@
 """What a search or a training is going to do: its configuration complete, all that can be refused refused before it starts."""
 
 from __future__ import annotations
-from oche.training.recipes import sized
-from oche.training.language_recipes import is_language
-
-from oche.runs.config import SearchConfig
-from oche.methods.published import METHODS
-from oche.spaces import SPACES
-from oche.runs.config import Common
-from oche.runs.config import TrainConfig
-from oche.training.recipes import default_for
-from oche.networks.lstm import LSTM
-from oche.core.genotypes import resolve
-from oche.bilevel.batches import check
-from oche.training.gradient_check import prove_search
-from oche.devices.engine import Engine
-from oche.devices.process_group import ranks_here
-from oche.spaces.nasbench201_ground_truth import table_for
-from oche.spaces.nasbench201_ground_truth import truth as find_truth
-from oche.runs.execute import check_shares
-from oche.runs.execute import load_data
-from oche.data.text.files import is_text
-from oche.kernels.choose import choose
-from oche.kernels.cpu import build as native
 
 import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oche.bilevel.batches import check
 from oche.core.architecture import Genotype
-from oche.data import DATASETS, TEXTS
 from oche.core.errors import OcheError
+from oche.core.genotypes import resolve
 from oche.core.plugins import load_plugins
+from oche.data import DATASETS, TEXTS
+from oche.data.text.files import is_text
+from oche.devices.engine import Engine
+from oche.devices.launch import read_environment
+from oche.kernels.choose import choose
+from oche.kernels.cpu import build as native
+from oche.methods.published import METHODS
+from oche.networks.lstm import LSTM
+from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.runs.execute import check_shares, load_data
 from oche.runs.run import Run
+from oche.spaces import SPACES
+from oche.spaces.nasbench201_ground_truth import load_ground_truth as find_truth
+from oche.spaces.nasbench201_ground_truth import table_for
+from oche.training.gradient_check import check_search_in_bf16
+from oche.training.language_recipes import is_language
+from oche.training.recipes import default_for, space_at_recipe_size
 
 if TYPE_CHECKING:
-    from oche.runs.config import Common, SearchConfig, TrainConfig
     from oche.core.console import Log
+    from oche.runs.config import Common, SearchConfig, TrainConfig
 
 
 def plan_search(space: str, method: str | None = None) -> SearchConfig:
@@ -95,7 +90,7 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
     """``config`` complete, and the data it names (``data`` if at hand). Raises `OcheError` for all that can be refused."""
     load_plugins(config.plugins)
     config = anchored(config)
-    _check_device(config, log, twice=config.search.hypergrad.twice)
+    _check_device(config, log, twice=config.search.method.hypergrad.twice)
     config.search.check(config.space)
     config = replace(config, table=table_for(config.table, config.data, config.space))
     truth = find_truth(config.table, config.data)
@@ -103,11 +98,11 @@ def check_search(config: SearchConfig, log: Log, data: Any = None) -> tuple[Sear
         log.say(f"true accuracies: {truth.column} of {config.table}")
     data = data or load_data(config, log)
     check(data, config.space, config.search)
-    check_shares(config, data, ranks_here())
+    check_shares(config, data, read_environment())
     config = replace(config, space=config.space.fit(data))
-    if config.search.resource is not None:
-        config.search.check_target(sized(config.space, config.search.priced or config.space.recipe))
-    prove_search(config.space, config.search, Engine(config.device, fused=config.engine, ranks=ranks_here()))
+    if config.search.method.resource is not None:
+        config.search.check_target(space_at_recipe_size(config.space, config.search.cost_recipe or config.space.recipe))
+    check_search_in_bf16(config.space, config.search, Engine(config.device, fused=config.engine, processes=read_environment()))
     return config, data
 
 
@@ -119,14 +114,14 @@ def check_train(config: TrainConfig, log: Log, data: Any = None) -> tuple[TrainC
     check_domains(config)
     _check_device(config, log, mixed=False)
     data = data or load_data(config, log)
-    config.train.check(config.genotype, data, Engine(config.device, fused=config.engine, ranks=ranks_here()))
-    check_shares(config, data, ranks_here())
+    config.train.check(config.genotype, data, Engine(config.device, fused=config.engine, processes=read_environment()))
+    check_shares(config, data, read_environment())
     return config, data
 
 
 def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool = True) -> None:
     """Raises `OcheError` where the device of ``config`` is not there, or cells cannot compute there as asked."""
-    engine = Engine(config.device, ranks=ranks_here())
+    engine = Engine(config.device, processes=read_environment())
     _ = engine.device
     if is_text(config.data):  # language models have a fast path of their own, which needs nothing
         return

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from oche.runs.claim import check_run
-from oche.core.atomic_files import read_json
-from oche.runs.directory import read_metrics
-from oche.runs.config import SearchConfig
-from oche.runs.config import TrainConfig
-from oche.core.config.yaml_files import load_yaml
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from oche.core.architecture import Genotype
+from oche.core.atomic_files import read_json
+from oche.core.config.yaml_files import load_yaml
 from oche.core.errors import OcheError
-from oche.core.plugins import load_plugins_of
+from oche.core.plugins import load_plugins_named_in
+from oche.runs.claim import check_run
+from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.directory import read_metrics
 
 Kind = Literal["search", "train", "toy"]
 
@@ -74,5 +72,5 @@ class Run:
             raise OcheError(
                 f"{self.path} is a {self.kind} run, which has no settings; give one of a search or a training"
             )
-        load_plugins_of(self.path / "config.yaml")
+        load_plugins_named_in(self.path / "config.yaml")
         return load_yaml(self.path / "config.yaml", kinds[self.kind]())

@@ -8,13 +8,13 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-from oche.training.loop import Progress, Record, Session
-from oche.runs import checkpoint
-from oche.core.signals import Interrupt
 from oche.core.console import Log
+from oche.core.signals import Interrupt
 from oche.core.tensorboard import tensorboard_writer
-from oche.devices.process_group import Ranks
+from oche.devices.process_group import ProcessGroup
+from oche.runs import checkpoint
 from oche.runs.directory import RunDir
+from oche.training.loop import Progress, Record, Session
 
 
 class DirectorySession(Session):
@@ -55,7 +55,7 @@ class DirectorySession(Session):
         checkpoint.save(self.run.path / "checkpoints", step, {**state, "metrics_size": self.run.metrics_size()})
         self._saved = time.monotonic()
 
-    def distrust(self, step: int) -> None:
+    def discard_checkpoint(self, step: int) -> None:
         checkpoint.drop(self.run.path / "checkpoints", step)
 
     def stopping(self) -> bool:
@@ -70,28 +70,28 @@ class SharedSession(Session):
 
     alone = False
 
-    def __init__(self, own: Session, log: Log, interrupt: Interrupt, ranks: Ranks) -> None:
+    def __init__(self, own: Session, log: Log, interrupt: Interrupt, processes: ProcessGroup) -> None:
         super().__init__()
-        self.own, self.log, self.interrupt, self.ranks = own, log, interrupt, ranks
+        self.own, self.log, self.interrupt, self.processes = own, log, interrupt, processes
         self.history = own.history
         self._due = self._stopping = False
 
     def restore(self) -> dict[str, Any] | None:
         """What rank 0 finds, on every rank."""
         state = self.own.restore()
-        data = self.ranks.told(b"" if state is None else checkpoint.to_bytes(state))
-        self.history = json.loads(self.ranks.told(json.dumps(self.own.history).encode()))
-        return state if self.ranks.leads or not data else checkpoint.from_bytes(data)
+        data = self.processes.broadcast(b"" if state is None else checkpoint.to_bytes(state))
+        self.history = json.loads(self.processes.broadcast(json.dumps(self.own.history).encode()))
+        return state if self.processes.is_main or not data else checkpoint.from_bytes(data)
 
     def record(self, record: Record) -> None:
         self.own.record(record)
         self.history.append(record)
 
-    def common(self, seconds: float) -> float:
+    def agree_on_seconds(self, seconds: float) -> float:
         """Rank 0's time. What `due` and `stopping` say until the next call is agreed on with it: whether rank 0 wants a
         checkpoint, and whether any rank was asked to stop."""
-        mine = (seconds, float(self.own.due())) if self.ranks.leads else (0.0, 0.0)
-        common, due, asked = self.ranks.sums([*mine, float(self.interrupt.asked)])
+        mine = (seconds, float(self.own.due())) if self.processes.is_main else (0.0, 0.0)
+        common, due, asked = self.processes.sum_numbers([*mine, float(self.interrupt.asked)])
         self._due, self._stopping = due > 0, asked > 0
         return common
 
@@ -102,10 +102,10 @@ class SharedSession(Session):
         """Returns once rank 0 has written: when a rank ends, torchrun ends the others."""
         self.own.save(step, state)
         self._due = False
-        self.ranks.sums([0.0])
+        self.processes.sum_numbers([0.0])
 
-    def distrust(self, step: int) -> None:
-        self.own.distrust(step)
+    def discard_checkpoint(self, step: int) -> None:
+        self.own.discard_checkpoint(step)
 
     def stopping(self) -> bool:
         return self._stopping
@@ -117,9 +117,9 @@ class SharedSession(Session):
 WorkSession = DirectorySession | SharedSession
 
 
-def session_of(run: RunDir, log: Log, interrupt: Interrupt, every: float, ranks: Ranks) -> WorkSession:
+def session_of(run: RunDir, log: Log, interrupt: Interrupt, every: float, processes: ProcessGroup) -> WorkSession:
     """The session of a loop whose run is ``run``."""
-    own = DirectorySession(run, log, interrupt, every) if ranks.leads else None
-    if own is not None and not ranks.several:
+    own = DirectorySession(run, log, interrupt, every) if processes.is_main else None
+    if own is not None and not processes.is_distributed:
         return own
-    return SharedSession(own or Session(), log, interrupt, ranks)
+    return SharedSession(own or Session(), log, interrupt, processes)

@@ -75,17 +75,17 @@ def assess(net: nn.Module, split: Split, data: Dataset, engine: Engine, part: st
     ``engine``: one of a single process, which sees all images.
     """
     assessor = Assessor(len(data.classes), engine.device)
-    with engine.running():
+    with engine.using_threads():
         evaluate(net, split, data, engine, meter=assessor)
     found = assessor.result(data.name, part, data.classes)
     if not found.mistakes:
         return found
     images, _ = split.gather(torch.tensor([m.index for m in found.mistakes], device=split.device))
-    shown = [replace(m, png=png(image)) for m, image in zip(found.mistakes, images.cpu(), strict=True)]
+    shown = [replace(m, encode_png=encode_png(image)) for m, image in zip(found.mistakes, images.cpu(), strict=True)]
     return replace(found, mistakes=tuple(shown))
 
 
-def png(image: Tensor) -> str:
+def encode_png(image: Tensor) -> str:
     """An image uint8 (C, H, W) of at most 96 pixels a side as a PNG file in base64; of other than 3 channels the first."""
     from PIL import Image
 

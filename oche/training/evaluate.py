@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from oche.core.metrics import Meter
 from oche.data import Dataset, Split, batches, prepare
-from oche.devices.collectives import apart
+from oche.devices.collectives import local_statistics
 from oche.devices.engine import Engine
 from oche.training.losses import frozen_statistics
 
-NONE = torch.empty(0, dtype=torch.int64)
+NO_INDICES = torch.empty(0, dtype=torch.int64)
 
 
 def evaluate(
@@ -38,17 +38,17 @@ def evaluate(
 
     Several ranks take batches in turn and add up what they find: each batch is the one that a single process sees.
     """
-    meter, before, ranks = meter or Meter(engine.device), net.training, engine.ranks
-    if ranks.several:
-        ranks.align(net)
-        turns = torch.arange(len(split)).split(batch)[ranks.rank :: ranks.count]
-        split = split.subset(torch.cat(turns or [NONE]))
+    meter, before, processes = meter or Meter(engine.device), net.training, engine.processes
+    if processes.is_distributed:
+        processes.broadcast_statistics(net)
+        turns = torch.arange(len(split)).split(batch)[processes.rank :: processes.world_size]
+        split = split.subset(torch.cat(turns or [NO_INDICES]))
     net.train(by_batch)
-    with torch.no_grad(), frozen_statistics(net), apart(net):
+    with torch.no_grad(), frozen_statistics(net), local_statistics(net):
         for images, labels in batches(split, batch, seed=0, epoch=0, shuffle=False, drop_last=False):
             logits = (forward or net)(engine.images(prepare(images, data.mean, data.std, None, None)))
             labels = labels.to(logits.device)
             meter.add(logits, labels, F.cross_entropy(logits, labels))
     net.train(before)
-    ranks.sum(meter.sums)
+    processes.all_reduce(meter.sums)
     return meter

@@ -16,36 +16,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oche.core.architecture import Mix, active, all_alive
+from oche.core.architecture import Mix, alive_candidates, all_alive
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
-from oche.devices.mixed_precision import Precision, computing, suited
-from oche.methods.method import Method
+from oche.devices.mixed_precision import Precision, precision_context, with_precision
+from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
 from oche.training.losses import frozen_statistics
 
 TOLERANCE = 0.03  # relative error of a whole tensor; bfloat16 itself brings about 0.003
 
 
-def prove_search(space: Space, method: Method, engine: Engine) -> None:
-    """`prove` for every supernet of a search that computes in bfloat16, at the first and the largest of its batches."""
-    if method.precision == "float32":
+def check_search_in_bf16(space: Space, recipe: SearchRecipe, engine: Engine) -> None:
+    """`check_bf16_gradients` for every supernet of a search that computes in bfloat16, at the first and the largest of its batches."""
+    if recipe.precision == "float32":
         return
-    engine, candidates = suited(engine, method.precision), len(space.candidates)
+    engine, candidates = with_precision(engine, recipe.precision), len(space.candidates)
     masks = {name: all_alive(dag, candidates) for name, dag in space.groups.items()}
     ones = {name: torch.ones(mask.shape, device=engine.device, dtype=engine.dtype) for name, mask in masks.items()}
-    mixes = {name: Mix(ones[name], None, active(mask)) for name, mask in masks.items()}
-    largest = method.batch + method.grow * max(map(len, masks.values()))
-    for stage in method.stages:
+    mixes = {name: Mix(ones[name], None, alive_candidates(mask)) for name, mask in masks.items()}
+    largest = recipe.batch + recipe.method.batch_growth * max(map(len, masks.values()))
+    for stage in recipe.method.stages:
         with engine.seeded(0):
-            net = engine.place(stage.of(space).supernet(stage.edge or method.edge))
-        for batch in sorted({method.batch, largest}):
-            images = max(1, batch // engine.ranks.count)
+            net = engine.place(stage.of(space).supernet(stage.edge or recipe.method.edge))
+        for batch in sorted({recipe.batch, largest}):
+            images = max(1, batch // engine.processes.world_size)
             shape = images, space.in_channels, *space.image
-            prove(net, shape, engine, mixes, twice=method.hypergrad.twice)
+            check_bf16_gradients(net, shape, engine, mixes, twice=recipe.method.hypergrad.twice)
 
 
-def prove(net: nn.Module, shape: tuple[int, int, int, int], engine: Engine, *rest: Any, twice: bool = False) -> None:
+def check_bf16_gradients(
+    net: nn.Module, shape: tuple[int, int, int, int], engine: Engine, *rest: Any, twice: bool = False
+) -> None:
     """Raises `OcheError` where a convolution of ``net`` has wrong gradients in bfloat16 for images of ``shape`` (B, C, H, W).
 
     ``rest``: what the network takes beside images; ``twice``: whether gradients of gradients are to be right too.
@@ -92,7 +94,7 @@ def _error(conv: nn.Conv2d, x: Tensor, twice: bool) -> float:
 
     def gradients(precision: Precision) -> tuple[Tensor, ...]:
         w, z = (t.detach().clone().requires_grad_() for t in (conv.weight, x))
-        with computing(precision, x.device):
+        with precision_context(precision, x.device):
             y = F.conv2d(z, w, None, conv.stride, conv.padding, conv.dilation, conv.groups)
         v = (torch.ones_like(y) + y.detach()).requires_grad_(twice)
         once = torch.autograd.grad(y, (w, z), v, create_graph=twice)

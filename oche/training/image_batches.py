@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from oche.core.errors import OcheError
 from oche.core.metrics import Meter
-from oche.core.seeds import fold, generator
+from oche.core.seeds import derive_seed, generator
 from oche.data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
 from oche.devices.engine import Engine
-from oche.devices.mixed_precision import Precision, computing
+from oche.devices.mixed_precision import Precision, precision_context
 from oche.methods.hypergradients import Tensors
-from oche.methods.method import Method
+from oche.methods.recipe import SearchRecipe
 from oche.training.evaluate import evaluate
 from oche.training.losses import Mixes, Objective
 
 Batch = tuple[Tensor, Tensor]  # prepared images (B, C, H, W), labels (B,)
 
 
-class Feed:
+class ImageBatches:
     """Training and validation batches of images. One-level search draws everything from the whole training set.
 
     Over several ranks a batch is that of all of them, and each draws its part.
@@ -33,24 +33,24 @@ class Feed:
 
     meter: type[Meter] = Meter
 
-    def __init__(self, data: Dataset, method: Method, seed: int, engine: Engine) -> None:
+    def __init__(self, data: Dataset, recipe: SearchRecipe, seed: int, engine: Engine) -> None:
         self.data, self.seed, self.engine = data, seed, engine
-        self.precision: Precision = method.precision
-        self.augment = _augment(data.augment, method.pad, method.flip)
+        self.precision: Precision = recipe.precision
+        self.augment = _augment(data.augment, recipe.pad, recipe.flip)
         parts = (data.train, data.train)
-        if not method.hypergrad.one_level:
-            parts = halves(data.train, method.split, fold(seed, "halves"))
+        if not recipe.method.hypergrad.one_level:
+            parts = halves(data.train, recipe.split, derive_seed(seed, "halves"))
         self.train, self.val = (part.to(engine.device) for part in parts)
         self._at = {"epoch": 0, "position": 0, "batch": 0}  # of the validation half, which has epochs of its own length
         self._streams: dict[str, Iterator[Batch]] = {}
 
     @staticmethod
-    def check(data: Dataset, method: Method) -> None:
-        """Raises `OcheError` where the images are too few for ``method``."""
+    def check(data: Dataset, recipe: SearchRecipe) -> None:
+        """Raises `OcheError` where the images are too few for ``recipe``."""
         images = len(data.train)
-        if not method.hypergrad.one_level:
-            check_split(method.split, images)
-        method.check_length(images)
+        if not recipe.method.hypergrad.one_level:
+            check_split(recipe.split, images)
+        recipe.check_length(images)
 
     def per_epoch(self, batch: int) -> int:
         """Steps that ``batch`` images each make of the training half."""
@@ -64,11 +64,11 @@ class Feed:
         self._at["batch"] = batch
         self._streams["val"] = self._endless(batch)
 
-    def draw(self, name: str, step: int) -> Batch:
+    def next_batch(self, name: str, step: int) -> Batch:
         """The next batch of "train" or "val", with the changes to its images that belong to ``step``."""
         return self._prepared(name, step, *next(self._streams[name]))
 
-    def extra(self, steps: int, batch: int, *stream: int | str) -> Iterator[Batch]:
+    def extra_batches(self, steps: int, batch: int, *stream: int | str) -> Iterator[Batch]:
         """``steps`` more training batches in an order of their own, named by ``stream``; the others stay where they are."""
         for epoch in range(-(-steps // self.per_epoch(batch))):
             first = epoch * self.per_epoch(batch)
@@ -76,12 +76,12 @@ class Feed:
             for step, (images, labels) in zip(range(first, steps), drawn, strict=False):
                 yield self._prepared("extra", step, images, labels, *stream)
 
-    def probe(self, epoch: int, batch: int) -> Batch:
+    def probe_batch(self, epoch: int, batch: int) -> Batch:
         """A validation batch to measure on, as the images are; the stream of the search stays where it is."""
         drawn = next(self._batches("probe", self.val, batch, epoch, 0))
         return self._prepared("probe", epoch, *drawn, augment=False)
 
-    def held(self, images: int | None) -> Split:
+    def held_out(self, images: int | None) -> Split:
         """The validation half, or so many of its images, always the same ones."""
         if images is None or images >= len(self.val):
             return self.val
@@ -91,7 +91,9 @@ class Feed:
     def _prepared(
         self, name: str, step: int, images: Tensor, labels: Tensor, *stream: int | str, augment: bool = True
     ) -> Batch:
-        g = generator(self.seed, *self.engine.ranks.own("augment", name, *stream, step), device=images.device)
+        g = generator(
+            self.seed, *self.engine.processes.rank_stream("augment", name, *stream, step), device=images.device
+        )
         x = prepare(images, self.data.mean, self.data.std, self.augment if augment else None, g)
         x = self.engine.images(x)
         return x, labels.to(x.device)
@@ -99,8 +101,10 @@ class Feed:
     def _batches(
         self, name: str, split: Split, batch: int, epoch: int, start: int, *stream: int | str
     ) -> Iterator[Batch]:
-        order, ranks = fold(self.seed, "order", name, *stream), self.engine.ranks
-        return batches(split, batch, seed=order, epoch=epoch, start=start, rank=ranks.rank, world=ranks.count)
+        order, processes = derive_seed(self.seed, "order", name, *stream), self.engine.processes
+        return batches(
+            split, batch, seed=order, epoch=epoch, start=start, rank=processes.rank, world=processes.world_size
+        )
 
     def _endless(self, batch: int) -> Iterator[Batch]:
         """Validation batches from where they were left.
@@ -124,19 +128,19 @@ class Feed:
         labels: Tensor,
     ) -> Objective:
         """The loss of one batch."""
-        return Objective(net, names, own, mix, images, labels, self.engine.ranks, self.precision)
+        return Objective(net, names, own, mix, images, labels, self.engine.processes, self.precision)
 
-    def keep(self, objective: Objective) -> None:
+    def carry_state(self, objective: Objective) -> None:
         """Takes what a batch leaves to the next one of its stream: images leave nothing."""
 
     def score(self, net: nn.Module, mixes: Mixes, images: int | None) -> float:
         """Accuracy of the supernet under ``mixes`` on the validation half, or on so many images of it."""
 
         def forward(x: Tensor) -> Tensor:
-            with computing(self.precision, x.device):
+            with precision_context(self.precision, x.device):
                 return net(x, mixes).to(x.dtype)
 
-        split = self.held(images)
+        split = self.held_out(images)
         return evaluate(net, split, self.data, self.engine, forward=forward, by_batch=True).means()[1] or 0.0
 
     def state(self) -> dict[str, Any]:

@@ -11,17 +11,17 @@ from oche.core.architecture import Genotype
 from oche.core.budget import Budget
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
-from oche.core.lr_schedules import Exponential, OneCycle
 from oche.core.optimizers import Sgd
 from oche.core.registry import component
+from oche.core.schedules import Exponential, OneCycle
 from oche.data import Augment, Dataset
 from oche.data.augment.mixup_cutmix import Mixing
 from oche.data.augment.policies import Policy
 from oche.devices.engine import Engine
-from oche.devices.mixed_precision import Precision, suited
+from oche.devices.mixed_precision import Precision, with_precision
 from oche.networks.build import FinalNetwork, build
 from oche.networks.macro import Stem, Widen
-from oche.training.gradient_check import prove
+from oche.training.gradient_check import check_bf16_gradients
 from oche.training.image_batches import check_split
 
 
@@ -169,12 +169,12 @@ class Recipe:
         self.augmentation(data)
         net = self.network(resolve(genotype), data)
         if engine is not None and self.precision != "float32":
-            engine = suited(engine, self.precision)
-            prove(engine.place(net), (self.at_once(engine), data.channels, *data.image), engine)
+            engine = with_precision(engine, self.precision)
+            check_bf16_gradients(engine.place(net), (self.at_once(engine), data.channels, *data.image), engine)
 
     def at_once(self, engine: Engine) -> int:
         """Images that go through the network at once, on each rank of ``engine``."""
-        return max(1, self.batch // (engine.ranks.count * self.accumulate))
+        return max(1, self.batch // (engine.processes.world_size * self.accumulate))
 
     def augmentation(self, data: Dataset) -> Augment:
         """The data's own augmentation with this recipe's changes. Raises `OcheError` for a cutout that leaves nothing."""

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from oche.core.architecture import Genotype
 from oche.core.budget import Clock
 from oche.core.metrics import Meter
-from oche.core.seeds import fold, generator
+from oche.core.seeds import derive_seed, generator
 from oche.data import Dataset, batches, halves, prepare, steps_per_epoch
 from oche.devices.engine import Engine
-from oche.devices.mixed_precision import computing, equip, suited
+from oche.devices.mixed_precision import apply_precision, precision_context, with_precision
 from oche.training.evaluate import evaluate
-from oche.training.gradient_check import prove
+from oche.training.gradient_check import check_bf16_gradients
 from oche.training.image_recipes import Recipe
-from oche.training.loop import Record, Session, drive
+from oche.training.loop import Record, Session, fit_loop
 from oche.training.losses import frozen_statistics
-from oche.training.weight_averaging import Moving, averaged, copy_into
+from oche.training.weight_averaging import MovingWeightAverage, averaged_tensors, copy_into
 
 
-class Part(NamedTuple):
+class SubBatch(NamedTuple):
     """Some images of a batch, as a network takes them: those that go through it at once. D edges drop, of K classes."""
 
     images: Tensor  # (B, C, H, W)
@@ -47,22 +47,24 @@ class Training:
     def __init__(
         self, genotype: Genotype, recipe: Recipe, data: Dataset, *, seed: int, engine: Engine, title: str
     ) -> None:
-        engine = suited(engine, recipe.precision)
+        engine = with_precision(engine, recipe.precision)
         self.recipe, self.data, self.seed, self.engine, self.title = recipe, data, seed, engine, title
         self.augment, self.mixing, self.w = recipe.augmentation(data), recipe.mixing, recipe.descent
-        with engine.seeded(fold(seed, "weights")):
+        with engine.seeded(derive_seed(seed, "weights")):
             self.net = engine.place(recipe.network(genotype, data))
-        self.computes = equip(engine, self.net, recipe.precision, mixed=False)  # in which form, and why
+        self.computes = apply_precision(engine, self.net, recipe.precision, mixed=False)  # in which form, and why
         self.weights = list(self.net.parameters())
         self.optimizer = self.w.optimizer(self.weights)
-        self.model = engine.parallel(self.net, engine.ranks.several and idle(self.net, self._blank(2)))
-        self.average = Moving(averaged(self.net), recipe.ema) if recipe.ema else None
+        self.model = engine.data_parallel(
+            self.net, engine.processes.is_distributed and has_idle_weights(self.net, self._blank(2))
+        )
+        self.average = MovingWeightAverage(averaged_tensors(self.net), recipe.ema) if recipe.ema else None
         train, held, self.held = data.train, data.test, "test"
         if recipe.split < 1:  # the halves of a search with the same seed: no image moves from one to the other
-            (train, held), self.held = halves(data.train, recipe.split, fold(seed, "halves")), "val"
+            (train, held), self.held = halves(data.train, recipe.split, derive_seed(seed, "halves")), "val"
         self.train_split = train.to(engine.device)
         self.held_split = None if held is None else held.to(engine.device)
-        self.meters = {"train": Meter(engine.device, engine.ranks.sum)}
+        self.meters = {"train": Meter(engine.device, engine.processes.all_reduce)}
         self.epoch = 0
         self._stream: Iterator[tuple[Tensor, Tensor]] = iter(())
 
@@ -79,7 +81,7 @@ class Training:
         """Learning rate of a step at ``progress``."""
         return self.w.rate(progress)
 
-    def attempt(self, batch: int) -> None:
+    def try_batch(self, batch: int) -> None:
         """One step on ``batch`` images, to see whether that fits; nothing is to follow it."""
         self.recipe = replace(self.recipe, batch=batch, accumulate=min(batch, self.recipe.accumulate))
         self.w = self.recipe.descent
@@ -91,28 +93,28 @@ class Training:
 
     def begin(self, epoch: int, position: int) -> None:
         self.epoch = epoch
-        order, ranks = fold(self.seed, "order"), self.engine.ranks
+        order, processes = derive_seed(self.seed, "order"), self.engine.processes
         self._stream = batches(
             self.train_split,
             self.recipe.batch,
             seed=order,
             epoch=epoch,
             start=position,
-            rank=ranks.rank,
-            world=ranks.count,
+            rank=processes.rank,
+            world=processes.world_size,
         )
 
     def step(self, step: int, progress: float) -> None:
-        torch.manual_seed(fold(self.seed, *self.engine.ranks.own("drop path", step)))
+        torch.manual_seed(derive_seed(self.seed, *self.engine.processes.rank_stream("drop path", step)))
         self.net.train()
         # Deviation 1 from the published code: the probability rises every step, not every epoch.
         self.net.set_drop_path(self.recipe.drop_path * progress)
-        share = 0.0 if self.average is None else self.average.next_share()
+        share = 0.0 if self.average is None else self.average.count_step()
         self.update(self._parts(*next(self._stream), step), self.w.rate(progress), share)
 
-    def _parts(self, images: Tensor, labels: Tensor, step: int) -> Iterator[Part]:
+    def _parts(self, images: Tensor, labels: Tensor, step: int) -> Iterator[SubBatch]:
         """A batch as it goes through the network, with the changes and dropped paths that belong to ``step``."""
-        g = generator(self.seed, *self.engine.ranks.own("augment", step), device=images.device)
+        g = generator(self.seed, *self.engine.processes.rank_stream("augment", step), device=images.device)
         parts = [*zip(images.chunk(self.recipe.accumulate), labels.chunk(self.recipe.accumulate), strict=True)]
         for i, (some, of) in enumerate(parts, 1):
             x = self.engine.images(prepare(some, self.data.mean, self.data.std, self.augment, g))
@@ -120,22 +122,22 @@ class Training:
             if self.mixing is not None:
                 x, targets = self.mixing(x, targets, len(self.data.classes), g)
             drops = self.net.drops(x) if self.recipe.drop_path else None
-            yield Part(x, targets, drops, len(of) / len(labels), i == len(parts))
+            yield SubBatch(x, targets, drops, len(of) / len(labels), i == len(parts))
 
-    def update(self, parts: Iterable[Part], rate: float, share: float) -> None:
+    def update(self, parts: Iterable[SubBatch], rate: float, share: float) -> None:
         """What a step does once its batch is drawn; ``share``: of the new weights in their moving mean."""
         self.optimizer.zero_grad()
         for part in parts:
-            with self.engine.partly(self.model, part.last):
+            with self.engine.delay_gradient_sync(self.model, part.last):
                 self._add(part)
         self.w.update(self.optimizer, self.weights, rate)
         if self.average is not None:
-            self.average.move(averaged(self.net), share)
+            self.average.update(averaged_tensors(self.net), share)
 
-    def _add(self, part: Part) -> None:
+    def _add(self, part: SubBatch) -> None:
         """Adds the gradient of a part of a batch."""
         x, targets = part.images, part.targets
-        with computing(self.recipe.precision, x.device):
+        with precision_context(self.recipe.precision, x.device):
             out = self.model(x, part.drops)
         logits, extra = out if isinstance(out, tuple) else (out, None)
         loss = self._loss(logits, targets)
@@ -164,12 +166,12 @@ class Training:
 
     def _averaged(self) -> AbstractContextManager[None]:
         """Within, the network is the one that is kept."""
-        return nullcontext() if self.average is None else self.average.in_place_of(averaged(self.net))
+        return nullcontext() if self.average is None else self.average.swapped_in(averaged_tensors(self.net))
 
     def conclude(self) -> None:
         """Leaves the weights that are kept in the network; no step is to follow."""
         if self.average is not None:
-            copy_into(averaged(self.net), self.average.means)
+            copy_into(averaged_tensors(self.net), self.average.means)
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -182,7 +184,7 @@ class Training:
             self.average.load(state["average"])
 
 
-def idle(net: nn.Module, images: Tensor) -> bool:
+def has_idle_weights(net: nn.Module, images: Tensor) -> bool:
     """Whether some weight gets no gradient in training, as where no edge of a cell reads one of its inputs.
 
     ``images`` (B, C, H, W), B at least 2, are tried.
@@ -212,10 +214,10 @@ def train(
     """
     task = Training(genotype, recipe, data, seed=seed, engine=engine, title=title)
     before(task)
-    with engine.running(), engine.seeded(seed):
+    with engine.using_threads(), engine.seeded(seed):
         if recipe.precision != "float32":
-            with engine.ranks.together():
-                prove(task.net, (task.at_once, data.channels, *data.image), task.engine)
-        clock = drive(task, recipe.length, session)
+            with engine.processes.raise_together():
+                check_bf16_gradients(task.net, (task.at_once, data.channels, *data.image), task.engine)
+        clock = fit_loop(task, recipe.length, session)
         task.conclude()
         return task, clock

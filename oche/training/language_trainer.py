@@ -22,9 +22,9 @@ from oche.data.text.corpus import Corpus, check_vocabulary
 from oche.devices.engine import Engine
 from oche.networks.language_model import DropoutMasks
 from oche.training.language_recipes import LanguageRecipe
-from oche.training.loop import Record, Session, drive
+from oche.training.loop import Record, Session, fit_loop
 from oche.training.text_batches import regularisation, word_loss
-from oche.training.weight_averaging import Average, Trigger, copy_into
+from oche.training.weight_averaging import NonMonotonicTrigger, WeightAverage, copy_into
 
 
 class LanguageTraining:
@@ -50,8 +50,8 @@ class LanguageTraining:
         self.valid = corpus.valid.to(engine.device)
         self.meter = WordMeter(engine.device)
         self.meters: dict[str, Meter] = {"train": self.meter}
-        self.trigger = Trigger(recipe.patience)
-        self.average: Average | None = None
+        self.trigger = NonMonotonicTrigger(recipe.patience)
+        self.average: WeightAverage | None = None
         self.best: tuple[float, list[Tensor]] | None = None  # validation loss, weights
         self.hidden: Tensor | None = None
         self._rate = recipe.w.lr
@@ -73,7 +73,7 @@ class LanguageTraining:
         del progress
         return self._rate
 
-    def attempt(self, batch: int) -> None:
+    def try_batch(self, batch: int) -> None:
         """One step on ``batch`` streams, of the longest window, to see whether that fits; nothing is to follow it."""
         self.stream = parallel_streams(self.corpus.train, batch, self.recipe.bptt).to(self.engine.device)
         self._plan(0)
@@ -96,7 +96,7 @@ class LanguageTraining:
         torch.manual_seed(derive_seed(self.seed, "dropout", step))
         self.net.train()
         masks = self.net.masks(self.batch)
-        share = 0.0 if self.average is None else self.average.next_share()
+        share = 0.0 if self.average is None else self.average.count_step()
         # Deviation 2 from the released code, whose last window of an epoch is scaled as if the text went on: by its length.
         self._rate = recipe.w.lr * length / recipe.bptt
         self.update(tokens, targets, self.hidden, masks, self._rate, share)
@@ -116,7 +116,7 @@ class LanguageTraining:
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
         if self.average is not None:
-            self.average.move(self.weights, share)
+            self.average.update(self.weights, share)
         self.meter.add_words(loss, targets.numel())
         self.hidden = out.hidden.detach()
 
@@ -125,12 +125,12 @@ class LanguageTraining:
 
     def report(self, progress: float) -> Record:
         averaged = self.average is not None and self.average.count > 0
-        with (self.average or Average(())).in_place_of(self.weights):
+        with (self.average or WeightAverage(())).swapped_in(self.weights):
             loss = cross_entropy(self.net, self.valid, self.recipe.valid_batch, self.recipe.bptt)
             if self.best is None or loss < self.best[0]:
                 self.best = loss, [w.detach().clone() for w in self.weights]
         if self.average is None and self.trigger(loss):
-            self.average = Average(self.weights)
+            self.average = WeightAverage(self.weights)
         self._plan(self.epoch + 1)
         return {"lr": self.recipe.w.lr, "averaged": averaged, "val_loss": loss, "val_ppl": perplexity(loss)}
 
@@ -166,8 +166,8 @@ class LanguageTraining:
         device, average, best = self.engine.device, state["average"], state["best"]
         self.hidden = None if state["hidden"] is None else state["hidden"].to(device)
         self._plan(state["epoch"])
-        self.trigger = Trigger(self.recipe.patience, state["losses"])
-        self.average = None if average is None else Average(self.weights, average["means"], average["count"])
+        self.trigger = NonMonotonicTrigger(self.recipe.patience, state["losses"])
+        self.average = None if average is None else WeightAverage(self.weights, average["means"], average["count"])
         self.best = None if best is None else (best["loss"], [w.to(device) for w in best["weights"]])
 
 
@@ -208,5 +208,5 @@ def train(
     task = LanguageTraining(genotype, recipe, corpus, seed=seed, engine=engine, title=title)
     before(task)
     with engine.using_threads(), engine.seeded(seed):
-        clock = drive(task, recipe.length, session)
+        clock = fit_loop(task, recipe.length, session)
         return task, clock, task.conclude()

@@ -19,7 +19,7 @@ from oche.core.memory import largest_fitting_batch, out_of_memory, release_unuse
 from oche.core.metrics import Meter
 
 Record = dict[str, Any]
-LOOK = 50  # steps between two looks at the losses on a GPU, which has to be waited for
+CHECK_EVERY = 50  # steps between two looks at the losses on a GPU, which has to be waited for
 
 
 class Diverged(OcheError):
@@ -50,7 +50,7 @@ class Progress(Protocol):
     def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None: ...
 
 
-class Silent:
+class HiddenProgress:
     """Shows nothing."""
 
     def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None:
@@ -73,7 +73,7 @@ class Session:
         """Takes one line of metrics."""
         self.history.append(record)
 
-    def common(self, seconds: float) -> float:
+    def agree_on_seconds(self, seconds: float) -> float:
         """The time of a clock that all who work on the loop read alike; called after every step."""
         return seconds
 
@@ -84,7 +84,7 @@ class Session:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Keeps ``state`` so that `restore` finds it."""
 
-    def distrust(self, step: int) -> None:
+    def discard_checkpoint(self, step: int) -> None:
         """Forgets a state saved after exactly ``step`` steps: going on from it, the very next loss is no number."""
 
     def stopping(self) -> bool:
@@ -92,7 +92,7 @@ class Session:
         return False
 
     def progress(self, title: str) -> AbstractContextManager[Progress]:
-        return nullcontext(Silent())
+        return nullcontext(HiddenProgress())
 
 
 class Task(Protocol):
@@ -100,7 +100,7 @@ class Task(Protocol):
 
     ``begin`` opens the data of an epoch, ``step`` does one step, ``report`` adds to the record of an epoch that ended,
     ``initial`` makes a record of the state before the first step, if that is worth one. ``ended``: whether to stop early.
-    ``rate`` is the learning rate that the last step had. ``attempt`` does a step on ``batch`` images, as large as they come,
+    ``rate`` is the learning rate that the last step had. ``try_batch`` does a step on ``batch`` images, as they come,
     to see whether that fits; it spoils the task.
     """
 
@@ -115,14 +115,14 @@ class Task(Protocol):
     def begin(self, epoch: int, position: int) -> None: ...
     def step(self, step: int, progress: float) -> None: ...
     def rate(self, progress: float) -> float: ...
-    def attempt(self, batch: int) -> None: ...
+    def try_batch(self, batch: int) -> None: ...
     def initial(self) -> Record | None: ...
     def report(self, progress: float) -> Record: ...
     def state(self) -> dict[str, Any]: ...
     def load(self, state: dict[str, Any]) -> None: ...
 
 
-def drive(task: Task, budget: Budget, session: Session) -> Clock:
+def fit_loop(task: Task, budget: Budget, session: Session) -> Clock:
     """Runs ``task`` to the end of its budget, from wherever ``session`` left it.
 
     Raises `Interrupted` after the step under way when the user asks to stop, `Diverged` when a loss is not finite,
@@ -137,7 +137,7 @@ def drive(task: Task, budget: Budget, session: Session) -> Clock:
             while (clock.progress(task.per_epoch()) < 1 and not task.ended) or clock.position:
                 _epoch(task, clock, session, bar)
         except Diverged as error:
-            session.distrust(error.step)
+            session.discard_checkpoint(error.step)
             raise
     _save(task, clock, session)
     return clock
@@ -156,13 +156,13 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
     """One epoch, or what is left of it."""
     per_epoch = task.per_epoch()
     began, worked = time.perf_counter(), clock.elapsed
-    pulse = Pulse(task, clock)
+    pulse = Heartbeat(task, clock)
     task.begin(clock.epoch, clock.position)
     while clock.position < per_epoch and (progress := clock.progress(per_epoch)) < 1:
         _step(task, clock.step, progress, session.alone)
         clock.step += 1
         clock.position += 1
-        clock.elapsed = session.common(worked + time.perf_counter() - began)
+        clock.elapsed = session.agree_on_seconds(worked + time.perf_counter() - began)
         pulse.beat(progress)
         bar.update(clock.progress(per_epoch), lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)})
         if session.due() or session.stopping():
@@ -173,7 +173,7 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
     numbers = _read(task, pulse)  # waits for the device, whose work is part of the steps
     steps = len(pulse.rates)
     if steps:
-        clock.elapsed = session.common(worked + time.perf_counter() - began)
+        clock.elapsed = session.agree_on_seconds(worked + time.perf_counter() - began)
     _close_epoch(task, clock, session, numbers, 1000 * (clock.elapsed - worked) / steps if steps else None)
 
 
@@ -187,7 +187,7 @@ def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, pe
     clock.epoch, clock.position = clock.epoch + 1, 0
     for meter in task.meters.values():
         meter.sums.zero_()
-    clock.spend(session.common(time.perf_counter() - began))
+    clock.spend(session.agree_on_seconds(time.perf_counter() - began))
 
 
 def _step(task: Task, step: int, progress: float, alone: bool) -> None:
@@ -200,7 +200,7 @@ def _step(task: Task, step: int, progress: float, alone: bool) -> None:
     # Out here nothing holds what the failed step had made.
     release_unused_memory()
     batch = task.batch
-    if alone and (fits := largest_fitting_batch(batch, task.attempt)):
+    if alone and (fits := largest_fitting_batch(batch, task.try_batch)):
         use = f"a batch of {fits} fits (tried)"
     elif (
         alone and _device(task).type == "cpu" and batch > 1
@@ -217,7 +217,7 @@ def _device(task: Task) -> torch.device:
     return next(iter(task.meters.values())).sums.device
 
 
-class Pulse:
+class Heartbeat:
     """Counts, on the device, the steps of an epoch after which all losses were finite; `check` waits for it and looks.
 
     Sums stay what is no number until the epoch closes, so it is enough to look at them now and then.
@@ -227,7 +227,7 @@ class Pulse:
         self.task, self.first, self.epoch = task, clock.step, clock.epoch + 1
         device = _device(task)
         self.sound = torch.zeros((), dtype=torch.int64, device=device)
-        self.every = 1 if device.type == "cpu" else LOOK
+        self.every = 1 if device.type == "cpu" else CHECK_EVERY
         self.rates: list[float] = []  # learning rate of each step
 
     def beat(self, progress: float) -> None:
@@ -251,7 +251,7 @@ class Pulse:
         )
 
 
-def _read(task: Task, pulse: Pulse) -> dict[str, float | None]:
+def _read(task: Task, pulse: Heartbeat) -> dict[str, float | None]:
     """Means of all meters. Raises `Diverged` for a loss that is no number."""
     pulse.check()
     numbers: dict[str, float | None] = {}

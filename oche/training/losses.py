@@ -16,11 +16,11 @@ from torch.func import functional_call
 
 from oche.core.architecture import Mix
 from oche.core.metrics import Meter
-from oche.devices.collectives import mean, spread, spread_mixes
-from oche.devices.mixed_precision import Precision, computing
-from oche.devices.process_group import ALONE, Ranks
+from oche.devices.collectives import copy_mixes_to_ranks, copy_to_ranks, mean_over_ranks
+from oche.devices.mixed_precision import Precision, precision_context
+from oche.devices.process_group import SINGLE_PROCESS, ProcessGroup
 from oche.methods.hypergradients import Tensors
-from oche.networks.walk import walk
+from oche.networks.modules import iter_modules
 
 Mixes = dict[str, Mix]
 
@@ -31,7 +31,7 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
 
     Deviation 1 from the published code, whose architecture steps move them too: they belong to the weights.
     """
-    norms = [m for m in walk(net) if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [m for m in iter_modules(net) if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     states = [vars(m) for m in norms if m.training]  # in evaluation the statistics are used, and do not move
     for state in states:
         state["track_running_stats"] = False  # nn.Module would look whether that is a tensor, a thousand times a step
@@ -47,7 +47,7 @@ class Objective:
     """(w, a) → cross-entropy of one batch of images. ``logits`` and ``loss`` are those last computed.
 
     ``net`` with its own weights ``own``; ``names``: where each stands there, by all of its names; ``mix`` makes mixtures
-    of logits a, their noise and progress fixed. Over several ``ranks`` the batch is that of all of them, ``images`` and
+    of logits a, their noise and progress fixed. Over several ``processes`` the batch is that of all of them, ``images`` and
     ``logits`` are this one's, and gradients of any order are those of the whole.
     """
 
@@ -57,48 +57,48 @@ class Objective:
     mix: Callable[[Tensors], Mixes]
     images: Tensor
     labels: Tensor
-    ranks: Ranks = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
     precision: Precision = "float32"
     logits: Tensor = field(init=False, repr=False)
     loss: Tensor = field(init=False, repr=False)
 
     def __call__(self, w: Tensors, a: Tensors) -> Tensor:
-        return self.under(w, self.mix(a))
+        return self.with_mixtures(w, self.mix(a))
 
-    def under(self, w: Tensors, mixes: Mapping[str, Mix]) -> Tensor:
+    def with_mixtures(self, w: Tensors, mixes: Mapping[str, Mix]) -> Tensor:
         """The same as a function of the mixtures themselves."""
-        if self.ranks.several:
-            w, mixes = spread(self.ranks, w), spread_mixes(self.ranks, mixes)
-        with computing(self.precision, self.images.device):
+        if self.processes.is_distributed:
+            w, mixes = copy_to_ranks(self.processes, w), copy_mixes_to_ranks(self.processes, mixes)
+        with precision_context(self.precision, self.images.device):
             logits = forward(self, w, self.images, mixes)
         logits = logits.to(self.images.dtype)
         loss = F.cross_entropy(logits, self.labels)
-        if self.ranks.several:
-            loss = mean(self.ranks, loss)
+        if self.processes.is_distributed:
+            loss = mean_over_ranks(self.processes, loss)
         self.logits, self.loss = logits.detach(), loss.detach()
         return loss
 
-    def tensors(self) -> dict[str, Tensor]:
+    def input_tensors(self) -> dict[str, Tensor]:
         """What it takes from outside."""
         return {"images": self.images, "labels": self.labels}
 
-    def on(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> Objective:
-        """The same of other `tensors`."""
+    def with_inputs(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> Objective:
+        """The same of other `input_tensors`."""
         return replace(self, mix=mix, **tensors)
 
-    def left(self) -> dict[str, Tensor]:
-        """What it leaves, in the place of some of its `tensors`, to the next batch: of images nothing."""
+    def carried_tensors(self) -> dict[str, Tensor]:
+        """What it leaves, in the place of some of its `input_tensors`, to the next batch: of images nothing."""
         return {}
 
-    def leave(self, tensors: Mapping[str, Tensor]) -> None:
-        """Has it leave what ``tensors`` hold, computed elsewhere."""
+    def set_carried(self, tensors: Mapping[str, Tensor]) -> None:
+        """Has it leave what ``input_tensors`` hold, computed elsewhere."""
 
-    def count(self, meter: Meter) -> None:
+    def add_to(self, meter: Meter) -> None:
         """Adds what was last computed to ``meter``."""
         meter.add(self.logits, self.labels, self.loss)
 
 
-class Weighed(Protocol):
+class NetworkWithWeights(Protocol):
     """A network, its own weights, and where each stands among them by all of its names (see `names`)."""
 
     net: nn.Module
@@ -116,7 +116,7 @@ def names(net: nn.Module) -> dict[str, int]:
     }
 
 
-def forward(of: Weighed, w: Tensors, *inputs: Any) -> Any:
+def forward(of: NetworkWithWeights, w: Tensors, *inputs: Any) -> Any:
     """The network of ``of`` at ``inputs``, with weights ``w``."""
     if w is of.own:
         return of.net(*inputs)

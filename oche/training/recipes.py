@@ -23,7 +23,7 @@ def default_for(genotype: str) -> tuple[dict[str, Any], str]:
     return {}, "digits"
 
 
-def sized(space: Space, recipe: str) -> Space:
+def space_at_recipe_size(space: Space, recipe: str) -> Space:
     """``space`` with networks as large as ``recipe`` builds them; for "supernet" as they are. Raises `OcheError`."""
 
     if space.domain != "images":
@@ -35,10 +35,10 @@ def sized(space: Space, recipe: str) -> Space:
     if recipe not in RECIPES or not isinstance(made := RECIPES[recipe](), Recipe):
         known = [name for name, make in RECIPES.items() if isinstance(make(), Recipe)]
         raise OcheError(f"{recipe!r} is no recipe of networks for images; use {', '.join(known)} or {SUPERNET}")
-    return like(space, made)
+    return space_at_size_of(space, made)
 
 
-def like(space: Space, recipe: Recipe) -> Space:
+def space_at_size_of(space: Space, recipe: Recipe) -> Space:
     """``space`` with networks as large as ``recipe`` builds them."""
     own = {f.name for f in fields(space)}
     return replace(space, **{name: getattr(recipe, name) for name in SIZES if name in own})

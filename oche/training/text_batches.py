@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from oche.core.errors import OcheError
 from oche.core.metrics import WordMeter
-from oche.core.seeds import fold, generator
-from oche.data.text.bptt import stream
+from oche.core.seeds import derive_seed, generator
+from oche.data.text.bptt import parallel_streams
 from oche.data.text.corpus import Corpus, check_vocabulary
 from oche.devices.engine import Engine
 from oche.methods.hypergradients import Tensors
-from oche.methods.method import Method
-from oche.networks.language_model import Masks, Output
+from oche.methods.recipe import SearchRecipe
+from oche.networks.language_model import DropoutMasks, LanguageOutput
 from oche.spaces.darts_rnn import RecurrentSpace
 from oche.training.losses import Mixes, forward, frozen_statistics
 
@@ -37,7 +37,7 @@ class Stream:
     """
 
     def __init__(self, tokens: Tensor, batch: int, bptt: int, seed: int) -> None:
-        self.steps = stream(tokens, batch, bptt)  # (S, B)
+        self.steps = parallel_streams(tokens, batch, bptt)  # (S, B)
         self.bptt, self.seed = bptt, seed
         self.epoch, self.at, self.hidden = 0, 0, None
 
@@ -45,7 +45,7 @@ class Stream:
 
     def __len__(self) -> int:
         """Windows in a pass."""
-        return windows(len(self.steps), self.bptt)
+        return count_windows(len(self.steps), self.bptt)
 
     def open(self, epoch: int, at: int, hidden: Tensor | None) -> None:
         """Goes to window ``at`` of a pass."""
@@ -62,7 +62,7 @@ class Stream:
         return self.steps[start : start + self.bptt], self.steps[start + 1 : start + 1 + self.bptt]
 
 
-def windows(steps: int, bptt: int) -> int:
+def count_windows(steps: int, bptt: int) -> int:
     """How many windows a stream of so many steps has, the target after each counted in."""
     return (steps - 1) // bptt
 
@@ -93,55 +93,55 @@ class LanguageObjective:
     window: Window
     targets: Tensor
     hidden: Tensor | None
-    masks: Masks
+    masks: DropoutMasks
     temporal: float
     activation: float
     loss: Tensor = field(init=False, repr=False)
     carry: Tensor = field(init=False, repr=False)
 
     def __call__(self, w: Tensors, a: Tensors) -> Tensor:
-        return self.under(w, self.mix(a))
+        return self.with_mixtures(w, self.mix(a))
 
-    def under(self, w: Tensors, mixes: Mixes) -> Tensor:
+    def with_mixtures(self, w: Tensors, mixes: Mixes) -> Tensor:
         """The same as a function of the mixtures themselves."""
         out = forward(self, w, self.window.tokens, mixes, self.hidden, self.masks)
         loss = word_loss(out, self.targets)
         self.loss, self.carry = loss.detach(), out.hidden.detach()
         return loss + regularisation(out, self.temporal, self.activation) if self.window.fits else loss
 
-    def tensors(self) -> dict[str, Tensor]:
+    def input_tensors(self) -> dict[str, Tensor]:
         """What it takes from outside."""
         hidden = self.net.start(self.targets.shape[1]) if self.hidden is None else self.hidden  # pyright: ignore[reportCallIssue]
         masks = {f"masks.{name}": mask for name, mask in self.masks._asdict().items() if mask is not None}
         return {"tokens": self.window.tokens, "targets": self.targets, "hidden": hidden, **masks}
 
-    def on(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> LanguageObjective:
-        """The same of other `tensors`."""
-        masks = Masks(*(tensors.get(f"masks.{name}") for name in Masks._fields))
+    def with_inputs(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> LanguageObjective:
+        """The same of other `input_tensors`."""
+        masks = DropoutMasks(*(tensors.get(f"masks.{name}") for name in DropoutMasks._fields))
         window = replace(self.window, tokens=tensors["tokens"])
         return replace(
             self, mix=mix, window=window, targets=tensors["targets"], hidden=tensors["hidden"], masks=masks
         )  # fmt: skip
 
-    def left(self) -> dict[str, Tensor]:
-        """What it leaves, in the place of some of its `tensors`, to the next window, once it was computed."""
+    def carried_tensors(self) -> dict[str, Tensor]:
+        """What it leaves, in the place of some of its `input_tensors`, to the next window, once it was computed."""
         return {"hidden": self.carry} if hasattr(self, "carry") else {}
 
-    def leave(self, tensors: Mapping[str, Tensor]) -> None:
-        """Has it leave what ``tensors`` hold, computed elsewhere."""
+    def set_carried(self, tensors: Mapping[str, Tensor]) -> None:
+        """Has it leave what ``input_tensors`` hold, computed elsewhere."""
         self.carry = tensors["hidden"]
 
-    def count(self, meter: WordMeter) -> None:
+    def add_to(self, meter: WordMeter) -> None:
         """Adds what was last computed to ``meter``, without regularisation."""
         meter.add_words(self.loss, self.targets.numel())
 
 
-def word_loss(out: Output, targets: Tensor) -> Tensor:
+def word_loss(out: LanguageOutput, targets: Tensor) -> Tensor:
     """Mean cross-entropy of ``targets`` (T, B), in nats a word."""
     return F.cross_entropy(out.logits.flatten(0, 1), targets.flatten())
 
 
-def regularisation(out: Output, temporal: float, activation: float) -> Tensor | float:
+def regularisation(out: LanguageOutput, temporal: float, activation: float) -> Tensor | float:
     """Temporal activation and activation regularisation (1708.01009): temporal · mean (raw_t+1 − raw_t)² + activation · mean
     dropped². A window of one step has no change."""
     total: Tensor | float = 0.0
@@ -150,7 +150,7 @@ def regularisation(out: Output, temporal: float, activation: float) -> Tensor | 
     return total + activation * out.dropped.square().mean() if activation else total
 
 
-class TextFeed:
+class TextBatches:
     """Windows of the training text, and of the validation text for the architecture, as published.
 
     One-level search draws from the training text alone. The state is carried from window to window of a stream, by the
@@ -160,36 +160,36 @@ class TextFeed:
 
     meter: type[WordMeter] = WordMeter
 
-    def __init__(self, corpus: Corpus, space: RecurrentSpace, method: Method, seed: int, engine: Engine) -> None:
+    def __init__(self, corpus: Corpus, space: RecurrentSpace, recipe: SearchRecipe, seed: int, engine: Engine) -> None:
         if len(corpus.vocabulary) != space.vocabulary:
             raise OcheError(
                 f"the space is one of {space.vocabulary:,} words, and {corpus.name} has {len(corpus.vocabulary):,}: "
                 "use space.fit(corpus), or the text that the run began with"
             )
         self.corpus, self.space, self.seed, self.engine = corpus, space, seed, engine
-        valid = corpus.train if method.hypergrad.one_level else corpus.valid
+        valid = corpus.train if recipe.method.hypergrad.one_level else corpus.valid
         self.texts = {"train": corpus.train.to(engine.device), "val": valid.to(engine.device)}
         self._streams: dict[str, Stream] = {}
         self._saved: dict[str, Any] = {"epoch": 0, "at": 0, "batch": 0, "hidden": {"train": None, "val": None}}
 
     @staticmethod
-    def check(corpus: Corpus, space: RecurrentSpace, method: Method) -> None:
-        """Raises `OcheError` where the texts are too short for ``method``."""
-        if method.batch < 2:
-            raise OcheError(f"batch={method.batch} gives the cell's BatchNorm nothing to normalise; use batch >= 2")
-        for text in (corpus.train,) if method.hypergrad.one_level else (corpus.train, corpus.valid):
-            stream(
-                text, method.batch + method.grow * space.nodes, space.bptt
+    def check(corpus: Corpus, space: RecurrentSpace, recipe: SearchRecipe) -> None:
+        """Raises `OcheError` where the texts are too short for ``recipe``."""
+        if recipe.batch < 2:
+            raise OcheError(f"batch={recipe.batch} gives the cell's BatchNorm nothing to normalise; use batch >= 2")
+        for text in (corpus.train,) if recipe.method.hypergrad.one_level else (corpus.train, corpus.valid):
+            parallel_streams(
+                text, recipe.batch + recipe.method.batch_growth * space.nodes, space.bptt
             )  # its own check, of the most there will be
-        method.check_epochs(windows(len(corpus.train) // method.batch, space.bptt))
+        recipe.check_epochs(count_windows(len(corpus.train) // recipe.batch, space.bptt))
 
     def _stream(self, name: str, batch: int, *stream: int | str) -> Stream:
         text = self.texts["val" if name == "val" else "train"]
-        return Stream(text, batch, self.space.bptt, fold(self.seed, "text", name, *stream))
+        return Stream(text, batch, self.space.bptt, derive_seed(self.seed, "text", name, *stream))
 
     def per_epoch(self, batch: int) -> int:
         """Windows of ``batch`` streams in the training text."""
-        return windows(len(self.texts["train"]) // batch, self.space.bptt)
+        return count_windows(len(self.texts["train"]) // batch, self.space.bptt)
 
     def begin(self, epoch: int, position: int, batch: int) -> None:
         """Opens a pass over the training text at its window ``position``, and the validation text where it was left."""
@@ -201,17 +201,17 @@ class TextFeed:
         else:  # where the text was left means nothing to streams of another number
             self._streams["val"].open(saved["epoch"] + 1, 0, None)
 
-    def draw(self, name: str, step: int) -> tuple[Window, Tensor]:
+    def next_batch(self, name: str, step: int) -> tuple[Window, Tensor]:
         """The next window of "train" or "val", with the dropouts that belong to ``step``."""
-        return self._window(self._streams[name], fold(self.seed, "dropout", name, step), name == "train")
+        return self._window(self._streams[name], derive_seed(self.seed, "dropout", name, step), name == "train")
 
-    def extra(self, steps: int, batch: int, *stream: int | str) -> Iterator[tuple[Window, Tensor]]:
+    def extra_batches(self, steps: int, batch: int, *stream: int | str) -> Iterator[tuple[Window, Tensor]]:
         """``steps`` more windows of the training text, from its beginning; the streams of the search stay where they are."""
         text = self._stream("extra", batch, *stream)
         for step in range(steps):
-            yield self._window(text, fold(self.seed, "dropout", "extra", *stream, step), True)
+            yield self._window(text, derive_seed(self.seed, "dropout", "extra", *stream, step), True)
 
-    def probe(self, epoch: int, batch: int) -> tuple[Window, Tensor]:
+    def probe_batch(self, epoch: int, batch: int) -> tuple[Window, Tensor]:
         """A window of the validation text to measure on, without dropouts; the stream of the search stays where it is."""
         text = self._stream("val", batch)
         text.open(epoch, epoch % len(text), None)
@@ -225,13 +225,13 @@ class TextFeed:
         self, net: Any, names: Mapping[str, int], own: Tensors, mix: Callable[[Tensors], Mixes], x: Window, y: Tensor
     ) -> LanguageObjective:
         """The loss of one window: its dropouts are drawn once, so that all evaluations share them."""
-        masks = Masks()
+        masks = DropoutMasks()
         if x.seed is not None:
             masks = net.masks(y.shape[1], torch.Generator(y.device).manual_seed(x.seed))
         space = self.space
         return LanguageObjective(net, names, own, mix, x, y, x.stream.hidden, masks, space.temporal, space.activation)
 
-    def keep(self, objective: LanguageObjective) -> None:
+    def carry_state(self, objective: LanguageObjective) -> None:
         """Leaves the state to the next window of the stream."""
         objective.window.stream.hidden = objective.carry
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Trigger:
+class NonMonotonicTrigger:
     """Fires when a loss is above the best of those more than ``patience`` evaluations ago (``patience`` = 5 published)."""
 
     def __init__(self, patience: int, losses: Sequence[float] = ()) -> None:
@@ -29,8 +29,8 @@ class Trigger:
         return bool(old) and loss > min(old)
 
 
-class Average:
-    """The mean of weights after each `move`."""
+class WeightAverage:
+    """The mean of weights after each `update`."""
 
     def __init__(self, weights: Sequence[Tensor], means: Sequence[Tensor] = (), count: int = 0) -> None:
         """``means`` and ``count``: to go on from."""
@@ -39,13 +39,13 @@ class Average:
         for mine, given in zip(self.means, means, strict=False):
             mine.copy_(given)
 
-    def next_share(self) -> float:
+    def count_step(self) -> float:
         """Counts one more step, and says what its weights are of the mean."""
         self.count += 1
         return self.share(self.count)
 
     @torch.no_grad()
-    def move(self, weights: Sequence[Tensor], share: Any) -> None:
+    def update(self, weights: Sequence[Tensor], share: Any) -> None:
         """Takes in ``weights`` as a ``share``, a number or a tensor, of the mean."""
         for mean, weight in zip(self.means, weights, strict=True):
             mean.lerp_(weight, share)
@@ -55,7 +55,7 @@ class Average:
         return 1 / count
 
     @contextmanager
-    def in_place_of(self, weights: Sequence[Tensor]) -> Iterator[None]:
+    def swapped_in(self, weights: Sequence[Tensor]) -> Iterator[None]:
         """Within, ``weights`` hold their means (as long as there are any)."""
         if not self.count:
             yield
@@ -68,7 +68,7 @@ class Average:
             copy_into(weights, own)
 
 
-class Moving(Average):
+class MovingWeightAverage(WeightAverage):
     """The exponential moving mean: after each step it is decay · mean + (1 − decay) · weights.
 
     As in TensorFlow's, a young mean forgets faster: its decay is at most (1 + n) / (10 + n) after n steps beyond the first.
@@ -89,7 +89,7 @@ class Moving(Average):
         copy_into(self.means, state["means"])
 
 
-def averaged(net: nn.Module) -> list[Tensor]:
+def averaged_tensors(net: nn.Module) -> list[Tensor]:
     """What a mean is taken of: weights, and the running statistics of BatchNorms, which belong to them."""
     return [*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())]
 

@@ -83,7 +83,7 @@ def test_eigenvalues_of_some_epochs_only():
     history = records(*[0.0] * 40)
     for record in history[1::2]:  # epochs 2, 4, …, 40
         record["eigenvalue"] = 0.3 if record["epoch"] <= 30 else 0.9
-    reading = read(history, eigenvalue_stop=EigenvalueStop(start=5))
+    reading = read(history, stop=EigenvalueStop(start=5))
     # the 15th is the last of 0.3 (epoch 30); m rises at index 13; five before it is index 8, epoch 18
     assert reading and reading.level == "watch" and reading.back == 18
 

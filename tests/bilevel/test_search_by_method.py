@@ -64,7 +64,7 @@ def flat(tensors):
 @pytest.mark.parametrize("name", ["pc-darts", "p-darts", "drnas-progressive"])
 def test_warm_up_moves_weights_alone_in_every_stage(name):
     made = METHODS[name].make(steps=12, batch=6)
-    method = replace(made, stages=tuple(replace(s, depth=1.0, width=1.0) for s in made.stages))
+    method = replace(made, stages=tuple(replace(s, depth=1.0, width=1.0) for s in made.method.stages))
     task = start(method, small(channels=12))
     moved = {}
     for number in range(12):
@@ -195,7 +195,7 @@ class Stages(Search):
 def test_p_darts_narrows_its_masks_deepens_and_limits_skips():
     where = oche.spaces.darts(channels=2, cells=3, nodes=2, classes=3, in_channels=1, image=(8, 8))
     made = METHODS["p-darts"].make(steps=6, batch=4, arch_optimizer=FAST)
-    method = replace(made, stages=tuple(replace(s, depth=1 + i / 3) for i, s in enumerate(made.stages)))
+    method = replace(made, stages=tuple(replace(s, depth=1 + i / 3) for i, s in enumerate(made.method.stages)))
     task = start(method, where, cls=Stages)
     finished(task)
     assert [[int(n) for n in alive["normal"].sum(1)] for alive, *_ in task.began] == [[k] * 5 for k in (8, 5, 3)]
@@ -220,10 +220,10 @@ def test_p_darts_narrows_its_masks_deepens_and_limits_skips():
 def test_p_darts_stages_at_published_size():
     made = METHODS["p-darts"].make()
     where = oche.spaces.darts()
-    assert [s.of(where).cells for s in made.stages] == [5, 11, 17]
-    assert [s.edge for s in made.stages] == [SkipDropout(0.0), SkipDropout(0.4), SkipDropout(0.7)]
-    assert [s.finish for s in made.stages] == [KeepOps(5), KeepOps(3), None]
-    stages = METHODS["drnas-progressive"].make().stages
+    assert [s.of(where).cells for s in made.method.stages] == [5, 11, 17]
+    assert [s.edge for s in made.method.stages] == [SkipDropout(0.0), SkipDropout(0.4), SkipDropout(0.7)]
+    assert [s.finish for s in made.method.stages] == [KeepOps(5), KeepOps(3), None]
+    stages = METHODS["drnas-progressive"].make().method.stages
     assert [(s.of(where).cells, s.of(where).channels, s.edge.k) for s in stages] == [(20, 36, 6), (20, 36, 4)]
 
 

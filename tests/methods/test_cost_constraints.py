@@ -139,7 +139,7 @@ def test_prices_are_sent_once_to_where_the_logits_lie_in_their_precision():
     what, a = replace(priced(None), costs=PRICES.scaled(1.0)), logits().float().to("meta").requires_grad_()
     for _ in range(2):
         what.step([a], [ALIVE], 0.5, 0.1)
-    assert [*what.costs._moved] == [("cell", a.device, torch.float32)]
+    assert [*what.costs._on_device] == [("cell", a.device, torch.float32)]
 
 
 def test_where_the_cost_does_not_change_nothing_moves():
@@ -263,17 +263,17 @@ def said(name, words):
 
 
 def test_on_a_command_line_it_comes_on_top():
-    assert said("beta-darts", "--penalty latency --target 5ms").penalty == BetaDecay() + latency
-    assert said("fair-darts", "--penalty flops --target 1MFLOPs").penalty == ZeroOne() + flops
-    assert said("darts", "--penalty parameters").penalty == parameters
+    assert said("beta-darts", "--penalty latency --target 5ms").method.penalty == BetaDecay() + latency
+    assert said("fair-darts", "--penalty flops --target 1MFLOPs").method.penalty == ZeroOne() + flops
+    assert said("darts", "--penalty parameters").method.penalty == parameters
     three = BetaDecay() + ZeroOne() + DirichletKL()
     assert latency.onto(three) == latency.onto(three + flops) == three + latency
     assert latency.onto(flops) == latency.onto(None) == latency.onto(Softmax()) == latency
-    assert said("beta-darts", "--penalty ZeroOne --relax Sigmoid").penalty == ZeroOne()  # others take the place
+    assert said("beta-darts", "--penalty ZeroOne --relax Sigmoid").method.penalty == ZeroOne()  # others take the place
     again = from_dict(
         replace(METHODS["darts"].make(), penalty=BetaDecay() + flops), {"penalty": {"type": "latency"}}, None
     )
-    assert again.penalty == BetaDecay() + latency
+    assert again.method.penalty == BetaDecay() + latency
 
 
 def test_configurations_hold_it():

@@ -221,7 +221,7 @@ def test_the_number_of_steps_that_is_asked_for_is_the_least_that_moves_every_sta
 def test_batches_of_published_size_on_a_handful_of_images(name):
     """A batch larger than a half is all of it, and goes on being that as it grows."""
     method = replace(
-        shrunk(METHODS[name].make(epochs=5)), decide=METHODS[name].make().decide and GreedyEdge(2, 0.2, 0.2)
+        shrunk(METHODS[name].make(epochs=5)), decide=METHODS[name].make().method.decide and GreedyEdge(2, 0.2, 0.2)
     )
     task, session = search(method, SPACES["darts"]), Kept()
     assert method.batch > 12 and task.per_epoch() == 1
@@ -232,10 +232,10 @@ def test_batches_of_published_size_on_a_handful_of_images(name):
 
 def test_methods_are_taken_apart_and_put_together():
     method = replace(
-        tiny("pc-darts"), hypergrad=oche.methods.darts(2).hypergrad, select=METHODS["darts-pt"].make().select
+        tiny("pc-darts"), hypergrad=oche.methods.darts(2).method.hypergrad, select=METHODS["darts-pt"].make().method.select
     )
     assert run(search(method, SPACES["darts"]), Kept()).cells.keys() == {"normal", "reduce"}
-    assert METHODS["sgas-2"].make(select=TopK()).decide == GreedyEdge(2)
+    assert METHODS["sgas-2"].make(select=TopK()).method.decide == GreedyEdge(2)
 
 
 # --- the command line and config.yaml
@@ -246,21 +246,21 @@ CHANGED = {
     "p-darts": (
         "--search.stages.0.share 2 --search.stages.1.edge.start 0.3 --search.stages.1.finish.n 4 --search.select.most 3",
         lambda m: (m.stages[0].share, m.stages[1].edge.start, m.stages[1].finish.n, m.select.most) == (2.0, 0.3, 4, 3)
-        and m.stages[2] == METHODS["p-darts"].make().stages[2],
+        and m.stages[2] == METHODS["p-darts"].make().method.stages[2],
     ),
     "fair-darts": ("--search.select.at 0.7 --search.penalty.weight 5", lambda m: (m.select.at, m.penalty.weight) == (0.7, 5.0)),
     "darts": (
         "--search.relax Sigmoid --search.penalty ZeroOne --search.edge PartialEdge --search.edge.k 2 "
         "--search.edge.of AuxiliarySkip --search.edge.of.beta 0.5 0 --search.curvature 2 --search.stop.k 3",
-        lambda m: m.penalty == ZeroOne() and m.edge.k == 2 and m.edge.of.beta == (0.5, 0.0) and m.stop.k == 3,
+        lambda m: m.penalty == ZeroOne() and m.edge.k == 2 and m.edge.of.beta == (0.5, 0.0) and m.eigenvalue_stop.k == 3,
     ),
     "sgas-2": (
         "--search.decide.every 0.05 --search.grow 4",
-        lambda m: (m.decide.every, m.decide.criterion, m.grow) == (0.05, 2, 4),
+        lambda m: (m.decide.every, m.decide.criterion, m.batch_growth) == (0.05, 2, 4),
     ),
     "sdarts-adv": ("--search.perturb.eps 0 0.1 --search.perturb.steps 3", lambda m: m.perturb == Adversarial((0.0, 0.1), 3)),
     "pc-darts": ("--search.relax.ops Sigmoid --search.edge.k 8", lambda m: m.relax == EdgeNormalised(Sigmoid())),
-    "gaea": ("--search.a.lr 0.05 --search.select Perturbation --search.tune 0.2", lambda m: (m.a.lr, m.tune) == (0.05, 0.2)),
+    "gaea": ("--search.a.lr 0.05 --search.select Perturbation --search.tune 0.2", lambda m: (m.arch_optimizer.lr, m.finetune_share) == (0.05, 0.2)),
     "drnas-progressive": (
         "--search.stages.1.width 1 --search.penalty None", lambda m: m.stages[1].width == 1 and m.penalty is None
     ),
@@ -281,11 +281,12 @@ def test_every_recipe_value_is_changed_from_the_command_line_and_goes_through_it
         raise OcheError("stopped before its work")
 
     monkeypatch.setattr("oche.cli.search.run_search", caught)
-    options, holds = CHANGED.get(name, ("--search.batch 7", lambda m: m.batch == 7))
+    options, holds = CHANGED.get(name, ("--search.batch 7", None))
     assert cli.main(["search", "--method", name]) == cli.main(["search", "--method", name, *options.split()]) == 2
     plain_, changed = found
     assert plain_.search == METHODS[name].make() and plain_.method == name
-    assert holds(changed.search) and changed.search != plain_.search
+    assert holds(changed.search.method) if holds else changed.search.batch == 7
+    assert changed.search != plain_.search
     for config in tuple(found):
         (tmp_path / "config.yaml").write_text(dump_yaml(config))
         assert load_yaml(tmp_path / "config.yaml", SearchConfig) == config

@@ -140,7 +140,7 @@ def _struct(declared: FieldType, raw: Any, place: Place, default: Any) -> Any:
         # A file that keeps the component keeps the default's other values; a name alone, or an option, starts anew.
         kept = rest and type(default) is chosen and place.file is not None
         built = _build(default if kept else chosen, rest, place)
-        # An option may add to the default, if the component says so (`oche.methods.cost_constraints.Resource.onto`).
+        # An option may add to the default, if the component says so (`oche.methods.cost_constraints.CostPenalty.onto`).
         return built.onto(default) if place.file is None and hasattr(built, "onto") else built
     if is_dataclass(default) and not isinstance(default, type):
         return _build(default, raw, place)

@@ -24,14 +24,14 @@ from oche.core.signals import Interrupt
 from oche.methods.published import METHODS
 from oche.spaces import nb201
 from oche.spaces.nasbench201_ground_truth import TABLE_VARIABLE, GroundTruth, load_ground_truth
-from oche.study.comparison.settings import Setting, Trial
-from oche.study.comparison.table import draw, page, write
-from oche.study.processes.pool import Pool
-from oche.study.processes.resources import Room, cores
-from oche.study.processes.subprocess import Child
+from oche.study.comparison.settings import ComparisonConfig, Trial
+from oche.study.comparison.table import draw_picture, write_page, write_table
+from oche.study.processes.oche_process import OcheProcess
+from oche.study.processes.resources import ResourcePool, core_slots
+from oche.study.processes.scheduler import Scheduler
 
 
-def run(setting: Setting, log: Log) -> int:
+def run_comparison(setting: ComparisonConfig, log: Log) -> int:
     """Makes the runs that are missing, and the table after each of them.
 
     Returns 0 if all are there, 1 if some failed, 130 if it was interrupted. Raises `OcheError`, before any work, for what
@@ -43,15 +43,15 @@ def run(setting: Setting, log: Log) -> int:
     try:
         _keep(setting)
         with Interrupt() as interrupt:
-            Pool[Trial](
-                Room(cores(setting.threads, setting.jobs)), log, interrupt,
-                start=lambda trial, slot: Child(
+            Scheduler[Trial](
+                ResourcePool(core_slots(setting.threads, setting.jobs)), log, interrupt,
+                start=lambda trial, slot: OcheProcess(
                     setting.words(trial), trial.log, trial.usage_file, setting.threads, slot
                 ),
-                after=lambda trial, child: write(setting, known),
+                after=lambda trial, child: write_table(setting, known),
             ).work(setting.trials)  # fmt: skip
-        write(setting, known)
-        draw(setting, known)
+        write_table(setting, known)
+        draw_picture(setting, known)
     finally:
         lock.release()
     log.say((setting.out / "table.md").read_text(encoding="utf-8"))
@@ -59,12 +59,12 @@ def run(setting: Setting, log: Log) -> int:
     if interrupt.asked:
         log.warn("stopped; everything is saved; the same command goes on")
         return 130
-    if made := page(setting):
+    if made := write_page(setting):
         log.say(f"report: {made}")
-    return 0 if all(trial.found() for trial in setting.trials) else 1
+    return 0 if all(trial.outcome() for trial in setting.trials) else 1
 
 
-def _checked(setting: Setting) -> tuple[Setting, GroundTruth]:
+def _checked(setting: ComparisonConfig) -> tuple[ComparisonConfig, GroundTruth]:
     """``setting`` with its table found, and what the table knows. Raises `OcheError`."""
     if not hasattr(os, "wait4"):
         raise OcheError(
@@ -92,7 +92,7 @@ def _checked(setting: Setting) -> tuple[Setting, GroundTruth]:
     return setting, known
 
 
-def _keep(setting: Setting) -> None:
+def _keep(setting: ComparisonConfig) -> None:
     """Writes setting.json. Raises `OcheError` where it says something else."""
     file = setting.out / "setting.json"
     before, now = atomic.read_json(file), setting.kept

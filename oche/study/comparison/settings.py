@@ -9,21 +9,21 @@ from typing import Any
 from oche.core import atomic_files as atomic
 from oche.core.console import Row
 from oche.core.errors import OcheError
-from oche.core.lock import held
+from oche.core.lock import is_locked
 from oche.core.nasbench201 import CELL, to_text
 from oche.methods.discretize import Evolution, SampleBest
 from oche.methods.published import METHODS
 from oche.runs.directory import last_metric
 from oche.runs.run import Run
 
-MANY = (
+DEFAULT_METHODS = (
     "darts", "darts-2nd", "i-darts", "gdas", "snas", "drnas", "pc-darts", "darts-minus", "fair-darts", "sgas-1", "sdarts-rs",
     "beta-darts", "gaea", "darts-pt", "random-ws", "one-shot", "evolution-ws",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class ComparisonConfig:
     """What is compared, and at what size. Raises `OcheError` for what contradicts itself."""
 
     data: str = "cifar10"
@@ -33,7 +33,7 @@ class Setting:
     OCHE_NB201"""
     out: Path = Path("runs/compare")
     """folder for runs, table and picture"""
-    methods: tuple[str, ...] = MANY
+    methods: tuple[str, ...] = DEFAULT_METHODS
     """names as in oche list methods"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of each method"""
@@ -80,7 +80,7 @@ class Setting:
     def kept(self) -> dict[str, Any]:
         """What all runs of a table have in common."""
         free = ("out", "methods", "seeds", "jobs", "table")
-        return {f.name: getattr(self, f.name) for f in fields(Setting) if f.name not in free}
+        return {f.name: getattr(self, f.name) for f in fields(ComparisonConfig) if f.name not in free}
 
     @property
     def trials(self) -> list[Trial]:
@@ -107,7 +107,7 @@ def _selection(method: str, tried: int) -> list[str]:
     values = {
         SampleBest: {"count": tried},
         Evolution: {"cycles": tried, "population": population, "sample": max(1, population // 4)},
-    }.get(type(METHODS[method].make().select), {})
+    }.get(type(METHODS[method].make().method.select), {})
     return [word for name, value in values.items() for word in (f"--search.select.{name}", str(value))]
 
 
@@ -140,10 +140,10 @@ class Trial:
 
     @property
     def usage_file(self) -> Path:
-        """What its process used, see `oche.study.processes.subprocess.Child`; absent before it has ended."""
+        """What its process used, see `oche.study.processes.oche_process.OcheProcess`; absent before it has ended."""
         return self.out / f"{self.name}.json"
 
-    def found(self) -> Run | None:
+    def outcome(self) -> Run | None:
         """The run, if it is complete and knows what its cell reaches."""
         try:
             run = Run.open(self.path)
@@ -151,13 +151,13 @@ class Trial:
             return None
         return run if run.state == "complete" and "true_acc" in run.summary else None
 
-    def busy(self) -> bool:
+    def is_running(self) -> bool:
         """Whether a process is at work on it."""
-        return held(self.path)
+        return is_locked(self.path)
 
-    def result(self) -> str:
+    def describe_outcome(self) -> str:
         """The accuracy that it reached, or why there is none."""
-        if run := self.found():
+        if run := self.outcome():
             return f"{100 * run.summary['true_acc']:.2f} %"
         if atomic.read_json(self.path / "status.json").get("state") in ("running", "interrupted"):
             return "not finished"
@@ -166,7 +166,7 @@ class Trial:
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
         return lines[-1][:300] if lines else "nothing was said"
 
-    def row_of_progress(self) -> Row:
+    def progress_row(self) -> Row:
         """Its live line: name, share that is done, newest accuracies."""
         last = last_metric(self.path)
         return self.name, last.get("progress", 0.0), {k: last[k] for k in ("val_acc", "true_acc") if k in last}
@@ -176,7 +176,7 @@ class Trial:
         row: dict[str, Any] = {"method": self.method, "seed": self.seed, "state": "not run"}
         if self.path.exists():
             row["state"] = atomic.read_json(self.path / "status.json").get("state", "failed")
-        if run := self.found():
+        if run := self.outcome():
             genotype = run.genotype
             row |= {**run.summary, "arch": to_text(genotype)}
             row["skip_share"] = genotype.cells[CELL].share("skip_connect")

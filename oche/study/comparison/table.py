@@ -16,19 +16,20 @@ from oche.analysis import CannotSay, interval, pairwise, rank_groups
 from oche.core import atomic_files as atomic
 from oche.methods.published import METHODS
 from oche.report.comparison_page import write_comparison
-from oche.report.metric_names import ACCURACY, spread
-from oche.report.plots.nasbench201 import ranking
+from oche.report.format_numbers import format_mean_sd
+from oche.report.metrics import ACCURACY
+from oche.report.plots.nasbench201 import accuracy_by_method
 from oche.report.plots.style import svg
 from oche.report.read_run import holds_run
-from oche.report.statistics_text import pairs_told, ranking_told
-from oche.study.comparison.settings import COLUMNS, Setting
+from oche.report.statistics_text import pairs_summary, ranking_summary
+from oche.study.comparison.settings import COLUMNS, ComparisonConfig
 
 if TYPE_CHECKING:
-    from oche.spaces.nasbench201_ground_truth import Truth
-    from oche.study.comparison.settings import Setting
+    from oche.spaces.nasbench201_ground_truth import GroundTruth
+    from oche.study.comparison.settings import ComparisonConfig
 
 
-def write(setting: Setting, known: Truth) -> None:
+def write_table(setting: ComparisonConfig, known: GroundTruth) -> None:
     """Writes table.md and table.csv."""
     rows = [trial.row() for trial in setting.trials]
     atomic.write_bytes(setting.out / "table.md", markdown(setting, known, rows).encode())
@@ -39,7 +40,7 @@ def write(setting: Setting, known: Truth) -> None:
     atomic.write_bytes(setting.out / "table.csv", text.getvalue().encode())
 
 
-def draw(setting: Setting, known: Truth) -> None:
+def draw_picture(setting: ComparisonConfig, known: GroundTruth) -> None:
     """Draws compare.svg: every run's accuracy, by method."""
     rows = [trial.row() for trial in setting.trials]
     reached = {m: [100 * row["true_acc"] for row in of] for m in setting.methods if (of := _rows_of(m, rows))}
@@ -48,11 +49,11 @@ def draw(setting: Setting, known: Truth) -> None:
     stated = {name: METHODS[name].published for name in reached}
     published = {name: found.on(known.column)[0] for name, found in stated.items() if found and found.on(known.column)}
     title = f"NAS-Bench-201, {' '.join(reversed(setting.length))} for each search"
-    figure = ranking(reached, 100 * known.best, statistics.fmean(_every(known)), published, title)
+    figure = accuracy_by_method(reached, 100 * known.best, statistics.fmean(_every(known)), published, title)
     atomic.write_bytes(setting.out / "compare.svg", svg(figure).encode())
 
 
-def page(setting: Setting) -> Path | None:
+def write_page(setting: ComparisonConfig) -> Path | None:
     """Writes report.html, the page that `oche report` makes of the directory; None where there are not two runs yet."""
     if sum(holds_run(trial.path) for trial in setting.trials) < 2:
         return None
@@ -64,7 +65,7 @@ def _rows_of(method: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     return [row for row in rows if row["method"] == method and "true_acc" in row]
 
 
-def _every(known: Truth) -> list[float]:
+def _every(known: GroundTruth) -> list[float]:
     """What each cell of the table reaches, in percent."""
     return [known.table.accuracy(arch, known.column) for arch in known.table.archs]
 
@@ -77,7 +78,7 @@ _HEAD = (
 )  # fmt: skip
 
 
-def markdown(setting: Setting, known: Truth, rows: Sequence[dict[str, Any]]) -> str:
+def markdown(setting: ComparisonConfig, known: GroundTruth, rows: Sequence[dict[str, Any]]) -> str:
     """The table of the runs that there are, best method first, and which are missing."""
     means = {m: statistics.fmean(r["true_acc"] for r in of) for m in setting.methods if (of := _rows_of(m, rows))}
     lines = [
@@ -96,7 +97,7 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _preface(setting: Setting, known: Truth) -> list[str]:
+def _preface(setting: ComparisonConfig, known: GroundTruth) -> list[str]:
     size = f"C = {setting.channels}, {setting.cells} cells a stage (published: 16, 5)"
     batch = f"batch {setting.batch}" if setting.batch else "each method's own batch"
     return [
@@ -113,9 +114,9 @@ def _preface(setting: Setting, known: Truth) -> list[str]:
     ]
 
 
-def _where(setting: Setting) -> str:
+def _where(setting: ComparisonConfig) -> str:
     """When and on what the finished runs were made, by their own account."""
-    found = [run.path for trial in setting.trials if (run := trial.found())]
+    found = [run.path for trial in setting.trials if (run := trial.outcome())]
     made = [e for path in found if (e := atomic.read_json(path / "environment.json"))]
     if not made:
         return ""
@@ -134,8 +135,8 @@ def _method(method: str, rows: Sequence[dict[str, Any]], column: str) -> list[st
         return [unit * row[name] for row in rows if row.get(name) is not None]
 
     return [
-        method, spread(true := all_of("true_acc", 100)), _interval(true), spread(all_of("regret", 100)), f"{min(true):.2f}",
-        str(len(rows)), spread(all_of("step_ms"), 0), f"{statistics.median(all_of('steps')):.0f}",
+        method, format_mean_sd(true := all_of("true_acc", 100)), _interval(true), format_mean_sd(all_of("regret", 100)), f"{min(true):.2f}",
+        str(len(rows)), format_mean_sd(all_of("step_ms"), 0), f"{statistics.median(all_of('steps')):.0f}",
         f"{max(memory):.0f}" if (memory := all_of("peak_mb")) else "–",
         f"{statistics.fmean(cpu):.0f}" if (cpu := all_of("cpu_s")) else "–",
         f"{statistics.fmean(all_of('skip_share')):.2f}", _published(method, column),
@@ -148,11 +149,11 @@ def _published(method: str, column: str) -> str:
     return f"{' ± '.join(f'{v:.2f}' for v in values)} ({stated.source})" if stated and values else "–"
 
 
-def _random(known: Truth) -> list[str]:
+def _random(known: GroundTruth) -> list[str]:
     every = _every(known)
     regret = 100 * known.best - statistics.fmean(every)
     name = "a random cell, the mean of all"
-    cells = [name, spread(every), "–", f"{regret:.2f}", f"{min(every):.2f}", f"{len(every):,}"]
+    cells = [name, format_mean_sd(every), "–", f"{regret:.2f}", f"{min(every):.2f}", f"{len(every):,}"]
     return [*cells, *["–"] * (len(_HEAD) - len(cells))]
 
 
@@ -162,20 +163,20 @@ def _interval(values: Sequence[float]) -> str:
     return "–" if isinstance(found, CannotSay) else " to ".join(f"{end:.2f}" for end in found)
 
 
-def _compared(setting: Setting, rows: Sequence[dict[str, Any]]) -> list[str]:
+def _compared(setting: ComparisonConfig, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Which methods can be told apart seed by seed, and their mean ranks."""
     results = {m: {row["seed"]: row["true_acc"] for row in of} for m in setting.methods if (of := _rows_of(m, rows))}
     if len(results) < 2:
         return []
-    return ["", pairs_told(pairwise(results), ACCURACY), "", ranking_told(rank_groups(results))]
+    return ["", pairs_summary(pairwise(results), ACCURACY), "", ranking_summary(rank_groups(results))]
 
 
-def _missing(setting: Setting) -> list[str]:
+def _missing(setting: ComparisonConfig) -> list[str]:
     """What became of the runs that are not there: a line for each method and reason."""
     reasons: dict[tuple[str, str], list[int]] = {}
     for trial in setting.trials:
-        if not trial.found():
-            reasons.setdefault((trial.method, trial.result()), []).append(trial.seed)
+        if not trial.outcome():
+            reasons.setdefault((trial.method, trial.describe_outcome()), []).append(trial.seed)
     lines = [
         f"- {method}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {why}"
         for (method, why), seeds in reasons.items()

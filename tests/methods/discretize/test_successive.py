@@ -71,7 +71,7 @@ def test_what_cannot_go_with_it_is_refused():
         OcheError, match=r"TopK reads off logits that Fixed leaves where they start; use a selection that asks"
     ):
         SearchRecipe(hypergrad=fixed)
-    assert SearchRecipe(hypergrad=fixed, select=Perturbation()).select.asks
+    assert SearchRecipe(hypergrad=fixed, select=Perturbation()).method.select.asks
     with pytest.raises(
         OcheError, match=r"SampleBest asks the trained supernet, once and at the end; use it as select="
     ):
@@ -378,7 +378,7 @@ def test_drawn_architectures_keep_to_the_mask():
 def test_recipes(name):
     method = getattr(methods, name)()
     assert method.method.hypergrad == fixed and method.method.select.asks and method.method.select != TopK()
-    assert replace(method, select=Perturbation()).hypergrad == fixed
+    assert replace(method, select=Perturbation()).method.hypergrad == fixed
     a = torch.zeros(14, 4) if name == "one_shot" else torch.randn(14, 4)
     assert method.method.arch_optimizer.init == 0 or name != "one_shot"
     ops = method.method.relax(a, all_alive(CONV, 4), CONV, None, 0.0).ops

@@ -1,0 +1,182 @@
+"""How a method searches: the method together with length, batches, augmentation, precision and cost target."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import ceil, inf
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+
+from oche.core.budget import Budget
+from oche.core.errors import OcheError, did_you_mean
+from oche.cost.units import parse_amount
+from oche.devices.mixed_precision import Precision
+from oche.methods.cost_constraints import CostTarget
+from oche.methods.method import Method
+from oche.spaces.base import Space
+
+RENAMED = {
+    "w": "weight_optimizer",
+    "a": "arch_optimizer",
+    "tune": "finetune_share",
+    "curvature": "hessian_every",
+    "grow": "batch_growth",
+    "stop": "eigenvalue_stop",
+    "priced": "cost_recipe",
+}  # fields by their names before version 0.2
+
+
+@dataclass(frozen=True, init=False)
+class SearchRecipe:
+    """A method and the settings of a search by it. The defaults are those of first-order DARTS (1806.09055 §3.1.1).
+
+    Built from fields of its own and fields of `Method` alike, so that ``SearchRecipe(relax=Sigmoid(), epochs=10)`` and
+    ``dataclasses.replace(recipe, relax=Sigmoid(), epochs=10)`` work.
+    """
+
+    method: Annotated[Method, tyro.conf.arg(prefix_name=False)] = Method()
+    """what is searched by"""
+    epochs: int = 50
+    """passes over the training half"""
+    steps: int | None = None
+    """length in steps instead of epochs"""
+    budget: str | None = None
+    """length in time instead of epochs: 90s, 10m, 1h30m"""
+    batch: int = 64
+    """images in a batch, of training and of validation"""
+    split: float = 0.5
+    """share of the training set that trains weights; the rest validates the architecture"""
+    pad: int | None = None
+    """pixels of padding before random crops; by default what suits the data"""
+    flip: bool | None = None
+    """random horizontal flips; by default what suits the data"""
+    precision: Precision = "float32"
+    """bf16: convolutions in bfloat16, with weights, logits, sums and losses in float32; for GPUs"""
+    target: str | None = None
+    """cost above which the penalties latency, parameters and flops act: 5ms, 3M (weights), 100MFLOPs; None: always"""
+    strength: float = 1.0
+    """strength of those penalties: 1 moves logits as far as the optimizer's own step at most"""
+    cost_recipe: str | None = None
+    """recipe whose network they price, or supernet; by default the recipe that the space's cells are published with"""
+    latencies: Path | None = None
+    """table of times by oche cost --table, from any machine; by default times are measured when the search starts"""
+
+    #: old and short names of fields: name → path
+    moved: ClassVar[Mapping[str, tuple[str, ...]]]
+
+    def __init__(self, method: Method | None = None, **given: Any) -> None:
+        given = {self._current(name): value for name, value in given.items()}
+        own = {f.name for f in fields(SearchRecipe)}
+        of_method = {name: given.pop(name) for name in [*given] if name not in own}
+        if of_method:
+            kept = method or SearchRecipe.method
+            method = Method(**{f.name: getattr(kept, f.name) for f in fields(Method)} | of_method)
+        values = {f.name: f.default for f in fields(SearchRecipe)} | given
+        for name, value in (values | {"method": method or SearchRecipe.method}).items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    @staticmethod
+    def _current(name: str) -> str:
+        """``name`` of a field, or what an old name is called now. Raises `OcheError` for a name that is no field."""
+        if name in RENAMED:
+            warnings.warn(f"{name} of a search is now called {RENAMED[name]}", DeprecationWarning, stacklevel=4)
+            return RENAMED[name]
+        known = [f.name for kind in (Method, SearchRecipe) for f in fields(kind)]
+        if name not in known:
+            raise OcheError(f"a search has no field {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
+        return name
+
+    def _check(self) -> None:
+        if not 0 < self.split < 1:
+            raise OcheError(f"split={self.split} leaves one half empty; use 0 < split < 1, published: 0.5")
+        if self.batch < 1 or (self.pad or 0) < 0:
+            raise OcheError(f"batch={self.batch}, pad={self.pad} cannot train; use batch >= 1, pad >= 0")
+        if self.precision not in ("float32", "bf16"):
+            raise OcheError(f"precision={self.precision!r} cannot search; use 'float32' or 'bf16'")
+        if self.precision != "float32" and self.method.hypergrad.differences:
+            raise OcheError(
+                f"{type(self.method.hypergrad).__name__} takes differences that precision={self.precision!r} rounds away; use "
+                "hypergrad=exact, Neumann() or first_order, or precision='float32'"
+            )
+        _ = self.length  # its own checks
+        if self.steps is not None:
+            self._check_steps(self.steps, f"steps={self.steps}", "steps")
+        _ = self.cost_target  # its own checks
+
+    @property
+    def length(self) -> Budget:
+        """How long the search goes on."""
+        return Budget.of(self.epochs, self.steps, self.budget)
+
+    @property
+    def cost_target(self) -> CostTarget:
+        """What the penalties on cost aim at. Raises `OcheError` where target and penalty do not belong together."""
+        if not 0 <= self.strength < inf:
+            raise OcheError(f"strength={self.strength} is no strength; use strength >= 0")
+        resource = self.method.resource
+        if resource is None and (self.target or self.latencies):
+            raise OcheError(
+                f"target {self.target or self.latencies} is of no penalty; add penalty latency, parameters or flops"
+            )
+        limit = None if resource is None or self.target is None else parse_amount(self.target, resource.kind)
+        return CostTarget(limit, self.strength, self.latencies)
+
+    def check(self, space: Space) -> None:
+        """Raise `OcheError` if ``space`` cannot be searched like this. Builds nothing."""
+        if self.precision != "float32" and space.domain != "images":
+            raise OcheError(
+                f"precision={self.precision!r} is for networks of images, and this space is one for {space.domain}; "
+                "use precision='float32'"
+            )
+        self.method.check(space)
+
+    def check_target(self, space: Space) -> None:
+        """Raise `OcheError` if every network of ``space``, at its own sizes, is above the target, or none is. Measures nothing."""
+        resource = self.method.resource
+        if resource is not None and not (resource.measured and self.latencies is None):
+            resource.within(space, self.method.relax, self.cost_target)
+
+    # --- whether the length leaves every stage a step that moves the architecture --------------------------------------------
+
+    def check_length(self, images: int) -> None:
+        """Raises `OcheError` where the epochs over ``images``, the training set, are too few for the warm-up of some stage."""
+        if self.steps is None and self.budget is None:
+            trained = images if self.method.hypergrad.one_level else round(self.split * images)
+            self.check_epochs(max(1, trained // self.batch))
+
+    def check_epochs(self, each: int) -> None:
+        """Raises `OcheError` where epochs of ``each`` steps are too few for the warm-up of some stage."""
+        if self.steps is None and self.budget is None:
+            said = f"epochs={self.epochs} of {each} step{'s' * (each > 1)} (batch={self.batch})"
+            self._check_steps(self.epochs * each, said, "epochs", each)
+
+    def _check_steps(self, steps: int, said: str, unit: str, each: int = 1) -> None:
+        count = len(self.method.stages)
+        if not (idle := [i for i in range(count) if not self._moves(i, steps)]):
+            return
+        shares = [end - start for start, end in map(self.method.bounds, range(count))]
+        surely = (
+            ceil(1 / (min(shares) * (1 - self.method.warmup)) / each) + 1
+        )  # the last step of a stage is that late, or later
+        tried = range(steps // each, surely) if surely < 10_000 else ()
+        enough = next((n for n in tried if all(self._moves(i, n * each) for i in range(count))), surely)
+        raise OcheError(
+            f"{said} with warmup={self.method.warmup} leaves stage {idle[0] + 1} of {count} no step that moves the architecture; "
+            f"use {unit} >= {enough}, a shorter warm-up or fewer stages"
+        )
+
+    def _moves(self, stage: int, steps: int) -> bool:
+        """Whether any of ``steps`` moves the architecture in ``stage``: its last one, then."""
+        start, end = self.method.bounds(stage)
+        last = ceil(end * steps - 1e-9) - 1
+        return last / steps >= start and self.method.within(stage, last / steps) >= self.method.warmup
+
+
+SearchRecipe.moved = {f.name: ("method", f.name) for f in fields(Method)} | {
+    old: (new,) if new == "cost_recipe" else ("method", new) for old, new in RENAMED.items()
+}
