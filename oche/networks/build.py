@@ -1,4 +1,4 @@
-"""The final network of whatever genotype: cells of NAS-Bench-201 stand in that benchmark's network, all others in DARTS'."""
+"""Build the final network of any genotype: NAS-Bench-201's network for its cells, DARTS' network for all others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FinalNetwork = final.FinalNetwork | BenchmarkNetwork
 
 
 class NetworkOptions(TypedDict, total=False):
-    """What sizes a network, see `build`."""
+    """The options of `build` that size the network."""
 
     channels: int | None
     cells: int | None
@@ -66,28 +66,28 @@ def build(
     features: bool = False,
     out_indices: Sequence[int] | None = None,
 ) -> FinalNetwork | Backbone:
-    """The final network of a genotype (a `Genotype`, its text, or a published name).
+    """Build the final network of ``genotype``: a `Genotype`, its text, or a published name.
 
-    For cells named "normal" and "reduce" the defaults are DARTS' for CIFAR-10, ``channels=36, cells=20``; its ImageNet form is
-    ``channels=48, cells=14, classes=1000, stem="imagenet", image=224``. For a cell of NAS-Bench-201 they are the benchmark's,
-    ``channels=16, cells=5``, the cells of each of its three stages. ``image`` matters only to an auxiliary or an MLP head.
+    For cells named "normal" and "reduce" the defaults are DARTS' network for CIFAR-10, ``channels=36, cells=20``. Its
+    ImageNet form is ``channels=48, cells=14, classes=1000, stem="imagenet", image=224``. For a cell of NAS-Bench-201 the
+    defaults are the benchmark's, ``channels=16, cells=5``, where ``cells`` counts those of each of the three stages.
+    ``image`` matters only to an auxiliary head or an MLP head.
 
-    ``features``: a `Backbone` without a head, which returns the feature maps at each resolution, or those that ``out_indices``
-    chooses (0: the finest). ``classes`` mean nothing to it.
+    With ``features=True`` the result is a `Backbone` without a head. It returns one feature map for each resolution, or
+    those of ``out_indices`` (0 is the finest). ``classes`` is not used then.
 
-    Raises `OcheError` for an unknown operation, impossible sizes, or parts that the network of the genotype does not have.
+    Raises `OcheError` for an unknown operation, impossible sizes, or a part that the network of the genotype does not
+    have.
     """
     if features:
         if auxiliary or head:
             raise OcheError("feature maps have no auxiliary tower and no head; leave auxiliary and head out")
-        classes = 1  # of a head that is not kept
+        classes = 1  # for the head, which the backbone leaves out
     elif out_indices is not None or classes is None:
-        raise OcheError(
-            "a network that classifies needs classes and has no out_indices; write features=True for a backbone"
-        )
+        raise OcheError("a classifier needs classes and has no out_indices; write features=True for a backbone")
     genotype, size = resolve(genotype), (image, image) if isinstance(image, int) else image
     if [*genotype.cells] == [CELL]:
-        _check_benchmark(auxiliary=auxiliary, stem=stem, reductions=reductions, widen=widen, head=head)
+        _check_benchmark_parts(auxiliary=auxiliary, stem=stem, reductions=reductions, widen=widen, head=head)
         net = build_benchmark(
             genotype, classes=classes, channels=16 if channels is None else channels, cells=5 if cells is None else cells,
             in_channels=in_channels, image=size, drop_path=drop_path,
@@ -101,18 +101,18 @@ def build(
     return Backbone(net, out_indices) if features else net
 
 
-def _check_benchmark(**asked: Any) -> None:
-    """Raises `OcheError` where a part is ``asked`` for that the network of NAS-Bench-201 does not have."""
-    lacking = {name: value for name, value in asked.items() if value != _PLAIN[name]}
+def _check_benchmark_parts(**asked: Any) -> None:
+    """Raise `OcheError` if a part is ``asked`` for that the network of NAS-Bench-201 does not have."""
+    lacking = {name: value for name, value in asked.items() if value != _BENCHMARK_VALUES[name]}
     if lacking:
         raise OcheError(
-            f"the network of NAS-Bench-201 has no {' and no '.join(_WHAT[name] for name in lacking)}; write "
-            f"{', '.join(f'{name}={_PLAIN[name]!r}' for name in lacking)} (in a training: --recipe nb201 has it so)"
+            f"the network of NAS-Bench-201 has no {' and no '.join(_PART_NAMES[name] for name in lacking)}; write "
+            f"{', '.join(f'{name}={_BENCHMARK_VALUES[name]!r}' for name in lacking)} (in a training: --recipe nb201 has it so)"
         )
 
 
-_PLAIN = {"auxiliary": False, "stem": "cifar", "reductions": None, "widen": "at", "head": ()}
-_WHAT = {
+_BENCHMARK_VALUES = {"auxiliary": False, "stem": "cifar", "reductions": None, "widen": "at", "head": ()}
+_PART_NAMES = {
     "auxiliary": "auxiliary tower",
     "stem": "other stem than one 3x3 convolution",
     "reductions": "reduction cells to place",

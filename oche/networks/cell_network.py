@@ -1,4 +1,4 @@
-"""The final network: discrete cells stacked, trained from scratch (1806.09055 §3.1.2 and appendix A).
+"""The final network of DARTS: discrete cells, stacked and trained from scratch (1806.09055 §3.1.2 and appendix A).
 
 Shapes: B images, C channels, H × W pixels.
 """
@@ -20,14 +20,14 @@ from oche.networks.operations import FactorizedReduce, find_operation, relu_conv
 
 
 class FinalCell(FormModule):
-    """A discrete cell."""
+    """A discrete cell: maps two inputs (B, c_prev_prev, ·, ·) and (B, c_prev, ·, ·) to its output nodes, concatenated."""
 
     def __init__(self, genotype: Genotype, plan: CellPlan) -> None:
         super().__init__()
         cell = genotype.cells[plan.kind]
         self.cell = cell
-        first = FactorizedReduce if plan.previous_reduced else relu_conv_bn
-        self.preprocess0 = first(plan.c_prev_prev, plan.channels)
+        preprocess0 = FactorizedReduce if plan.previous_reduced else relu_conv_bn
+        self.preprocess0 = preprocess0(plan.c_prev_prev, plan.channels)
         self.preprocess1 = relu_conv_bn(plan.c_prev, plan.channels)
         self.ops = nn.ModuleList(
             find_operation(op).build(plan.channels, plan.stride if source < cell.inputs else 1, True)
@@ -50,24 +50,26 @@ class FinalCell(FormModule):
 
 
 class AuxiliaryHead(nn.Module):
-    """A second classifier on a map of ``size``, for training only (1806.09055 appendix A.1; Inception's).
+    """A second classifier on a map of ``size`` (H, W), for training only (1806.09055 appendix A.1; from Inception).
 
-    Average pooling to 2 × 2 with windows that reproduce the published 5 × 5 of stride 3 at 8 × 8 and of stride 2 at 7 × 7.
-    Deviation 1 from the published ImageNet form: the last BatchNorm, which it left out by a typo, is there.
+    It pools the map to 2 × 2 by averages. The windows reproduce the published ones: 5 × 5 of stride 3 at 8 × 8, of stride
+    2 at 7 × 7.
+
+    Deviation 1 from the published ImageNet form, which leaves out the last BatchNorm by a typo: it is there.
     """
 
     def __init__(self, channels: int, classes: int, size: tuple[int, int]) -> None:
         super().__init__()
         stride = _each(lambda s: max(1, 3 * s // 8), size)
         kernel = _each(lambda s: max(1, s - max(1, 3 * s // 8)), size)
-        corner = _each(lambda s: min(s, 2), size)  # a 1-pixel side has nothing to pool to 2
+        pooled = _each(lambda s: min(s, 2), size)  # a side of 1 pixel stays 1
         self.features = nn.Sequential(
             nn.ReLU(),
             nn.AvgPool2d(kernel, stride),
             nn.Conv2d(channels, 128, 1, bias=False),
             nn.BatchNorm2d(128),
             nn.ReLU(),
-            nn.Conv2d(128, 768, corner, bias=False),
+            nn.Conv2d(128, 768, pooled, bias=False),
             nn.BatchNorm2d(768),
             nn.ReLU(),
             nn.Flatten(),
@@ -79,11 +81,12 @@ class AuxiliaryHead(nn.Module):
 
 
 def _each(f: Callable[[int], int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return (f(H), f(W))."""
     return f(size[0]), f(size[1])
 
 
 def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drops: EdgeFactors) -> Iterator[Tensor]:
-    """Both inputs of the first cell, then what each cell gives; see `Skeleton.points`."""
+    """Yield both inputs of the first cell, then the output of each cell; `Skeleton.feature_maps` describes them."""
     s0, s1 = stem(x)
     yield from (s0, s1)
     for cell in cells:
@@ -92,9 +95,12 @@ def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drops: EdgeFact
 
 
 class FinalNetwork(DropPathNetwork):
-    """Maps (B, in_channels, H, W) to logits (B, classes); in training with an auxiliary head to (logits, auxiliary logits).
+    """Maps images (B, in_channels, H, W) to logits (B, classes).
 
-    ``drop_path`` is the probability in force; training raises it as it goes.
+    In training with an auxiliary head it returns (logits, auxiliary logits). ``drop_path`` is the current probability of
+    dropping the output of an edge; the training raises it step by step.
+
+    Raises `OcheError` for a probability outside [0, 1) and for a genotype without a cell type that the network needs.
     """
 
     maps = staticmethod(maps)
@@ -112,36 +118,36 @@ class FinalNetwork(DropPathNetwork):
         self.head = skeleton.make_head(width * plans[-1].channels, plans[-1].size)
         self.auxiliary: AuxiliaryHead | None = None
         if auxiliary:
-            at = plans[self.auxiliary_after]
-            self.auxiliary = AuxiliaryHead(
-                len(_cell(genotype, at.kind).concat) * at.channels, skeleton.classes, at.size
-            )
+            plan = plans[self.auxiliary_after]
+            channels = len(_cell(genotype, plan.kind).concat) * plan.channels
+            self.auxiliary = AuxiliaryHead(channels, skeleton.classes, plan.size)
 
     def forward(self, x: Tensor, drops: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """``drops`` (D, B): those of drop path, by default drawn anew; see `DropPathNetwork.drops`."""
-        last, extra = x, None
-        for i, last in enumerate(self.maps(self.stem, self.cells, x, self.rows(x, drops)), -2):
+        """``drops`` (D, B): the factors of drop path, drawn anew by default; see `DropPathNetwork.drops`."""
+        last, auxiliary_logits = x, None
+        for i, last in enumerate(self.maps(self.stem, self.cells, x, self.edge_factors(x, drops)), -2):  # cells from 0
             if i == self.auxiliary_after and self.auxiliary is not None and self.training:
-                extra = self.auxiliary(last)
+                auxiliary_logits = self.auxiliary(last)
         logits = self.head(last)
-        return logits if extra is None else (logits, extra)
+        return logits if auxiliary_logits is None else (logits, auxiliary_logits)
 
     @property
-    def points(self) -> list[FeatureMap]:
-        """The maps that it computes, in order."""
-        return self.skeleton.points(lambda kind: len(_cell(self.genotype, kind).concat))
+    def feature_maps(self) -> list[FeatureMap]:
+        """The feature maps that the network computes, in order."""
+        return self.skeleton.feature_maps(lambda kind: len(_cell(self.genotype, kind).concat))
 
     def describe(self) -> list[dict]:
-        """One row a part, for reports: {"name", "channels", "size"}."""
+        """Return one row for each part of the network, for reports: {"name", "channels", "size"}."""
         outputs = lambda kind: len(_cell(self.genotype, kind).concat)  # noqa: E731
         rows = describe(self.skeleton, self.skeleton.plan(outputs), outputs)
-        if self.auxiliary is not None:  # after the cell that it reads
+        if self.auxiliary is not None:  # behind the row of the cell whose output it takes
             at = self.auxiliary_after + 1 + (self.skeleton.stem != "none")
             rows.insert(at, {"name": "auxiliary", "channels": self.skeleton.classes, "size": [1, 1]})
         return rows
 
 
 def _cell(genotype: Genotype, kind: str):
+    """Return the cell of a ``kind``. Raises `OcheError` if the genotype has none."""
     if kind not in genotype.cells:
         raise OcheError(
             f"the network has {kind!r} cells but the genotype has only {', '.join(map(repr, genotype.cells))}; "

@@ -1,4 +1,4 @@
-"""How cells compute: the plain form, and what other forms stand in for.
+"""The form in which a cell computes: plain modules, or a faster form with the same numbers.
 
 Shapes: B images, C channels, H × W pixels; E edges of a cell.
 """
@@ -17,8 +17,11 @@ from oche.core.architecture import Dag, Mix
 def node_states(
     dag: Dag, edges: Sequence[nn.Module] | nn.ModuleList, inputs: list[Tensor], mix: Mix, stride: int
 ) -> list[Tensor]:
-    """The states of all nodes of a cell: its ``inputs``, then for each node the sum of what its edges carry, each scaled
-    by its edge weight. ``stride`` is that of edges from the inputs, needed where nothing flows into a node."""
+    """Return the states of all nodes of a cell: its ``inputs``, then the state of each intermediate node.
+
+    The state of a node is the sum of the outputs of its incoming edges, each scaled by its edge weight. ``stride`` is
+    that of the edges that leave the inputs; it gives the size of a node without any incoming signal, which is zero.
+    """
     states, rows = list(inputs), mix.ops.unbind()
     scales = None if mix.edges is None else mix.edges.unbind()
     for incoming in dag.incoming:
@@ -34,20 +37,22 @@ def node_states(
 
 @dataclass(frozen=True)
 class Form:
-    """How the cells of a supernet compute: the states of their nodes, and modules in front of those. Every form gives the
-    same numbers from the same parameters; the others are in `oche.kernels.choose`."""
+    """A way to compute the cells of a supernet: the states of their nodes, and the modules in front of them.
+
+    All forms compute the same numbers from the same parameters. `oche.kernels.choose` has the faster ones.
+    """
 
     name: str
     flow: Callable[..., list[Tensor]]
-    """as `node_states`"""
+    """a function like `node_states`"""
     apply: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x)
-    """module, x → module(x)"""
+    """computes module(x)"""
 
 
 PLAIN = Form("plain", node_states)
 
 
 class FormModule(nn.Module):
-    """A module that computes in some `Form`; see `oche.kernels.choose.set_form`."""
+    """A module that computes in a `Form`, which `oche.kernels.choose.use` can replace."""
 
     form: Form = PLAIN

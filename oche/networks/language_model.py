@@ -1,4 +1,4 @@
-"""A language model around a recurrent cell: embedding, dropouts whose masks are held over time, a decoder tied to the
+"""A language model around a recurrent cell: an embedding, dropouts whose masks stay fixed over time, and a decoder tied to the
 embedding (AWD-LSTM, 1708.02182; as DARTS uses it, 1806.09055 §3.2 and appendix A.2).
 
 Shapes: T steps, B streams, H width, V words.
@@ -15,21 +15,25 @@ from torch import Tensor, nn
 
 from oche.core.errors import OcheError
 from oche.core.registry import component
+from oche.networks.rnn_autograd import masked
 
-INIT_RANGE = 0.04  # weights start uniformly within ± this (released code)
+INIT_RANGE = 0.04  # initial weights are uniform in ± this (released code)
 
 
 @component
 @dataclass(frozen=True)
 class Dropouts:
-    """Probabilities of dropping, all variational (1512.05287): one draw serves all steps of a window."""
+    """Dropout probabilities. All dropouts are variational (1512.05287): one draw serves all steps of a window.
+
+    Raises `OcheError` for probabilities outside [0, 1).
+    """
 
     output: float = 0.75
-    """of what the cell gives to the decoder"""
+    """of the cell's outputs, before the decoder"""
     hidden: float = 0.25
     """of states, within the cell and from step to step"""
     input: float = 0.75
-    """of what enters the cell"""
+    """of the cell's inputs"""
     embedding: float = 0.2
     """of the entries of embedded words"""
     words: float = 0.0
@@ -38,11 +42,13 @@ class Dropouts:
     def __post_init__(self) -> None:
         for field in fields(self):
             if not 0 <= (rate := getattr(self, field.name)) < 1:
-                raise OcheError(f"dropouts: {field.name}={rate} is no probability below 1; use 0 <= {field.name} < 1")
+                raise OcheError(
+                    f"dropouts: {field.name}={rate} is not a probability below 1; use 0 <= {field.name} < 1"
+                )
 
 
 class DropoutMasks(NamedTuple):
-    """One draw of all dropouts; entries are 0 or 1 / (1 − rate), None where nothing is dropped."""
+    """One draw of all dropouts. Entries are 0 or 1 / (1 − rate); None drops nothing."""
 
     output: Tensor | None = None  #: (B, H)
     hidden: Tensor | None = None  #: (B, H)
@@ -52,16 +58,20 @@ class DropoutMasks(NamedTuple):
 
 
 class LanguageOutput(NamedTuple):
-    """What a language model says of a window."""
+    """The output of a language model for one window."""
 
-    logits: Tensor  #: (T, B, V) of the next word
-    hidden: Tensor  #: (1, B, H) the state to begin the next window with
-    raw: Tensor  #: (T, B, H) what the cell gave, for temporal activation regularisation
+    logits: Tensor  #: (T, B, V) for the next word
+    hidden: Tensor  #: (1, B, H) the state at the start of the next window
+    raw: Tensor  #: (T, B, H) the outputs of the cell, for temporal activation regularisation
     dropped: Tensor  #: (T, B, H) the same after dropout, for activation regularisation
 
 
 class LanguageModel(nn.Module):
-    """``cell`` maps (x (T, B, H), state (B, H), mask of x, mask of states, ...) to its outputs (T, B, H)."""
+    """A language model around a recurrent cell.
+
+    ``cell`` maps (x (T, B, H), state (B, H), mask of x, mask of states, …) to outputs (T, B, H). Raises `OcheError` for a
+    model without words or width.
+    """
 
     def __init__(self, cell: nn.Module, vocabulary: int, width: int, dropouts: Dropouts) -> None:
         super().__init__()
@@ -81,11 +91,11 @@ class LanguageModel(nn.Module):
         return self.embedding.num_embeddings
 
     def start(self, batch: int) -> Tensor:
-        """(1, B, H) the state before a text begins: zeros."""
+        """Return (1, B, H) zeros, the state at the beginning of a text."""
         return self.embedding.weight.new_zeros(1, batch, self.width)
 
     def masks(self, batch: int, generator: torch.Generator | None = None) -> DropoutMasks:
-        """A draw of all dropouts; without ``generator`` (on the network's device) from torch's global one."""
+        """Draw all dropouts. ``generator`` must be on the network's device; None draws from torch's global generator."""
         weight = self.embedding.weight
 
         def draw(name: str) -> Tensor | None:
@@ -99,7 +109,10 @@ class LanguageModel(nn.Module):
         return DropoutMasks(*map(draw, DropoutMasks._fields))
 
     def apply_form(self, engine: str) -> str:
-        """Has the cell compute in its fast form, unless ``engine`` is plain; says how it computes, "" where it has one form."""
+        """Use the fused form of the cell unless ``engine`` is "plain".
+
+        Return a description, or "" for a cell with one form.
+        """
         cell: Any = self.cell
         if not hasattr(cell, "fused"):
             return ""
@@ -107,31 +120,30 @@ class LanguageModel(nn.Module):
         return "fused, unrolled over a window" if cell.fused else "as plain modules, as asked"
 
     def describe(self) -> list[dict]:
-        """One row a part, for reports: {"name", "channels"}."""
+        """Return one row for each part of the network, for reports: {"name", "channels"}."""
         return describe(self.width, self.vocabulary)
 
     def run(self, tokens: Tensor, hidden: Tensor | None, masks: DropoutMasks, *context) -> LanguageOutput:
-        """``context`` is handed on to the cell."""
+        """Compute the output for tokens (T, B) from the state ``hidden`` (None: zeros).
+
+        ``context`` is passed on to the cell.
+        """
         state = self.start(tokens.shape[1]) if hidden is None else hidden
         x = self.embedding(tokens)
         if masks.words is not None:
             x = x * masks.words[tokens].unsqueeze(-1)
-        raw = self.cell(_masked(x, masks.embedding), state[0], masks.input, masks.hidden, *context)
-        dropped = _masked(raw, masks.output)
+        raw = self.cell(masked(x, masks.embedding), state[0], masks.input, masks.hidden, *context)
+        dropped = masked(raw, masks.output)
         return LanguageOutput(F.linear(dropped, self.embedding.weight, self.bias), raw[-1:], raw, dropped)
 
 
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    return x if mask is None else x * mask
-
-
 def describe(width: int, vocabulary: int) -> list[dict]:
-    """One row a part of a language model, for reports: {"name", "channels"}."""
+    """Return one row for each part of a language model, for reports: {"name", "channels"}."""
     parts = (("embedding", width), ("recurrent", width), ("decoder", vocabulary))
     return [{"name": name, "channels": channels} for name, channels in parts]
 
 
 def check_sizes(vocabulary: int, width: int) -> None:
-    """Raises `OcheError` for sizes of which no language model can be made."""
+    """Raise `OcheError` for a language model without words or without width."""
     if vocabulary < 1 or width < 1:
         raise OcheError(f"vocabulary={vocabulary}, width={width} make no language model; use numbers of at least 1")

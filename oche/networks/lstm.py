@@ -1,4 +1,4 @@
-"""The baseline of language models: one LSTM layer in the same network, with the same dropouts, as a found cell has.
+"""The baseline of language models: one LSTM layer in the same network with the same dropouts as a recurrent cell.
 
 Shapes: T steps, B streams, H width, V words.
 """
@@ -12,12 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oche.networks.language_model import DropoutMasks, Dropouts, LanguageModel, LanguageOutput
+from oche.networks.rnn_autograd import masked
 
-LSTM = "lstm"  # what stands for it where a genotype is asked for
+LSTM = "lstm"  # the name that stands for it in place of a genotype
 
 
 class LSTMLayer(nn.Module):
-    """One LSTM layer (Hochreiter and Schmidhuber, 1997), its gates in the order of `torch.nn.LSTM`: in, forget, new, out."""
+    """One LSTM layer (Hochreiter and Schmidhuber, 1997).
+
+    The gates are in the order of `torch.nn.LSTM`: in, forget, new, out.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -27,14 +31,14 @@ class LSTMLayer(nn.Module):
             nn.init.uniform_(weight, -1 / math.sqrt(width), 1 / math.sqrt(width))
 
     def forward(self, x: Tensor, state: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(outputs (T, B, H), last state) for x (T, B, H) and a state (2, B, H) of outputs and memory.
+        """Return (outputs (T, B, H), last state (2, B, H)) for x (T, B, H). A state holds the last output and the memory.
 
-        ``mask`` (B, H) drops entries of the last output on its way to the gates, the same at every step (1512.05287).
+        ``mask`` (B, H) drops entries of the last output before the gates, the same entries at every step (1512.05287).
         """
         h, c = state.unbind()
         outputs = []
         for gates in self.inner(x).unbind():
-            gates = gates + self.outer(h if mask is None else h * mask)
+            gates = gates + self.outer(masked(h, mask))
             into, forget, new, out = gates.chunk(4, 1)
             c = forget.sigmoid() * c + into.sigmoid() * new.tanh()
             h = out.sigmoid() * c.tanh()
@@ -43,22 +47,26 @@ class LSTMLayer(nn.Module):
 
 
 class LSTMNetwork(LanguageModel):
-    """The language model of one LSTM layer, tokens (T, B) → `LanguageOutput`, whose ``hidden`` is (2, B, H)."""
+    """The language model with one LSTM layer. Maps tokens (T, B) to a `LanguageOutput` whose ``hidden`` is (2, B, H)."""
 
     def __init__(self, vocabulary: int, width: int, dropouts: Dropouts = Dropouts(words=0.1)) -> None:
         super().__init__(LSTMLayer(width), vocabulary, width, dropouts)
 
     def describe(self) -> list[dict]:
+        """Return one row for each part of the network, for reports: {"name", "channels"}."""
         return [{**row, "name": LSTM} if row["name"] == "recurrent" else row for row in super().describe()]
 
     def start(self, batch: int) -> Tensor:
+        """Return (2, B, H) zeros, the state at the beginning of a text."""
         return self.embedding.weight.new_zeros(2, batch, self.width)
 
     def forward(
         self, tokens: Tensor, hidden: Tensor | None = None, masks: DropoutMasks | None = None
     ) -> LanguageOutput:
-        """``hidden`` (2, B, H), None: zeros. In training mode dropouts are drawn anew, or are those of ``masks``; in
-        evaluation there are none."""
+        """Compute the output for tokens (T, B) from the state ``hidden`` (2, B, H); None means zeros.
+
+        In training mode dropouts are drawn anew, or are those of ``masks``. In evaluation mode nothing is dropped.
+        """
         batch = tokens.shape[1]
         if not self.training:
             masks = DropoutMasks()
@@ -66,15 +74,17 @@ class LSTMNetwork(LanguageModel):
         x = self.embedding(tokens)
         if masks.words is not None:
             x = x * masks.words[tokens].unsqueeze(-1)
-        for mask in (masks.embedding, masks.input):
-            x = x if mask is None else x * mask
+        x = masked(masked(x, masks.embedding), masks.input)
         raw, state = self.cell(x, self.start(batch) if hidden is None else hidden, masks.hidden)
-        dropped = raw if masks.output is None else raw * masks.output
+        dropped = masked(raw, masks.output)
         return LanguageOutput(F.linear(dropped, self.embedding.weight, self.bias), state, raw, dropped)
 
 
 def width_for_weights(weights: int, vocabulary: int) -> int:
-    """The width at which `LSTMNetwork` has the number of weights nearest to ``weights``: 8 H² + (V + 4) H + V of them."""
+    """Return the width H at which `LSTMNetwork` has the number of weights nearest to ``weights``.
+
+    It has 8 H² + (V + 4) H + V weights.
+    """
     b = vocabulary + 4
     exact = (math.sqrt(b * b + 32 * max(0, weights - vocabulary)) - b) / 16
     near = {max(1, math.floor(exact)), max(1, math.ceil(exact))}

@@ -1,4 +1,4 @@
-"""The network around the cells: stem, where it halves and widens, head. Supernets and final networks share it.
+"""The network around the cells of DARTS: stem, where the map halves and widens, head. Supernets and final networks share it.
 
 Shapes: B images, C channels, H × W pixels.
 """
@@ -20,30 +20,30 @@ Widen = Literal["at", "after"]
 
 @dataclass(frozen=True)
 class CellPlan:
-    """Where one cell stands: its kind, the widths that enter it, its own width, its output's size."""
+    """The place of one cell in the network: its kind, the widths of its inputs, its own width, the size (H, W) of its output."""
 
     kind: str  # "normal" or "reduce"
-    previous_reduced: bool  # whether its first input is one halving larger than its second
-    c_prev_prev: int
-    c_prev: int
-    channels: int
+    previous_reduced: bool  # whether the map of its first input is twice the size of the second
+    c_prev_prev: int  # channels of its first input
+    c_prev: int  # channels of its second input
+    channels: int  # channels of each of its nodes
     size: tuple[int, int]
 
     @property
     def stride(self) -> int:
-        """Stride of the edges that leave the cell's inputs."""
+        """The stride of the edges that leave the cell's inputs."""
         return 2 if self.kind == "reduce" else 1
 
 
 class NetworkSizes(Protocol):
-    """What every network around cells is told."""
+    """The sizes of a network, as every network description has them."""
 
     @property
     def image(self) -> tuple[int, int]: ...
 
 
 def check_sizes(network: NetworkSizes) -> None:
-    """Raises `OcheError` where a network's numbers leave nothing to build, or its images are too small."""
+    """Raise `OcheError` for a network without channels, cells, classes or image channels, or with images below 8 × 8."""
     for name in ("channels", "cells", "classes", "in_channels"):
         if getattr(network, name) < 1:
             raise OcheError(f"{name}={getattr(network, name)} leaves nothing to build; use {name} >= 1")
@@ -53,17 +53,22 @@ def check_sizes(network: NetworkSizes) -> None:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Macro-architecture of DARTS (1806.09055 §3.1) and its variants; see the fields."""
+    """The macro-architecture of DARTS (1806.09055 §3.1) and its variants, which the fields describe.
+
+    Raises `OcheError` for impossible sizes, an unknown stem or widening, and reductions outside the network.
+    """
 
     channels: int  # C, the width of a cell before the first reduction
     cells: int
     classes: int
     in_channels: int = 3
-    image: tuple[int, int] = (32, 32)  # needed only to describe sizes, and by an MLP head
-    stem: Stem = "cifar"  # 3×3 convolution to 3C; three stride-2 convolutions to C; or no stem
-    reductions: tuple[int, ...] | None = None  # cells that halve the map; None: the ⌊N/3⌋-th and the ⌊2N/3⌋-th
-    widen: Widen = "at"  # whether width doubles in the reduction cell or in the cell after it
-    head: tuple[int, ...] = ()  # () pools globally and classifies; (2048, 1024, 256) is an MLP on the flattened map
+    image: tuple[int, int] = (32, 32)  # (H, W); matters only for descriptions and for an MLP head
+    stem: Stem = "cifar"  # "cifar": 3×3 convolution to 3C; "imagenet": three convolutions of stride 2 to C; "none"
+    reductions: tuple[int, ...] | None = None  # indices of the cells that halve the map; None: ⌊N/3⌋ and ⌊2N/3⌋
+    widen: Widen = "at"  # the width doubles in the reduction cell ("at") or in the cell after it
+    head: tuple[
+        int, ...
+    ] = ()  # (): global pooling and one linear layer; (2048, 1024, 256): an MLP on the flattened map
 
     def __post_init__(self) -> None:
         check_sizes(self)
@@ -76,13 +81,16 @@ class Skeleton:
 
     @property
     def reduces_at(self) -> tuple[int, ...]:
-        """Indices of the reduction cells, sorted."""
+        """The indices of the reduction cells, sorted."""
         if self.reductions is not None:
             return tuple(sorted(set(self.reductions)))
         return tuple(sorted({self.cells // 3, 2 * self.cells // 3}))
 
     def plan(self, outputs: Callable[[str], int]) -> list[CellPlan]:
-        """The cells in order; ``outputs(kind)`` is the number of nodes that a cell of that kind concatenates."""
+        """Return the plan of each cell, in order.
+
+        ``outputs(kind)`` is the number of nodes that a cell of that kind concatenates.
+        """
         widths = {"cifar": 3 * self.channels, "imagenet": self.channels, "none": self.in_channels}
         c_prev_prev = c_prev = widths[self.stem]
         size = self.image if self.stem != "imagenet" else _halve(self.image, 3)
@@ -96,29 +104,26 @@ class Skeleton:
             c_prev_prev, c_prev, reduced = c_prev, outputs(kind) * channels, kind == "reduce"
         return plans
 
-    def points(self, outputs: Callable[[str], int]) -> list[FeatureMap]:
-        """The maps that the network computes: both inputs of the first cell, then what each cell gives."""
-        c, twice = (
-            self.channels,
-            {"cifar": FeatureMap("stem", 3 * self.channels, 1), "none": FeatureMap("", self.in_channels, 1)},
-        )
-        stem = (
-            [twice[self.stem]] * 2
-            if self.stem in twice
-            else [FeatureMap("stem.first", c, 4), FeatureMap("stem.second", c, 8)]
-        )
-        found, reduction = stem, stem[-1].reduction
+    def feature_maps(self, outputs: Callable[[str], int]) -> list[FeatureMap]:
+        """Return the feature maps that the network computes: both inputs of the first cell, then the output of each cell."""
+        c = self.channels
+        maps = {
+            "cifar": [FeatureMap("stem", 3 * c, 1)] * 2,
+            "none": [FeatureMap("", self.in_channels, 1)] * 2,
+            "imagenet": [FeatureMap("stem.first", c, 4), FeatureMap("stem.second", c, 8)],
+        }[self.stem]
+        reduction = maps[-1].reduction
         for i, plan in enumerate(self.plan(outputs)):
             reduction *= plan.stride
-            found = [*found, FeatureMap(f"cells.{i}", outputs(plan.kind) * plan.channels, reduction)]
-        return found
+            maps.append(FeatureMap(f"cells.{i}", outputs(plan.kind) * plan.channels, reduction))
+        return maps
 
     def make_stem(self) -> nn.Module:
-        """(B, in_channels, H, W) → the two inputs of the first cell."""
+        """Return a module that maps images (B, in_channels, H, W) to the two inputs of the first cell."""
         return {"cifar": CifarStem, "imagenet": ImagenetStem, "none": NoStem}[self.stem](self)
 
     def make_head(self, c_prev: int, size: tuple[int, int]) -> nn.Module:
-        """(B, c_prev, H, W), the last two ``size`` → logits (B, classes)."""
+        """Return a module that maps (B, c_prev, H, W), with (H, W) = ``size``, to logits (B, classes)."""
         if not self.head:
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_prev, self.classes))
         layers: list[nn.Module] = [nn.Flatten()]
@@ -140,7 +145,7 @@ def _conv_bn(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:
 
 
 class NoStem(nn.Module):
-    """The image itself is both inputs (the seed's variant)."""
+    """No stem: both inputs of the first cell are the images (the seed document's variant)."""
 
     def __init__(self, skeleton: Skeleton) -> None:
         super().__init__()
@@ -150,7 +155,7 @@ class NoStem(nn.Module):
 
 
 class CifarStem(nn.Sequential):
-    """3×3 convolution to 3C channels and BatchNorm; its output is both inputs."""
+    """3×3 convolution to 3C channels and BatchNorm. Both inputs of the first cell are its output."""
 
     def __init__(self, skeleton: Skeleton) -> None:
         super().__init__(*_conv_bn(skeleton.in_channels, 3 * skeleton.channels))
@@ -161,7 +166,7 @@ class CifarStem(nn.Sequential):
 
 
 class ImagenetStem(nn.Module):
-    """Three stride-2 3×3 convolutions; the inputs are the maps after the second and after the third."""
+    """Three 3×3 convolutions of stride 2. The inputs of the first cell are the outputs of the second and of the third."""
 
     def __init__(self, skeleton: Skeleton) -> None:
         super().__init__()
@@ -176,7 +181,7 @@ class ImagenetStem(nn.Module):
 
 
 def describe(skeleton: Skeleton, plans: Sequence[CellPlan], outputs: Callable[[str], int]) -> list[dict]:
-    """One row a part, for reports: {"name", "channels", "size"}."""
+    """Return one row for each part of the network, for reports: {"name", "channels", "size"}."""
     rows = (
         [{"name": "stem", "channels": plans[0].c_prev, "size": list(skeleton.image)}] if skeleton.stem != "none" else []
     )

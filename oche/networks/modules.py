@@ -1,4 +1,4 @@
-"""The modules of a network, for loops that look at all of them in every step."""
+"""Iteration over the modules of a network, for loops that visit all of them in every step."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from torch import nn
 
 
 def iter_modules(net: nn.Module) -> Iterator[nn.Module]:
-    """What ``net.modules()`` gives, in its order, several times as fast: that one hands each module up through all of its
-    parents, and a supernet of the published size has more than four thousand."""
+    """Yield the modules of ``net`` in the order of ``net.modules()``, several times faster.
+
+    ``net.modules()`` passes each module up through a generator for each of its parents, and a supernet of the published
+    size has more than four thousand modules.
+    """
     seen: set[nn.Module] = set()
     stack = [net]
     while stack:
@@ -18,5 +21,5 @@ def iter_modules(net: nn.Module) -> Iterator[nn.Module]:
             continue
         seen.add(module)
         yield module
-        if parts := module._modules:
-            stack.extend(part for part in reversed(parts.values()) if part is not None)
+        if children := module._modules:
+            stack.extend(child for child in reversed(children.values()) if child is not None)

@@ -1,7 +1,7 @@
 """The network of NAS-Bench-201 (Dong & Yang, ICLR 2020, 2001.00326 §2): a stem, three stages of one cell, a head.
 
-Facts beyond the paper are those of its released code, D-X-Y/AutoDL-Projects (xautodl/models: cell_operations,
-cell_infers/tiny_network). Deviation 2 from it: where the map shrinks an odd side keeps its last pixel, the released code
+Details beyond the paper follow its released code, D-X-Y/AutoDL-Projects (xautodl/models: cell_operations,
+cell_infers/tiny_network). Deviation 2 from it: where the map shrinks, an odd side keeps its last pixel; the released code
 fails there.
 
 Shapes: B images, C channels, H × W pixels.
@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from oche.core.architecture import Cell, Genotype, Mix
 from oche.core.errors import OcheError
-from oche.core.nasbench201 import CELL as GROUP
-from oche.core.nasbench201 import parse
+from oche.core.nasbench201 import CELL, parse
 from oche.networks.backbone import FeatureMap
 from oche.networks.drop_path import DropPathNetwork, EdgeFactors, apply_drop_path
 from oche.networks.forms import FormModule
@@ -29,6 +28,7 @@ STAGES = 3
 
 
 def _relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, affine: bool = True) -> list[nn.Module]:
+    """Return ReLU, convolution, BatchNorm."""
     conv = (
         Pointwise(c_in, c_out, stride)
         if kernel == 1
@@ -50,7 +50,7 @@ def nor_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
 
 
 class ResidualBlock(FormModule):
-    """Halves the map between two stages: two 3×3 convolutions beside an average pooling with a 1×1 convolution."""
+    """Halves the map between two stages: two 3×3 convolutions, plus a shortcut of average pooling and a 1×1 convolution."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -63,17 +63,20 @@ class ResidualBlock(FormModule):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell stands. Its edges never shrink the map."""
+    """The place of a cell in the network: its width and the size (H, W) of its map. Its edges never shrink the map."""
 
     channels: int
     size: tuple[int, int]
-    kind: str = GROUP
+    kind: str = CELL
     stride: int = 1
 
 
 @dataclass(frozen=True)
 class Macro:
-    """The network around the cells: 3 × 3 convolution, three stages of ``cells`` cells, a `ResidualBlock` between two."""
+    """The network around the cells: a 3×3 convolution, and three stages of ``cells`` cells with a `ResidualBlock` between them.
+
+    Raises `OcheError` for impossible sizes.
+    """
 
     channels: int
     cells: int
@@ -86,7 +89,7 @@ class Macro:
 
     @property
     def stages(self) -> list[Place]:
-        """Where the cells of each stage stand."""
+        """The place of the cells in each stage."""
         places, size = [], self.image
         for stage in range(STAGES):
             places.append(Place(self.channels * 2**stage, size))
@@ -94,8 +97,8 @@ class Macro:
         return places
 
     @property
-    def points(self) -> list[FeatureMap]:
-        """The maps that the network computes: what the stem gives, then each cell and each residual block."""
+    def feature_maps(self) -> list[FeatureMap]:
+        """The feature maps that the network computes: the stem's output, then that of each cell and residual block."""
         found = [FeatureMap("stem", self.channels, 1)]
         for stage, place in enumerate(self.stages):
             for _ in range(self.cells + (stage > 0)):
@@ -103,17 +106,20 @@ class Macro:
         return found
 
     def describe(self) -> list[dict]:
-        """One row a part, for reports: {"name", "channels", "size"}."""
+        """Return one row for each part of the network, for reports: {"name", "channels", "size"}."""
         rows = [{"name": "stem", "channels": self.channels, "size": list(self.image)}]
         for i, place in enumerate(self.stages):
             part = {"channels": place.channels, "size": list(place.size)}
             rows += [{"name": "residual", **part}] if i else []
-            rows += [{"name": GROUP, **part}] * self.cells
+            rows += [{"name": CELL, **part}] * self.cells
         return [*rows, {"name": "head", "channels": self.classes, "size": [1, 1]}]
 
 
 def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, context: Any) -> Iterator[Tensor]:
-    """What the stem gives, then what each cell and residual block gives; see `Macro.points`."""
+    """Yield the output of the stem, then that of each cell and residual block; `Macro.feature_maps` describes them.
+
+    ``context`` is passed to the cells: a mix in a supernet, the factors of drop path in a final network.
+    """
     x = stem(x)
     yield x
     for part in cells:
@@ -122,7 +128,7 @@ def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, context: Any) -
 
 
 class Network(nn.Module):
-    """Stem, cells and residual blocks in order, head. ``cell(place)`` builds a cell."""
+    """A stem, cells and residual blocks in order, and a head. ``cell(place)`` builds a cell."""
 
     def __init__(self, macro: Macro, cell: Callable[[Place], nn.Module]) -> None:
         super().__init__()
@@ -140,7 +146,7 @@ class Network(nn.Module):
         )
 
     def run(self, x: Tensor, context: Mix | EdgeFactors) -> Tensor:
-        """(B, in_channels, H, W) → logits (B, classes); cells are also given ``context``."""
+        """Map images (B, in_channels, H, W) to logits (B, classes). ``context`` is passed to the cells."""
         last = x
         for last in maps(self.stem, self.cells, x, context):  # noqa: B007
             pass
@@ -148,38 +154,38 @@ class Network(nn.Module):
 
 
 class FinalCell(FormModule):
-    """A discrete cell."""
+    """A discrete cell: maps (B, C, H, W) to the state of its output node, of the same shape."""
 
     def __init__(self, cell: Cell, channels: int) -> None:
         super().__init__()
         self.cell = cell
         self.ops = nn.ModuleList(find_operation(op).build(channels, 1, True) for op, _, _ in cell.edges)
 
-    def forward(self, x: Tensor, drops: EdgeFactors) -> Tensor:
+    def forward(self, x: Tensor, factors: EdgeFactors) -> Tensor:
         states = {0: x}
         for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
-            out = apply_drop_path(self.form.apply(op, states[source]), op, drops)
+            out = apply_drop_path(self.form.apply(op, states[source]), op, factors)
             states[target] = out if target not in states else states[target] + out
         return states[self.cell.concat[0]]
 
 
 class FinalNetwork(Network, DropPathNetwork):
-    """The network of one cell, as the benchmark trained it: maps (B, in_channels, H, W) to logits (B, classes)."""
+    """The network of one cell as the benchmark trained it: maps images (B, in_channels, H, W) to logits (B, classes)."""
 
     maps = staticmethod(maps)
 
     def __init__(self, genotype: Genotype, macro: Macro, drop_path: float = 0.0) -> None:
-        super().__init__(macro, lambda place: FinalCell(genotype.cells[GROUP], place.channels))
+        super().__init__(macro, lambda place: FinalCell(genotype.cells[CELL], place.channels))
         self.genotype, self.drop_path = genotype, drop_path
 
     def forward(self, x: Tensor, drops: Tensor | None = None) -> Tensor:
-        """``drops`` (D, B): those of drop path, by default drawn anew; see `DropPathNetwork.drops`."""
-        return self.run(x, self.rows(x, drops))
+        """``drops`` (D, B): the factors of drop path, drawn anew by default; see `DropPathNetwork.drops`."""
+        return self.run(x, self.edge_factors(x, drops))
 
     @property
-    def points(self) -> list[FeatureMap]:
-        """The maps that it computes, in order."""
-        return self.macro.points
+    def feature_maps(self) -> list[FeatureMap]:
+        """The feature maps that the network computes, in order."""
+        return self.macro.feature_maps
 
     def describe(self) -> list[dict]:
         """One row a part, for reports: {"name", "channels", "size"}."""
@@ -196,7 +202,7 @@ def build(
     image: int | tuple[int, int] = 32,
     drop_path: float = 0.0,
 ) -> FinalNetwork:
-    """The network of a cell, a `Genotype` or the benchmark's text; the defaults are the benchmark's.
+    """Build the network of a cell, given as a `Genotype` or as the benchmark's text. The defaults are the benchmark's.
 
     Raises `OcheError` for an unknown operation, impossible sizes or a genotype of another space.
     """

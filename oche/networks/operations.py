@@ -1,7 +1,9 @@
-"""Candidate operations of convolutional cells, by published name, and the registry that users extend.
+"""Candidate operations of convolutional cells by their published names, and the registry to which users add their own.
 
-An operation is built as ``build(channels, stride, affine) -> nn.Module`` and maps (B, C, H, W) to
-(B, C, ceil(H / stride), ceil(W / stride)). Source: DARTS 1806.09055 §3.1.1; NASNet 1707.07012 for the 7×7 ones.
+An operation is built as ``build(channels, stride, affine) -> nn.Module``. It maps (B, C, H, W) to
+(B, C, ceil(H / stride), ceil(W / stride)). ``affine`` says whether its BatchNorms learn scale and shift.
+
+Sources: DARTS 1806.09055 §3.1.1; NASNet 1707.07012 for ``sep_conv_7x7`` and ``conv_7x1_1x7``.
 """
 
 from __future__ import annotations
@@ -15,12 +17,19 @@ from torch import Tensor, nn
 
 from oche.core.errors import OcheError, did_you_mean
 
-Builder = Callable[[int, int, bool], nn.Module]
+Builder = Callable[[int, int, bool], nn.Module]  # channels, stride, affine
+
+
+# --- the registry -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A registered candidate; ``normalised`` says that its output already went through a normalisation."""
+    """A registered operation.
+
+    ``normalised``: whether its output has gone through a normalisation. ``summary``: the first line of the builder's
+    docstring.
+    """
 
     name: str
     build: Builder
@@ -32,10 +41,13 @@ OPERATIONS: dict[str, Operation] = {}
 
 
 def operation(name: str, *, normalised: bool = True) -> Callable[[Builder], Builder]:
-    """Registers ``build(channels, stride, affine)``, a function or an ``nn.Module`` class, as a candidate operation.
+    """Return a decorator that registers ``build(channels, stride, affine)`` as the candidate operation ``name``.
 
-    With ``normalised=False`` a supernet follows it by a BatchNorm, as the published code does for pools, so that
-    candidates compare on one scale. Its docstring's first line is what ``oche list operations`` shows.
+    ``build`` is a function or an ``nn.Module`` class. The first line of its docstring is the description in ``oche list
+    operations``. After an operation with ``normalised=False`` a supernet adds a BatchNorm, as the published code does for
+    pools, so that all candidates compare on one scale.
+
+    Raises `OcheError` for a name that is taken or that cannot stand in a genotype.
     """
 
     def register(build: Builder) -> Builder:
@@ -51,7 +63,7 @@ def operation(name: str, *, normalised: bool = True) -> Callable[[Builder], Buil
 
 
 def find_operation(name: str) -> Operation:
-    """The registered operation ``name``; `OcheError` with the nearest name otherwise."""
+    """Return the registered operation ``name``. Raises `OcheError` with the nearest known name."""
     if name not in OPERATIONS:
         raise OcheError(
             f"unknown operation {name!r}{did_you_mean(name, [*OPERATIONS])}; known: {', '.join(OPERATIONS)}; "
@@ -60,8 +72,11 @@ def find_operation(name: str) -> Operation:
     return OPERATIONS[name]
 
 
+# --- building blocks --------------------------------------------------------------------------------------------------
+
+
 class Zero(nn.Module):
-    """No connection: zeros of the output's shape. Stateless, so a supernet need not evaluate it."""
+    """No connection: zeros of the output's shape. It has no parameters and no state, so a supernet need not evaluate it."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -72,22 +87,27 @@ class Zero(nn.Module):
 
 
 class Pointwise(nn.Conv2d):
-    """A 1×1 convolution without bias that takes its stride by slicing.
+    """A 1×1 convolution without bias that takes its stride by slicing the input.
 
-    It is the same function, and torch 2.13's own 1×1 convolution of stride 2 writes beyond its memory in the backward on CPU
-    (channels_last, 64 × 64 pixels, fewer than 16 channels: the process crashes).
+    It computes the same as torch's strided 1×1 convolution. That one (torch 2.13, CPU, channels_last) writes beyond its
+    memory in the backward pass and crashes the process, seen at stride 2 with 64 × 64 pixels and fewer than 16 channels.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
         super().__init__(c_in, c_out, 1, bias=False)
-        self.each = stride
+        self.stride_by_slicing = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.each == 1 else x[:, :, :: self.each, :: self.each])
+        return super().forward(
+            x if self.stride_by_slicing == 1 else x[:, :, :: self.stride_by_slicing, :: self.stride_by_slicing]
+        )
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the map with two 1×1 convolutions of stride 2, the second one pixel further, so that no pixel is ignored."""
+    """Halve the map with two 1×1 convolutions of stride 2, the second shifted by one pixel, so that no pixel is ignored.
+
+    Maps (B, c_in, H, W) to (B, c_out, ceil(H / 2), ceil(W / 2)): ReLU, both convolutions side by side, BatchNorm.
+    """
 
     def __init__(self, c_in: int, c_out: int, affine: bool = True) -> None:
         super().__init__()
@@ -98,17 +118,19 @@ class FactorizedReduce(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
         h, w = x.shape[2:]
-        # An odd side has no last odd pixel: zeros stand in. (Deviation 1 from the published code, which fails there.)
+        # The shifted convolution has one pixel too few on an odd side, so a zero is appended. (Deviation 1 from the published
+        # code, which fails there.)
         padded = F.pad(x, (0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
         return self.bn(torch.cat([self.conv_1(x), self.conv_2(padded[:, :, 1:, 1:])], 1))
 
 
 def relu_conv_bn(c_in: int, c_out: int, affine: bool = True) -> nn.Sequential:
-    """ReLU, 1×1 convolution, BatchNorm: how a cell brings its inputs to its own width."""
+    """Return ReLU, 1×1 convolution, BatchNorm: the preprocessing that brings a cell's input to the width of the cell."""
     return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out, affine=affine))
 
 
 def _depthwise_separable(channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> list[nn.Module]:
+    """Return ReLU, depthwise convolution, 1×1 convolution, BatchNorm."""
     pad = dilation * (kernel - 1) // 2
     return [
         nn.ReLU(),
@@ -133,6 +155,9 @@ def _dil_conv(kernel: int) -> Builder:
 
     build.__doc__ = f"depthwise-separable {kernel}x{kernel} convolution with dilation 2"
     return build
+
+
+# --- the operations ---------------------------------------------------------------------------------------------------
 
 
 @operation("none")
@@ -177,7 +202,8 @@ def conv_7x1_1x7(channels: int, stride: int, affine: bool) -> nn.Module:
     )
 
 
-# The published orders: logits are columns in this order, so that published alphas can be loaded.
+# The candidates of two spaces, in their published orders. Logits have one column for each, in this order, so published
+# logits can be loaded.
 DARTS = (
     "none",
     "max_pool_3x3",

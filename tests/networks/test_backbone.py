@@ -162,7 +162,7 @@ def test_weights_that_do_not_belong_are_refused():
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        (dict(features=True, out_indices=(3,)), r"out_indices=\(3,\) does not choose among 3 maps; use numbers from 0 to 2"),
+        (dict(features=True, out_indices=(3,)), r"out_indices=\(3,\) does not select from the 3 maps; use numbers from 0 to 2"),
         (dict(features=True, out_indices=()), r"out_indices=\(\)"),
         (dict(features=True, auxiliary=True), "no auxiliary tower and no head"),
         (dict(features=True, head=(5,)), "no auxiliary tower and no head"),

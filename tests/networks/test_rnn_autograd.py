@@ -123,7 +123,7 @@ def test_supernets(kind, drop):
         alive[2, 1:4] = False
         alive[:, 3] = False  # a candidate that no edge has
         kind = "softmax"
-    assert net.cell.fusible(mixture(kind, a, wide.dag, alive))
+    assert net.cell.can_fuse(mixture(kind, a, wide.dag, alive))
     before = {k: v.clone() for k, v in net.state_dict().items()}
     statistics = []
 
@@ -160,11 +160,11 @@ def test_evaluation_and_sparse_cells_are_left_to_the_plain_modules():
     tiny = space()
     net = tiny.supernet()
     whole = Softmax()(torch.zeros(6, 5), all_alive(tiny.dag, 5), tiny.dag, None, 0.0)
-    assert net.cell.fusible(whole) and not net.eval().cell.fusible(whole)
+    assert net.cell.can_fuse(whole) and not net.eval().cell.can_fuse(whole)
     few = torch.zeros(6, 5, dtype=torch.bool)
     few[[0, 1, 3], 1] = True
     sparse = whole._replace(active=alive_candidates(few))
-    assert not net.train().cell.fusible(sparse)
+    assert not net.train().cell.can_fuse(sparse)
 
 
 def test_a_supernet_differentiates_twice():

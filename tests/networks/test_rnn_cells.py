@@ -137,7 +137,7 @@ def test_training_draws_and_evaluation_does_not():
         (lambda: RecurrentNetwork("DARTS_V2", V, H), "normal, reduce.*DARTS_RNN_V2"),
         (lambda: RecurrentNetwork("Genotype(recurrent=[('tan', 0)], concat=[1])", V, H), "did you mean 'tanh'"),
         (lambda: RecurrentNetwork("Genotype(recurrent=[('tanh', 0, 1), ('relu', 0, 1)], concat=[1])", V, H), "several"),
-        (lambda: RecurrentNetwork("Genotype(recurrent=[('tanh', 0, 2)], concat=[2])", V, H), "numbered from 1"),
+        (lambda: RecurrentNetwork("Genotype(recurrent=[('tanh', 0, 2)], concat=[2])", V, H), "number them from 1"),
         (lambda: RecurrentNetwork("DARTS_RNN_V1", 0, H), "vocabulary=0"),
         (lambda: Dropouts(hidden=1.0), "hidden=1.0"),
     ],
