@@ -1,4 +1,4 @@
-"""The parts of networks, and what enters each of them: what a cost is a sum of.
+"""Split networks into the parts whose costs add up to the cost of the network.
 
 Shapes: E edges of a cell, C channels, H × W pixels.
 """
@@ -20,67 +20,73 @@ from oche.networks.operations import find_operation
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import Edge, EdgeBuilder
 
-SUPERNET = "supernet"  # in place of a recipe's name: networks as large as the supernet
+SUPERNET = "supernet"  # instead of a recipe's name: the size of the supernet
 SIZES = ("channels", "cells", "stem", "reductions", "widen", "head")  # fields that spaces and recipes may share
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a candidate may stand: its channels, its stride and the (H, W) of the map that enters it."""
+    """A place for a candidate: its channels, its stride and the size (H, W) of its input map."""
 
     channels: int
     stride: int
     size: tuple[int, int]
 
     def module(self, operation: str) -> nn.Module:
-        """``operation`` as it stands there in a final network."""
+        """Build ``operation`` for this place, as in a final network."""
         return find_operation(operation).build(self.channels, self.stride, True)
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the input."""
         return self.channels, *self.size
 
     def key(self, operation: str) -> str:
-        """What tells its cost from that of any other."""
-        return f"{operation} {_by(self.shape)} stride {self.stride}"
+        """Return a text that identifies ``operation`` at this place. Equal keys have equal costs."""
+        return f"{operation} {_format_shape(self.shape)} stride {self.stride}"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A module of a network and the (C, H, W) of what enters it."""
+    """A module of a network, and the shape (C, H, W) of its input."""
 
     module: nn.Module
     shape: tuple[int, ...]
     key: str
-    """what tells its cost from that of any other"""
+    """identifies it; equal keys have equal costs"""
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What the networks of a space are made of, whichever cells they have."""
+class SpaceParts:
+    """The parts of the networks of a space, for any cells."""
 
     fixed: tuple[Part, ...]
-    """what is there in any case"""
+    """the parts that every network has"""
     places: Mapping[str, tuple[tuple[Place, ...], ...]]
-    """by group, for each of the E edges: where it stands, once for every cell"""
+    """by group, for each of the E edges: its place in every cell"""
 
 
-def final(space: Space, genotype: Genotype) -> FinalNetwork:
-    """The final network of a genotype, as large as ``space`` says."""
+def final_network(space: Space, genotype: Genotype) -> FinalNetwork:
+    """Build the final network of a genotype, at the size of ``space``."""
     own = {f.name for f in fields(space)}
     sizes = {name: getattr(space, name) for name in (*SIZES, "classes", "in_channels", "image") if name in own}
     return build(genotype, **sizes)
 
 
-def survey(space: Space) -> Survey:
-    """The parts of the networks of ``space``, at its own sizes. Raises `OcheError`."""
+def space_parts(space: Space) -> SpaceParts:
+    """Return the parts of the networks of ``space``, at its own sizes.
+
+    Raises `OcheError` if its supernet has other edges than its groups say.
+    """
     made: list[_Probe] = []
     space = replace(space, affine=True)  # BatchNorms of final networks learn scale and shift
     with torch.random.fork_rng(devices=[]):
         net = space.supernet(edge=_Probes(made)).eval()
     groups = [space.groups[plan.kind] for plan in space.plans]
     if sum(map(len, groups)) != len(made):
-        raise OcheError(f"{type(space).__name__} has other edges than its plans and groups say; it cannot be priced")
+        raise OcheError(
+            f"{type(space).__name__} has other edges than its plans and groups say; its cost cannot be computed"
+        )
     mixes = {name: Mix(torch.ones(len(dag), 1), None, ((0,),) * len(dag)) for name, dag in space.groups.items()}
     x = torch.zeros(1, space.in_channels, *space.image)
     fixed = parts(net, lambda: net(x, mixes))
@@ -88,11 +94,11 @@ def survey(space: Space) -> Survey:
     for plan, dag in zip(space.plans, groups, strict=True):
         for e in range(len(dag)):
             places[plan.kind][e].append(next(edges).place)
-    return Survey(tuple(fixed), {name: tuple(map(tuple, rows)) for name, rows in places.items()})
+    return SpaceParts(tuple(fixed), {name: tuple(map(tuple, rows)) for name, rows in places.items()})
 
 
 class _Probe(Edge):
-    """Stands on an edge to see what enters it; carries the right shape on."""
+    """An edge that records the shape of its input, and returns a map of the right shape."""
 
     place: Place
 
@@ -107,6 +113,8 @@ class _Probe(Edge):
 
 @dataclass(frozen=True)
 class _Probes(EdgeBuilder):
+    """Builds probes, and keeps them in ``made``."""
+
     made: list[_Probe]
 
     def __call__(self, space: Space, channels: int, stride: int) -> _Probe:
@@ -118,17 +126,20 @@ class _Probes(EdgeBuilder):
 
 
 def parts(net: nn.Module, run: Callable[[], Any]) -> list[Part]:
-    """The modules of ``net`` that `run()` calls, each as often as it does: what has a ModuleList inside, as networks and cells
-    have, is taken apart; edges of a supernet are left out."""
+    """Return the modules of ``net`` that ``run()`` calls, with the shapes of their inputs.
+
+    A module that contains a ModuleList, such as a network or a cell, is split further. Edges of a supernet are left
+    out.
+    """
     found: list[Part] = []
 
     def see(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         shape = tuple(args[0].shape[1:])
-        outs = " and ".join(_by(o.shape[1:]) for o in (out if isinstance(out, tuple) else (out,)))
+        outs = " and ".join(_format_shape(o.shape[1:]) for o in (out if isinstance(out, tuple) else (out,)))
         like = sha1(repr(module).encode()).hexdigest()[:8]
-        found.append(Part(module, shape, f"{type(module).__name__} {like} {_by(shape)} to {outs}"))
+        found.append(Part(module, shape, f"{type(module).__name__} {like} {_format_shape(shape)} to {outs}"))
 
-    handles = [module.register_forward_hook(see) for module in _whole(net)]
+    handles = [module.register_forward_hook(see) for module in _top_modules(net)]
     try:
         with torch.no_grad():
             run()
@@ -138,15 +149,16 @@ def parts(net: nn.Module, run: Callable[[], Any]) -> list[Part]:
     return found
 
 
-def _whole(module: nn.Module) -> Iterator[nn.Module]:
+def _top_modules(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules to measure: the largest ones without a ModuleList inside."""
     for child in module.children():
         if isinstance(child, Edge):
             continue
         if any(isinstance(inner, nn.ModuleList) for inner in child.modules()):
-            yield from _whole(child)
+            yield from _top_modules(child)
         else:
             yield child
 
 
-def _by(shape: tuple[int, ...] | torch.Size) -> str:
+def _format_shape(shape: tuple[int, ...] | torch.Size) -> str:
     return "x".join(map(str, shape))

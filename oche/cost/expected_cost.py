@@ -1,6 +1,6 @@
-"""What every candidate on every edge adds to the cost of a network, and what a mixture of them is expected to cost.
+"""The cost of each candidate on each edge, and the expected cost of a mixture.
 
-Shapes: E edges of a cell, O candidates; mixtures, masks and prices (E, O).
+Shapes: E edges of a cell, O candidates; mixtures, masks and costs (E, O).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from oche.core.architecture import NONE, Dag, Genotype, Mix, eligible
-from oche.cost.breakdown import survey
-from oche.cost.counters import flops, parameters
+from oche.cost.breakdown import space_parts
+from oche.cost.module_cost import flops, parameters
 from oche.spaces.base import Space
 
 Measure = Callable[[str, nn.Module, Tensor], float]
-"""(what tells it from other modules, the module, an input of one image) → its cost"""
+"""(key of a module, the module, an input of one image) → the cost of the module"""
 
 COUNTS: dict[str, Measure] = {
     "parameters": lambda key, module, x: parameters(module),
@@ -27,30 +27,30 @@ COUNTS: dict[str, Measure] = {
 
 
 @dataclass(frozen=True)
-class Prices:
-    """The cost of every network of a space: ``fixed``, plus for each edge that of the candidate that stands there."""
+class CostModel:
+    """The cost of every network of a space: ``fixed``, plus the cost of the chosen candidate on every edge that is kept."""
 
     fixed: float
-    """of all that is there whichever cells are found"""
+    """cost of the parts that every network has"""
     groups: Mapping[str, Tensor]
-    """(E, O) by group, float64: of a candidate on an edge, in all cells of that kind together"""
+    """by group: (E, O) float64, the cost of each candidate on each edge, summed over all cells of that kind"""
     dags: Mapping[str, Dag]
     candidates: tuple[str, ...]
-    _moved: dict[tuple, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _on_device: dict[tuple, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def on(self, group: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """(E, O) the prices of a group on a device, sent there once: no step waits for them."""
+        """Return the costs (E, O) of a group on a device. They are copied once, so no step waits for them."""
         key = (group, device, dtype)
-        if key not in self._moved:
-            self._moved[key] = self.groups[group].to(device, dtype)
-        return self._moved[key]
+        if key not in self._on_device:
+            self._on_device[key] = self.groups[group].to(device, dtype)
+        return self._on_device[key]
 
-    def scaled(self, by: float) -> Prices:
-        """All prices times a number."""
-        return replace(self, fixed=by * self.fixed, groups={k: by * v for k, v in self.groups.items()}, _moved={})
+    def scaled(self, by: float) -> CostModel:
+        """Return this model with all costs times ``by``."""
+        return replace(self, fixed=by * self.fixed, groups={k: by * v for k, v in self.groups.items()}, _on_device={})
 
     def of(self, genotype: Genotype) -> float:
-        """The cost of the network of a genotype of the space."""
+        """Return the cost of the network of ``genotype``."""
         total = self.fixed
         for name, dag in self.dags.items():
             row, column = ({x: i for i, x in enumerate(names)} for names in (dag.edges, self.candidates))
@@ -59,10 +59,11 @@ class Prices:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """(least, most) that a network of the space costs."""
-        return self._end(1), self._end(-1)
+        """(least, greatest) cost of a network of the space."""
+        return self._extreme(1), self._extreme(-1)
 
-    def _end(self, sign: int) -> float:
+    def _extreme(self, sign: int) -> float:
+        """Return the least cost (``sign`` 1) or the greatest (−1)."""
         total = self.fixed
         for name, dag in self.dags.items():
             may = [o for o, op in enumerate(self.candidates) if op != NONE or dag.none]
@@ -71,9 +72,9 @@ class Prices:
         return total
 
 
-def prices(space: Space, measure: Measure) -> Prices:
-    """The prices of the networks of ``space``, at its own sizes (see `oche.cost.breakdown.sized`)."""
-    found, known = survey(space), dict[str, float]()
+def cost_model(space: Space, measure: Measure) -> CostModel:
+    """Return the costs of the networks of ``space``, at its own sizes, measured by ``measure``."""
+    found, known = space_parts(space), dict[str, float]()
 
     def price(key: str, make: Callable[[], nn.Module], shape: tuple[int, ...]) -> float:
         if key not in known:
@@ -91,58 +92,61 @@ def prices(space: Space, measure: Measure) -> Prices:
             for name, rows in found.places.items()
         }
     fixed = sum(price(part.key, lambda part=part: part.module, part.shape) for part in found.fixed)
-    return Prices(float(fixed), groups, space.groups, space.candidates)
+    return CostModel(float(fixed), groups, space.groups, space.candidates)
 
 
-def expected(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], prices: Tensor) -> Tensor:
-    """() what the edges of one group cost by ``prices`` (E, O) once the cell is read off, by the weights of the mixture.
+def expected_cost(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], costs: Tensor) -> Tensor:
+    """Return the expected cost of the edges of one group after discretisation, a scalar; ``costs`` (E, O) are those
+    of the candidates.
 
-    With s the strengths (weight of a candidate times that of its edge), o over the candidates that an edge may settle on::
+    With s the strengths (candidate weight times edge weight) and o over the candidates that an edge may choose::
 
-        every edge of a node is kept    sum over its edges e of  Σ_o s[e, o] c[e, o] / Σ_o s[e, o]
-        k of its edges are kept         k · Σ_e Σ_o s[e, o] c[e, o] / Σ_e Σ_o s[e, o]
+        if a node keeps all its edges    Σ over its edges e of  Σ_o s[e, o] c[e, o] / Σ_o s[e, o]
+        if it keeps k of them            k · Σ_e Σ_o s[e, o] c[e, o] / Σ_e Σ_o s[e, o]
 
-    At a mixture of one candidate an edge, and no more edges than are kept, this is the cost of that cell.
+    If a mixture has one candidate per edge, and no more edges than are kept, this is the cost of that cell.
 
-    Deviation 1 from the sum of weight times cost (SNAS, 1812.09926; ProxylessNAS, 1812.00332 §3.3.1; FBNet, 1812.03443
-    §3.3), in whose spaces every edge is kept. Here it would price all edges of a cell that keeps two a node, and "none",
-    which wins no edge there, would bring the price down without changing the cell.
+    Deviation 1 from the sum of weight times cost (SNAS, 1812.09926; ProxylessNAS, 1812.00332 §3.3.1; FBNet,
+    1812.03443 §3.3), in whose spaces every edge is kept. Here that sum would count all edges of a cell that keeps two
+    per node, and "none", which is never chosen here, would lower the cost without changing the cell.
     """
-    strength, c = mix.strength(), prices.to(mix.ops.device, mix.ops.dtype)
-    counts, norm = _reading(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
-    cost, mass = (strength * c * counts).sum(1), (strength * counts).sum(1)
-    return (cost / (norm @ mass).clamp_min(1e-12)).sum()  # an edge that carries nothing: 0 / 1e-12
+    strength, c = mix.strength(), costs.to(mix.ops.device, mix.ops.dtype)
+    usable, competing = _usable_and_competing(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
+    cost, mass = (strength * c * usable).sum(1), (strength * usable).sum(1)
+    return (cost / (competing @ mass).clamp_min(1e-12)).sum()  # 0 / 1e-12 for an edge without candidates
 
 
-def settled(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], prices: Tensor) -> Tensor:
-    """() what the edges of one group cost by ``prices`` (E, O) if the cell were read off now, as `oche.core.architecture.top_k` does.
+def discrete_cost(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], costs: Tensor) -> Tensor:
+    """Return the cost of the edges of one group if the cell were discretised now, as `oche.core.architecture.top_k`
+    does; a scalar.
 
-    It never leaves the device, and has no gradient.
+    ``costs`` (E, O) are those of the candidates. The result stays on the device and has no gradient.
     """
     strength = mix.strength().detach()
-    counts, _ = _reading(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
-    best, choice = strength.masked_fill(counts == 0, -torch.inf).max(1)
-    cost = prices.to(mix.ops.device, mix.ops.dtype).gather(1, choice[:, None])[:, 0]
+    usable, _ = _usable_and_competing(alive.numpy().tobytes(), dag, candidates, strength.dtype, strength.device)
+    best, choice = strength.masked_fill(usable == 0, -torch.inf).max(1)
+    cost = costs.to(mix.ops.device, mix.ops.dtype).gather(1, choice[:, None])[:, 0]
     total = []
     for incoming in dag.incoming:
-        here = slice(incoming[0], incoming[-1] + 1)  # a node's edges follow one another
+        here = slice(incoming[0], incoming[-1] + 1)  # the edges into a node are consecutive
         top = best[here].topk(min(dag.keep, len(incoming)))
         total.append(cost[here][top.indices].masked_fill(top.values == -torch.inf, 0).sum())
     return torch.stack(total).sum()
 
 
 @lru_cache(maxsize=64)
-def _reading(
+def _usable_and_competing(
     alive: bytes, dag: Dag, candidates: tuple[str, ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What of a mask `expected` needs, on the device: (E, O) what an edge may settle on; (E, E) by the mass of which edges its
-    cost is divided."""
+    """Return two tensors for `expected_cost`: the (E, O) mask of candidates an edge may still choose, and an (E, E)
+    matrix whose row e averages over the edges that compete with e for a place at their node.
+    """
     mask = torch.frombuffer(bytearray(alive), dtype=torch.bool).view(len(dag), len(candidates))
     usable = eligible(mask, dag, candidates)
-    norm = torch.zeros(len(dag), len(dag), dtype=dtype)
+    competing = torch.zeros(len(dag), len(dag), dtype=dtype)
     for incoming in dag.incoming:
         living = [e for e in incoming if usable[e].any()]
         for e in living:
-            among = [e] if len(living) <= dag.keep else living
-            norm[e, among] = 1 / min(len(among), dag.keep)
-    return usable.to(device, dtype), norm.to(device)
+            rivals = [e] if len(living) <= dag.keep else living
+            competing[e, rivals] = 1 / min(len(rivals), dag.keep)
+    return usable.to(device, dtype), competing.to(device)

@@ -1,4 +1,4 @@
-"""What `oche cost` says: a whole network, its parts, and every candidate wherever the network has room for one.
+"""The result of `oche cost`: a whole network, its parts, and every candidate at every place of the network.
 
 Shapes: B images, C channels, H × W pixels.
 """
@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from oche.core.architecture import Genotype
-from oche.cost.breakdown import Place, parts, survey
-from oche.cost.counters import flops, parameters
-from oche.cost.latency_table import Table, time_of
-from oche.cost.timer import Timing
+from oche.cost.breakdown import Place, parts, space_parts
+from oche.cost.latency_table import LatencyTable, measure_latency
+from oche.cost.module_cost import Timing, flops, parameters
 from oche.devices.engine import Engine
 from oche.networks.build import FinalNetwork
 from oche.spaces.base import Space
@@ -22,22 +21,22 @@ from oche.spaces.base import Space
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one forward of one image, except that the time is that of a batch."""
+    """The cost of one forward pass of one image; the time is that of a whole batch."""
 
     parameters: int
     flops: int
-    """two for each multiply-add of convolutions and linear layers; nothing else is counted"""
+    """two per multiply-add of convolutions and linear layers; other operations are not counted"""
     time: Timing
 
     @property
     def macs(self) -> int:
-        """Multiply-adds."""
+        """The number of multiply-adds."""
         return self.flops // 2
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An operation at one place."""
+class CandidateCost:
+    """The cost of an operation at one place."""
 
     operation: str
     place: Place
@@ -45,18 +44,18 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What a network costs, and what each candidate would cost in it."""
+class CostSummary:
+    """The cost of a network, and of each candidate in it."""
 
     network: Cost
     parts: float
-    """milliseconds of all its parts, each measured alone"""
-    candidates: tuple[Candidate, ...]
+    """milliseconds: the sum of its parts, each measured alone"""
+    candidates: tuple[CandidateCost, ...]
     about: dict[str, Any]
-    """what it was measured on, see `oche.cost.latency_table.hardware`"""
+    """the hardware, see `oche.cost.latency_table.describe_hardware`"""
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """Return the summary as plain values, for JSON."""
         rows = [
             {"operation": c.operation, **asdict(c.place), "macs": c.cost.macs, **asdict(c.cost)}
             for c in self.candidates
@@ -66,8 +65,8 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Images:
-    """What the networks of a space see, as a recipe asks for it (`oche.training.image_recipes.Seen`)."""
+class InputShape:
+    """The images that the networks of a space take, as a recipe asks for them (`oche.training.image_recipes.Seen`)."""
 
     space: Space
 
@@ -84,26 +83,26 @@ class Images:
         return self.space.image
 
 
-def costs(net: FinalNetwork, genotype: Genotype, space: Space, engine: Engine, batch: int = 1) -> Costs:
-    """Counts and measures ``net``, the network of ``genotype``, and the operations of ``space`` at its places."""
-    table = Table.fresh(engine, batch)
+def summarise_costs(net: FinalNetwork, genotype: Genotype, space: Space, engine: Engine, batch: int = 1) -> CostSummary:
+    """Count and measure ``net``, the network of ``genotype``, and the operations of ``space`` at its places."""
+    table = LatencyTable.fresh(engine, batch)
     x = torch.zeros(1, space.in_channels, *space.image)
-    whole = Cost(parameters(net), flops(net.eval(), lambda: net(x)), time_of(net, x, engine, batch))
+    whole = Cost(parameters(net), flops(net.eval(), lambda: net(x)), measure_latency(net, x, engine, batch))
     net = net.to("cpu", torch.float32)
     pieces = sum(table(p.key, p.module, torch.zeros(1, *p.shape)) for p in parts(net, lambda: net(x)))
     used = {op for cell in genotype.cells.values() for op, *_ in cell.edges}
     names = (*space.candidates, *sorted(used - {*space.candidates}))
-    rows = tuple(Candidate(op, place, _of(table, place, op)) for place in _places(space) for op in names)
-    return Costs(whole, pieces, rows, table.about)
+    rows = tuple(CandidateCost(op, place, _of(table, place, op)) for place in _places(space) for op in names)
+    return CostSummary(whole, pieces, rows, table.about)
 
 
 def _places(space: Space) -> list[Place]:
-    """The different ones, in the order of the network."""
-    every = (place for rows in survey(space).places.values() for places in rows for place in places)
+    """Return the distinct places of the networks of ``space``, in the order of the network."""
+    every = (place for rows in space_parts(space).places.values() for places in rows for place in places)
     return sorted(dict.fromkeys(every), key=lambda p: (-p.size[0], p.channels, -p.stride))
 
 
-def _of(table: Table, place: Place, operation: str) -> Cost:
+def _of(table: LatencyTable, place: Place, operation: str) -> Cost:
     module, x = place.module(operation).eval(), torch.zeros(1, *place.shape)
     count = flops(module, lambda: module(x))
     return Cost(parameters(module), count, table.of(place.key(operation), module, x))

@@ -1,4 +1,6 @@
-"""Amounts as people write them: ``5ms``, ``3M`` weights, ``100MFLOPs``. Inside, milliseconds, weights and FLOPs."""
+"""Amounts with units, as people write them: ``5ms``, ``3M`` weights, ``100MFLOPs``. Inside: milliseconds, weights,
+FLOPs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import re
 
 from oche.core.errors import OcheError
 
-#: kind → (unit, in small letters → its size)
+#: kind → {unit in small letters: its size}
 UNITS: dict[str, dict[str, float]] = {
     "latency": {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3},
     "parameters": {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9},
@@ -19,10 +21,10 @@ EXAMPLES = {"latency": "5ms or 800us", "parameters": "3M or 250k", "flops": "100
 _WHAT = {"latency": "a time", "parameters": "a number of weights", "flops": "a number of FLOPs"}
 
 
-def amount(text: str, kind: str) -> float:
-    """``text`` in milliseconds, weights or FLOPs, as ``kind`` is latency, parameters or flops.
+def parse_amount(text: str, kind: str) -> float:
+    """Return ``text`` in milliseconds, weights or FLOPs, for ``kind`` "latency", "parameters" or "flops".
 
-    A multiply-add (MAC) is two FLOPs. Raises `OcheError` for another unit, or for what is no number above 0.
+    A multiply-add (MAC) is two FLOPs. Raises `OcheError` for a unit of another kind, or if it is no number above 0.
     """
     found = re.fullmatch(r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*([A-Za-zµ]*)\s*", text)
     unit = found[2].lower() if found else ""
@@ -33,8 +35,8 @@ def amount(text: str, kind: str) -> float:
     return float(found[1]) * UNITS[kind][unit]
 
 
-def words(value: float, kind: str) -> str:
-    """``value`` of that kind for people: "4.71 ms", "3.35 M", "1.07 GFLOPs"."""
+def format_amount(value: float, kind: str) -> str:
+    """Return ``value`` of that kind as a short text: "4.71 ms", "3.35 M", "1.07 GFLOPs"."""
     if kind == "latency":
         size, unit = (1e3, "s") if value >= 1e3 else (1.0, "ms") if value >= 0.1 else (1e-3, "us")
         return f"{value / size:.3g} {unit}"

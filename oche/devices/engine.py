@@ -1,4 +1,4 @@
-"""The only file that knows devices: where tensors live, how convolutions are laid out, how many threads and ranks work."""
+"""The device of a run: where tensors live, how convolutions are laid out, and how many threads and processes work."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from oche.core.errors import OcheError
-from oche.devices.collectives import synchronise
-from oche.devices.process_group import ALONE, Ranks, parallel
-from oche.kernels.choose import Engine as Fused
-from oche.kernels.choose import equip
+from oche.devices.collectives import synchronise_batchnorms
+from oche.devices.process_group import SINGLE_PROCESS, ProcessGroup, data_parallel
+from oche.kernels.choose import EngineMode, apply_form
 
 N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One device of each of ``ranks``. ``name``: auto (a GPU if there is one), cpu, cuda, cuda:1, mps; ``threads`` 0 leaves
-    torch's own number; ``fused``: how cells compute (see `oche.kernels.choose.choose`); ``sync``: whether BatchNorms normalise by the
-    images of all ranks."""
+    """The device of each of ``processes``.
+
+    - ``name``: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+    - ``threads``: the number of CPU threads; 0 keeps torch's own.
+    - ``fused``: how cells compute (see `oche.kernels.choose.choose`).
+    - ``sync``: whether BatchNorms normalise by the images of all processes.
+    """
 
     name: str = "auto"
     threads: int = 0
     dtype: torch.dtype = torch.float32
-    fused: Fused = "auto"
-    ranks: Ranks = ALONE
+    fused: EngineMode = "auto"
+    processes: ProcessGroup = SINGLE_PROCESS
     sync: bool = False
 
     @cached_property
     def device(self) -> torch.device:
-        name = self._own_name() if self.ranks.several else self.name
+        """The torch device. Raises `OcheError` if it cannot be used here."""
+        name = self._own_name() if self.processes.is_distributed else self.name
         if name == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -44,77 +48,87 @@ class Engine:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).strip().split("\n")[0]
             raise OcheError(f"device {self.name!r} is not usable here ({reason}); use auto, cpu or cuda") from None
-        if device.type == "cuda" and self.ranks.several:
-            torch.cuda.set_device(device)  # where NCCL looks
+        if device.type == "cuda" and self.processes.is_distributed:
+            torch.cuda.set_device(device)  # NCCL uses the current device
         return device
 
     def _own_name(self) -> str:
-        """The device of this rank: on a machine with GPUs one for each. Raises `OcheError` where they are too few."""
+        """Return the device of this process; each process of a machine has a GPU of its own. Raises `OcheError` if
+        there are too few.
+        """
         if self.name == "cpu" or (self.name == "auto" and not torch.cuda.is_available()):
             return "cpu"
         if self.name not in ("auto", "cuda"):
             raise OcheError(
-                f"device {self.name!r} is one for {self.ranks.beside} ranks of this machine; use cuda, which gives each its own, "
-                "or cpu"
+                f"device {self.name!r} is one device for {self.processes.local_world_size} ranks of this machine; "
+                "use cuda, which gives each its own, or cpu"
             )
         found = torch.cuda.device_count()
-        if self.ranks.beside > found > 0:
+        if self.processes.local_world_size > found > 0:
             raise OcheError(
-                f"{self.ranks.beside} ranks on this machine have {found} GPUs; use --nproc-per-node={found}, or --device cpu"
+                f"{self.processes.local_world_size} ranks on this machine have {found} GPUs; "
+                f"use --nproc-per-node={found}, or --device cpu"
             )
-        return f"cuda:{self.ranks.local}" if found else "cuda"
+        return f"cuda:{self.processes.local_rank}" if found else "cuda"
 
     @property
-    def alone(self) -> Engine:
-        """The same for what a rank does without the others."""
-        return replace(self, name=str(self.device), ranks=ALONE)
+    def single_process(self) -> Engine:
+        """The same engine for work that a process does without the others."""
+        return replace(self, name=str(self.device), processes=SINGLE_PROCESS)
 
     def place(self, net: N) -> N:
-        """Moves a network to the device in channels_last: depthwise convolutions on CPU are several times faster so."""
+        """Move a network to the device in channels_last, in which depthwise convolutions on CPUs are several times as
+        fast.
+        """
         net = net.to(device=self.device, dtype=self.dtype)
         return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def equip(self, net: nn.Module, *, twice: bool = False, mixed: bool = True) -> str:
-        """Has the cells of ``net`` compute in the fastest form for this device (see `oche.kernels.choose.choose`); says which and why.
+    def apply_form(self, net: nn.Module, *, twice: bool = False, mixed: bool = True) -> str:
+        """Let the cells of ``net`` compute in the fastest form for this device. Return which form, and why.
 
-        With synchronised BatchNorms that is the plain one: fused forms take statistics and sum in one go.
+        ``twice``: second derivatives are needed. ``mixed``: edges have several candidates. With synchronised
+        BatchNorms the form is the plain one, because fused forms compute statistics and sums in one pass. Raises
+        `OcheError` as `oche.kernels.choose.choose` does.
         """
-        if not (self.sync and self.ranks.several):
-            return equip(net, self.fused, self.device, self.dtype, twice=twice, mixed=mixed)
+        if not (self.sync and self.processes.is_distributed):
+            return apply_form(net, self.fused, self.device, self.dtype, twice=twice, mixed=mixed)
 
         if self.fused == "fused":
             raise OcheError(
                 "engine='fused' cannot synchronise BatchNorms over ranks; use engine='auto', or sync_bn=False"
             )
-        synchronise(net, self.ranks)
-        equip(net, "plain", self.device, self.dtype)
-        return f"as plain modules: BatchNorms are synchronised over {self.ranks.count} ranks, which fused forms cannot"
+        synchronise_batchnorms(net, self.processes)
+        apply_form(net, "plain", self.device, self.dtype)
+        count = self.processes.world_size
+        return f"as plain modules: BatchNorms are synchronised over {count} ranks, which fused forms cannot do"
 
-    def parallel(self, net: nn.Module, idle: bool) -> Any:
-        """``net`` itself, or over several ranks a module that leaves the mean of their gradients.
+    def data_parallel(self, net: nn.Module, idle: bool) -> Any:
+        """Return ``net``, or with several processes a wrapper whose backward leaves the mean of their gradients.
 
-        ``idle``: whether some weights get no gradient, which DistributedDataParallel must be told: it would wait for them.
+        ``idle``: whether some weights get no gradient. DistributedDataParallel must know, or it waits for them.
         """
-        return parallel(net, self.device, idle) if self.ranks.several else net
+        return data_parallel(net, self.device, idle) if self.processes.is_distributed else net
 
-    def partly(self, net: Any, last: bool) -> AbstractContextManager[Any]:
-        """Within, a backward through ``net``, which `parallel` gave, adds up own gradients; ranks exchange them with the last."""
-        return nullcontext() if last or not self.ranks.several else net.no_sync()
+    def delay_gradient_sync(self, net: Any, last: bool) -> AbstractContextManager[Any]:
+        """Within, a backward of a `data_parallel` network only adds to this process's gradients, unless it is the
+        ``last`` one.
+        """
+        return nullcontext() if last or not self.processes.is_distributed else net.no_sync()
 
     def images(self, x: Tensor) -> Tensor:
-        """A prepared batch (B, C, H, W) as the network wants it."""
+        """Return a prepared batch (B, C, H, W) on the device, in channels_last and the network's dtype."""
         return x.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
-        """Within, torch's global generators start from ``seed``; they are put back as they were afterwards."""
+        """Within, torch's global generators start from ``seed``. They are restored afterwards."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             yield
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def using_threads(self) -> Iterator[None]:
         """Within, torch uses ``threads`` threads."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)

@@ -1,6 +1,7 @@
-"""Convolutions in bfloat16, by torch's autocast; weights, their gradients, BatchNorms' statistics and losses stay float32.
+"""Convolutions in bfloat16 by torch's autocast. Weights, their gradients, BatchNorm statistics and losses stay in
+float32.
 
-Whether the gradients are right on the device at hand is tried before the first step (`oche.training.gradient_check`).
+Before the first step, `oche.training.gradient_check` tests whether the gradients are right on this device.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ from oche.devices.engine import Engine
 Precision = Literal["float32", "bf16"]
 
 
-def computing(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    """Within, forwards compute in ``precision``; what is float64 stays so."""
+def precision_context(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """Within, forward passes compute in ``precision``. Float64 tensors stay float64."""
     if precision == "float32":
         return nullcontext()
-    # Without the cache of cast weights: each is used once, and a CUDA graph must not read what an earlier step has cast.
+    # No cache of cast weights: each is used once, and a CUDA graph must not read a cast of an earlier step.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
-def suited(engine: Engine, precision: Precision) -> Engine:
-    """``engine`` as it computes in ``precision``: in bfloat16 with plain modules, since kernels for cells take none.
+def with_precision(engine: Engine, precision: Precision) -> Engine:
+    """Return ``engine`` adapted to ``precision``. For bfloat16 it computes with plain modules, because fused kernels
+    have no bfloat16.
 
-    Raises `OcheError` where those are asked for.
+    Raises `OcheError` if the engine asks for fused kernels.
     """
     if precision == "float32":
         return engine
@@ -40,9 +42,11 @@ def suited(engine: Engine, precision: Precision) -> Engine:
     return replace(engine, fused="plain")
 
 
-def equip(engine: Engine, net: nn.Module, precision: Precision, *, twice: bool = False, mixed: bool = True) -> str:
-    """`Engine.equip` of an engine that is `suited` to ``precision``."""
-    said = engine.equip(net, twice=twice, mixed=mixed)
+def apply_precision(
+    engine: Engine, net: nn.Module, precision: Precision, *, twice: bool = False, mixed: bool = True
+) -> str:
+    """Call `Engine.apply_form` of an engine from `with_precision`; return the form, and why."""
+    said = engine.apply_form(net, twice=twice, mixed=mixed)
     if precision == "float32" or not said:
         return said
     return "as plain modules, convolutions in bfloat16: fused forms take none"

@@ -1,6 +1,7 @@
-"""Assesses a network in one pass over images: counts are kept on the device, whatever the number of images.
+"""Assess a classifier in one pass over images: confusion matrix, calibration and the most confident mistakes.
 
-Shapes: B images of a batch, K classes, M bins, T mistakes that are kept.
+All counts stay on the device until the pass ends. Shapes: B images of a batch, K classes, M bins, T mistakes that are
+kept.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from oche.devices.engine import Engine
 from oche.training.evaluate import evaluate
 
 BINS = 15  # as in 1706.04599 §4
-_SIDE = 96  # pixels that the longer side of a kept image has at most
+_SIDE = 96  # largest side of a kept image, in pixels
 
 
 class Assessor(Meter):
-    """A meter that also keeps the confusion matrix, the confidence bins and the ``kept`` most confident mistakes.
+    """A meter that also counts the confusion matrix and the confidence bins, and keeps the ``kept`` most confident
+    mistakes.
 
-    Images are told apart by the order in which they come.
+    Images are identified by their position in the order in which they arrive. ``bins``: M equal intervals of [0, 1]
+    (1706.04599 §4).
     """
 
     def __init__(self, classes: int, device: torch.device | str = "cpu", bins: int = BINS, kept: int = 24) -> None:
@@ -34,28 +37,32 @@ class Assessor(Meter):
         self.classes, self.kept, self.seen = classes, kept, 0
         self._edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=device)[1:-1]
         self._confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
-        self._bins = torch.zeros(3, bins, dtype=torch.float64, device=device)  # images, Σ confidence, right ones
-        self._worst = torch.zeros(0, 5, dtype=torch.float64, device=device)  # confidence, own, true, predicted, index
+        self._bins = torch.zeros(
+            3, bins, dtype=torch.float64, device=device
+        )  # per bin: images, Σ confidence, correct ones
+        self._worst = torch.zeros(
+            0, 5, dtype=torch.float64, device=device
+        )  # confidence, probability of the label, label, prediction, index
 
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """logits (B, K), labels (B,), loss: mean over the batch."""
+        """Add a batch: logits (B, K), labels (B,), and the mean loss of the batch."""
         super().add(logits, labels, loss)
         p = logits.detach().double().softmax(1)
         confidence, predicted = p.max(1)
         right = predicted == labels
         self._confusion.index_add_(0, labels * self.classes + predicted, torch.ones_like(labels))
-        # I_m = ((m − 1) / M, m / M]: a confidence at an edge belongs to the bin below it.
+        # Bin m is ((m − 1) / M, m / M]: a confidence on a boundary belongs to the bin below it.
         m = torch.bucketize(confidence, self._edges)
         self._bins.index_add_(1, m, torch.stack([torch.ones_like(confidence), confidence, right.double()]))
-        own = p.gather(1, labels[:, None])[:, 0]
+        label_probability = p.gather(1, labels[:, None])[:, 0]
         index = self.seen + torch.arange(len(labels), device=labels.device)
-        rows = torch.stack([confidence.where(~right, -1.0), own, labels, predicted, index], 1)
-        both = torch.cat([self._worst, rows])
-        self._worst = both[both[:, 0].sort(descending=True, stable=True).indices[: self.kept]]
+        rows = torch.stack([confidence.where(~right, -1.0), label_probability, labels, predicted, index], 1)
+        candidates = torch.cat([self._worst, rows])
+        self._worst = candidates[candidates[:, 0].sort(descending=True, stable=True).indices[: self.kept]]
         self.seen += len(labels)
 
     def result(self, data: str, part: str, classes: tuple[str, ...]) -> Assessment:
-        """What has been seen so far. Raises `OcheError` where that is nothing."""
+        """Return the assessment of all images seen so far. Raises `OcheError` if there were none."""
         nll, _ = self.means()
         if nll is None:
             raise OcheError(f"there are no {part} images of {data} to assess; give data that has some")
@@ -70,9 +77,10 @@ class Assessor(Meter):
 
 
 def assess(net: nn.Module, split: Split, data: Dataset, engine: Engine, part: str) -> Assessment:
-    """How ``net`` does on ``split``, the ``part`` of ``data``, with the images of its worst mistakes.
+    """Assess ``net`` on ``split``, which is the ``part`` ("test", "val") of ``data``, and attach the images of its
+    worst mistakes.
 
-    ``engine``: one of a single process, which sees all images.
+    ``engine`` must be that of a single process, because it has to see all images.
     """
     assessor = Assessor(len(data.classes), engine.device)
     with engine.using_threads():
@@ -86,7 +94,7 @@ def assess(net: nn.Module, split: Split, data: Dataset, engine: Engine, part: st
 
 
 def encode_png(image: Tensor) -> str:
-    """An image uint8 (C, H, W) of at most 96 pixels a side as a PNG file in base64; of other than 3 channels the first."""
+    """Encode an image, uint8 (C, H, W), as a PNG of at most 96 pixels a side, in base64. Unless C is 3, use channel 0."""
     from PIL import Image
 
     pixels = image.permute(1, 2, 0).numpy() if image.shape[0] == 3 else image[0].numpy()

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a network on a part of a data set.
+"""Compute loss and accuracy of a network on one part of a data set.
 
 Shapes: B images.
 """
@@ -30,13 +30,14 @@ def evaluate(
     by_batch: bool = False,
     meter: Meter | None = None,
 ) -> Meter:
-    """Loss and accuracy of ``net`` over all of ``split``, without augmentation.
+    """Return a meter with loss and accuracy of ``net`` over all of ``split``, without augmentation.
 
-    ``forward`` maps prepared images (B, C, H, W) to logits (B, classes); None: ``net`` itself. ``by_batch``: BatchNorms
-    normalise by each batch, as suits a part of a supernet whose running statistics are those of the whole.
-    ``meter``: what is told of every batch, instead of a new one.
+    ``forward`` maps prepared images (B, C, H, W) to logits (B, classes); by default it is ``net`` itself.
+    ``by_batch``: BatchNorms normalise by the statistics of each batch. That is needed for a part of a supernet,
+    because running statistics belong to the whole supernet. ``meter``: the meter to add to, instead of a new one.
 
-    Several ranks take batches in turn and add up what they find: each batch is the one that a single process sees.
+    Several processes take batches in turn and add up their results. Each batch is one that a single process would
+    see.
     """
     meter, before, processes = meter or Meter(engine.device), net.training, engine.processes
     if processes.is_distributed:

@@ -1,4 +1,4 @@
-"""What a search is fed: batches of the two halves of the training set, each from where it was left.
+"""Batches of images for a search: two parts of the training set, each read on from where it was left.
 
 Shapes: B images, C channels, H × W pixels.
 """
@@ -26,9 +26,9 @@ Batch = tuple[Tensor, Tensor]  # prepared images (B, C, H, W), labels (B,)
 
 
 class ImageBatches:
-    """Training and validation batches of images. One-level search draws everything from the whole training set.
+    """Training and validation batches of images. A one-level search draws both from the whole training set.
 
-    Over several ranks a batch is that of all of them, and each draws its part.
+    With several processes, a batch is the union of all processes' parts, and each process draws its own part.
     """
 
     meter: type[Meter] = Meter
@@ -46,30 +46,32 @@ class ImageBatches:
 
     @staticmethod
     def check(data: Dataset, recipe: SearchRecipe) -> None:
-        """Raises `OcheError` where the images are too few for ``recipe``."""
+        """Raise `OcheError` if the images are too few for the search."""
         images = len(data.train)
         if not recipe.method.hypergrad.one_level:
             check_split(recipe.split, images)
         recipe.check_length(images)
 
     def per_epoch(self, batch: int) -> int:
-        """Steps that ``batch`` images each make of the training half."""
+        """Return the number of steps of ``batch`` images in one epoch of the training part."""
         return steps_per_epoch(len(self.train), batch)
 
     def begin(self, epoch: int, position: int, batch: int) -> None:
-        """Opens an epoch of the training half at its step ``position``, and the validation half where it was left."""
+        """Start an epoch of the training part at step ``position``, and continue the validation part where it was left."""
         self._streams["train"] = self._batches("train", self.train, batch, epoch, position)
-        if self._at["batch"] not in (0, batch):  # where the order was left means nothing to batches of another size
+        if self._at["batch"] not in (0, batch):  # a position counts batches of the old size
             self._at |= {"epoch": self._at["epoch"] + 1, "position": 0}
         self._at["batch"] = batch
         self._streams["val"] = self._endless(batch)
 
     def next_batch(self, name: str, step: int) -> Batch:
-        """The next batch of "train" or "val", with the changes to its images that belong to ``step``."""
+        """Return the next batch of "train" or "val", with the augmentation that belongs to ``step``."""
         return self._prepared(name, step, *next(self._streams[name]))
 
     def extra_batches(self, steps: int, batch: int, *stream: int | str) -> Iterator[Batch]:
-        """``steps`` more training batches in an order of their own, named by ``stream``; the others stay where they are."""
+        """Yield ``steps`` more training batches in an order of their own, which ``stream`` names. The other streams
+        do not move.
+        """
         for epoch in range(-(-steps // self.per_epoch(batch))):
             first = epoch * self.per_epoch(batch)
             drawn = self._batches("extra", self.train, batch, epoch, 0, *stream)
@@ -77,12 +79,12 @@ class ImageBatches:
                 yield self._prepared("extra", step, images, labels, *stream)
 
     def probe_batch(self, epoch: int, batch: int) -> Batch:
-        """A validation batch to measure on, as the images are; the stream of the search stays where it is."""
+        """Return a validation batch to measure on, not augmented. The search's own stream does not move."""
         drawn = next(self._batches("probe", self.val, batch, epoch, 0))
         return self._prepared("probe", epoch, *drawn, augment=False)
 
     def held_out(self, images: int | None) -> Split:
-        """The validation half, or so many of its images, always the same ones."""
+        """Return the validation part, or ``images`` images of it, always the same ones."""
         if images is None or images >= len(self.val):
             return self.val
         order = torch.randperm(len(self.val), generator=generator(self.seed, "held"))
@@ -107,7 +109,7 @@ class ImageBatches:
         )
 
     def _endless(self, batch: int) -> Iterator[Batch]:
-        """Validation batches from where they were left.
+        """Yield validation batches without end, from where they were left.
 
         Deviation 1 from the published code, which takes the first batch of a new shuffle every time.
         """
@@ -127,14 +129,14 @@ class ImageBatches:
         images: Tensor,
         labels: Tensor,
     ) -> Objective:
-        """The loss of one batch."""
+        """Return the loss of one batch as a function of weights and logits."""
         return Objective(net, names, own, mix, images, labels, self.engine.processes, self.precision)
 
     def carry_state(self, objective: Objective) -> None:
-        """Takes what a batch leaves to the next one of its stream: images leave nothing."""
+        """Pass the state that a batch leaves to the next one of its stream. Images leave none."""
 
     def score(self, net: nn.Module, mixes: Mixes, images: int | None) -> float:
-        """Accuracy of the supernet under ``mixes`` on the validation half, or on so many images of it."""
+        """Return the accuracy of the supernet under ``mixes`` on the validation part, or on ``images`` images of it."""
 
         def forward(x: Tensor) -> Tensor:
             with precision_context(self.precision, x.device):
@@ -144,16 +146,16 @@ class ImageBatches:
         return evaluate(net, split, self.data, self.engine, forward=forward, by_batch=True).means()[1] or 0.0
 
     def state(self) -> dict[str, Any]:
-        """Where the validation half was left; the training half follows from the clock."""
+        """Return the position in the validation part, for a checkpoint. The training part's follows from the clock."""
         return dict(self._at)
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`."""
+        """Continue from a `state`."""
         self._at = dict(state)
 
 
 def check_split(split: float, images: int) -> None:
-    """Raises `OcheError` where ``split`` leaves one part of the training images empty."""
+    """Raise `OcheError` if ``split`` leaves one part of the training images empty."""
     if not 0 < round(split * images) < images:
         raise OcheError(
             f"split={split} of {images} training images leaves one part empty; use a share nearer to 0.5, or more images"

@@ -1,4 +1,6 @@
-"""The final network of a cell for images: its size and its training (1806.09055 §3.1.2 and appendix A; the seed's §4.3)."""
+"""Recipes for the final network of an image cell: its size and its training (1806.09055 §3.1.2 and appendix A; the
+seed's §4.3).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar, Protocol
+
+import torch
 
 from oche.core.architecture import Genotype
 from oche.core.budget import Budget
@@ -26,7 +30,7 @@ from oche.training.image_batches import check_split
 
 
 class Seen(Protocol):
-    """What a network must know of the images it is to see; a `Dataset` does."""
+    """What a network must know about its input images. `oche.data.Dataset` provides it."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -41,14 +45,14 @@ class Seen(Protocol):
 @component
 @dataclass(frozen=True)
 class Recipe:
-    """A final network's size and its training. Defaults are DARTS' for CIFAR-10."""
+    """The size and the training of a final network. Defaults are DARTS' for CIFAR-10."""
 
-    domain: ClassVar[str] = "images"  #: what its networks take
+    domain: ClassVar[str] = "images"  #: the kind of data that its networks take
 
     channels: int = 36
     """width of a cell before the first reduction"""
     cells: int = 20
-    """cells in the network; of NAS-Bench-201's, in each of its three stages"""
+    """cells in the network; for NAS-Bench-201, in each of its three stages"""
     stem: Stem = "cifar"
     """cifar: one 3x3 convolution; imagenet: three of stride 2; none: the image enters the first cell"""
     reductions: tuple[int, ...] | None = None
@@ -60,16 +64,16 @@ class Recipe:
     w: Sgd = Sgd()
     """optimiser"""
     ema: float = 0.0
-    """decay a step of the exponential moving average of the weights that is tested and kept; 0: the weights themselves"""
+    """decay per step of the exponential moving average of the weights, which is tested and kept; 0: no average"""
     batch: int = 96
     """images in a step, over all ranks where there are several"""
     accumulate: int = 1
-    """parts that a batch is computed in, one after the other, where it does not fit into memory as a whole; their gradients are
-    added up, and BatchNorms normalise by each part"""
+    """parts that a batch is split into if it does not fit into memory; their gradients are added up, and BatchNorms normalise by
+    each part"""
     lr_batch: int | None = None
-    """batch that the learning rate is meant for: with another it is scaled in proportion (1706.02677); by default it is not"""
+    """batch size that the learning rate is meant for; for another size it is scaled in proportion (1706.02677); None: no scaling"""
     split: float = 1.0
-    """share of the training set that trains; below 1 the rest validates, and the test images stay unseen (0.5: as a search)"""
+    """share of the training set to train on; below 1 the rest validates, and the test images are not used (0.5: as in a search)"""
     epochs: int = 600
     """passes over the training set"""
     steps: int | None = None
@@ -87,14 +91,14 @@ class Recipe:
     cutmix: float = 0.0
     """alpha of CutMix: a rectangle of each image comes from another; 0: off"""
     augment: Policy | None = None
-    """TrivialAugment or RandAugment (see oche.data.augment.policies): changes of colours and geometry; None: crops, flips, cutout only"""
+    """TrivialAugment or RandAugment (see oche.data.augment.policies); None: crops, flips and cutout only"""
     cutout: int | None = None
     """side of the square erased from each training image; by default half the image for photographs, none for digits"""
     pad: int | None = None
     """random crops after padding by this many pixels; by default what suits the data"""
     crop: tuple[float, float] | None = None
-    """instead of padding: least and largest share of the area that a random crop has, scaled back to the image's size; for
-    photographs of varying scale (published for ImageNet: 0.08 1)"""
+    """instead of padding: least and largest area of a random crop, as shares of the image; crops are scaled back to the image's
+    size; for photographs of varying scale (published for ImageNet: 0.08 1)"""
     flip: bool | None = None
     """random horizontal flips; by default what suits the data"""
     precision: Precision = "float32"
@@ -116,11 +120,11 @@ class Recipe:
             raise OcheError(
                 f"accumulate={self.accumulate} cannot cut a batch of {self.batch}; use 1 <= accumulate <= batch"
             )
-        _ = self.length, Augment(crop=self.crop)  # their own checks
+        _ = self.length, Augment(crop=self.crop)  # raise for invalid values
 
     @property
     def _ranges(self) -> dict[str, tuple[bool, str]]:
-        """Field → (whether its value is one that can train, which ones can)."""
+        """Return, for each field, whether its value is valid and which values are."""
         return {
             "drop_path": (0 <= self.drop_path < 1, "0 <= drop_path < 1"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "0 <= label_smoothing < 1"),
@@ -139,11 +143,12 @@ class Recipe:
 
     @property
     def length(self) -> Budget:
+        """The length of the training, in epochs, steps or time."""
         return Budget.of(self.epochs, self.steps, self.budget)
 
     @property
     def descent(self) -> Sgd:
-        """The optimiser's settings for this ``batch``."""
+        """The optimiser's settings, with the learning rate scaled to this ``batch``."""
         if self.lr_batch is None:
             return self.w
         share = self.batch / self.lr_batch
@@ -151,11 +156,11 @@ class Recipe:
 
     @property
     def mixing(self) -> Mixing | None:
-        """How images of a batch are mixed, if they are."""
+        """How the images of a batch are mixed, or None."""
         return Mixing(self.mixup, self.cutmix) if self.mixup or self.cutmix else None
 
     def network(self, genotype: Genotype, data: Seen) -> FinalNetwork:
-        """The network for ``data``; drop path starts at 0."""
+        """Build the network of ``genotype`` for the images of ``data``. Drop path starts at 0."""
         return build(
             genotype, classes=len(data.classes), channels=self.channels, cells=self.cells,
             auxiliary=self.auxiliary > 0, stem=self.stem, in_channels=data.channels, image=data.image,
@@ -163,21 +168,30 @@ class Recipe:
         )  # fmt: skip
 
     def check(self, genotype: str, data: Dataset, engine: Engine | None = None) -> None:
-        """Raises `OcheError` where no network of ``genotype``, text or name, can be trained so on ``data``, by ``engine``."""
+        """Raise `OcheError` if the network of ``genotype`` (text or published name) cannot be trained with this
+        recipe on ``data``.
+
+        ``engine``: the device to check bfloat16 gradients on; None skips that check.
+        """
         if self.split < 1:
             check_split(self.split, len(data.train))
         self.augmentation(data)
-        net = self.network(resolve(genotype), data)
-        if engine is not None and self.precision != "float32":
+        if engine is None or self.precision == "float32":
+            with torch.device("meta"):  # no weights are made
+                self.network(resolve(genotype), data)
+        else:
+            net = self.network(resolve(genotype), data)
             engine = with_precision(engine, self.precision)
             check_bf16_gradients(engine.place(net), (self.at_once(engine), data.channels, *data.image), engine)
 
     def at_once(self, engine: Engine) -> int:
-        """Images that go through the network at once, on each rank of ``engine``."""
+        """Return the number of images in one forward pass on each process of ``engine``."""
         return max(1, self.batch // (engine.processes.world_size * self.accumulate))
 
     def augmentation(self, data: Dataset) -> Augment:
-        """The data's own augmentation with this recipe's changes. Raises `OcheError` for a cutout that leaves nothing."""
+        """Return the data's own augmentation with this recipe's changes. Raises `OcheError` if a cutout can erase a
+        whole image.
+        """
         own, side = data.augment, min(data.image)
         flips = own.flip if self.flip is None else self.flip
         cutout = self.cutout if self.cutout is not None else (side // 2 if own.flip else 0)
@@ -195,10 +209,10 @@ def darts(**fields) -> Recipe:
 
 
 def modern(**fields) -> Recipe:
-    """The published network in a tenth of the epochs: one cycle of a larger rate, label smoothing, a mean of the weights.
+    """The published network in a tenth of the epochs: a one-cycle rate, label smoothing and an average of the weights.
 
-    60 epochs, Nesterov's momentum, rate 0 → 0.3 → 0 for batches of 96 and in proportion for others, smoothing 0.1, no drop path
-    and no auxiliary tower. What was measured for it, and what was left out: docs/training.md.
+    60 epochs, Nesterov momentum, rate 0 → 0.3 → 0 for batches of 96 and in proportion for others, smoothing 0.1, no
+    drop path, no auxiliary tower. docs/training.md says what was measured and what was left out.
     """
     w = Sgd(lr=0.3, schedule=OneCycle(), nesterov=True)
     short = dict(epochs=60, w=w, lr_batch=96, label_smoothing=0.1, ema=0.999, drop_path=0.0, auxiliary=0.0)
@@ -228,10 +242,11 @@ def nb201(**fields) -> Recipe:
 
 
 def imagenet_mobile(**fields) -> Recipe:
-    """The published setting for ImageNet at 224 x 224 (1806.09055 §A.3): 14 cells, C = 48, below 600 M multiply-adds, 250 epochs.
+    """The published setting for ImageNet at 224 x 224 (1806.09055 §A.3): 14 cells, C = 48, under 600 M multiply-adds,
+    250 epochs.
 
-    Deviation 3 from the published code: no jitter of colours, which ``augment`` can bring; the test is on the whole image, as it
-    was read. Deviation 4: BatchNorm in the auxiliary tower (`oche.networks.cell_network.AuxiliaryHead`).
+    Deviation 3 from the published code: no colour jitter, which ``augment`` can add; the test uses the whole image,
+    as it was read. Deviation 4: BatchNorm in the auxiliary tower (`oche.networks.cell_network.AuxiliaryHead`).
     """
     size = dict(
         channels=48, cells=14, stem="imagenet", epochs=250, batch=128, drop_path=0.0, cutout=0, crop=(0.08, 1.0)

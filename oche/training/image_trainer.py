@@ -1,4 +1,4 @@
-"""Training a found network from scratch (1806.09055 §3.1.2 and appendix A.1; the seed's §4.3).
+"""Train a found network from scratch (1806.09055 §3.1.2 and appendix A.1; the seed's §4.3).
 
 Shapes: B images.
 """
@@ -30,17 +30,17 @@ from oche.training.weight_averaging import MovingWeightAverage, averaged_tensors
 
 
 class SubBatch(NamedTuple):
-    """Some images of a batch, as a network takes them: those that go through it at once. D edges drop, of K classes."""
+    """A part of a batch: the images that pass the network at once, prepared. D edges have drop path, of K classes."""
 
     images: Tensor  # (B, C, H, W)
     targets: Tensor  # (B,) labels, or (B, K) shares of the classes
     drops: Tensor | None  # (D, B) of drop path
-    share: float  # of the batch
-    last: bool
+    share: float  # this part's share of the batch
+    last: bool  # whether it is the last part of its batch
 
 
 class Training:
-    """A training under way. A `oche.training.loop.Task`."""
+    """A training in progress. Implements `oche.training.loop.Task`."""
 
     ended = False
 
@@ -52,7 +52,7 @@ class Training:
         self.augment, self.mixing, self.w = recipe.augmentation(data), recipe.mixing, recipe.descent
         with engine.seeded(derive_seed(seed, "weights")):
             self.net = engine.place(recipe.network(genotype, data))
-        self.computes = apply_precision(engine, self.net, recipe.precision, mixed=False)  # in which form, and why
+        self.computes = apply_precision(engine, self.net, recipe.precision, mixed=False)  # the form, and why
         self.weights = list(self.net.parameters())
         self.optimizer = self.w.optimizer(self.weights)
         self.model = engine.data_parallel(
@@ -60,7 +60,7 @@ class Training:
         )
         self.average = MovingWeightAverage(averaged_tensors(self.net), recipe.ema) if recipe.ema else None
         train, held, self.held = data.train, data.test, "test"
-        if recipe.split < 1:  # the halves of a search with the same seed: no image moves from one to the other
+        if recipe.split < 1:  # the same halves as in a search with this seed, so no image moves between them
             (train, held), self.held = halves(data.train, recipe.split, derive_seed(seed, "halves")), "val"
         self.train_split = train.to(engine.device)
         self.held_split = None if held is None else held.to(engine.device)
@@ -74,15 +74,15 @@ class Training:
 
     @property
     def at_once(self) -> int:
-        """Images that go through the network at once."""
+        """The number of images that pass the network at once."""
         return self.recipe.at_once(self.engine)
 
     def rate(self, progress: float) -> float:
-        """Learning rate of a step at ``progress``."""
+        """Return the learning rate of a step at ``progress``."""
         return self.w.rate(progress)
 
     def try_batch(self, batch: int) -> None:
-        """One step on ``batch`` images, to see whether that fits; nothing is to follow it."""
+        """Run one step on ``batch`` images to see whether it fits into memory. The task is unusable afterwards."""
         self.recipe = replace(self.recipe, batch=batch, accumulate=min(batch, self.recipe.accumulate))
         self.w = self.recipe.descent
         self.begin(0, 0)
@@ -113,7 +113,7 @@ class Training:
         self.update(self._parts(*next(self._stream), step), self.w.rate(progress), share)
 
     def _parts(self, images: Tensor, labels: Tensor, step: int) -> Iterator[SubBatch]:
-        """A batch as it goes through the network, with the changes and dropped paths that belong to ``step``."""
+        """Yield a batch in parts, with the augmentation and the dropped paths that belong to ``step``."""
         g = generator(self.seed, *self.engine.processes.rank_stream("augment", step), device=images.device)
         parts = [*zip(images.chunk(self.recipe.accumulate), labels.chunk(self.recipe.accumulate), strict=True)]
         for i, (some, of) in enumerate(parts, 1):
@@ -125,7 +125,10 @@ class Training:
             yield SubBatch(x, targets, drops, len(of) / len(labels), i == len(parts))
 
     def update(self, parts: Iterable[SubBatch], rate: float, share: float) -> None:
-        """What a step does once its batch is drawn; ``share``: of the new weights in their moving mean."""
+        """Update the weights by the ``parts`` of one batch, at learning ``rate``.
+
+        ``share``: the share of the new weights in their moving average.
+        """
         self.optimizer.zero_grad()
         for part in parts:
             with self.engine.delay_gradient_sync(self.model, part.last):
@@ -135,7 +138,7 @@ class Training:
             self.average.update(averaged_tensors(self.net), share)
 
     def _add(self, part: SubBatch) -> None:
-        """Adds the gradient of a part of a batch."""
+        """Add the gradient of one part of a batch."""
         x, targets = part.images, part.targets
         with precision_context(self.recipe.precision, x.device):
             out = self.model(x, part.drops)
@@ -143,11 +146,11 @@ class Training:
         loss = self._loss(logits, targets)
         total = loss if extra is None else loss + self.recipe.auxiliary * self._loss(extra, targets)
         (part.share * total).backward()
-        # Of mixed images the training accuracy is that of the larger share.
+        # The training accuracy of mixed images counts the class with the larger share.
         self.meters["train"].add(logits, targets if targets.dim() == 1 else targets.argmax(1), loss)
 
     def _blank(self, count: int) -> Tensor:
-        """So many images of the data's size, as the network takes them."""
+        """Return ``count`` black images of the data's size, prepared for the network."""
         return self.engine.images(torch.zeros(count, self.data.channels, *self.data.image))
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -165,11 +168,11 @@ class Training:
         return record
 
     def _averaged(self) -> AbstractContextManager[None]:
-        """Within, the network is the one that is kept."""
+        """Within, the network has the averaged weights, if there is an average."""
         return nullcontext() if self.average is None else self.average.swapped_in(averaged_tensors(self.net))
 
     def conclude(self) -> None:
-        """Leaves the weights that are kept in the network; no step is to follow."""
+        """Put the weights that are kept into the network. Call it after the last step."""
         if self.average is not None:
             copy_into(averaged_tensors(self.net), self.average.means)
 
@@ -185,9 +188,9 @@ class Training:
 
 
 def has_idle_weights(net: nn.Module, images: Tensor) -> bool:
-    """Whether some weight gets no gradient in training, as where no edge of a cell reads one of its inputs.
+    """Whether some weights get no gradient in training, as when no edge of a cell reads one of its inputs.
 
-    ``images`` (B, C, H, W), B at least 2, are tried.
+    ``images`` (B, C, H, W) are any input for the network, B at least 2.
     """
     net.train()
     with frozen_statistics(net):
@@ -208,9 +211,9 @@ def train(
     title: str = "train",
     before: Callable[[Training], None] = lambda task: None,
 ) -> tuple[Training, Clock]:
-    """Trains the network of ``genotype`` from wherever ``session`` left it; returns the training and its clock.
+    """Train the network of ``genotype`` from where ``session`` left it. Return the training and its clock.
 
-    ``before`` is shown the training as it stands ready, before its first step.
+    ``before`` is called with the training before its first step. Raises what `fit_loop` raises.
     """
     task = Training(genotype, recipe, data, seed=seed, engine=engine, title=title)
     before(task)

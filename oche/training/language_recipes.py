@@ -1,4 +1,6 @@
-"""The final network of a recurrent cell, a language model: its size and its training (1806.09055 appendix A.2)."""
+"""Recipes for the final network of a recurrent cell, a language model: its size and its training (1806.09055 appendix
+A.2).
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,10 @@ from oche.spaces.darts_rnn import GROUP, RecurrentNetwork
 @component
 @dataclass(frozen=True)
 class PlainSgd:
-    """SGD without momentum at one learning rate, as language models take it."""
+    """SGD without momentum at one learning rate, the usual optimiser of language models."""
 
     lr: float = 20.0
-    """learning rate of a window of the usual length; others have their share of it"""
+    """learning rate of a window of ``bptt`` words; other lengths are scaled in proportion"""
     decay: float = 8e-7
     """weight decay"""
     clip: float = 0.25
@@ -43,9 +45,9 @@ class PlainSgd:
 @component
 @dataclass(frozen=True)
 class LanguageRecipe:
-    """A language model's size and its training. Defaults are DARTS' for the Penn Treebank."""
+    """The size and the training of a language model. Defaults are DARTS' for the Penn Treebank."""
 
-    domain: ClassVar[str] = "text"  #: what its networks take
+    domain: ClassVar[str] = "text"  #: the kind of data that its networks take
 
     width: int = 850
     """size of embedded words and of the cell's states"""
@@ -54,17 +56,17 @@ class LanguageRecipe:
     w: PlainSgd = PlainSgd()
     """optimiser"""
     batch: int = 64
-    """streams side by side"""
+    """parallel streams of text"""
     bptt: int = 35
-    """steps that gradients go back: words of a window"""
+    """words of a window, the steps of truncated backpropagation"""
     varying: bool = True
     """whether windows vary in length around bptt, and the learning rate with them"""
     temporal: float = 1e-3
-    """strength of temporal activation regularisation: mean square of what the cell's output changes from step to step"""
+    """strength of temporal activation regularisation: mean square of the change of the cell's output between steps"""
     activation: float = 0.0
     """strength of activation regularisation: mean square of the cell's dropped output"""
     patience: int = 5
-    """weights are averaged once a validation loss is above the best of those more than so many epochs ago"""
+    """averaging starts once a validation loss exceeds the best of those more than this many epochs ago"""
     epochs: int = 8000
     """passes over the training text"""
     steps: int | None = None
@@ -85,34 +87,40 @@ class LanguageRecipe:
                 f"temporal={self.temporal}, activation={self.activation}, patience={self.patience} cannot train; "
                 "use temporal >= 0, activation >= 0, patience >= 1"
             )
-        _ = self.length  # its own checks
+        _ = self.length  # raises for invalid values
 
     @property
     def length(self) -> Budget:
+        """The length of the training, in epochs, steps or time."""
         return Budget.of(self.epochs, self.steps, self.budget)
 
     def network(self, genotype: Genotype | str, vocabulary: int) -> LanguageModel:
-        """The language model of a recurrent genotype, or of "lstm", the baseline. Raises `OcheError` for others."""
+        """Return the language model of a recurrent genotype, or the baseline for "lstm". Raises `OcheError` for other
+        genotypes.
+        """
         if genotype == LSTM:
             return LSTMNetwork(vocabulary, self.width, self.dropouts)
         return RecurrentNetwork(genotype, vocabulary, self.width, self.dropouts)
 
     def check(self, genotype: str, corpus: Corpus, engine: object = None) -> None:
-        """Raises `OcheError` where no language model of ``genotype`` can be trained so: it is of another kind, or the training
-        text is too short for ``batch`` streams of ``bptt`` steps."""
-        del engine  # any will do
+        """Raise `OcheError` if this recipe cannot train a language model of ``genotype`` on ``corpus``.
+
+        It cannot if the genotype is not recurrent, or if the training text is too short for ``batch`` streams of
+        ``bptt`` steps.
+        """
+        del engine  # any device works
         with torch.device("meta"):  # no memory is taken
             self.network(genotype, len(corpus.vocabulary))
         parallel_streams(corpus.train, self.batch, self.bptt)
 
 
 def recurrent(**fields) -> LanguageRecipe:
-    """The published setting for language models: width 850, batch 64, windows around 35 words, averaged SGD when due."""
+    """The published setting for language models: width 850, batch 64, windows of about 35 words, averaged SGD."""
     return replace(LanguageRecipe(), **fields)
 
 
 def recurrent_small(**fields) -> LanguageRecipe:
-    """For two CPU cores and language models: width 128, 10 epochs, batch 32, fewer entries dropped; no test word by word."""
+    """For two CPU cores and language models: width 128, 10 epochs, batch 32, less dropout; test in 10 streams."""
     drop = Dropouts(output=0.2, hidden=0.1, input=0.2, embedding=0.1, words=0.0)
     size = dict(width=128, epochs=10, batch=32, dropouts=drop, test_batch=10)
     return replace(LanguageRecipe(), **{**size, **fields})
@@ -122,5 +130,5 @@ RECIPES: dict[str, Callable[..., LanguageRecipe]] = {"recurrent": recurrent, "re
 
 
 def is_language(genotype: Genotype | str) -> bool:
-    """Whether a language model is made of ``genotype``: a `Genotype`, its text, a published name, or "lstm"."""
+    """Whether ``genotype`` describes a language model: a `Genotype`, its text, a published name, or "lstm"."""
     return genotype == LSTM or [*resolve(genotype).cells] == [GROUP]

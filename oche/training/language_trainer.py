@@ -1,4 +1,4 @@
-"""Training a found recurrent cell from scratch as a language model (1806.09055 §3.2 and appendix A.2; 1708.02182).
+"""Train a found recurrent cell from scratch as a language model (1806.09055 §3.2 and appendix A.2; 1708.02182).
 
 Shapes: T steps of a window, B streams, H width, V words.
 """
@@ -28,11 +28,12 @@ from oche.training.weight_averaging import NonMonotonicTrigger, WeightAverage, c
 
 
 class LanguageTraining:
-    """A training under way. A `oche.training.loop.Task`.
+    """A training in progress. Implements `oche.training.loop.Task`.
 
-    The state goes from window to window and is zero where a pass over the text begins. Whatever validated best, weights or
-    their mean, is kept as ``best``. Deviation 1 from the released code, which goes back to the best weights where a loss is
-    no number and tries other random numbers: the loop stops and says so.
+    The hidden state passes from window to window and is zero at the start of a pass over the text. The weights, or
+    their average, with the lowest validation loss are kept as ``best``. Deviation 1 from the released code, which
+    returns to the best weights when a loss is not finite and tries other random numbers: here the loop stops with an
+    error.
     """
 
     ended = False
@@ -43,7 +44,7 @@ class LanguageTraining:
         self.recipe, self.corpus, self.seed, self.engine, self.title = recipe, corpus, seed, engine, title
         with engine.seeded(derive_seed(seed, "weights")):
             self.net = engine.place(recipe.network(genotype, len(corpus.vocabulary)))
-        self.computes = engine.apply_form(self.net)  # in which form, and why
+        self.computes = engine.apply_form(self.net)  # the form, and why
         self.weights = list(self.net.parameters())
         self.optimizer = torch.optim.SGD(self.weights, lr=recipe.w.lr, weight_decay=recipe.w.decay)
         self.stream = parallel_streams(corpus.train, recipe.batch, recipe.bptt).to(engine.device)  # (steps, B)
@@ -63,18 +64,21 @@ class LanguageTraining:
         return self.stream.shape[1]
 
     def _plan(self, epoch: int) -> None:
-        """Chooses the windows of an epoch, whose number varies with their lengths."""
+        """Choose the windows of an epoch. Their number varies with their lengths."""
         self.epoch, steps, bptt = epoch, len(self.stream), self.recipe.bptt
         random = Random(derive_seed(self.seed, "windows", epoch))
         self.windows = varying_windows(steps, bptt, random) if self.recipe.varying else fixed_windows(steps, bptt)
 
     def rate(self, progress: float) -> float:
-        """Learning rate of the last step."""
+        """Return the learning rate of the last step."""
         del progress
         return self._rate
 
     def try_batch(self, batch: int) -> None:
-        """One step on ``batch`` streams, of the longest window, to see whether that fits; nothing is to follow it."""
+        """Run one step on ``batch`` streams, with the longest window, to see whether it fits into memory.
+
+        The task is unusable afterwards.
+        """
         self.stream = parallel_streams(self.corpus.train, batch, self.recipe.bptt).to(self.engine.device)
         self._plan(0)
         self.windows = [max(self.windows, key=lambda window: window[1])]
@@ -97,7 +101,7 @@ class LanguageTraining:
         self.net.train()
         masks = self.net.masks(self.batch)
         share = 0.0 if self.average is None else self.average.count_step()
-        # Deviation 2 from the released code, whose last window of an epoch is scaled as if the text went on: by its length.
+        # Deviation 2 from the released code, which scales the last window of an epoch as if the text went on.
         self._rate = recipe.w.lr * length / recipe.bptt
         self.update(tokens, targets, self.hidden, masks, self._rate, share)
         self._at += 1
@@ -105,7 +109,11 @@ class LanguageTraining:
     def update(
         self, tokens: Tensor, targets: Tensor, hidden: Tensor | None, masks: DropoutMasks, rate: float, share: float
     ) -> None:
-        """What a step does once its window and ``masks`` are drawn; ``share``: of the new weights in their mean."""
+        """Update the weights by one window: ``tokens`` and ``targets`` (T, B), state ``hidden`` (1, B, H), dropout
+        ``masks``.
+
+        ``share``: the share of the new weights in their average.
+        """
         recipe = self.recipe
         out = self.net(tokens, hidden, masks)
         loss = word_loss(out, targets)
@@ -135,7 +143,7 @@ class LanguageTraining:
         return {"lr": self.recipe.w.lr, "averaged": averaged, "val_loss": loss, "val_ppl": perplexity(loss)}
 
     def conclude(self) -> Record:
-        """Puts the best weights into the network, and tests them."""
+        """Put the best weights into the network and test them. Return the metrics."""
         assert self.best is not None  # every epoch ends with a validation
         copy_into(self.weights, self.best[1])
         found = {"val_loss": self.best[0], "val_ppl": perplexity(self.best[0])}
@@ -156,11 +164,11 @@ class LanguageTraining:
         }  # fmt: skip
 
     def load(self, state: dict[str, Any]) -> None:
-        """Raises `OcheError`, before anything changes, for the state of another vocabulary or cell."""
+        """Continue from a `state`. Raises `OcheError`, before anything changes, for another vocabulary or cell."""
         check_vocabulary(self.corpus, state["vocabulary"])
         own, kept = ({k: v.shape for k, v in net.items()} for net in (self.net.state_dict(), state["net"]))
         if own != kept:
-            raise OcheError("the checkpoint is of a network of another shape; start a new run, in another directory")
+            raise OcheError("the checkpoint is of a network with other shapes; start a new run, in another directory")
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         device, average, best = self.engine.device, state["average"], state["best"]
@@ -173,10 +181,10 @@ class LanguageTraining:
 
 @torch.no_grad()
 def cross_entropy(net: nn.Module, tokens: Tensor, batch: int, bptt: int) -> float:
-    """Mean cross-entropy of ``tokens`` (N,), in nats a token, in ``batch`` streams at once and without dropouts.
+    """Return the mean cross-entropy of ``tokens`` (N,), in nats a token, computed in ``batch`` streams without dropout.
 
-    The state is carried from window to window. A text too short for that many streams has fewer. Deviation 3 from the
-    released code, which divides by one step too many: this is the mean over the words that are predicted.
+    The hidden state passes from window to window. A text too short for ``batch`` streams has fewer. Deviation 3 from
+    the released code, which divides by one step too many: this is the mean over the predicted words.
     """
     text, before = parallel_streams(tokens, max(1, min(batch, len(tokens) // (bptt + 1)))), net.training
     meter, hidden = WordMeter(tokens.device), None
@@ -201,9 +209,10 @@ def train(
     title: str = "train",
     before: Callable[[LanguageTraining], None] = lambda task: None,
 ) -> tuple[LanguageTraining, Clock, Record]:
-    """Trains the language model of ``genotype`` from wherever ``session`` left it, and tests its best weights.
+    """Train the language model of ``genotype`` from where ``session`` left it, and test its best weights.
 
-    Returns the training, its clock and what the best weights reach. ``before`` is shown the training as it stands ready.
+    Return the training, its clock and the metrics of the best weights. ``before`` is called with the training before
+    its first step.
     """
     task = LanguageTraining(genotype, recipe, corpus, seed=seed, engine=engine, title=title)
     before(task)

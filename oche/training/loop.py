@@ -1,6 +1,7 @@
-"""What every training loop needs: the drive through epochs, saves and interruptions.
+"""The loop that every training and every search runs in: epochs, records, checkpoints and interruptions.
 
-A loop never asks the device for a number while a step is under way; meters add up there and are read once an epoch.
+The loop never reads a number from the device while steps are under way. Meters add up on the device and are read once
+an epoch.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from oche.core.memory import largest_fitting_batch, out_of_memory, release_unuse
 from oche.core.metrics import Meter
 
 Record = dict[str, Any]
-CHECK_EVERY = 50  # steps between two looks at the losses on a GPU, which has to be waited for
+CHECK_EVERY = 50  # steps between two checks of the losses on a GPU; each check waits for the device
 
 
 class Diverged(OcheError):
-    """The loss is no longer a number. ``step``: how many steps went well."""
+    """The loss is no longer finite. ``step``: the number of steps that succeeded."""
 
     exit_code = 1
-    settings = ("w.lr", "w.clip")  # what to change
+    settings = ("w.lr", "w.clip")  # options to change
 
     def __init__(self, text: str, step: int = 0) -> None:
         super().__init__(text)
@@ -41,40 +42,42 @@ class OutOfMemory(OcheError):
 
 
 class Interrupted(Exception):
-    """The user asked to stop; everything is saved."""
+    """The user asked to stop; the state is saved."""
 
 
 class Progress(Protocol):
-    """What a session shows while a loop runs."""
+    """The progress display of a session."""
 
     def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None: ...
 
 
 class HiddenProgress:
-    """Shows nothing."""
+    """A progress display that shows nothing."""
 
     def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None:
         del done, fields
 
 
 class Session:
-    """Where a loop's records and checkpoints go. This one keeps records in memory and nothing else; see `oche.runs.session`."""
+    """Receives a loop's records and checkpoints. This one keeps records in memory only; `oche.runs.session` has the
+    others.
+    """
 
-    alone = True  #: whether a step may be tried once more, with another batch; not where others wait
+    alone = True  #: whether other batch sizes may be tried after a failed step; False if other processes wait
 
     def __init__(self) -> None:
         self.history: list[Record] = []
 
     def restore(self) -> dict[str, Any] | None:
-        """The state to go on from, or None at the beginning."""
+        """Return the saved state to continue from, or None at the beginning."""
         return None
 
     def record(self, record: Record) -> None:
-        """Takes one line of metrics."""
+        """Add one record of metrics."""
         self.history.append(record)
 
     def agree_on_seconds(self, seconds: float) -> float:
-        """The time of a clock that all who work on the loop read alike; called after every step."""
+        """Return the elapsed time that all processes agree on. Called after every step."""
         return seconds
 
     def due(self) -> bool:
@@ -82,26 +85,29 @@ class Session:
         return False
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Keeps ``state`` so that `restore` finds it."""
+        """Save ``state`` for `restore`."""
 
     def discard_checkpoint(self, step: int) -> None:
-        """Forgets a state saved after exactly ``step`` steps: going on from it, the very next loss is no number."""
+        """Delete the state saved after exactly ``step`` steps, because its next loss is not finite."""
 
     def stopping(self) -> bool:
         """Whether the user asked to stop."""
         return False
 
     def progress(self, title: str) -> AbstractContextManager[Progress]:
+        """Return a context manager that gives a progress display."""
         return nullcontext(HiddenProgress())
 
 
 class Task(Protocol):
-    """One loop's body. ``state`` must hold all that the following steps depend on, besides the seed.
+    """The work of one loop. ``state`` must hold everything that later steps depend on, besides the seed.
 
-    ``begin`` opens the data of an epoch, ``step`` does one step, ``report`` adds to the record of an epoch that ended,
-    ``initial`` makes a record of the state before the first step, if that is worth one. ``ended``: whether to stop early.
-    ``rate`` is the learning rate that the last step had. ``try_batch`` does a step on ``batch`` images, as they come,
-    to see whether that fits; it spoils the task.
+    - ``begin`` opens the data of an epoch, and ``step`` does one step.
+    - ``report`` adds to the record of an epoch that ended.
+    - ``initial`` returns a record of the state before the first step, or None.
+    - ``ended`` says whether to stop early.
+    - ``rate`` returns the learning rate of the last step.
+    - ``try_batch`` does a step on ``batch`` images to see whether it fits into memory. The task is unusable afterwards.
     """
 
     title: str
@@ -123,16 +129,16 @@ class Task(Protocol):
 
 
 def fit_loop(task: Task, budget: Budget, session: Session) -> Clock:
-    """Runs ``task`` to the end of its budget, from wherever ``session`` left it.
+    """Run ``task`` until its budget is spent, from where ``session`` left it. Return its clock.
 
-    Raises `Interrupted` after the step under way when the user asks to stop, `Diverged` when a loss is not finite,
-    `OutOfMemory` with a batch that would fit.
+    Raises `Interrupted` after the current step if the user asks to stop, `Diverged` if a loss is not finite, and
+    `OutOfMemory`, with a batch size that would fit, if a step does not fit into memory.
     """
     clock = _restore(task, budget, session)
     if clock.step == 0 and (before := task.initial()) is not None:
         session.record({"epoch": 0, "step": 0, "progress": 0.0, **before})
     with session.progress(task.title) as bar:
-        # A run that stopped after the very last step has no progress to make, but an epoch to close.
+        # A run that stopped after its very last step still has an epoch to close.
         try:
             while (clock.progress(task.per_epoch()) < 1 and not task.ended) or clock.position:
                 _epoch(task, clock, session, bar)
@@ -153,7 +159,7 @@ def _restore(task: Task, budget: Budget, session: Session) -> Clock:
 
 
 def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
-    """One epoch, or what is left of it."""
+    """Run one epoch, or the rest of one."""
     per_epoch = task.per_epoch()
     began, worked = time.perf_counter(), clock.elapsed
     pulse = Heartbeat(task, clock)
@@ -166,11 +172,11 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
         pulse.beat(progress)
         bar.update(clock.progress(per_epoch), lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)})
         if session.due() or session.stopping():
-            pulse.check()  # a state that has diverged is not worth keeping
+            pulse.check()  # do not save a state that has diverged
             _save(task, clock, session)
             if session.stopping():
                 raise Interrupted
-    numbers = _read(task, pulse)  # waits for the device, whose work is part of the steps
+    numbers = _read(task, pulse)  # waits for the device, so its work counts in the time of the steps
     steps = len(pulse.rates)
     if steps:
         clock.elapsed = session.agree_on_seconds(worked + time.perf_counter() - began)
@@ -178,7 +184,10 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
 
 
 def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, per_step: float | None) -> None:
-    """``per_step`` in milliseconds; None where the steps of this epoch were all done before an interruption."""
+    """Record an epoch and move the clock to the next one.
+
+    ``per_step``: milliseconds of a step; None if all steps of this epoch were done before an interruption.
+    """
     began = time.perf_counter()
     progress = clock.progress(task.per_epoch())
     timings = {"seconds": round(clock.elapsed, 3), "step_ms": per_step and round(per_step, 3)}
@@ -191,13 +200,16 @@ def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, pe
 
 
 def _step(task: Task, step: int, progress: float, alone: bool) -> None:
-    """One step. Raises `OutOfMemory` where it does not fit, once it is tried which batch does, if ``alone``."""
+    """Do one step. Raises `OutOfMemory` if it does not fit into memory.
+
+    If ``alone``, smaller batches are tried first, so that the message can name one that fits.
+    """
     try:
         return task.step(step, progress)
     except Exception as error:
         if not out_of_memory(error):
             raise
-    # Out here nothing holds what the failed step had made.
+    # Outside the except block no frame keeps the tensors of the failed step alive.
     release_unused_memory()
     batch = task.batch
     if alone and (fits := largest_fitting_batch(batch, task.try_batch)):
@@ -207,7 +219,7 @@ def _step(task: Task, step: int, progress: float, alone: bool) -> None:
     ):  # what is freed there need not be of use to this process again
         use = f"half of that, {batch // 2}, may fit; this process has too little left to try"
     elif not alone and batch > 1:
-        use = f"half of that, {batch // 2}, may fit; among several ranks it is not tried"
+        use = f"half of that, {batch // 2}, may fit; with several ranks it is not tried"
     else:
         use = "smaller batches do not fit either; use fewer channels or cells"
     raise OutOfMemory(f"out of memory at step {step + 1}, with batches of {batch}; {use}")
@@ -218,9 +230,9 @@ def _device(task: Task) -> torch.device:
 
 
 class Heartbeat:
-    """Counts, on the device, the steps of an epoch after which all losses were finite; `check` waits for it and looks.
+    """Counts, on the device, the steps of an epoch with finite losses. `check` waits for the device and reads the count.
 
-    Sums stay what is no number until the epoch closes, so it is enough to look at them now and then.
+    A sum that is not finite stays so until the epoch ends, so an occasional look is enough.
     """
 
     def __init__(self, task: Task, clock: Clock) -> None:
@@ -231,14 +243,14 @@ class Heartbeat:
         self.rates: list[float] = []  # learning rate of each step
 
     def beat(self, progress: float) -> None:
-        """To be called after every step, with the progress that it had."""
+        """Count a step; ``progress`` is that of the step. Call it after every step."""
         self.rates.append(self.task.rate(progress))
         self.sound += torch.stack([meter.sums[0] for meter in self.task.meters.values()]).isfinite().all()
         if len(self.rates) % self.every == 0:
             self.check()
 
     def check(self) -> None:
-        """Raises `Diverged` if any loss was no number."""
+        """Raise `Diverged` if any loss was not finite."""
         sound = int(self.sound)
         if sound == len(self.rates):
             return
@@ -252,7 +264,7 @@ class Heartbeat:
 
 
 def _read(task: Task, pulse: Heartbeat) -> dict[str, float | None]:
-    """Means of all meters. Raises `Diverged` for a loss that is no number."""
+    """Return the means of all meters. Raises `Diverged` if a loss is not finite."""
     pulse.check()
     numbers: dict[str, float | None] = {}
     for name, meter in task.meters.items():

@@ -1,4 +1,4 @@
-"""The losses of a search: deterministic functions of weights and architecture, their batch and their noise fixed.
+"""The losses of a search: deterministic functions of weights and architecture, with batch and noise fixed.
 
 Shapes: B images, E edges of a cell, O candidates.
 """
@@ -27,14 +27,14 @@ Mixes = dict[str, Mix]
 
 @contextmanager
 def frozen_statistics(net: nn.Module) -> Iterator[None]:
-    """Within, BatchNorms in training mode normalise by the batch without moving their running statistics.
+    """Within, BatchNorms in training mode normalise by the batch and do not update their running statistics.
 
-    Deviation 1 from the published code, whose architecture steps move them too: they belong to the weights.
+    Deviation 1 from the published code, whose architecture steps update them too: they belong to the weights.
     """
     norms = [m for m in iter_modules(net) if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    states = [vars(m) for m in norms if m.training]  # in evaluation the statistics are used, and do not move
+    states = [vars(m) for m in norms if m.training]  # in evaluation mode they are not updated
     for state in states:
-        state["track_running_stats"] = False  # nn.Module would look whether that is a tensor, a thousand times a step
+        state["track_running_stats"] = False  # setattr on a module is slow: a thousand calls a step
     try:
         yield
     finally:
@@ -44,11 +44,12 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
 
 @dataclass
 class Objective:
-    """(w, a) → cross-entropy of one batch of images. ``logits`` and ``loss`` are those last computed.
+    """(w, a) → cross-entropy of one batch of images, a scalar. ``logits`` and ``loss`` are those of the last call.
 
-    ``net`` with its own weights ``own``; ``names``: where each stands there, by all of its names; ``mix`` makes mixtures
-    of logits a, their noise and progress fixed. Over several ``processes`` the batch is that of all of them, ``images`` and
-    ``logits`` are this one's, and gradients of any order are those of the whole.
+    ``own`` are the weights of ``net``; ``names`` maps every parameter name to its index in ``own``. ``mix`` maps
+    logits a to mixtures, with fixed noise and progress. With several ``processes`` the loss is that of all their
+    images together; ``images`` and ``logits`` are this process's own, and gradients of any order are those of the
+    whole batch.
     """
 
     net: nn.Module
@@ -66,7 +67,7 @@ class Objective:
         return self.with_mixtures(w, self.mix(a))
 
     def with_mixtures(self, w: Tensors, mixes: Mapping[str, Mix]) -> Tensor:
-        """The same as a function of the mixtures themselves."""
+        """Return the loss as a function of weights and mixtures."""
         if self.processes.is_distributed:
             w, mixes = copy_to_ranks(self.processes, w), copy_mixes_to_ranks(self.processes, mixes)
         with precision_context(self.precision, self.images.device):
@@ -79,27 +80,27 @@ class Objective:
         return loss
 
     def input_tensors(self) -> dict[str, Tensor]:
-        """What it takes from outside."""
+        """Return the tensors that the loss reads besides weights and logits, by name."""
         return {"images": self.images, "labels": self.labels}
 
     def with_inputs(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> Objective:
-        """The same of other `input_tensors`."""
+        """Return the same loss of other `input_tensors` and another ``mix``."""
         return replace(self, mix=mix, **tensors)
 
     def carried_tensors(self) -> dict[str, Tensor]:
-        """What it leaves, in the place of some of its `input_tensors`, to the next batch: of images nothing."""
+        """Return the `input_tensors` that the next batch of the stream receives. Images have none."""
         return {}
 
     def set_carried(self, tensors: Mapping[str, Tensor]) -> None:
-        """Has it leave what ``input_tensors`` hold, computed elsewhere."""
+        """Set the carried tensors to ``tensors``, which were computed elsewhere."""
 
     def add_to(self, meter: Meter) -> None:
-        """Adds what was last computed to ``meter``."""
+        """Add the last loss and logits to ``meter``."""
         meter.add(self.logits, self.labels, self.loss)
 
 
 class NetworkWithWeights(Protocol):
-    """A network, its own weights, and where each stands among them by all of its names (see `names`)."""
+    """A network, its weights, and the index of every parameter name among them (see `names`)."""
 
     net: nn.Module
     names: Mapping[str, int]
@@ -107,18 +108,21 @@ class NetworkWithWeights(Protocol):
 
 
 def names(net: nn.Module) -> dict[str, int]:
-    """Where among ``net.parameters()`` the parameter of every name stands; one that is shared has several names."""
+    """Return, for every parameter name of ``net``, the parameter's index in ``net.parameters()``.
+
+    A shared parameter has several names.
+    """
     place = {parameter: i for i, parameter in enumerate(net.parameters())}
     return {
         f"{prefix}.{name}" if prefix else name: place[parameter]
-        for prefix, module in net.named_modules()  # each once, by whatever names it goes: it holds a parameter once
+        for prefix, module in net.named_modules()  # each module once, though it may have several names
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
     }
 
 
 def forward(of: NetworkWithWeights, w: Tensors, *inputs: Any) -> Any:
-    """The network of ``of`` at ``inputs``, with weights ``w``."""
+    """Return the output of the network ``of`` for ``inputs``, with weights ``w``."""
     if w is of.own:
         return of.net(*inputs)
-    # All names are there: looking for shared parameters takes torch longer than all the rest of this.
+    # `w` has all names, so torch need not look for shared parameters, which takes longer than the rest of this call.
     return functional_call(of.net, {name: w[i] for name, i in of.names.items()}, inputs, tie_weights=False)

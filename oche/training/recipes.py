@@ -1,4 +1,4 @@
-"""All recipes of final networks by name, and which of them a genotype and data go with."""
+"""All recipes of final networks by name, and the default recipe of a genotype."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ RECIPES: dict[str, Callable[..., Recipe | LanguageRecipe]] = {**image_recipes.RE
 
 
 def default_for(genotype: str) -> tuple[dict[str, Any], str]:
-    """(fields of a `TrainConfig`, data) for a ``genotype`` of which only its text is known; it may be empty."""
+    """Return the defaults for a ``genotype`` given as text: (fields of a `TrainConfig`, name of the data).
+
+    The text may be empty.
+    """
     if genotype and is_language(genotype):
         return {"recipe": "recurrent", "train": language_recipes.recurrent()}, "ptb"
     return {}, "digits"
 
 
 def space_at_recipe_size(space: Space, recipe: str) -> Space:
-    """``space`` with networks as large as ``recipe`` builds them; for "supernet" as they are. Raises `OcheError`."""
+    """Return ``space`` with the network size of the recipe named ``recipe``; "supernet" leaves its size unchanged.
+
+    Raises `OcheError` if the space has no networks for images, or if there is no such recipe.
+    """
 
     if space.domain != "images":
         raise OcheError(
@@ -39,6 +45,6 @@ def space_at_recipe_size(space: Space, recipe: str) -> Space:
 
 
 def space_at_size_of(space: Space, recipe: Recipe) -> Space:
-    """``space`` with networks as large as ``recipe`` builds them."""
+    """Return ``space`` with the network size of ``recipe``."""
     own = {f.name for f in fields(space)}
     return replace(space, **{name: getattr(recipe, name) for name in SIZES if name in own})

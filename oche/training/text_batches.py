@@ -1,6 +1,6 @@
-"""What a search of recurrent cells is fed: windows of a training and a validation text, and the state between them.
+"""Windows of text for a search of recurrent cells: training and validation text, and the hidden state between windows.
 
-Shapes: N tokens, B streams, T steps of a window, H width, V words.
+Shapes: N tokens, B streams, S steps of a stream, T steps of a window, H width, V words.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from oche.training.losses import Mixes, forward, frozen_statistics
 
 
 class Stream:
-    """A text as B pieces side by side, read in windows of T steps. ``hidden`` (1, B, H) is what the last window left behind;
-    None at the beginning of the text.
+    """A text as B parallel pieces, read in windows of T steps. ``at`` is the number of the next window.
 
-    Each pass over the text is an ``epoch``; what does not fill a window is left out at one end or the other, so that windows
-    do not always begin at the same words. (Deviation 1 from DARTS' released code, in which one window in 20 has half the
-    length.) ``at``: the next window.
+    ``hidden`` (1, B, H) is the state after the last window, None at the beginning of the text. Each pass over the
+    text is an ``epoch``. Steps that do not fill a window are left out, a varying number of them at the start, so that
+    windows do not always begin at the same words. (Deviation 1 from DARTS' released code, in which one window in 20
+    has half the length.)
     """
 
     def __init__(self, tokens: Tensor, batch: int, bptt: int, seed: int) -> None:
@@ -44,15 +44,18 @@ class Stream:
     hidden: Tensor | None
 
     def __len__(self) -> int:
-        """Windows in a pass."""
+        """Return the number of windows in a pass."""
         return count_windows(len(self.steps), self.bptt)
 
     def open(self, epoch: int, at: int, hidden: Tensor | None) -> None:
-        """Goes to window ``at`` of a pass."""
+        """Go to window ``at`` of pass ``epoch``, with state ``hidden``."""
         self.epoch, self.at, self.hidden = epoch, at, hidden if at else None
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """The tokens (T, B) of the next window and those one step further; after the last one the text begins anew."""
+        """Return the tokens (T, B) of the next window and its targets, the tokens one step later.
+
+        After the last window the text begins anew.
+        """
         if self.at == len(self):
             self.open(self.epoch + 1, 0, None)
         spare = len(self.steps) - 1 - len(self) * self.bptt
@@ -63,14 +66,17 @@ class Stream:
 
 
 def count_windows(steps: int, bptt: int) -> int:
-    """How many windows a stream of so many steps has, the target after each counted in."""
+    """Return the number of windows in a stream of ``steps`` steps; each window also needs the target after it."""
     return (steps - 1) // bptt
 
 
 @dataclass
 class Window:
-    """Tokens (T, B) of a stream as a batch. ``seed``: of its dropouts; None: nothing is dropped. ``fits``: whether it trains
-    weights, whose loss is regularised."""
+    """Tokens (T, B) of a stream as a batch.
+
+    ``seed`` is that of its dropout masks; None: no dropout. ``fits``: whether it trains weights, whose loss is
+    regularised.
+    """
 
     tokens: Tensor
     stream: Stream
@@ -80,10 +86,12 @@ class Window:
 
 @dataclass
 class LanguageObjective:
-    """(w, a) → cross-entropy of a window, in nats a word, plus regularisation where weights are trained. It begins with the
-    state that the window before left; what it leaves itself is ``carry``, that of the last evaluation.
+    """(w, a) → cross-entropy of a window, in nats a word, plus regularisation where weights are trained.
 
-    Deviation 2 from DARTS' released code, whose look-ahead leaves out the regularisation that the weights' own steps have.
+    It starts from the hidden state of the previous window; ``carry`` is the state after its own last evaluation.
+
+    Deviation 2 from DARTS' released code, whose look-ahead leaves out the regularisation that the weights' own steps
+    have.
     """
 
     net: nn.Module
@@ -103,20 +111,20 @@ class LanguageObjective:
         return self.with_mixtures(w, self.mix(a))
 
     def with_mixtures(self, w: Tensors, mixes: Mixes) -> Tensor:
-        """The same as a function of the mixtures themselves."""
+        """Return the loss as a function of weights and mixtures."""
         out = forward(self, w, self.window.tokens, mixes, self.hidden, self.masks)
         loss = word_loss(out, self.targets)
         self.loss, self.carry = loss.detach(), out.hidden.detach()
         return loss + regularisation(out, self.temporal, self.activation) if self.window.fits else loss
 
     def input_tensors(self) -> dict[str, Tensor]:
-        """What it takes from outside."""
+        """Return the tensors that the loss reads besides weights and logits, by name."""
         hidden = self.net.start(self.targets.shape[1]) if self.hidden is None else self.hidden  # pyright: ignore[reportCallIssue]
         masks = {f"masks.{name}": mask for name, mask in self.masks._asdict().items() if mask is not None}
         return {"tokens": self.window.tokens, "targets": self.targets, "hidden": hidden, **masks}
 
     def with_inputs(self, mix: Callable[[Tensors], Mixes], tensors: Mapping[str, Tensor]) -> LanguageObjective:
-        """The same of other `input_tensors`."""
+        """Return the same loss of other `input_tensors` and another ``mix``."""
         masks = DropoutMasks(*(tensors.get(f"masks.{name}") for name in DropoutMasks._fields))
         window = replace(self.window, tokens=tensors["tokens"])
         return replace(
@@ -124,26 +132,30 @@ class LanguageObjective:
         )  # fmt: skip
 
     def carried_tensors(self) -> dict[str, Tensor]:
-        """What it leaves, in the place of some of its `input_tensors`, to the next window, once it was computed."""
+        """Return the `input_tensors` that the next window receives, once the loss was computed."""
         return {"hidden": self.carry} if hasattr(self, "carry") else {}
 
     def set_carried(self, tensors: Mapping[str, Tensor]) -> None:
-        """Has it leave what ``input_tensors`` hold, computed elsewhere."""
+        """Set the carried tensors to ``tensors``, which were computed elsewhere."""
         self.carry = tensors["hidden"]
 
     def add_to(self, meter: WordMeter) -> None:
-        """Adds what was last computed to ``meter``, without regularisation."""
+        """Add the last loss to ``meter``, without regularisation."""
         meter.add_words(self.loss, self.targets.numel())
 
 
 def word_loss(out: LanguageOutput, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of ``targets`` (T, B), in nats a word."""
+    """Return the mean cross-entropy of ``targets`` (T, B), in nats a word."""
     return F.cross_entropy(out.logits.flatten(0, 1), targets.flatten())
 
 
 def regularisation(out: LanguageOutput, temporal: float, activation: float) -> Tensor | float:
-    """Temporal activation and activation regularisation (1708.01009): temporal · mean (raw_t+1 − raw_t)² + activation · mean
-    dropped². A window of one step has no change."""
+    """Return temporal activation and activation regularisation (1708.01009).
+
+        temporal · mean (raw_t+1 − raw_t)² + activation · mean dropped²
+
+    A window of one step has no temporal change.
+    """
     total: Tensor | float = 0.0
     if temporal and len(out.raw) > 1:
         total = temporal * (out.raw[1:] - out.raw[:-1]).square().mean()
@@ -151,11 +163,12 @@ def regularisation(out: LanguageOutput, temporal: float, activation: float) -> T
 
 
 class TextBatches:
-    """Windows of the training text, and of the validation text for the architecture, as published.
+    """Windows of the training text for the weights, and of the validation text for the architecture, as published.
 
-    One-level search draws from the training text alone. The state is carried from window to window of a stream, by the
-    weights' own evaluation in training, by that of the hypergradient in validation (of the look-ahead in second order): it
-    is zero where a pass over the text begins, and in validation while a warm-up asks for no loss there.
+    A one-level search draws both from the training text. The hidden state passes from window to window of a stream:
+    in training it is that of the weights' evaluation, in validation that of the hypergradient (of the look-ahead in
+    second order). It is zero where a pass over the text begins, and in validation while the architecture is not
+    trained yet.
     """
 
     meter: type[WordMeter] = WordMeter
@@ -174,7 +187,7 @@ class TextBatches:
 
     @staticmethod
     def check(corpus: Corpus, space: RecurrentSpace, recipe: SearchRecipe) -> None:
-        """Raises `OcheError` where the texts are too short for ``recipe``."""
+        """Raise `OcheError` if the texts are too short for the search."""
         if recipe.batch < 2:
             raise OcheError(f"batch={recipe.batch} gives the cell's BatchNorm nothing to normalise; use batch >= 2")
         for text in (corpus.train,) if recipe.method.hypergrad.one_level else (corpus.train, corpus.valid):
@@ -188,31 +201,33 @@ class TextBatches:
         return Stream(text, batch, self.space.bptt, derive_seed(self.seed, "text", name, *stream))
 
     def per_epoch(self, batch: int) -> int:
-        """Windows of ``batch`` streams in the training text."""
+        """Return the number of windows of ``batch`` streams in the training text."""
         return count_windows(len(self.texts["train"]) // batch, self.space.bptt)
 
     def begin(self, epoch: int, position: int, batch: int) -> None:
-        """Opens a pass over the training text at its window ``position``, and the validation text where it was left."""
+        """Start a pass over the training text at window ``position``, and continue the validation text where it was
+        left.
+        """
         saved = self._position()
         self._streams = {name: self._stream(name, batch) for name in ("train", "val")}
         self._streams["train"].open(epoch, position, self._placed(saved["hidden"]["train"]))
         if saved["batch"] in (0, batch):
             self._streams["val"].open(saved["epoch"], saved["at"], self._placed(saved["hidden"]["val"]))
-        else:  # where the text was left means nothing to streams of another number
+        else:  # a position counts windows of the old number of streams
             self._streams["val"].open(saved["epoch"] + 1, 0, None)
 
     def next_batch(self, name: str, step: int) -> tuple[Window, Tensor]:
-        """The next window of "train" or "val", with the dropouts that belong to ``step``."""
+        """Return the next window of "train" or "val", with the dropout that belongs to ``step``."""
         return self._window(self._streams[name], derive_seed(self.seed, "dropout", name, step), name == "train")
 
     def extra_batches(self, steps: int, batch: int, *stream: int | str) -> Iterator[tuple[Window, Tensor]]:
-        """``steps`` more windows of the training text, from its beginning; the streams of the search stay where they are."""
+        """Yield ``steps`` more windows of the training text, from its beginning. The search's own streams do not move."""
         text = self._stream("extra", batch, *stream)
         for step in range(steps):
             yield self._window(text, derive_seed(self.seed, "dropout", "extra", *stream, step), True)
 
     def probe_batch(self, epoch: int, batch: int) -> tuple[Window, Tensor]:
-        """A window of the validation text to measure on, without dropouts; the stream of the search stays where it is."""
+        """Return a validation window to measure on, without dropout. The search's own stream does not move."""
         text = self._stream("val", batch)
         text.open(epoch, epoch % len(text), None)
         return self._window(text, None, False)
@@ -224,7 +239,7 @@ class TextBatches:
     def objective(
         self, net: Any, names: Mapping[str, int], own: Tensors, mix: Callable[[Tensors], Mixes], x: Window, y: Tensor
     ) -> LanguageObjective:
-        """The loss of one window: its dropouts are drawn once, so that all evaluations share them."""
+        """Return the loss of one window. Its dropout masks are drawn once, so all evaluations share them."""
         masks = DropoutMasks()
         if x.seed is not None:
             masks = net.masks(y.shape[1], torch.Generator(y.device).manual_seed(x.seed))
@@ -232,12 +247,15 @@ class TextBatches:
         return LanguageObjective(net, names, own, mix, x, y, x.stream.hidden, masks, space.temporal, space.activation)
 
     def carry_state(self, objective: LanguageObjective) -> None:
-        """Leaves the state to the next window of the stream."""
+        """Pass the hidden state to the next window of the stream."""
         objective.window.stream.hidden = objective.carry
 
     def score(self, net: Any, mixes: Mixes, images: int | None) -> float:
-        """1 / perplexity of the supernet under ``mixes`` on the validation text, or on so many rows of a window of it: the
-        mean probability of the right word. BatchNorm normalises by the batch; nothing is dropped."""
+        """Return 1 / perplexity of the supernet under ``mixes`` on the validation text: the geometric mean of the
+        right word's probability.
+
+        ``images``: use at most this many rows of windows. BatchNorms normalise by the batch, and there is no dropout.
+        """
         text = self._stream("val", self._position()["batch"])
         count = len(text) if images is None else min(len(text), -(-images // text.steps.shape[1]))
         meter, before = WordMeter(self.engine.device), net.training
@@ -255,7 +273,10 @@ class TextBatches:
         return None if hidden is None else hidden.to(self.engine.device)
 
     def state(self) -> dict[str, Any]:
-        """Where the validation text was left, and the state of both; the training text follows from the clock."""
+        """Return the position in the validation text and the hidden states, for a checkpoint.
+
+        The position in the training text follows from the clock.
+        """
         return {**self._position(), "vocabulary": self.corpus.vocabulary}
 
     def _position(self) -> dict[str, Any]:
@@ -266,7 +287,7 @@ class TextBatches:
         return {"epoch": val.epoch, "at": val.at, "batch": val.steps.shape[1], "hidden": hidden}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`. Raises `OcheError` for that of another vocabulary."""
+        """Continue from a `state`. Raises `OcheError` for that of another vocabulary."""
         state = dict(state)
         check_vocabulary(self.corpus, state.pop("vocabulary"))
         self._saved, self._streams = dict(state), {}

@@ -1,9 +1,9 @@
-"""Means of weights: those of averaged SGD that begins when validation stands still, and exponential moving ones.
+"""Averages of weights: averaged SGD that starts when validation stops improving, and exponential moving averages.
 
-NT-ASGD (1708.02182, algorithm 1): SGD goes on as before, and from the trigger on the mean of the weights after each step is
-what is evaluated and kept. That is `torch.optim.ASGD` with ``lambd=0, t0=0``, as the released code has it, but for two
-things: that optimiser uses a changed learning rate one step late, while windows of varying length change it at every step,
-and it leaves the first step out of the mean. So here plain SGD steps, and the mean is kept beside it.
+NT-ASGD (1708.02182, algorithm 1): SGD continues unchanged, and from the trigger on the mean of the weights after each
+step is evaluated and kept. The released code uses `torch.optim.ASGD` with ``lambd=0, t0=0``. That optimiser applies a
+changed learning rate one step late, although windows of varying length change it at every step, and it leaves the
+first step out of the mean. Therefore plain SGD steps here, and the mean is kept beside it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 
 class NonMonotonicTrigger:
-    """Fires when a loss is above the best of those more than ``patience`` evaluations ago (``patience`` = 5 published)."""
+    """Fires when a loss exceeds the best of those more than ``patience`` evaluations ago (published: ``patience`` = 5)."""
 
     def __init__(self, patience: int, losses: Sequence[float] = ()) -> None:
         self.patience, self.losses = patience, list(losses)
 
     def __call__(self, loss: float) -> bool:
-        """Whether to begin averaging; ``loss`` is remembered."""
+        """Return whether to start averaging, and remember ``loss``."""
         old = self.losses[: -self.patience]
         self.losses.append(loss)
         return bool(old) and loss > min(old)
@@ -33,30 +33,30 @@ class WeightAverage:
     """The mean of weights after each `update`."""
 
     def __init__(self, weights: Sequence[Tensor], means: Sequence[Tensor] = (), count: int = 0) -> None:
-        """``means`` and ``count``: to go on from."""
+        """``means`` and ``count``: continue from these."""
         self.count = count
         self.means = [torch.zeros_like(w, requires_grad=False) for w in weights]
         for mine, given in zip(self.means, means, strict=False):
             mine.copy_(given)
 
     def count_step(self) -> float:
-        """Counts one more step, and says what its weights are of the mean."""
+        """Count one more step, and return the share of its weights in the mean."""
         self.count += 1
         return self.share(self.count)
 
     @torch.no_grad()
     def update(self, weights: Sequence[Tensor], share: Any) -> None:
-        """Takes in ``weights`` as a ``share``, a number or a tensor, of the mean."""
+        """Move the mean towards ``weights`` by ``share``, a number or a tensor."""
         for mean, weight in zip(self.means, weights, strict=True):
             mean.lerp_(weight, share)
 
     def share(self, count: int) -> float:
-        """What the weights of the ``count``-th step, from 1, are of the mean."""
+        """Return the share of the weights of step ``count``, counted from 1, in the mean."""
         return 1 / count
 
     @contextmanager
     def swapped_in(self, weights: Sequence[Tensor]) -> Iterator[None]:
-        """Within, ``weights`` hold their means (as long as there are any)."""
+        """Within, ``weights`` hold their means, if there are any."""
         if not self.count:
             yield
             return
@@ -69,9 +69,10 @@ class WeightAverage:
 
 
 class MovingWeightAverage(WeightAverage):
-    """The exponential moving mean: after each step it is decay · mean + (1 − decay) · weights.
+    """The exponential moving average: after each step it is decay · mean + (1 − decay) · weights.
 
-    As in TensorFlow's, a young mean forgets faster: its decay is at most (1 + n) / (10 + n) after n steps beyond the first.
+    As in TensorFlow, a young average forgets faster: its decay is at most (1 + n) / (10 + n) after n steps beyond the
+    first.
     """
 
     def __init__(self, weights: Sequence[Tensor], decay: float) -> None:
@@ -90,12 +91,12 @@ class MovingWeightAverage(WeightAverage):
 
 
 def averaged_tensors(net: nn.Module) -> list[Tensor]:
-    """What a mean is taken of: weights, and the running statistics of BatchNorms, which belong to them."""
+    """Return the tensors to average: weights, and the running statistics of BatchNorms, which belong to them."""
     return [*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())]
 
 
 @torch.no_grad()
 def copy_into(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Overwrites ``weights``."""
+    """Overwrite ``weights`` by ``values``."""
     for weight, value in zip(weights, values, strict=True):
         weight.copy_(value)

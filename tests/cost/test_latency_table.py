@@ -12,7 +12,7 @@ import oche
 from oche.core.environment import cpu_model
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
-from oche.cost import timer as clock
+from oche.cost import module_cost as clock
 from oche.cost.breakdown import space_parts
 from oche.cost.expected_cost import cost_model
 from oche.cost.latency_table import LatencyTable, fill_table, latency_model, measure_latency
@@ -31,15 +31,15 @@ def test_a_clock_leaves_the_warm_up_out(monkeypatch):
         now[0] += next(lengths)
 
     monkeypatch.setattr(clock, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(clock, "SECONDS", 66.0)
+    monkeypatch.setattr(clock, "MIN_SECONDS", 66.0)
     assert time_function(work) == Timing(6000.0, 2000.0, 10000.0, 11)
 
 
 def test_a_clock_measures_at_least_so_often(monkeypatch):
     now = iter(range(1000))
     monkeypatch.setattr(clock, "perf_counter", lambda: float(next(now)))
-    monkeypatch.setattr(clock, "SECONDS", 0.0)
-    assert time_function(lambda: None).runs == clock.LEAST
+    monkeypatch.setattr(clock, "MIN_SECONDS", 0.0)
+    assert time_function(lambda: None).runs == clock.MIN_RUNS
 
 
 def test_times_are_of_as_many_images_as_the_batch_has():
@@ -60,7 +60,7 @@ def table(tmp_path_factory):
     path = tmp_path_factory.mktemp("table") / "latencies.json"
     told = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clock, "SECONDS", 0.0)
+        patch.setattr(clock, "MIN_SECONDS", 0.0)
         fresh = replace(LatencyTable.fresh(ENGINE), each=told.append)
         fill_table(SPACE, fresh).write(path)
     assert told == list(fresh.entries) and len(told) == len({*told})
@@ -115,7 +115,7 @@ def test_times_of_other_machines_do_not_join(table):
     found = LatencyTable.open(table)
     assert found.fits(ENGINE, 1, table) is found
     with pytest.raises(
-        OcheError, match=r"was measured otherwise \(batch 1, here 4\), and times of both would not compare"
+        OcheError, match=r"was measured under other conditions \(batch 1, here 4\), so its times cannot be compared"
     ):
         found.fits(ENGINE, 4, table)
     found.about["hardware"] = "Abacus"

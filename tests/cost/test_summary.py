@@ -9,7 +9,7 @@ import torch
 import oche
 from oche.cli import main as cli
 from oche.cost import flops, parameters
-from oche.cost import timer as clock
+from oche.cost import module_cost as clock
 from oche.cost.latency_table import LatencyTable
 from oche.cost.summary import summarise_costs
 from oche.devices.engine import Engine
@@ -32,8 +32,8 @@ BY_HAND = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Two runs are enough where the time itself is not looked at."""
-    monkeypatch.setattr(clock, "LEAST", 2)
-    monkeypatch.setattr(clock, "SECONDS", 0.0)
+    monkeypatch.setattr(clock, "MIN_RUNS", 2)
+    monkeypatch.setattr(clock, "MIN_SECONDS", 0.0)
 
 
 def test_candidates_by_hand():
@@ -128,7 +128,7 @@ def test_a_table_for_searches(tell, tmp_path):
     assert code == 0 and f"{len(before)} times, 0 of them new" in out
     assert LatencyTable.open(tmp_path / "t.json").entries == before
     code, _, err = tell(*words, "--batch", 2)
-    assert code == 2 and "t.json was measured otherwise (batch 1, here 2)" in err
+    assert code == 2 and "t.json was measured under other conditions (batch 1, here 2)" in err
 
 
 @pytest.mark.parametrize(

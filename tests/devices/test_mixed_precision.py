@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from test_image_trainer import CELL, PLAIN, make, recipe, steps
 from torch import nn
 
 import oche
+from image_training import CELL, PLAIN, make, recipe, steps
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import precision_context, with_precision

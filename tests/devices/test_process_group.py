@@ -27,21 +27,15 @@ from oche.data import Augment
 from oche.devices import process_group as processes
 from oche.devices.collectives import SyncNorm
 from oche.devices.engine import Engine
-from oche.devices.process_group import (
-    SINGLE_PROCESS,
-    ProcessGroup,
-    join_process_group,
-    make_log,
-    read_environment,
-    reports_error,
-)
+from oche.devices.launch import join_process_group, make_log, read_environment, reports_error
+from oche.devices.process_group import SINGLE_PROCESS, ProcessGroup
 from oche.methods.hypergradients import exact
 from oche.methods.perturbations import Adversarial
 from oche.methods.published import darts, gdas, sdarts_adv
 from oche.runs.checkpoint import load_latest, load_weights
 from oche.runs.claim import is_run
 from oche.runs.config import TrainConfig
-from oche.runs.execute import check_shares
+from oche.runs.plan import check_shares
 from oche.spaces.mixed_ops import SkipDropout, set_step
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training, has_idle_weights, train
@@ -389,8 +383,8 @@ def test_batches_that_cannot_be_shared():
     [
         ("cuda", 0, "device 'cuda' is not usable here"),
         ("auto", 1, "2 ranks on this machine have 1 GPUs; use --nproc-per-node=1, or --device cpu"),
-        ("cuda:1", 2, "device 'cuda:1' is one for 2 ranks"),
-        ("mps", 0, "device 'mps' is one for 2 ranks"),
+        ("cuda:1", 2, "device 'cuda:1' is one device for 2 ranks"),
+        ("mps", 0, "device 'mps' is one device for 2 ranks"),
     ],
 )
 def test_devices_that_ranks_cannot_have(monkeypatch, name, gpus, words):
