@@ -18,7 +18,7 @@ from oche.core.plugins import _LOADED
 from oche.data import load
 from oche.runs.checkpoint import load_weights
 from oche.runs.config import SearchConfig
-from oche.runs.prepare import plan_training
+from oche.runs.resolve import default_training
 from oche.runs.session import DirectorySession
 from oche.spaces import OPERATIONS
 from oche.training.loop import Diverged, Interrupted
@@ -121,10 +121,10 @@ def test_all_that_names_a_genotype_is_accepted(searched, tmp_path):
     file = tmp_path / "cell.txt"
     file.write_text(f"DARTS_V2 = {genotype}\n")
     for what in (genotype, str(genotype), "DARTS_V2", "darts_v2", file, str(file)):
-        config, out = plan_training(what, None, {})
+        config, out = default_training(what, None, {})
         assert config.genotype == str(genotype) and out is None and config.data == "digits"
     for what in (searched, searched.path, str(searched.path)):
-        config, out = plan_training(what, None, {})
+        config, out = default_training(what, None, {})
         assert config.genotype == str(searched.genotype) and out == searched.path / "train"
 
 
@@ -189,7 +189,7 @@ def test_a_run_on_a_relative_path_resumes_from_anywhere(tmp_path, quick, monkeyp
     run = oche.resume("../cut")
     assert run.state == "complete" and run.config.data == str(tmp_path / "mine.npz")
     monkeypatch.chdir(tmp_path)
-    config, out = plan_training("cut", "mine.npz", {})  # the run's own data, however they are called
+    config, out = default_training("cut", "mine.npz", {})  # the run's own data, however they are called
     assert out is not None and out.name == "train" and config.data == run.config.data
 
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-from oche.bench.interleaved import Contender, Result, Worker, contest
+from oche.bench.interleaved import FormProcess, Result, Worker, measure_forms
 from oche.bench.kernels import kernels
 from oche.bench.published_code import folder_for, published
-from oche.bench.settings import FORMS, Form, Setting
-from oche.bench.steps import OwnSteps, Rowwise, steps_of
-from oche.bench.table import baseline, forms_for, lines, markdown
+from oche.bench.settings import FORMS, BenchConfig, Form
+from oche.bench.steps import NchwEngine, OwnSteps, steps_of
+from oche.bench.table import baseline, forms_for, markdown, table_lines
 from oche.cli import main as cli
 from oche.core.errors import OcheError
 from oche.core.memory import peak_memory
@@ -31,8 +31,8 @@ SIZES = dict(
 )
 
 
-def setting(**fields) -> Setting:
-    return Setting(**{**SIZES, **fields})
+def setting(**fields) -> BenchConfig:
+    return BenchConfig(**{**SIZES, **fields})
 
 
 def words(**fields) -> list[str]:
@@ -80,7 +80,7 @@ def test_by_default_all_forms_for_the_device_take_part():
 def test_forms_place_tensors_as_they_say():
     for form, layout in (("plain-nchw", torch.contiguous_format), ("plain", torch.channels_last)):
         steps = OwnSteps(setting(), "first", FORMS[form])
-        assert type(steps.engine) is (Engine if layout is torch.channels_last else Rowwise)
+        assert type(steps.engine) is (Engine if layout is torch.channels_last else NchwEngine)
         x = steps.engine.images(torch.zeros(2, 3, 8, 8))
         weight = next(p for p in steps.task.net.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1)
         assert x.is_contiguous(memory_format=layout) and weight.is_contiguous(memory_format=layout)
@@ -147,8 +147,8 @@ class Recorded:
 
 def test_forms_take_turns_and_nobody_is_always_first(monkeypatch):
     Recorded.asked = []
-    monkeypatch.setattr("oche.bench.interleaved.Contender", Recorded)
-    found = contest(setting(rounds=4), "first", ("plain-nchw", "plain", "native"), profile=True)
+    monkeypatch.setattr("oche.bench.interleaved.FormProcess", Recorded)
+    found = measure_forms(setting(rounds=4), "first", ("plain-nchw", "plain", "native"), profile=True)
     turns = [form for form, what in Recorded.asked if what == "turn"]
     a, b, c = "plain-nchw", "plain", "native"
     assert turns == [a, b, c, b, c, a, a, b, a, b]  # c ends in the second round
@@ -167,7 +167,7 @@ def test_a_process_that_ends_without_a_word_is_a_row():
 
     import multiprocessing
 
-    contender = Contender.__new__(Contender)
+    contender = FormProcess.__new__(FormProcess)
     contender.pipe, theirs = multiprocessing.Pipe()
     contender.process = Ended()
     theirs.close()
@@ -190,7 +190,7 @@ RESULTS = {
 
 
 def test_numbers_of_the_table():
-    rows = [line.cells for line in lines(setting(batch=6), RESULTS)]
+    rows = [line.cells for line in table_lines(setting(batch=6), RESULTS)]
     assert rows == [
         ("first", "plain-nchw", "3,000 (2,000–4,000)", "2", "2.00 GiB", "1.00", ""),
         ("first", "plain", "1,500 (1,000–2,000)", "4", "1.00 GiB", "2.00", ""),
@@ -198,7 +198,7 @@ def test_numbers_of_the_table():
         ("gdas", "plain-nchw", "1,000 (1,000–1,000)", "6", "unknown", "1.00", "3.00"),
         ("gdas", "plain", "12.5 (12.5–12.5)", "480", "0.50 GiB", "80.00", "240.00"),
     ]
-    assert [line.best for line in lines(setting(), RESULTS)] == [False, True, False, False, True]
+    assert [line.best for line in table_lines(setting(), RESULTS)] == [False, True, False, False, True]
 
 
 def test_the_published_code_is_the_baseline_where_it_ran():
@@ -428,7 +428,7 @@ def test_growth_measures_each_point_once_and_finds_the_powers(growth, tmp_path, 
         return {form: Result([seconds, seconds, 9e9], 2**20 * given.batch, profile=rows) for form in forms}
 
     monkeypatch.setattr(growth, "contest", fake)
-    base = Setting(works=("first",), batch=4, channels=4, cells=3, nodes=2, candidates=3)
+    base = BenchConfig(works=("first",), batch=4, channels=4, cells=3, nodes=2, candidates=3)
     sizes = dict(batch=(2, 4, 8), channels=(2, 4), cells=(3,), nodes=(2,), candidates=(3,), forms=("plain", "native"))
     given = growth.Growth(tmp_path / "g", base, **sizes)
     growth.main(given)
@@ -451,7 +451,7 @@ def test_powers(growth, power):
 
 def test_a_base_that_leaves_a_size_open_is_refused(growth, tmp_path):
     with pytest.raises(OcheError, match=r"the base leaves nodes open; give --base.nodes a number"):
-        growth.main(growth.Growth(tmp_path / "g", Setting(batch=4, channels=4, cells=3, candidates=3)))
+        growth.main(growth.Growth(tmp_path / "g", BenchConfig(batch=4, channels=4, cells=3, candidates=3)))
 
 
 PARENT = """

@@ -23,7 +23,12 @@ CELL = nb201().random(torch.Generator().manual_seed(0))
 
 def search(hypergrad):
     made = SearchRecipe(
-        hypergrad=hypergrad, weight_optimizer=W, arch_optimizer=Adam(lr=0.05, init=0.1), batch=6, steps=STEPS, precision="bf16"
+        hypergrad=hypergrad,
+        weight_optimizer=W,
+        arch_optimizer=Adam(lr=0.05, init=0.1),
+        batch=6,
+        steps=STEPS,
+        precision="bf16",
     )
     return Search(space(), made, dataset(), seed=0, engine=Engine("cpu"))
 

@@ -26,21 +26,11 @@ from oche.methods.stochastic_relaxations import Concrete, GumbelHard
 from oche.spaces.mixed_ops import AuxiliaryOperation, MixedOperation, SkipDropout, set_step
 from oche.training.loop import Session, fit_loop
 from oche.training.losses import frozen_statistics
+from small_searches import DOUBLE, LIGHT, small, start
 from tiny import dataset, space
 
-DOUBLE, SINGLE = Engine("cpu", dtype=torch.float64), Engine("cpu")
 PLAIN = Engine("cpu", fused="plain")  # whose modules can be watched
 FAST = Adam(lr=0.1, init=0.1)  # logits that tell candidates apart after a few steps
-LIGHT = ("none", "max_pool_3x3", "skip_connect", "nor_conv_3x3")
-
-
-def small(**fields):
-    """Two cells of two nodes whose candidates cost little."""
-    return space(**{**dict(cells=2, reductions=(1,), candidates=LIGHT), **fields})
-
-
-def start(method, where=None, data=None, cls=Search, engine=SINGLE, seed=0):
-    return cls(where or small(), method, data or dataset(), seed=seed, engine=engine)
 
 
 def step(task, number=0, progress=0.0):
@@ -229,7 +219,6 @@ def test_p_darts_stages_at_published_size():
 
 # --- SGAS
 
-
 SEEN = []
 
 
@@ -287,7 +276,9 @@ class Weighed(Search):
 
 def test_sgas_settles_edges_in_the_order_of_their_scores_as_batches_grow_and_memory_falls():
     SEEN.clear()
-    method = METHODS["sgas-1"].make(batch=2, batch_growth=1, epochs=10, arch_optimizer=FAST, decide=Watched(start=0.2, every=0.2))
+    method = METHODS["sgas-1"].make(
+        batch=2, batch_growth=1, epochs=10, arch_optimizer=FAST, decide=Watched(start=0.2, every=0.2)
+    )
     task = start(method, small(), cls=Weighed, engine=PLAIN)
     finished(task)
     settled = []
@@ -457,7 +448,11 @@ def test_robust_darts_ends_when_the_eigenvalue_grows_and_takes_the_logits_of_bef
     monkeypatch.setattr("oche.bilevel.search.dominant_eigenvalue", lambda *args: next(values))
     where = small(candidates=("none", "max_pool_3x3", "nor_conv_3x3"))  # no skip connection: by the eigenvalue alone
     method = METHODS["robust-darts"].make(
-        batch=12, epochs=6, arch_optimizer=FAST, on_collapse=action, eigenvalue_stop=EigenvalueStop(start=0, k=2, window=1)
+        batch=12,
+        epochs=6,
+        arch_optimizer=FAST,
+        on_collapse=action,
+        eigenvalue_stop=EigenvalueStop(start=0, k=2, window=1),
     )
     task = start(method, where, cls=cls)
     history = finished(task)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from oche.cli.lookup import TABLES
 
 import oche
 import runs
 from oche.cli import main as cli
-from oche.cli.list import TABLES
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
 from oche.methods.toy_problem import PUBLISHED
@@ -94,11 +94,11 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
         done.append(args)
         raise Enough
 
-    import oche.cli.demo_pipeline as demo
+    import oche.cli.demo as demo
 
-    for name in ("search.run_search", "train.run_train", "resume_evaluate_report.resume_run", "demo_pipeline.start"):
+    for name in ("search.run_search", "train.run_train", "runs.resume_run", "demo.run_demo"):
         monkeypatch.setattr(f"oche.cli.{name}", work)
-    monkeypatch.setattr(demo, "toy_in", work)
+    monkeypatch.setattr(demo, "run_toy", work)
     monkeypatch.setattr("oche.report.run_page.write_report", work)
     monkeypatch.setattr("oche.report.comparison_page.write_comparison", work)
     monkeypatch.setattr("oche.report.drawings.cell.cell_svg", work)

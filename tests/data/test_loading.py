@@ -130,7 +130,7 @@ def test_bars_are_shown_on_the_error_stream_alone(photos, capsys):
 
 
 def test_the_list_of_data_has_names_and_forms():
-    assert [row[0] for row in listed()[1]] == [*DATASETS, *TEXTS, *FORMS, *TEXT_FORMS]
+    assert [row[0] for row in TABLES["data"]()[1]] == [*DATASETS, *TEXTS, *FORMS, *TEXT_FORMS]
 
 
 @pytest.mark.skipif(

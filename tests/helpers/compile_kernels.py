@@ -15,21 +15,22 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from oche.kernels.triton import kernels
+from oche.kernels.triton import depthwise as depthwise_kernels
+from oche.kernels.triton import weighted_sum as sum_kernels
 
 KINDS = ((3, 1), (5, 1), (3, 2), (5, 2))
 POINTERS = {"x": "*bf16", "y": "*bf16", "z": "*bf16", "dy": "*bf16", "dx": "*bf16", "g": "*bf16", "out": "*bf16"}
 TUPLES = {"inputs": ("*bf16",) * 7, "each": ("i32",) * 7}
 FLOATS = ("scale", "shift", "w", "dw", "a", "d", "mean")
-ROWS, WIDE = kernels.tile(16)
+ROWS, WIDE = sum_kernels.tile(16)
 C = 16
 
 
 def depthwise(norm, stride, kinds=KINDS):
     t = sum(r * r for r, _ in kinds)
     return dict(
-        TAPS=kernels.taps(kinds), K=len(kinds), T=t, STRIDE=stride, NORM=norm, ACC=tl.float32,
-        ROWS=kernels.tile(C, 4)[0], WIDE=WIDE, H=32, W=32, HO=32 // stride, WO=32 // stride, C=C,
+        TAPS=depthwise_kernels.taps(kinds), K=len(kinds), T=t, STRIDE=stride, NORM=norm, ACC=tl.float32,
+        ROWS=sum_kernels.tile(C, 4)[0], WIDE=WIDE, H=32, W=32, HO=32 // stride, WO=32 // stride, C=C,
     )  # fmt: skip
 
 
@@ -42,8 +43,8 @@ CASES = [
     ("_backward_input", depthwise(False, 1)),
     ("_backward_input", depthwise(False, 2)),
     ("_backward_input", depthwise(True, 1, SINGLE)),
-    ("_backward_weight", {**depthwise(False, 1), "CHUNK": kernels.CHUNK}),
-    ("_backward_weight", {**depthwise(True, 1, SINGLE), "CHUNK": kernels.CHUNK}),
+    ("_backward_weight", {**depthwise(False, 1), "CHUNK": depthwise_kernels.CHUNK}),
+    ("_backward_weight", {**depthwise(True, 1, SINGLE), "CHUNK": depthwise_kernels.CHUNK}),
     ("_moments", ROWED),
     ("_combine", dict(S=7, **ROWED)),
     ("_dots", dict(S=7, **ROWED)),
@@ -76,7 +77,7 @@ def resources(ptx):
 for name, fixed in CASES:
     if fixed.get("K", 1) > 1 and sys.argv[1:] == ["quick"]:
         continue
-    kernel = getattr(kernels, name)
+    kernel = getattr(depthwise_kernels, name, None) or getattr(sum_kernels, name)
     places = {(kernel.arg_names.index(k),): v for k, v in fixed.items()}
     source = ASTSource(kernel, signature(kernel, fixed), constexprs=places)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))

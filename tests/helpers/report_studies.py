@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import study_files
-from oche.study.results import Row, rows
-from oche.study.run import prepare
+from oche.study.results import TrialResult, trial_results
+from oche.study.run import write_study
 
 CELL = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=range(2, 3), "
@@ -22,14 +22,14 @@ def make(folder: Path, results: Mapping[tuple[str, int], float | str], *, key: s
     """A study of the (method, seed)s of ``results``, each with what it reached, or with why it failed."""
     trials = [{"method": method, "seed": seed} for method, seed in results]
     study = study_files.study(folder, **{"recipe": "small", "trials": trials, **keys})
-    prepare(study)
-    for row in rows(study.place.out):
+    write_study(study)
+    for row in trial_results(study.place.out):
         found = results[row.labels["method"], row.seed]
         (fail if isinstance(found, str) else finish)(row, found, key)  # type: ignore[operator]
     return study.place.out
 
 
-def finish(row: Row, reached: float, key: str = "test_acc") -> None:
+def finish(row: TrialResult, reached: float, key: str = "test_acc") -> None:
     """The trial ended well, after a search of four epochs unless its cell is a random one."""
     searched = row.labels["method"] != "random"
     numbers = {key: reached, "parameters": 1000 + row.seed, "train_seconds": 20.0}
@@ -47,7 +47,7 @@ def finish(row: Row, reached: float, key: str = "test_acc") -> None:
         (row.path / "search" / "metrics.jsonl").write_text(text)
 
 
-def fail(row: Row, why: str, _: str = "") -> None:
+def fail(row: TrialResult, why: str, _: str = "") -> None:
     write_json(row.path / "state.json", {"state": "failed", "error": why})
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from oche.core.console import Log
 from oche.study import local, trial
-from oche.study.config import Study, read
+from oche.study.config import Study, read_study
 
 LOG = Log(quiet=True)
 TINY: dict[str, Any] = {
@@ -26,7 +26,7 @@ def write(folder: Path, **keys: Any) -> Path:
 
 
 def study(folder: Path, **keys: Any) -> Study:
-    return read(write(folder, **keys))
+    return read_study(write(folder, **keys))
 
 
 class Here:
@@ -35,10 +35,10 @@ class Here:
     pid = 0
     started: list[str]
 
-    def __init__(self, job: local.Job, threads: int, slot: Any) -> None:
+    def __init__(self, job: local.TrialJob, threads: int, slot: Any) -> None:
         self.started.append(job.path.name)
         try:
-            trial.run(job.path, LOG)
+            trial.run_trial(job.path, LOG)
             self.exit = 0
         except Exception:
             self.exit = 1
@@ -57,5 +57,5 @@ def here(monkeypatch) -> list[str]:
     runs.no_report(monkeypatch)
     Here.started = []
     monkeypatch.setattr(local, "begin", Here)
-    monkeypatch.setattr("oche.study.processes.pool._LOOK", 0.0)
+    monkeypatch.setattr("oche.study.processes.scheduler._POLL", 0.0)
     return Here.started

@@ -11,6 +11,7 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
 import oche
+from cells import NHWC, assert_same, cell, darts
 from oche.core.architecture import Mix
 from oche.kernels.batchnorm import Term, weighted_sum
 from oche.kernels.choose import set_form
@@ -23,10 +24,9 @@ from oche.networks.build import build
 from oche.networks.operations import OPERATIONS
 from oche.spaces import mixed_ops as edges
 from oche.spaces import operation
-from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PathDropout, SkipDropout, set_step
+from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PathDropout, SkipDropout
 from oche.training.losses import frozen_statistics
 
-NHWC = torch.channels_last
 DOUBLE = torch.float64
 
 
@@ -49,27 +49,6 @@ def own_operations():
     del OPERATIONS["swish"], OPERATIONS["biased"]
 
 
-def darts(**fields):
-    return oche.spaces.darts(**{**dict(channels=4, cells=1, nodes=2, classes=3), **fields})
-
-
-# --- one cell ---------------------------------------------------------------------------------------------------------
-
-
-def cell(space, edge, stride, seed):
-    """The edges of one cell: (dag, edges)."""
-    torch.manual_seed(seed)
-    dag = space.dag
-    modules = [edge(space, space.channels, stride if i < dag.inputs else 1) for i, _ in dag.edges]
-    net = nn.ModuleList(modules).double().to(memory_format=NHWC).train()
-    for m in net.modules():  # scale and shift that would show if they were left out
-        if isinstance(m, nn.BatchNorm2d) and m.affine:
-            nn.init.uniform_(m.weight, 0.5, 1.5)
-            nn.init.uniform_(m.bias, -0.5, 0.5)
-    set_step(net, 0.3, 7)
-    return dag, net
-
-
 def outcome(how, dag, net, inputs, ops, scales, active, stride):
     """Nodes, gradients of inputs, weights and mixture, and buffers, of one evaluation by ``how``."""
     net = copy.deepcopy(net)
@@ -80,13 +59,6 @@ def outcome(how, dag, net, inputs, ops, scales, active, stride):
     loss = 0 * ops.sum() + sum((torch.randn(n.shape, generator=g, dtype=DOUBLE) * n).sum() for n in nodes)
     of = [*inputs, ops, *([] if scales is None else [scales]), *net.parameters()]
     return [*nodes, *torch.autograd.grad(loss, of, allow_unused=True, materialize_grads=True), *net.buffers()]
-
-
-def assert_same(got, want, tolerance=1e-9):
-    assert len(got) == len(want)
-    for g, w in zip(got, want, strict=True):
-        assert g.shape == w.shape and not g.isnan().any()
-        assert (g.double() - w.double()).abs().max() <= tolerance * max(1.0, w.double().abs().max())
 
 
 def compare(space, edge=MixedEdge(), stride=1, side=(6, 6), batch=3, scales=False, dead=0, seed=0):

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import test_published as family
 import torch
 
+import published_methods
 from oche.core.architecture import all_alive
 from oche.core.config.command_line import read_options
 from oche.core.config.serialize import from_dict, to_dict
@@ -26,7 +26,7 @@ from oche.runs.config import SearchConfig
 from oche.spaces import recurrent
 from tiny import Kept
 
-SPACE = family.SPACES["nb201"]
+SPACE = published_methods.SPACES["nb201"]
 PRICES = cost_model(SPACE, COUNTS["parameters"])
 ALIVE = all_alive(SPACE.dag, len(SPACE.candidates))
 
@@ -197,8 +197,8 @@ def test_it_is_no_part_of_the_loss():
 @pytest.mark.parametrize("name", ["darts", "beta-darts", "gaea", "gaea-pc-darts"])
 def test_a_search_takes_steps_as_long_as_its_optimiser(name):
     """At strength 3 the first step is three times as long as the optimiser's own, whatever that is."""
-    own = family.tiny(name)
-    tasks = [family.search(m, SPACE) for m in (own, with_penalty(own, strength=3.0))]
+    own = published_methods.tiny(name)
+    tasks = [published_methods.search(m, SPACE) for m in (own, with_penalty(own, strength=3.0))]
     for task in tasks:
         task.begin(0, 0)
         task.step(0, 0.9)
@@ -216,14 +216,17 @@ def with_penalty(method, kind=parameters, **fields):
     return replace(method, penalty=added, cost_recipe="supernet", **fields)
 
 
-@pytest.mark.parametrize("kind", family.SPACES)
+@pytest.mark.parametrize("kind", published_methods.SPACES)
 @pytest.mark.parametrize("name", METHODS)
 def test_steps_of_every_method_with_a_penalty(name, kind):
-    space = family.SPACES[kind]
+    space = published_methods.SPACES[kind]
     least, most = cost_model(space, COUNTS["parameters"]).bounds
-    own = family.tiny(name)
-    task = family.search(with_penalty(own, target=str(least + 1e-3 * (most - least)), strength=1.0), space)
-    assert [*parts(task.method.penalty)] == [*parts(own.method.penalty), parameters] and task.priced.kind == "parameters"
+    own = published_methods.tiny(name)
+    task = published_methods.search(with_penalty(own, target=str(least + 1e-3 * (most - least)), strength=1.0), space)
+    assert [*parts(task.method.penalty)] == [
+        *parts(own.method.penalty),
+        parameters,
+    ] and task.priced.kind == "parameters"
     before = [a.detach().clone() for a in task.logits]
     task.begin(0, 0)
     task.step(0, 0.9)
@@ -234,23 +237,25 @@ def test_steps_of_every_method_with_a_penalty(name, kind):
         assert any(not torch.equal(a, b) for a, b in zip(before, task.logits, strict=True))
 
 
-@pytest.mark.parametrize("kind", family.SPACES)
+@pytest.mark.parametrize("kind", published_methods.SPACES)
 def test_a_strong_penalty_leads_to_the_cheapest_cells(kind):
-    space = family.SPACES[kind]
+    space = published_methods.SPACES[kind]
     method = with_penalty(METHODS["darts"].make(steps=30, batch=6), strength=2.0)
-    task = family.search(replace(method, arch_optimizer=replace(method.method.arch_optimizer, lr=0.3)), space)
+    task = published_methods.search(
+        replace(method, arch_optimizer=replace(method.method.arch_optimizer, lr=0.3)), space
+    )
     found = task.priced.costs
-    assert found.of(family.run(task, Kept())) == found.bounds[0]
+    assert found.of(published_methods.run(task, Kept())) == found.bounds[0]
 
 
 @pytest.mark.parametrize("name", ["random-ws", "one-shot", "evolution-ws"])
 def test_selections_of_whole_architectures_weigh_what_they_cost(name):
-    task = family.search(with_penalty(family.tiny(name), strength=1e4), SPACE)
+    task = published_methods.search(with_penalty(published_methods.tiny(name), strength=1e4), SPACE)
     masks = [task.random(torch.Generator().manual_seed(i)) for i in range(12)]
     costs = [PRICES.of(SPACE.read(m)) for m in masks]
     scores = [task.accuracy(m, 6) for m in masks]
     assert scores.index(max(scores)) == costs.index(min(costs))
-    plain = family.search(family.tiny(name), SPACE)
+    plain = published_methods.search(published_methods.tiny(name), SPACE)
     assert all(0 <= plain.accuracy(m, 6) <= 1 for m in masks)
 
 

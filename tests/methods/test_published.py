@@ -4,7 +4,6 @@ What only one method does is in test_family_loop.py.
 """
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
@@ -12,8 +11,7 @@ import torch
 import oche
 from oche.core.errors import OcheError
 from oche.core.optimizers import ExponentiatedGradient
-from oche.devices.engine import Engine
-from oche.methods.discretize import Evolution, GreedyEdge, KeepOps, SampleBest, TopK
+from oche.methods.discretize import GreedyEdge, KeepOps, TopK
 from oche.methods.hypergradients import joint
 from oche.methods.method import Method, Stage
 from oche.methods.perturbations import Adversarial, RandomNoise
@@ -22,49 +20,10 @@ from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, Sigmoid
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard
-from oche.spaces import NB201Space, PartialEdge
+from oche.spaces import NB201Space
 from oche.training.loop import Interrupted, fit_loop
-from tiny import Kept, dataset, plain
-
-SIZE = dict(classes=3, in_channels=1, image=(8, 8))
-CONV = dict(
-    channels=4, cells=2, nodes=2, reductions=(1,), candidates=("none", "max_pool_3x3", "skip_connect", "nor_conv_3x3")
-)
-SPACES = {
-    "darts": oche.spaces.darts(**CONV, **SIZE),
-    "seed": oche.spaces.seed(**CONV, **SIZE, head=(6,)),
-    "nb201": oche.spaces.nb201(
-        channels=4, cells=1, candidates=("none", "skip_connect", "nor_conv_3x3", "avg_pool_3x3"), **SIZE
-    ),
-}
-STEPS = 6  # three epochs of two steps: stages end and edges are settled on the way
-
-
-def shrunk(method: Method) -> Method:
-    """``method`` with stages of two to four cells, few enough partial channels for 4, the eigenvalue once, few cells tried."""
-
-    def half(edge):
-        return PartialEdge(2) if isinstance(edge, PartialEdge) else edge
-
-    stages = tuple(replace(s, depth=1 + i / 2, width=1.0, edge=half(s.edge)) for i, s in enumerate(method.method.stages))
-    few = {SampleBest: SampleBest(4, 2, 5), Evolution: Evolution(4, 2, 3, 2, 5)}
-    select = few.get(type(method.method.select), method.method.select)
-    return replace(method, stages=stages, edge=half(method.method.edge), hessian_every=2 * method.method.hessian_every, select=select)
-
-
-def tiny(name: str) -> Method:
-    return shrunk(METHODS[name].make(steps=STEPS, batch=6))
-
-
-@cache
-def data():
-    return dataset(24)
-
-
-def search(method: Method, space, seed: int = 0):
-    from oche.bilevel.search import Search
-
-    return Search(space, method, data(), seed=seed, engine=Engine("cpu"))
+from published_methods import SPACES, search, shrunk, tiny
+from tiny import Kept, plain
 
 
 def run(task, session):
@@ -114,7 +73,6 @@ def test_every_method_on_every_space(name, kind):
 
 
 # --- what is refused, and why
-
 
 REFUSED = {
     "pc-darts-channels": (METHODS["pc-darts"].make(), dict(channels=2), "k=4 does not divide; use channels that are a"),
@@ -232,14 +190,15 @@ def test_batches_of_published_size_on_a_handful_of_images(name):
 
 def test_methods_are_taken_apart_and_put_together():
     method = replace(
-        tiny("pc-darts"), hypergrad=oche.methods.darts(2).method.hypergrad, select=METHODS["darts-pt"].make().method.select
+        tiny("pc-darts"),
+        hypergrad=oche.methods.darts(2).method.hypergrad,
+        select=METHODS["darts-pt"].make().method.select,
     )
     assert run(search(method, SPACES["darts"]), Kept()).cells.keys() == {"normal", "reduce"}
     assert METHODS["sgas-2"].make(select=TopK()).method.decide == GreedyEdge(2)
 
 
 # --- the command line and config.yaml
-
 
 CHANGED = {
     "gdas": ("--search.relax.tau 5 0.5 --search.relax.evaluate all", lambda m: m.relax == GumbelHard((5.0, 0.5), "all")),

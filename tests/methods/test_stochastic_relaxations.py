@@ -14,28 +14,14 @@ from oche.core.architecture import Dag, DeviceChoice, all_alive
 from oche.core.config.command_line import read_options
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
-from oche.core.schedules import linear
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath, concentration
 from oche.spaces import darts
+from relaxations import RELAXATIONS
 
 DAG = Dag(nodes=3)  # 2 + 3 + 4 edges
 CLOSE = dict(rtol=1e-12, atol=1e-15)
-
-RELAXATIONS = [
-    Softmax(),
-    NodeSoftmax(),
-    Sigmoid(),
-    EdgeNormalised(),
-    EdgeNormalised(Sigmoid()),
-    EdgeNormalised(GumbelHard()),
-    Concrete(),
-    Concrete(tau=(1.0, 0.2)),
-    GumbelHard(),
-    GumbelHard(evaluate="all"),
-    Dirichlet(),
-]
 every = pytest.mark.parametrize("relax", RELAXATIONS, ids=repr)
 
 
@@ -168,13 +154,6 @@ def test_command_lines_name_them(words, want):
 def test_impossible_settings_are_refused(make, found):
     with pytest.raises(OcheError, match=found):
         make()
-
-
-@pytest.mark.parametrize(("progress", "want"), [(-0.5, 10.0), (0.0, 10.0), (0.25, 7.525), (1.0, 0.1), (1.5, 0.1)])
-def test_linear_schedule(progress, want):
-    assert linear((10.0, 0.1), progress) == pytest.approx(want, rel=1e-12)
-    assert linear((10.0, 0.1), torch.tensor(progress, dtype=torch.float64)).item() == pytest.approx(want, rel=1e-12)
-    assert linear((3.0, 3.0), progress) == 3.0
 
 
 # --- deterministic ones -----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from test_run_page import HOSTILE, Page, assert_self_contained
 
 from oche.cli import main as cli
 from oche.core.architecture import Cell, Genotype
@@ -19,6 +18,7 @@ from oche.report.html.page import Table
 from oche.report.html.page import render_page as html
 from oche.report.plots import small_multiples as multiples
 from oche.report.read_run import read_run
+from report_pages import HOSTILE, Page, assert_self_contained
 from report_runs import make_run, make_training, random_cell, write_json
 
 A, B = "sep_conv_3x3", "skip_connect"

@@ -91,14 +91,14 @@ def test_a_text_that_changed_is_refused_and_nothing_is_lost(text):
 
 
 def test_what_is_trained_decides_recipe_and_data(text):
-    from oche.runs.prepare import plan_training
+    from oche.runs.resolve import default_training
 
-    config, _ = plan_training("DARTS_RNN_V2", None, {})
+    config, _ = default_training("DARTS_RNN_V2", None, {})
     assert config.data == "ptb" and config.recipe == "recurrent" and config.train == recurrent()
-    assert plan_training("lstm", "x.txt", {})[0].train == recurrent()
-    config, out = plan_training(make(text), None, {})
+    assert default_training("lstm", "x.txt", {})[0].train == recurrent()
+    config, out = default_training(make(text), None, {})
     assert config.data == str(text) and config.genotype == CELL and out == text.parent / "x" / "train"
-    assert plan_training("DARTS_V2", None, {})[0].recipe == "darts"
+    assert default_training("DARTS_V2", None, {})[0].recipe == "darts"
     small = make(text, "small", dropouts=recurrent_small().dropouts, test_batch=10)
     assert small.config.recipe == "recurrent-small"
 

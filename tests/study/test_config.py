@@ -12,11 +12,11 @@ import yaml
 import study_files
 from oche.cli import main as cli
 from oche.core.errors import OcheError
-from oche.study.config import read
-from oche.study.grid import flat, nested, varying
+from oche.study.config import read_study
+from oche.study.grid import flat, nested, varying_labels
 from oche.study.random_search import Tune
 from oche.study.trial import Trial
-from oche.study.validate import check
+from oche.study.validate import check_trials
 
 
 def names(study) -> list[tuple[str, int]]:
@@ -64,7 +64,7 @@ def test_components_are_chosen_by_name_and_changed():
     assert flat({"search": {"a": {"lr": 1}, "drop-path": 2}, "limit": None}, "x") == {
         "search.a.lr": 1, "search.drop_path": 2, "limit": None,
     }  # fmt: skip
-    assert varying([{"seed": 0, "x": 1e-3, "y": 1}, {"seed": 1, "y": 1}]) == [{"x": "0.001"}, {"x": "default"}]
+    assert varying_labels([{"seed": 0, "x": 1e-3, "y": 1}, {"seed": 1, "y": 1}]) == [{"x": "0.001"}, {"x": "default"}]
 
 
 def test_data_that_are_called_the_same_are_told_apart(tmp_path):
@@ -140,7 +140,7 @@ def test_the_study_s_own_file_asks_for_the_same(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/study.yaml").write_text(study.text)
     monkeypatch.chdir("/")
-    again = read(tmp_path / "out")
+    again = read_study(tmp_path / "out")
     assert again == study and again.place.jobs == 3
     assert yaml.safe_load(study.text)["data"] == str(images)
 
@@ -226,7 +226,7 @@ def test_what_could_not_run_is_refused_before_anything_does(tmp_path, monkeypatc
     monkeypatch.delenv("OCHE_NB201", raising=False)
     study = study_files.study(tmp_path, **LATER[says])
     with pytest.raises(OcheError) as refusal:
-        check(study.trials, "asked.yaml", Log(quiet=True))
+        check_trials(study.trials, "asked.yaml", Log(quiet=True))
     assert (
         says in str(refusal.value) and str(refusal.value).startswith("asked.yaml: ") and "\n" not in str(refusal.value)
     )

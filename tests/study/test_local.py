@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import pytest
 
 import runs
 import study_files
-from oche.core.lock import is_locked
 from oche.study import run as drive
-from oche.study.config import read
-from oche.study.results import rows
+from oche.study.config import read_study
+from oche.study.results import trial_results
+from study_processes import outcome, records, wait_for, workers
 
 
 def start(file: Path) -> subprocess.Popen:
@@ -27,24 +26,6 @@ def start(file: Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-
-
-def records(out: Path) -> int:
-    """How much has been done so far."""
-    return sum(file.read_bytes().count(b"\n") for file in out.glob("trials/*/*/metrics.jsonl"))
-
-
-def workers(out: Path) -> list[int]:
-    """Processes that are at work on a trial."""
-    locks = [file for file in out.glob("trials/*/.lock") if is_locked(file.parent)]
-    return [int(text) for file in locks if (text := file.read_text().strip())]
-
-
-def wait_for(out: Path, count: int, driver: subprocess.Popen) -> None:
-    end = time.monotonic() + 900
-    while records(out) < count and driver.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def disturb(what: str, out: Path, driver: subprocess.Popen, chance: random.Random) -> None:
@@ -57,16 +38,7 @@ def disturb(what: str, out: Path, driver: subprocess.Popen, chance: random.Rando
     said = driver.communicate(timeout=900)[0].decode()
     if driver.returncode == 130:
         assert f"go on with: oche study {out}" in said and "Traceback" not in said
-        assert "running" not in {row.state for row in rows(out)}
-
-
-def outcome(out: Path) -> list[tuple]:
-    """All that a study found, without the times that it took."""
-    timed = ("seconds", "step_ms", "peak_mb", "cpu_s")
-    return [
-        (row.id, row.state, row.genotype, {k: v for k, v in row.numbers.items() if not k.endswith(timed)})
-        for row in rows(out)
-    ]
+        assert "running" not in {row.state for row in trial_results(out)}
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="processes are measured on Linux and macOS only")
@@ -92,6 +64,8 @@ def test_nothing_is_lost_and_no_trial_runs_twice(tmp_path, monkeypatch):
     )  # one more for the worker, two each for what the driver and Ctrl-C took with them
 
     begun = study_files.here(monkeypatch)
-    assert drive.run(read(file), study_files.LOG, "x") == 0 and not begun  # what is complete is not even begun
-    assert drive.run(read(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
+    assert (
+        drive.run_study(read_study(file), study_files.LOG, "x") == 0 and not begun
+    )  # what is complete is not even begun
+    assert drive.run_study(read_study(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
     assert outcome(out) == outcome(tmp_path / "calm") and len(begun) == 2

@@ -15,10 +15,10 @@ from oche.cli.main import main
 from oche.core import atomic_files as atomic
 from oche.report.drawings.cell import MARK
 from oche.report.metrics import ACCURACY
-from oche.study.anytime import panels
-from oche.study.groups import arenas
-from oche.study.report import write
-from oche.study.results import rows
+from oche.study.anytime import anytime_panels
+from oche.study.groups import comparisons
+from oche.study.report import write_study_report
+from oche.study.results import trial_results
 
 RESULTS = {(method, seed): 0.9 + seed / 100 for method in ("darts", "gdas", "random") for seed in (0, 1)}
 CELL = report_studies.CELL.replace("sep_conv_3x3", "dil_conv_3x3")
@@ -39,7 +39,7 @@ def records(reached: float) -> list[dict]:
 def study(tmp_path_factory):
     """Two methods that mind parameters, and the control, two seeds each, with the records that searches leave."""
     made = report_studies.make(tmp_path_factory.mktemp("study"), RESULTS)
-    for row in rows(made):
+    for row in trial_results(made):
         if row.labels["method"] == "random":
             (row.path / "train" / "genotype.txt").write_text(report_studies.CELL)
             continue
@@ -54,7 +54,7 @@ def study(tmp_path_factory):
 
 
 def test_runs_are_drawn_under_the_names_of_their_groups(study):
-    page = write(study).read_text()
+    page = write_study_report(study).read_text()
     names = [f"{method} · seed {seed}" for method in ("darts", "gdas") for seed in (0, 1)]
     (data,) = re.findall(r'"application/json">(.*?)</script>', page, re.DOTALL)
     assert [run["name"] for run in json.loads(data)] == names
@@ -66,7 +66,7 @@ def test_runs_are_drawn_under_the_names_of_their_groups(study):
 
 
 def test_the_cost_of_networks_is_a_table(study):
-    write(study)
+    write_study_report(study)
     found = {row["group"]: row for row in csv.DictReader(io.StringIO((study / "tables/networks.csv").read_text()))}
     assert [*found] == ["darts", "gdas"]  # random cells mind nothing
     darts = found["darts"]
@@ -76,8 +76,8 @@ def test_the_cost_of_networks_is_a_table(study):
 
 
 def test_over_time_a_panel_has_the_cost_of_the_cell_chosen_then(study):
-    (arena,) = arenas(rows(study))
-    found = panels(arena)
+    (arena,) = comparisons(trial_results(study))
+    found = anytime_panels(arena)
     assert [*found] == [
         "validation accuracy of the supernet",
         "parameters of the network of the cell chosen then",
@@ -105,7 +105,7 @@ def test_oche_report_of_a_study_is_its_report(study, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def page(study, browser):
     """(opens the page of the study at a width, offline; what went wrong)."""
-    file, wrong, contexts = write(study).resolve(), [], []
+    file, wrong, contexts = write_study_report(study).resolve(), [], []
 
     def show(width: int = 1200, scheme: str = "light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_local import outcome, records, wait_for, workers
 
 import runs
 import study_files
@@ -18,11 +17,12 @@ from oche.cli import main as cli
 from oche.runs.directory import read_metrics
 from oche.study import local
 from oche.study import run as drive
-from oche.study.config import read
-from oche.study.early_stopping import Follower
+from oche.study.config import read_study
+from oche.study.early_stopping import TrialEpochs
 from oche.study.ray import Task, _needs
-from oche.study.results import rows
-from oche.study.trial import mark
+from oche.study.results import trial_results
+from oche.study.trial import mark_trial
+from study_processes import outcome, records, wait_for, workers
 
 
 def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):
@@ -35,15 +35,15 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):
 
 def test_epochs_are_given_one_by_one_and_those_there_without_work(tmp_path, monkeypatch):
     begun = study_files.here(monkeypatch)
-    monkeypatch.setattr("oche.study.early_stopping.begin", study_files.Here)
+    monkeypatch.setattr("oche.study.early_stopping.start_process", study_files.Here)
     (trial,) = study_files.study(
         tmp_path, grid={"method": "darts"}
     ).trials  # 60 digits, half of them, batches of 16: 2 epochs
     trial.write(tmp_path / "t")
-    job = local.Job.at(tmp_path / "t")
+    job = local.TrialJob.at(tmp_path / "t")
 
     def given(metric: str = "val_acc") -> list[dict]:
-        follower, found = Follower(job, metric, 1), []
+        follower, found = TrialEpochs(job, metric, 1), []
         while not (found and "done" in found[-1]):
             found.append(follower.next())
         return found
@@ -57,7 +57,7 @@ def test_epochs_are_given_one_by_one_and_those_there_without_work(tmp_path, monk
 
     (tmp_path / "t/summary.json").unlink()  # killed before its very end
     monkeypatch.setattr("oche.study.trial._work", lambda *rest: 1 / 0)
-    follower = Follower(job, "val_acc", 1)
+    follower = TrialEpochs(job, "val_acc", 1)
     assert [follower.next() for _ in there[:-1]] == first[:-1]
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         follower.next()
@@ -67,9 +67,9 @@ def test_epochs_are_given_one_by_one_and_those_there_without_work(tmp_path, monk
 def test_a_trial_that_was_stopped_is_done_until_it_is_asked_for_again(tmp_path):
     (trial,) = study_files.study(tmp_path, grid={"method": "darts"}).trials
     trial.write(tmp_path / "t")
-    mark(tmp_path / "t", "stopped", "stopped after epoch 3")
-    job = local.Job.at(tmp_path / "t")
-    assert job.stopped() and not job.found() and job.result() == "stopped after epoch 3"
+    mark_trial(tmp_path / "t", "stopped", "stopped after epoch 3")
+    job = local.TrialJob.at(tmp_path / "t")
+    assert job.stopped() and not job.outcome() and job.describe_outcome() == "stopped after epoch 3"
 
 
 class FakeRay:
@@ -100,7 +100,7 @@ def test_ray_sets_aside_the_threads_and_the_share_of_a_gpu_of_each_trial(tmp_pat
     trial.write(tmp_path / trial.id)
     needs = _needs(study)
     assert needs == {"num_cpus": 3, "num_gpus": share}
-    Task(local.Job.at(tmp_path / trial.id), needs)
+    Task(local.TrialJob.at(tmp_path / trial.id), needs)
     assert fake.asked == [({**needs, "max_retries": 3}, trial.id, 3)]
 
 
@@ -129,7 +129,7 @@ def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch):
     steps = [record["step"] for record in runs.metrics(next(out.glob("trials/*/search")))]
     assert steps == sorted({*steps}) and steps[-1] == 150
     study_files.here(monkeypatch)
-    assert drive.run(read(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
+    assert drive.run_study(read_study(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
     assert outcome(out) == outcome(tmp_path / "calm")
 
 
@@ -145,7 +145,7 @@ def test_those_that_trail_are_stopped_early_and_nothing_is_done_again(tmp_path):
     file = study_files.write(tmp_path, jobs=1, limit=300, search={"epochs": 24}, grid=grid, tune=tune)
     for _ in range(2):
         assert cli.main(["study", str(file), "--on", "ray", "--quiet"]) == 0
-        first, second = rows(tmp_path / "out")
+        first, second = trial_results(tmp_path / "out")
         assert (first.state, second.state) == ("complete", "stopped")
         epochs = [read_metrics(row.path / "search")[-1]["epoch"] for row in (first, second)]
         assert epochs[0] == 24 and 2 <= epochs[1] < 24

@@ -18,12 +18,12 @@ from oche.cli.main import main
 from oche.core.errors import OcheError
 from oche.report.metrics import ACCURACY, PERPLEXITY
 from oche.study import run as drive
-from oche.study.anytime import curves
-from oche.study.groups import arenas
+from oche.study.anytime import incumbent_curves
+from oche.study.groups import comparisons
 from oche.study.nas_checklist import answers
-from oche.study.nas_checklist_facts import Facts
-from oche.study.report import write
-from oche.study.results import rows
+from oche.study.provenance import Provenance
+from oche.study.report import write_study_report
+from oche.study.results import trial_results
 
 FOUND = {0: 0.950, 1: 0.961, 2: 0.955, 3: 0.970, 4: 0.958, 5: 0.966, 6: 0.963}
 OTHER = {0: 0.940, 1: 0.951, 2: 0.951, 3: 0.949, 4: 0.940, 5: 0.950, 6: 0.944}
@@ -44,7 +44,7 @@ def table(study: Path, name: str) -> dict[str, dict[str, str]]:
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     made = report_studies.make(folder, results(darts=OTHER, gdas=FOUND, random=RANDOM))
-    write(made)
+    write_study_report(made)
     return made
 
 
@@ -112,12 +112,12 @@ def test_the_page_is_one_small_file_and_pictures_lie_beside_it(study):
 
 def test_it_is_the_same_every_time(study, tmp_path):
     before = {file: file.read_bytes() for file in (study / "report.html", study / "report.md", *study.glob("tables/*"))}
-    write(study)
+    write_study_report(study)
     assert {file: file.read_bytes() for file in before} == before
 
 
 def test_a_study_that_is_reported_can_still_be_gone_on_with(study):
-    drive.check_out(study)  # refuses folders with foreign files
+    drive.check_directory(study)  # refuses folders with foreign files
 
 
 # --- too little -------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_a_study_that_is_reported_can_still_be_gone_on_with(study):
 
 def test_with_two_seeds_it_says_that_it_cannot_say(tmp_path):
     made = report_studies.make(tmp_path, results(darts={0: 0.9, 1: 0.91}, gdas={0: 0.92, 1: 0.93}, random={0: 0.8}))
-    text = write(made).with_suffix(".md").read_text()
+    text = write_study_report(made).with_suffix(".md").read_text()
     assert "Nothing can be said of these groups: 2 seeds in common; a comparison takes 3 or more." in text
     assert "No mean ranks: ranks of 3 groups over 1 common block: it takes 3 groups and 3 blocks." in text
     assert "no interval: 2 found and 1 random cells; an interval takes 3 of each" in text
@@ -135,7 +135,7 @@ def test_with_two_seeds_it_says_that_it_cannot_say(tmp_path):
 def test_where_no_difference_could_be_shown_it_says_how_many_seeds_it_takes(tmp_path):
     three = {s: FOUND[s] for s in range(3)}
     made = report_studies.make(tmp_path, results(darts={s: OTHER[s] for s in range(3)}, gdas=three))
-    text = write(made).with_suffix(".md").read_text()
+    text = write_study_report(made).with_suffix(".md").read_text()
     assert "With 3 seeds the least p that the test can give is 0.25: however large a difference is" in text
     assert "It takes 6 seeds." in text
     assert "of n = 3 normal values, an interval called 95 % holds the mean in 70 % of cases" in text
@@ -144,7 +144,7 @@ def test_where_no_difference_could_be_shown_it_says_how_many_seeds_it_takes(tmp_
 def test_missing_seeds_are_left_out_and_failures_listed_with_their_reason(tmp_path):
     broken = {**OTHER, 1: "Diverged: the loss of step 3 is no number"}
     made = report_studies.make(tmp_path, results(darts=broken, gdas=FOUND))
-    text = write(made).with_suffix(".md").read_text()
+    text = write_study_report(made).with_suffix(".md").read_text()
     assert "| gdas | darts | gdas is better | 6 (without 1) |" in text
     assert "1 of 14 trials are not finished; nothing above counts them." in text
     row = table(made, "unfinished")["darts · darts · digits"]
@@ -154,14 +154,14 @@ def test_missing_seeds_are_left_out_and_failures_listed_with_their_reason(tmp_pa
 
 def test_a_study_that_has_only_begun_has_a_report(tmp_path):
     asked = study_files.study(tmp_path, grid={"method": ["darts", "random"], "seed": [0]}, recipe="small")
-    drive.prepare(asked)
-    text = write(asked.place.out).with_suffix(".md").read_text()
+    drive.write_study(asked)
+    text = write_study_report(asked.place.out).with_suffix(".md").read_text()
     assert "2 trials: 2 waiting" in text and "No trial has a result yet." in text
 
 
 def test_no_study_is_refused(tmp_path):
     with pytest.raises(OcheError, match=r"is no study: it has no study\.yaml"):
-        write(tmp_path)
+        write_study_report(tmp_path)
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ def test_no_study_is_refused(tmp_path):
 
 def settings(tmp_path, **keys):
     asked = study_files.study(tmp_path, **keys)
-    drive.prepare(asked)
-    return arenas(rows(asked.place.out))
+    drive.write_study(asked)
+    return comparisons(trial_results(asked.place.out))
 
 
 def test_groups_are_named_by_what_tells_them_apart_and_find_their_random_cells(tmp_path):
@@ -194,17 +194,17 @@ def test_other_data_are_another_arena(tmp_path):
 def test_over_three_data_sets_ranks_are_demsars(tmp_path):
     grid = {"method": ["darts", "gdas", "random"], "limit": [40, 50, 60], "seed": [0]}
     asked = study_files.study(tmp_path, recipe="small", grid=grid)
-    drive.prepare(asked)
-    for row in rows(asked.place.out):
+    drive.write_study(asked)
+    for row in trial_results(asked.place.out):
         report_studies.finish(row, {"darts": 0.8, "gdas": 0.9, "random": 0.7}[row.labels["method"]])
-    text = write(asked.place.out).with_suffix(".md").read_text()
+    text = write_study_report(asked.place.out).with_suffix(".md").read_text()
     assert "Mean ranks over 3 data sets, 1 is best: gdas 1.00, darts 2.00, random 3.00." in text
 
 
 def test_less_perplexity_is_better(tmp_path):
     reached = results(darts={0: 60.0, 1: 62.0, 2: 61.0}, random={0: 80.0, 1: 82.0, 2: 84.0})
     made = report_studies.make(tmp_path, reached, key="test_ppl")
-    write(made)
+    write_study_report(made)
     assert [*table(made, "digits-results")] == ["darts", "random"]
     assert float(table(made, "digits-over-random")["darts"]["relative improvement (%)"]) == pytest.approx(100 * 21 / 82)
     assert float(table(made, "digits-pairs")["darts"]["chance that one is better"]) == 1
@@ -216,19 +216,19 @@ def test_less_perplexity_is_better(tmp_path):
 def test_the_incumbent_never_gets_worse_and_carries_its_own_truth():
     values = [(0.1, 0.3), (0.4, 0.7), (0.2, 0.9), (0.5, 0.6)]
     records = [{"val_acc": v, "true_acc": t, "timings": {"seconds": float(i)}} for i, (v, t) in enumerate(values)]
-    best, true = curves([{"val_acc": None}, *records], ACCURACY)
+    best, true = incumbent_curves([{"val_acc": None}, *records], ACCURACY)
     assert best == [(0.0, 0.1), (1.0, 0.4), (2.0, 0.4), (3.0, 0.5)]
     assert true == [(0.0, 0.3), (1.0, 0.7), (2.0, 0.7), (3.0, 0.6)]
     falling = [{"val_ppl": v, "timings": {"seconds": float(i)}} for i, v in enumerate((90.0, 70.0, 80.0))]
-    assert curves(falling, PERPLEXITY)[0] == [(0.0, 90.0), (1.0, 70.0), (2.0, 70.0)]
+    assert incumbent_curves(falling, PERPLEXITY)[0] == [(0.0, 90.0), (1.0, 70.0), (2.0, 70.0)]
 
 
 # --- checklist --------------------------------------------------------------------------------------------------------
 
 
 def said(study: Path) -> dict[str, tuple[str, str]]:
-    found = rows(study)
-    return {a.question: (a.said, a.because) for a in answers(Facts.of(study, found, arenas(found)))}
+    found = trial_results(study)
+    return {a.question: (a.said, a.because) for a in answers(Provenance.of(study, found, comparisons(found)))}
 
 
 def one(found: dict[str, tuple[str, str]], word: str) -> tuple[str, str]:
@@ -256,8 +256,8 @@ def test_the_checklist_answers_what_the_files_know(study):
 def test_the_checklist_does_not_say_yes_where_trials_differ(tmp_path):
     grid = {"method": ["darts", "gdas"], "train.steps": [2, 3], "seed": [0, 1]}
     asked = study_files.study(tmp_path, recipe="small", grid=grid)
-    drive.prepare(asked)
-    for i, row in enumerate(rows(asked.place.out)):
+    drive.write_study(asked)
+    for i, row in enumerate(trial_results(asked.place.out)):
         report_studies.finish(row, 0.9)
         changed = {"torch": f"2.{i % 2}", "commit": "abc-dirty" if i else "abc"}
         report_studies.write_json(row.path / "search" / "environment.json", report_studies.MACHINE | changed)
@@ -273,7 +273,7 @@ def test_the_checklist_does_not_say_yes_where_trials_differ(tmp_path):
 def test_a_study_that_tunes_says_so(tmp_path):
     tune = {"samples": 2, "over": {"search.a.lr": {"log": [1e-4, 1e-2]}}}
     asked = study_files.study(tmp_path, recipe="none", grid={"method": ["darts"], "seed": [0]}, tune=tune)
-    drive.prepare(asked)
+    drive.write_study(asked)
     found = said(asked.place.out)
     answer, because = one(found, "yper-parameters")
     assert answer == "in part" and "this study draws search.a.lr, 2 points, seed 0" in because
@@ -284,10 +284,12 @@ def test_with_a_table_incumbents_are_known_and_what_only_was_asked_for_does_not_
     made = report_studies.make(tmp_path, results(darts={0: 0.9}, random={0: 0.8}, random_ws={0: "killed by signal 9"}))
     before = one(said(made), "random cells")
     assert before == ("in part", "random cells, trained the same way (digits: 1); no random search")
-    failed = next(row for row in rows(made) if row.labels["method"] == "random-ws")
+    failed = next(row for row in trial_results(made) if row.labels["method"] == "random-ws")
     report_studies.finish(failed, 0.9)
     assert one(said(made), "random cells")[0] == "yes"
-    metrics = next(row for row in rows(made) if row.labels["method"] == "darts").path / "search" / "metrics.jsonl"
+    metrics = (
+        next(row for row in trial_results(made) if row.labels["method"] == "darts").path / "search" / "metrics.jsonl"
+    )
     metrics.write_text(metrics.read_text().replace('"val_acc"', '"true_acc": 0.9, "val_acc"'))
     assert one(said(made), "function of the time")[0] == "yes"
 
@@ -295,7 +297,7 @@ def test_with_a_table_incumbents_are_known_and_what_only_was_asked_for_does_not_
 def test_practices_are_numbered_as_in_the_paper(study):
     """JMLR 2020, 1909.02453: 1 to 3 on code, 4 benchmarks, 5 ablations, 6 protocol, 7 over time, 8 random, 9 seeds, 10 tables,
     11 confounders, 12 hyper-parameters, 13 end to end, 14 setup."""
-    found = answers(Facts.of(study, rows(study), arenas(rows(study))))
+    found = answers(Provenance.of(study, trial_results(study), comparisons(trial_results(study))))
     words = ("trains", "search methods", "as it was run", "same benchmark", "ablations", "judged", "time", "random", "seeds",
              "tabular", "other causes", "chosen", "whole pipeline", "setup")  # fmt: skip
     assert [a.number for a in found] == [*range(1, 15)]
@@ -305,7 +307,7 @@ def test_practices_are_numbered_as_in_the_paper(study):
 
 def test_spaces_of_other_sizes_are_another_benchmark(tmp_path):
     asked = study_files.study(tmp_path, recipe="small", grid={"method": ["darts"], "space.nodes": [2, 3], "seed": [0]})
-    drive.prepare(asked)
+    drive.write_study(asked)
     assert one(said(asked.place.out), "same benchmark") == ("in part", "spaces differ in space.nodes")
 
 
@@ -320,7 +322,7 @@ def test_a_small_study_from_its_file_to_its_report(tmp_path, monkeypatch, capsys
     assert main(["study", "report", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out' / 'report.html'}\n"
     out = tmp_path / "out"
-    reached = {row.seed: 100 * row.numbers["test_acc"] for row in rows(out) if row.labels["method"] == "darts"}
+    reached = {row.seed: 100 * row.numbers["test_acc"] for row in trial_results(out) if row.labels["method"] == "darts"}
     row = table(out, "digits-results")["darts"]
     assert (row["n"], float(row["mean"])) == ("1", pytest.approx(statistics.fmean(reached.values())))
     assert len(table(out, "checklist")) == 14

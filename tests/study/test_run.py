@@ -23,11 +23,11 @@ from oche.runs.run import Run
 from oche.study import local
 from oche.study import run as drive
 from oche.study import trial as trials
-from oche.study.config import Place, read
+from oche.study.config import Placement, read_study
 from oche.study.processes.resources import usable_cores
-from oche.study.results import rows
-from oche.study.slurm import script
-from oche.study.slurm import write as write_array
+from oche.study.results import trial_results
+from oche.study.slurm import job_array_script
+from oche.study.slurm import write_job_array as write_array
 from oche.study.trial import Trial
 from paths import ROOT
 from study_files import LOG
@@ -42,10 +42,10 @@ def started(monkeypatch) -> list[str]:
 
 def test_every_trial_is_searched_and_trained_and_the_control_is_only_trained(tmp_path, started):
     study = study_files.study(tmp_path, recipe="small", grid=GRID)
-    assert drive.run(study, LOG, "x") == 0
-    found = rows(tmp_path / "out")
-    assert [row.id for row in found] == started == [t.id for t in study.trials]
-    assert {row.state for row in found} == {"complete"}
+    assert drive.run_study(study, LOG, "x") == 0
+    found = trial_results(tmp_path / "out")
+    assert [trial_result.id for trial_result in found] == started == [t.id for t in study.trials]
+    assert {trial_result.state for trial_result in found} == {"complete"}
     darts, control = found[:2]
     assert (darts.group, darts.seed) == ("darts · darts · digits", 0)
     assert darts.labels == {"method": "darts", "space": "darts", "data": "digits"}
@@ -61,25 +61,27 @@ def test_every_trial_is_searched_and_trained_and_the_control_is_only_trained(tmp
     assert control.genotype == str(space.random(generator(0, "random cell"))) != found[3].genotype
     assert control.numbers["train_steps"] == 2 and "search_seconds" not in control.numbers
     # the networks of both are trained alike: all that differs is the cell
-    of = [(row.path / "train/config.yaml").read_text() for row in (darts, control)]
-    cells = [Run.open(row.path / "train").config.genotype for row in (darts, control)]
+    of = [(trial_result.path / "train/config.yaml").read_text() for trial_result in (darts, control)]
+    cells = [Run.open(trial_result.path / "train").config.genotype for trial_result in (darts, control)]
     assert Run.open(darts.path / "train").config.train == Run.open(control.path / "train").config.train
     assert cells[0] != cells[1] and len(of[0].splitlines()) == len(of[1].splitlines())
 
 
 def test_more_seeds_run_the_new_ones_only_and_nothing_runs_twice(tmp_path, started):
-    assert drive.run(study_files.study(tmp_path, grid={"method": "darts", "seed": [0]}), LOG, "x") == 0
-    first = rows(tmp_path / "out")
+    assert drive.run_study(study_files.study(tmp_path, grid={"method": "darts", "seed": [0]}), LOG, "x") == 0
+    first = trial_results(tmp_path / "out")
     assert len(started) == 1
     more = study_files.study(tmp_path, grid={"method": "darts", "seed": [1, 0]})
-    assert drive.run(more, LOG, "x") == 0
-    assert started == [t.id for t in more.trials] and rows(tmp_path / "out")[0] == first[0]
-    assert drive.run(more, LOG, "x") == 0
-    assert drive.run(read(tmp_path / "out", out=str(tmp_path / "out")), LOG, "x") == 0  # from its own directory
+    assert drive.run_study(more, LOG, "x") == 0
+    assert started == [t.id for t in more.trials] and trial_results(tmp_path / "out")[0] == first[0]
+    assert drive.run_study(more, LOG, "x") == 0
+    assert (
+        drive.run_study(read_study(tmp_path / "out", out=str(tmp_path / "out")), LOG, "x") == 0
+    )  # from its own directory
     assert len(started) == 2
     fewer = study_files.study(tmp_path, grid={"method": "darts", "seed": [1]})
-    assert drive.run(fewer, LOG, "x") == 0
-    assert [row.seed for row in rows(tmp_path / "out")] == [1] and len(started) == 2
+    assert drive.run_study(fewer, LOG, "x") == 0
+    assert [trial_result.seed for trial_result in trial_results(tmp_path / "out")] == [1] and len(started) == 2
 
 
 def test_a_crash_leaves_the_others_going_and_is_tried_once_more(tmp_path, started, monkeypatch, capsys):
@@ -93,13 +95,17 @@ def test_a_crash_leaves_the_others_going_and_is_tried_once_more(tmp_path, starte
         return work(path, *rest)
 
     monkeypatch.setattr(trials, "_work", crashing)
-    assert drive.run(study, LOG, "x") == 1
+    assert drive.run_study(study, LOG, "x") == 1
     names = [t.id for t in study.trials]
     assert started == [*names, names[0], names[1]]
-    assert [row.state for row in rows(tmp_path / "out")] == ["complete", "failed", "complete"]
+    assert [trial_result.state for trial_result in trial_results(tmp_path / "out")] == [
+        "complete",
+        "failed",
+        "complete",
+    ]
     assert capsys.readouterr().err.count("gdas · darts · digits · seed 0: RuntimeError: out of luck") == 2
     crashes.clear()
-    assert drive.run(study, LOG, "x") == 0 and started[5:] == [names[1]]  # asked for anew, it is tried anew
+    assert drive.run_study(study, LOG, "x") == 0 and started[5:] == [names[1]]  # asked for anew, it is tried anew
 
 
 def test_a_mistake_is_not_tried_again(tmp_path, started, monkeypatch):
@@ -115,17 +121,17 @@ def test_a_mistake_is_not_tried_again(tmp_path, started, monkeypatch):
 
     monkeypatch.setattr(trials, "_work", refused)
     monkeypatch.setattr(local, "begin", Mistaken)
-    assert drive.run(study, LOG, "x") == 1 and len(started) == 1
+    assert drive.run_study(study, LOG, "x") == 1 and len(started) == 1
 
 
 def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monkeypatch):
     study = study_files.study(tmp_path, recipe="small", checkpoint=0, grid={"method": "darts"})
-    assert drive.run(study, LOG, "x") == 0
-    (whole,) = rows(tmp_path / "out")
+    assert drive.run_study(study, LOG, "x") == 0
+    (whole,) = trial_results(tmp_path / "out")
     out = tmp_path / "killed"
     trial: Trial = study.trials[0]
     trial.write(out)
-    script = f"""
+    job_array_script = f"""
 import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,15 +147,15 @@ def dying(self, at, progress):
 Search.step = dying
 run(Path({str(out)!r}), Log(quiet=True))
 """
-    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
-    assert local.Job.at(out).result() == "killed" and local.Job.at(out).row_of_progress()[1] == pytest.approx(
-        1 / 3, abs=0.2
-    )
-    from oche.study.results import row
+    assert subprocess.run([sys.executable, "-c", job_array_script]).returncode == -9
+    assert local.TrialJob.at(out).describe_outcome() == "killed" and local.TrialJob.at(out).progress_row()[
+        1
+    ] == pytest.approx(1 / 3, abs=0.2)
+    from oche.study.results import trial_result
 
-    assert row(out).state == "interrupted"
-    trials.run(out, LOG)
-    again = row(out)
+    assert trial_result(out).state == "interrupted"
+    trials.run_trial(out, LOG)
+    again = trial_result(out)
     assert (again.state, again.genotype) == ("complete", whole.genotype)
     assert {k: v for k, v in again.numbers.items() if "second" not in k and "_ms" not in k} == {
         k: v for k, v in whole.numbers.items() if "second" not in k and "_ms" not in k
@@ -164,7 +170,7 @@ def test_two_drivers_do_not_share_a_study(tmp_path, started):
     lock = Lock(tmp_path / "out")
     try:
         with pytest.raises(OcheError, match="is in use by"):
-            drive.run(study, LOG, "x")
+            drive.run_study(study, LOG, "x")
     finally:
         lock.release()
     assert not started and not (tmp_path / "out/study.yaml").exists()
@@ -175,9 +181,9 @@ def test_something_else_is_left_alone(tmp_path, started):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").touch()
     with pytest.raises(OcheError, match="is no study and not empty"):
-        drive.run(study, LOG, "x")
+        drive.run_study(study, LOG, "x")
     with pytest.raises(OcheError, match="is no study: it has no study"):
-        rows(tmp_path / "out")
+        trial_results(tmp_path / "out")
 
 
 def test_what_is_said(tmp_path, started, capsys):
@@ -203,13 +209,13 @@ def test_what_is_said(tmp_path, started, capsys):
 
 def test_status_follows_until_nothing_is_left_to_do(tmp_path, started, monkeypatch, capsys):
     study = study_files.study(tmp_path, grid={"method": "darts", "seed": [0, 1]})
-    drive.prepare(study)
+    drive.write_study(study)
     looks = []
 
     def sleep(seconds):
         looks.append(seconds)
         if len(looks) == 2:  # between the second look and the third somebody runs it
-            assert drive.run(study, LOG, "x") == 0
+            assert drive.run_study(study, LOG, "x") == 0
 
     monkeypatch.setattr("oche.cli.study.time", SimpleNamespace(sleep=sleep))
     assert cli.main(["study", "status", str(tmp_path / "out"), "--follow"]) == 0
@@ -223,33 +229,39 @@ def test_status_follows_until_nothing_is_left_to_do(tmp_path, started, monkeypat
 
 def test_the_best_and_the_room_follow_from_what_trials_left(tmp_path, monkeypatch):
     study = study_files.study(tmp_path, grid={"method": ["darts", "gdas", "snas"]})
-    jobs = drive.prepare(study)
-    assert local.best(jobs) == "" and local.room(jobs, study.place, "cpu").need == 0
+    jobs = drive.write_study(study)
+    assert local.best_trial(jobs) == "" and local.local_resources(jobs, study.place, "cpu").need == 0
     for job, value in zip(jobs, (0.25, 0.75, None), strict=True):
         job.usage_file.write_text(json.dumps({"peak_mb": 100 * (value or 9)}))
         if value:
             (job.path / "summary.json").write_text(json.dumps({"genotype": "g", "search_val_acc": value}))
-    assert local.best(jobs) == "gdas · darts · digits · seed 0, search val acc 75.00 %"
-    room = local.room(jobs, study.place, "cpu")
+    assert local.best_trial(jobs) == "gdas · darts · digits · seed 0, search val acc 75.00 %"
+    room = local.local_resources(jobs, study.place, "cpu")
     assert room.measured and room.need == 900 * 2**20 and len(room.slots) == usable_cores()
-    room = local.room(jobs, Place(jobs=5), "cpu")
+    room = local.local_resources(jobs, Placement(jobs=5), "cpu")
     assert not room.measured and len(room.slots) == 5
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in local.room(jobs, Place(gpus=0.5), "auto").slots] == [*"0101"]
-    assert [row[0] for row in local.rows_of(jobs)] == ["2 of 3 trials"]
+    assert [
+        slot["CUDA_VISIBLE_DEVICES"] for slot in local.local_resources(jobs, Placement(gpus=0.5), "auto").slots
+    ] == [*"0101"]
+    assert [trial_result[0] for trial_result in local.progress_rows(jobs)] == ["2 of 3 trials"]
 
 
 def test_the_example_runs_at_a_tiny_size(tmp_path, started):
     example = yaml.safe_load((ROOT / "examples/study.yaml").read_text())
-    assert read(ROOT / "examples/study.yaml").trials[8].group == "random · darts · digits"
+    assert read_study(ROOT / "examples/study.yaml").trials[8].group == "random · darts · digits"
     tiny = {**example, **study_files.TINY, "recipe": "small", "grid": {**example["grid"], "seed": 0}}
     del tiny["search.epochs"]  # its length is in steps
     study = study_files.study(tmp_path, **{k: v for k, v in tiny.items() if k != "out"})
-    assert drive.run(study, LOG, "x") == 0
-    assert [row.labels["method"] for row in rows(tmp_path / "out")] == ["beta-darts", "darts", "random"]
-    assert all("test_acc" in row.numbers for row in rows(tmp_path / "out"))
+    assert drive.run_study(study, LOG, "x") == 0
+    assert [trial_result.labels["method"] for trial_result in trial_results(tmp_path / "out")] == [
+        "beta-darts",
+        "darts",
+        "random",
+    ]
+    assert all("test_acc" in trial_result.numbers for trial_result in trial_results(tmp_path / "out"))
 
 
 # --- Slurm
@@ -257,7 +269,7 @@ def test_the_example_runs_at_a_tiny_size(tmp_path, started):
 
 def test_the_array_has_a_task_for_each_trial_that_is_missing(tmp_path, started, capsys):
     study = study_files.study(tmp_path, grid={"method": "darts", "seed": [0]})
-    assert drive.run(study, LOG, "x") == 0
+    assert drive.run_study(study, LOG, "x") == 0
     (tmp_path / "out/trials" / study.trials[0].id / "usage.json").write_text(json.dumps({"peak_mb": 400.0}))
     more = study_files.study(tmp_path, grid={"method": "darts", "seed": [0, 1, 2]}, jobs=2, threads=3)
     assert write_array(more, Log(), "x") == 0
@@ -283,13 +295,13 @@ def test_the_array_has_a_task_for_each_trial_that_is_missing(tmp_path, started, 
     assert done.stdout == f"study trial {tmp_path}/out/trials/{more.trials[2].id} --usage\n" and done.returncode == 0
 
     on_gpu = study_files.study(tmp_path, grid={"method": "darts"}, device="cuda")
-    jobs = [local.Job.at(tmp_path / "out/trials" / more.trials[1].id)]
-    text = script(jobs, on_gpu, tmp_path / "with space")
+    jobs = [local.TrialJob.at(tmp_path / "out/trials" / more.trials[1].id)]
+    text = job_array_script(jobs, on_gpu, tmp_path / "with space")
     assert "#SBATCH --gpus=1\n" in text and "#SBATCH --array=0-0\n" in text and "--mem" not in text
     assert f"'{tmp_path / 'with space'}'/trials/" in text
 
 
 def test_a_complete_study_has_nothing_to_submit(tmp_path, started, capsys):
     study = study_files.study(tmp_path, grid={"method": "darts"})
-    assert drive.run(study, LOG, "x") == 0 and write_array(study, Log(), "x") == 0
+    assert drive.run_study(study, LOG, "x") == 0 and write_array(study, Log(), "x") == 0
     assert "nothing to submit" in capsys.readouterr().out and not (tmp_path / "out/array.sh").exists()

@@ -15,9 +15,9 @@ import runs
 import study_files
 from oche.core import atomic_files as atomic
 from oche.core.console import Log
-from oche.study.config import read
-from oche.study.results import rows
-from oche.study.slurm import write as write_array
+from oche.study.config import read_study
+from oche.study.results import trial_results
+from oche.study.slurm import write_job_array as write_array
 
 SBATCH = """\
 #!/bin/bash
@@ -52,9 +52,9 @@ def sbatch(tmp_path):
 def array(folder: Path, **keys) -> tuple[Path, Path, list]:
     """(the array's script, the study's directory, its rows)."""
     file = study_files.write(folder, **keys)
-    assert write_array(read(file), Log(quiet=True), "x") == 0
+    assert write_array(read_study(file), Log(quiet=True), "x") == 0
     out = folder / "out"
-    return out / "array.sh", out, list(rows(out))
+    return out / "array.sh", out, list(trial_results(out))
 
 
 def test_bash_reads_the_script_whatever_the_directory_is_called(tmp_path):
@@ -65,7 +65,7 @@ def test_bash_reads_the_script_whatever_the_directory_is_called(tmp_path):
     assert (checked.returncode, checked.stderr) == (0, "")
     asked = script.read_text().replace("exec ", "printf '%s\\n' ", 1)
     said = subprocess.run(["bash", "-c", asked], env={"SLURM_ARRAY_TASK_ID": "1"}, capture_output=True, text=True)
-    assert str(out / "trials" / [*rows(out)][1].id) in said.stdout.splitlines()
+    assert str(out / "trials" / [*trial_results(out)][1].id) in said.stdout.splitlines()
 
 
 def test_a_task_does_its_trial_alone_saves_before_the_time_is_up_and_goes_on_when_submitted_again(tmp_path, sbatch):
@@ -78,12 +78,12 @@ def test_a_task_does_its_trial_alone_saves_before_the_time_is_up_and_goes_on_whe
         time.sleep(0.02)
     task.send_signal(signal.SIGTERM)  # --signal=B:TERM@60: to the batch shell alone, which has become oche
     assert task.wait(timeout=300) == 130 and "stopping after this step" in said.read_text()
-    assert [r.state for r in rows(out)] == ["waiting", "interrupted"]
+    assert [r.state for r in trial_results(out)] == ["waiting", "interrupted"]
     first = atomic.read_json(row.path / "usage.json")
     assert first["exit"] == 130 and first["cpu_s"] > 0 and 50 < first["peak_mb"] < 4000
 
     assert sbatch(script, 1).wait(timeout=300) == 0
-    assert [r.state for r in rows(out)] == ["waiting", "complete"]
+    assert [r.state for r in trial_results(out)] == ["waiting", "complete"]
     steps = [record["step"] for record in runs.metrics(row.path / "search")]
     assert steps == sorted({*steps}) and steps[-1] == 40
     used = atomic.read_json(row.path / "usage.json")

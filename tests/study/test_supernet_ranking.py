@@ -18,10 +18,10 @@ from oche.core.errors import OcheError
 from oche.core.nasbench201 import CELL, EDGES, OPERATIONS, Table, parse
 from oche.devices.engine import Engine
 from oche.runs.checkpoint import load_weights
-from oche.runs.execute import load_data
+from oche.runs.plan import load_data
 from oche.runs.run import Run
 from oche.spaces.mixed_ops import set_step
-from oche.study.comparison.supernet_ranking import Agreement, correlate, draw, mask
+from oche.study.supernet_ranking import RankAgreement, cell_mask, correlate_with_table, draw_cells
 
 SPACE = oche.spaces.nb201(channels=2, cells=1)
 
@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(run):
-    return correlate(run, cells=6, images=20)
+    return correlate_with_table(run, cells=6, images=20)
 
 
 def test_scores_are_those_of_the_search_that_has_ended(run, found):
@@ -54,9 +54,9 @@ def test_scores_are_those_of_the_search_that_has_ended(run, found):
     task.load({**task.state(), "logits": {CELL: tensors.pop(f"logits.{CELL}")}, "net": tensors})
     set_step(task.net, 1.0, None)
     for cell, score in zip(found.cells, found.supernet, strict=True):
-        assert task.accuracy({CELL: mask(cell, EDGES, config.space.candidates)}, 20) == pytest.approx(score)
+        assert task.accuracy({CELL: cell_mask(cell, EDGES, config.space.candidates)}, 20) == pytest.approx(score)
     assert len({*found.supernet}) > 1 and found.images == 20
-    assert correlate(run, cells=1).images == 30  # half of 60 images, fewer than would be taken
+    assert correlate_with_table(run, cells=1).images == 30  # half of 60 images, fewer than would be taken
 
 
 def test_the_table_gives_what_each_cell_reaches_by_itself(found):
@@ -66,14 +66,14 @@ def test_the_table_gives_what_each_cell_reaches_by_itself(found):
 
 
 def test_ranks_put_the_best_first():
-    known = Agreement(("a", "b", "c", "d"), (0.3, 0.1, 0.3, 0.9), (0.8, 0.2, 0.7, 0.9), "x", 5)
+    known = RankAgreement(("a", "b", "c", "d"), (0.3, 0.1, 0.3, 0.9), (0.8, 0.2, 0.7, 0.9), "x", 5)
     assert known.ranks == [(2.5, 2.0), (4.0, 4.0), (2.5, 3.0), (1.0, 1.0)]
 
 
 def test_a_mask_is_read_back_as_its_cell():
     space = oche.spaces.nb201()
-    for cell in draw(few_cells(), space.candidates, 20, seed=1):
-        kept = mask(cell, space.groups[CELL].edges, space.candidates)
+    for cell in draw_cells(few_cells(), space.candidates, 20, seed=1):
+        kept = cell_mask(cell, space.groups[CELL].edges, space.candidates)
         assert kept.shape == (6, 5) and torch.equal(kept.sum(1), torch.ones(6, dtype=torch.int64))
         assert parse(space.read({CELL: kept})) == parse(cell)
 
@@ -85,23 +85,23 @@ def few_cells() -> tuple[str, ...]:
 
 def test_cells_are_drawn_once_and_only_with_operations_that_the_space_has():
     candidates = ("none", "skip_connect", "nor_conv_1x1")
-    drawn = draw(few_cells(), candidates, 10, seed=3)
-    assert len({*drawn}) == len(drawn) and drawn == draw(few_cells(), candidates, 10, seed=3)
+    drawn = draw_cells(few_cells(), candidates, 10, seed=3)
+    assert len({*drawn}) == len(drawn) and drawn == draw_cells(few_cells(), candidates, 10, seed=3)
     assert all(op in candidates for cell in drawn for op, _, _ in parse(cell).cells[CELL].edges)
 
 
 def test_what_was_found_is_kept_and_read_back(found, tmp_path):
     found.save(tmp_path / "correlation.json")
-    assert Agreement.read(tmp_path / "correlation.json") == found
-    assert Agreement.read(tmp_path / "none.json") is None
+    assert RankAgreement.read(tmp_path / "correlation.json") == found
+    assert RankAgreement.read(tmp_path / "none.json") is None
     (tmp_path / "correlation.json").write_text('{"cells": 3}')
     with pytest.raises(OcheError, match="is not what a report wrote; remove it"):
-        Agreement.read(tmp_path / "correlation.json")
+        RankAgreement.read(tmp_path / "correlation.json")
 
 
 def test_a_run_without_a_table_or_an_end_is_refused(searched, run, monkeypatch):
     with pytest.raises(OcheError, match="is no finished search with a table"):
-        correlate(searched)
+        correlate_with_table(searched)
     monkeypatch.setattr(Run, "state", "interrupted")
     with pytest.raises(OcheError, match="is no finished search with a table"):
-        correlate(replace(run))
+        correlate_with_table(replace(run))

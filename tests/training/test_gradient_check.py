@@ -7,8 +7,6 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from test_search_by_method import LIGHT, small, start
-from test_stochastic_relaxations import RELAXATIONS
 
 import oche
 from oche.bilevel.search import Search
@@ -28,6 +26,8 @@ from oche.spaces.mixed_ops import MixedOperation
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.loop import fit_loop
 from oche.training.losses import frozen_statistics
+from relaxations import RELAXATIONS
+from small_searches import LIGHT, small, start
 from tiny import Kept, dataset, space
 
 CPU, DOUBLE = Engine("cpu"), Engine("cpu", dtype=torch.float64, fused="plain")

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_image_trainer import CELL, PLAIN, Kept, cross_entropy, make, plain, recipe, same, steps
 from torch import nn
 
 import oche
+from image_training import CELL, PLAIN, cross_entropy, make, recipe, same, steps
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
@@ -24,7 +24,7 @@ from oche.training.image_recipes import Recipe, imagenet_mobile, modern
 from oche.training.image_trainer import train
 from oche.training.loop import Session, fit_loop
 from oche.training.weight_averaging import averaged_tensors
-from tiny import dataset
+from tiny import Kept, dataset, plain
 
 NESTEROV = Sgd(lr=0.2, schedule=OneCycle(0.25), nesterov=True, decay=0.01, decay_norms=False)
 ALL = dict(

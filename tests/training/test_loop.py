@@ -6,87 +6,12 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 
-from oche.core.budget import Budget, Clock, parse_duration
+from oche.core.budget import Budget, Clock
 from oche.core.errors import OcheError
-from oche.core.memory import largest_fitting_batch, out_of_memory
+from oche.core.memory import largest_fitting_batch
 from oche.core.metrics import Meter
-from oche.core.schedules import cosine
 from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session, fit_loop
-
-# --- lengths
-
-
-@pytest.mark.parametrize(
-    ("text", "length"),
-    [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("1h0m1s", 3601), (" 10M ", 600), ("0.5s", 0.5)],
-)
-def test_lengths_of_time(text, length):
-    assert parse_duration(text) == length
-
-
-@pytest.mark.parametrize("text", ["", "10", "m", "ten m", "10min", "-5m", "0s", "1h 30m", "1d", "1e3s", "10m!", "."])
-def test_other_lengths_are_refused(text):
-    with pytest.raises(OcheError, match="write 90s, 10m or 1h30m"):
-        parse_duration(text)
-
-
-def test_budgets():
-    assert Budget.of(3, None, None) == Budget(3)
-    assert Budget.of(3, 10, None) == Budget(3, 10)
-    assert Budget.of(3, None, "2m") == Budget(3, None, 120.0)
-    for wrong in ((0, None, None), (1, 0, None), (1, 5, "2m"), (1, None, "soon")):
-        with pytest.raises(OcheError):
-            Budget.of(*wrong)
-
-
-def test_progress_of_each_budget_runs_from_0_to_1():
-    by_epochs = [Clock(Budget(2), epoch=e, position=p).progress(4) for e in range(2) for p in range(4)]
-    assert by_epochs == [0, 1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8]
-    assert Clock(Budget(2), epoch=2).progress(4) == 1
-    assert [Clock(Budget(9, 5), step=s, epoch=8).progress(4) for s in (0, 1, 5, 6)] == [0, 0.2, 1, 1]
-    assert [Clock(Budget(9, 5, 10.0), step=4, elapsed=t).progress(4) for t in (0, 2.5, 10, 11)] == [0, 0.25, 1, 1]
-
-
-def test_work_between_epochs_counts_but_never_ends_a_budget_of_time():
-    clock = Clock(Budget(1, None, 10.0), elapsed=4.0)
-    clock.spend(3.0)
-    assert clock.elapsed == 7.0
-    clock.spend(3.0)
-    assert clock.progress(1) < 1 and clock.elapsed == pytest.approx(10)
-    over = Clock(Budget(1, None, 10.0), elapsed=10.0)
-    over.spend(3.0)
-    assert over.elapsed == 13.0
-    free = Clock(Budget(1), elapsed=4.0)
-    free.spend(100.0)
-    assert free.elapsed == 104.0
-
-
-@given(st.floats(1e-4, 10), st.floats(0, 1), st.floats(0, 1))
-def test_cosine_is_half_a_cosine(start, share, progress):
-    end = share * start
-    rate = cosine(start, end, progress)
-    assert rate == pytest.approx(end + (start - end) * math.cos(math.pi * progress / 2) ** 2, rel=1e-9)
-    assert cosine(start, end, 0) == pytest.approx(start) and cosine(start, end, 1) == pytest.approx(end)
-
-
-# --- meters
-
-
-def test_meter_weighs_batches_by_their_size():
-    g = torch.Generator().manual_seed(1)
-    logits, labels = torch.randn(10, 3, generator=g), torch.randint(3, (10,), generator=g)
-    meter = Meter()
-    assert meter.means() == (None, None)
-    for part in (slice(0, 7), slice(7, 10)):
-        meter.add(logits[part], labels[part], F.cross_entropy(logits[part], labels[part]))
-    loss, accuracy = meter.means()
-    assert loss == pytest.approx(F.cross_entropy(logits.double(), labels).item(), rel=1e-6)
-    assert accuracy == sum(int(row.argmax()) == y for row, y in zip(logits, labels, strict=True)) / 10
-
 
 # --- the drive
 
@@ -379,21 +304,3 @@ def test_other_errors_of_a_step_are_not_taken_for_too_little_memory():
     assert task.tried == []
     with pytest.raises(RuntimeError, match="another"):
         largest_fitting_batch(8, lambda n: (_ for _ in ()).throw(RuntimeError("another")))
-
-
-@pytest.mark.parametrize(
-    ("error", "is_one"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"), True),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), True),
-        (RuntimeError("MPS backend out of memory"), True),
-        (RuntimeError("std::bad_alloc"), True),
-        (MemoryError(), True),
-        (RuntimeError("a bug"), False),
-        (OcheError("out of memory"), False),
-        (KeyError("out of memory"), False),
-    ],
-)
-def test_errors_that_mean_too_little_memory(error, is_one):
-    assert out_of_memory(error) == is_one

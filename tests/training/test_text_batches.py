@@ -14,7 +14,6 @@ import torch
 from oche.bilevel.batches import check
 from oche.bilevel.search import Search, search
 from oche.core.errors import OcheError
-from oche.core.metrics import WordMeter
 from oche.core.optimizers import Adam, Sgd
 from oche.core.seeds import derive_seed
 from oche.data.text.bptt import parallel_streams
@@ -335,7 +334,6 @@ def test_training_validates_on_the_other_text():
 
 # --- whole searches
 
-
 ASKING = ["darts-pt", "random-ws", "evolution-ws"]
 RUNS = ["darts", "darts-2nd", "gdas", "snas", "i-darts", "sgas-1", "drnas", "fair-darts", "sdarts-rs", "robust-darts"]
 
@@ -426,16 +424,6 @@ def test_records_have_perplexities():
     last = session.history[-1]
     assert last["train_ppl"] == pytest.approx(math.exp(last["train_loss"]))
     assert last["val_ppl"] == pytest.approx(math.exp(last["val_loss"])) and "val_acc" not in last
-
-
-def test_word_meter():
-    meter = WordMeter()
-    assert meter.numbers("val") == {"val_loss": None, "val_ppl": None}
-    meter.add_words(torch.tensor(1.0), 3)
-    meter.add_words(torch.tensor(2.0), 1)
-    assert meter.numbers("val") == {"val_loss": 1.25, "val_ppl": math.exp(1.25)}
-    meter.add_words(torch.tensor(1e6), 1)
-    assert meter.numbers("val")["val_ppl"] == math.inf
 
 
 def test_a_longer_text_of_more_streams_begins_anew():

@@ -39,7 +39,7 @@ except native.Unavailable as reason:
     pytest.skip(f"no compiled kernels here: {reason}", allow_module_level=True)
 
 from oche.kernels.cpu.cell import NATIVE
-from oche.kernels.cpu.node import Node, Program
+from oche.kernels.cpu.node import Node, NodeProgram
 
 TOLERANCE = 1e-9
 
@@ -272,9 +272,9 @@ def test_checkpoints_move_between_forms():
 
 def test_gdas_hands_the_kernels_one_candidate_an_edge(monkeypatch):
     seen = []
-    own = Program.__init__
+    own = NodeProgram.__init__
     monkeypatch.setattr(
-        Program, "__init__", lambda self, terms, stats: seen.append(len(terms)) or own(self, terms, stats)
+        NodeProgram, "__init__", lambda self, terms, stats: seen.append(len(terms)) or own(self, terms, stats)
     )
     where = space(channels=4, candidates=("avg_pool_3x3", "skip_connect", "sep_conv_3x3"))
     task = Search(where, methods.gdas(steps=2, batch=6), dataset(), seed=0, engine=Engine("cpu"))
@@ -338,7 +338,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path):
 
 def test_a_file_that_is_no_library(tmp_path: Path):
     code = (
-        "from oche.kernels.cpu import build; t = build._target(build._compiler()); "
+        "from oche.kernels.cpu import build; t = build._library_path(build._compiler()); "
         "t.parent.mkdir(parents=True); t.write_text('x'); "
     )
     said = in_process(code + CHOOSE, XDG_CACHE_HOME=str(tmp_path))
@@ -347,11 +347,11 @@ def test_a_file_that_is_no_library(tmp_path: Path):
 
 def test_the_weights_of_a_node_are_differentiated_as_written():
     """(1) and (2) of node.py for one pool and one skip, by hand."""
-    from oche.kernels.cpu.node import Given, Itself
+    from oche.kernels.cpu.node import SourceTerm, TensorTerm
 
     x, y = (torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     w = torch.tensor([0.3, 0.7], dtype=torch.float64, requires_grad=True)
-    program = Program([Itself(0), Given(0)], [torch.empty(0, dtype=torch.float64)])
+    program = NodeProgram([SourceTerm(0), TensorTerm(0)], [torch.empty(0, dtype=torch.float64)])
     out = Node.apply(program, 1, 1, w, x, y)
     assert torch.allclose(out, 0.3 * x + 0.7 * y)
     g = torch.randn_like(out)

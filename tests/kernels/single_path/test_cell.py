@@ -1,5 +1,4 @@
-"""One candidate an edge, indexed on the device (`oche.kernels.single_path.cell`), against the plain modules in float64; whole searches with
-it, eager and replayed."""
+"""The single-path form against the plain one: cells, networks and searches with one candidate an edge."""
 
 from __future__ import annotations
 
@@ -9,18 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_cuda_graphs import DOUBLE, STEPS, A, Crossing, W, differing, run, silent, state
-from test_shared import NHWC, assert_same, cell, darts
 from torch import nn
 
 import oche
+from cells import NHWC, assert_same, cell, darts
 from oche.bilevel.cuda_graph_obstacles import Placed
 from oche.bilevel.cuda_graph_replay import refusal, replay
 from oche.bilevel.search import Search
 from oche.core.architecture import DeviceChoice, Mix, all_alive
 from oche.kernels.choose import set_form
-from oche.kernels.single_path.cell import node_states, form
-from oche.kernels.single_path.ops import Choice, CandidateWeight, convolve, gather_weights
+from oche.kernels.single_path.cell import form, node_states
+from oche.kernels.single_path.ops import CandidateWeight, Choice, convolve, gather_weights
 from oche.kernels.single_path.unused_weights import ReachTracker
 from oche.methods.hypergradients import FiniteDifference, joint
 from oche.methods.recipe import SearchRecipe
@@ -32,6 +30,7 @@ from oche.networks.operations import DARTS, OPERATIONS
 from oche.spaces import operation
 from oche.spaces.mixed_ops import MixedEdge, PartialEdge, SkipDropout
 from oche.training.losses import frozen_statistics
+from replayed_searches import DOUBLE, STEPS, A, Crossing, W, differing, run, silent, state
 from tape import Plain, Tape
 from tiny import dataset
 from tiny_text import corpus
@@ -261,7 +260,13 @@ def make(name, steps=STEPS, engine=DOUBLE):
     space, method = SEARCHES[name]
     relax = method.method.relax if isinstance(method.method.relax, EdgeNormalised) else GumbelHard((5.0, 0.1))
     w = method.method.weight_optimizer if method.method.weight_optimizer.clip == 0 else W
-    return Search(space, replace(method, relax=relax, arch_optimizer=A, weight_optimizer=w, batch=6, steps=steps), dataset(), seed=0, engine=DOUBLE)
+    return Search(
+        space,
+        replace(method, relax=relax, arch_optimizer=A, weight_optimizer=w, batch=6, steps=steps),
+        dataset(),
+        seed=0,
+        engine=DOUBLE,
+    )
 
 
 def apart(one, other):

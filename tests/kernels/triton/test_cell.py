@@ -20,7 +20,8 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 from oche.core.architecture import Dag, Mix
 from oche.core.errors import OcheError
 from oche.kernels.triton import cell as gpu
-from oche.kernels.triton import kernels
+from oche.kernels.triton import depthwise as depthwise_kernels
+from oche.kernels.triton import weighted_sum as sum_kernels
 from oche.networks.forms import node_states
 from oche.networks.operations import DARTS, FactorizedReduce
 from oche.spaces import ConvSpace, nb201
@@ -35,8 +36,8 @@ ALL = ((3, 1), (5, 1), (3, 2), (5, 2))
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Several tiles a map, where maps are small."""
-    monkeypatch.setattr(kernels, "TILE", 512)
-    monkeypatch.setattr(kernels, "CHUNK", 1)
+    monkeypatch.setattr(sum_kernels, "TILE", 512)
+    monkeypatch.setattr(depthwise_kernels, "CHUNK", 1)
 
 
 def normal(*shape, dtype=D):
@@ -71,8 +72,8 @@ def oracle(x, norm, weights, kinds, stride):
     ],
 )
 def test_depthwise_stages(kinds, groups, members, stride, normed, size, monkeypatch):
-    monkeypatch.setattr(kernels, "TILE", 512 if kinds == ALL else 256)
-    monkeypatch.setattr(kernels, "CHUNK", 1 if kinds == ALL else 2)
+    monkeypatch.setattr(sum_kernels, "TILE", 512 if kinds == ALL else 256)
+    monkeypatch.setattr(depthwise_kernels, "CHUNK", 1 if kinds == ALL else 2)
     x = normal(groups, 2, *size, 3)
     norm = (torch.rand(groups, 3, dtype=D) + 0.5, normal(groups, 3)) if normed else None
     w = normal(members, sum(r * r for r, _ in kinds), 3).requires_grad_()
@@ -81,14 +82,14 @@ def test_depthwise_stages(kinds, groups, members, stride, normed, size, monkeypa
     want = oracle(moved, None, w, kinds, stride)
     g = torch.randn_like(want)
     dx, dw = torch.autograd.grad(want, (moved, w), g)
-    stage = kernels.Depthwise(x, norm, kinds, stride, members)
+    stage = depthwise_kernels.Depthwise(x, norm, kinds, stride, members)
     torch.testing.assert_close(stage.forward(w.detach()), want, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(stage.input(w.detach(), g), dx, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(stage.weight(g), dw, rtol=1e-12, atol=1e-12)
 
 
 def test_every_tap_of_a_kernel_is_one_row():
-    found = kernels.taps(ALL)
+    found = depthwise_kernels.taps(ALL)
     assert len(found) == 41  # of 68 weights: what a pixel reads is read once
     assert sorted(r for tap in found for r in tap[2:] if r >= 0) == list(range(9 + 25 + 9 + 25))
     assert (-4, 2, -1, -1, -1, 9 + 25 + 9 + 3) in found  # first row, fourth column of the dilated 5 × 5
@@ -97,7 +98,7 @@ def test_every_tap_of_a_kernel_is_one_row():
 @pytest.mark.parametrize("pixels", [1, 128, 130, 300])
 def test_moments_far_from_zero(pixels):
     z = normal(2, 1, 1, pixels, 3) + 1e4
-    mean, var = kernels.moments(z)
+    mean, var = sum_kernels.moments(z)
     torch.testing.assert_close(mean, z.mean((1, 2, 3)), rtol=1e-14, atol=0)
     torch.testing.assert_close(var, z.var((1, 2, 3), unbiased=False), rtol=1e-9, atol=1e-12)
 
@@ -107,8 +108,8 @@ def test_sums_of_maps_and_their_products():
     a, d, mean = normal(3, 2, 3), normal(2, 3), normal(2, 2, 3)
     terms = torch.stack([g, own, shared.expand_as(g)])
     want = (terms * a[:, :, None, None, None]).sum(0) + d[:, None, None, None]
-    torch.testing.assert_close(kernels.combine([g, own, shared], a, d), want, rtol=1e-13, atol=1e-13)
-    sums, dots = kernels.dots(g, [own, shared], mean)
+    torch.testing.assert_close(sum_kernels.linear_combination([g, own, shared], a, d), want, rtol=1e-13, atol=1e-13)
+    sums, dots = sum_kernels.dot_products(g, [own, shared], mean)
     torch.testing.assert_close(sums, g.sum((1, 2, 3)), rtol=1e-12, atol=1e-12)
     away = terms[1:] - mean[:, :, None, None, None]
     torch.testing.assert_close(dots, (g * away).sum((2, 3, 4)), rtol=1e-12, atol=1e-12)
@@ -158,7 +159,7 @@ class Cell:
 
     def check(self, tolerance=1e-9, want=None):
         want = want or self.run(node_states)
-        got = self.run(gpu.flow)
+        got = self.run(gpu.node_states)
         assert want.keys() == got.keys()
         for name, w in want.items():
             g = got[name]
@@ -275,7 +276,7 @@ def test_float32_against_float64():
     """On inputs whose near-ties are not decided by rounding: the gradients of the two plain forms agree."""
     torch.manual_seed(3)
     cell = Cell(candidates=SMALL, dtype=torch.float32, nodes=1)
-    got = cell.run(gpu.flow)
+    got = cell.run(gpu.node_states)
     double = copy.copy(cell)
     double.edges, double.ops = copy.deepcopy(cell.edges).double(), cell.ops.double()
     double.inputs, double.back = [x.double() for x in cell.inputs], [b.double() for b in cell.back]
@@ -290,7 +291,7 @@ def test_bfloat16_maps_and_float32_weights():
     """Statistics and sums are wide: relative errors are those of rounding the maps, to 8 bits."""
     cell = Cell(candidates=("none", "avg_pool_3x3", "skip_connect", "dil_conv_3x3"), dtype=torch.float32, size=(6, 6))
     cell.inputs = [x.bfloat16() for x in cell.inputs]
-    got = cell.run(gpu.flow)
+    got = cell.run(gpu.node_states)
     double = copy.copy(cell)
     double.edges, double.ops = copy.deepcopy(cell.edges).double(), cell.ops.double()
     double.inputs, double.back = [x.double() for x in cell.inputs], [b.double() for b in cell.back]
@@ -306,7 +307,7 @@ def test_bfloat16_maps_and_float32_weights():
 def test_a_second_derivative_is_refused_by_name():
     cell = Cell(candidates=("sep_conv_3x3", "skip_connect"))
     x = [t.clone().requires_grad_() for t in cell.inputs]
-    out = gpu.flow(cell.dag, cell.edges, x, Mix(cell.ops, None, cell.active), 1)[-1].sum()
+    out = gpu.node_states(cell.dag, cell.edges, x, Mix(cell.ops, None, cell.active), 1)[-1].sum()
     with pytest.raises(OcheError, match=r"differentiable once.*--engine plain"):
         torch.autograd.grad(out, x, create_graph=True)
 
@@ -314,7 +315,7 @@ def test_a_second_derivative_is_refused_by_name():
 def test_one_value_a_channel_is_refused_as_a_batchnorm_does():
     cell = Cell(candidates=("sep_conv_3x3", "skip_connect"), size=(1, 1), batch=1)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        cell.run(gpu.flow)
+        cell.run(gpu.node_states)
 
 
 @pytest.mark.parametrize("builder", [MixedEdge(), PartialEdge(2)])
@@ -323,7 +324,7 @@ def test_the_host_is_not_asked(builder):
     candidates = ("avg_pool_3x3", "skip_connect", "dil_conv_3x3", "nor_conv_3x3")
     cell = Cell(builder, nodes=1, scale=True, affine=True, stride=2, channels=4, candidates=candidates)
     with Recorder() as recorder:
-        cell.run(gpu.flow)
+        cell.run(gpu.node_states)
     assert recorder.tape
 
 
@@ -344,7 +345,7 @@ def test_what_is_kept_for_the_backward():
     cell.edges, cell.active, cell.ops = cell.edges[:1], ((0,),), cell.ops[:1].requires_grad_()
     x = cell.inputs[0].requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = gpu.flow(cell.dag, cell.edges, [x], Mix(cell.ops, None, cell.active), 1)
+        out = gpu.node_states(cell.dag, cell.edges, [x], Mix(cell.ops, None, cell.active), 1)
     assert out[1].requires_grad and sorted(kept.values()) == [1, 1, 1]
 
 

@@ -8,7 +8,9 @@ import io
 from oche.report.html.markdown import csv_text, markdown, tables
 from oche.report.html.page import Cards, Code, Figure, Fold, Heading, Prose, Row, Section, Table, TableCell
 
-TABLE = Table("t", ("name", "value", "more"), [("a|b", TableCell("12.3 %", 0.123), None), ("c, d", 7, 'x "y"')], "A table")
+TABLE = Table(
+    "t", ("name", "value", "more"), [("a|b", TableCell("12.3 %", 0.123), None), ("c, d", 7, 'x "y"')], "A table"
+)
 
 
 def test_csv_has_the_values_and_survives_commas_and_quotes():

@@ -19,9 +19,9 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from oche.cli.study import CompareArgs
 
 from oche.cli import main as cli
-from oche.cli.compare_bench import CompareArgs
 from oche.cli.search import SearchArgs
 from oche.core.config.command_line import parse as parse_words
 from oche.core.console import Log
@@ -34,10 +34,10 @@ from oche.spaces import SPACES
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy, load_ground_truth
 from oche.study.comparison import run as compare
 from oche.study.comparison import table as standings
-from oche.study.comparison.settings import MANY, Setting
-from oche.study.processes import pool
-from oche.study.processes import subprocess as child_module
-from oche.study.processes.subprocess import Child
+from oche.study.comparison.settings import DEFAULT_METHODS, ComparisonConfig
+from oche.study.processes import oche_process as child_module
+from oche.study.processes import scheduler as pool
+from oche.study.processes.oche_process import OcheProcess
 from paths import ROOT
 
 CONVS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -59,9 +59,9 @@ def known(table):
     return load_ground_truth(table, "cifar10")
 
 
-def setting(table: Path, out: Path, **fields) -> Setting:
+def setting(table: Path, out: Path, **fields) -> ComparisonConfig:
     fixed = dict(data="digits", table=table, out=out, seeds=(0,), steps=40, channels=2, limit=60, batch=8, tried=5)
-    return Setting(**{**fixed, "device": "cpu", **fields})
+    return ComparisonConfig(**{**fixed, "device": "cpu", **fields})
 
 
 def put(
@@ -118,8 +118,8 @@ def test_options_are_those_of_the_setting_and_have_defaults():
         ("budget", "3m"),
         False,
     )
-    assert given.kept == Setting(methods=("gdas",), out=Path("elsewhere"), jobs=2, table=Path("t")).kept
-    assert set(MANY) <= set(METHODS)
+    assert given.kept == ComparisonConfig(methods=("gdas",), out=Path("elsewhere"), jobs=2, table=Path("t")).kept
+    assert set(DEFAULT_METHODS) <= set(METHODS)
 
 
 def test_a_run_that_was_begun_goes_on(table, tmp_path):
@@ -130,7 +130,7 @@ def test_a_run_that_was_begun_goes_on(table, tmp_path):
 
 def test_the_keys_of_setting_json_stay_as_they_are(tmp_path):
     """A comparison of before these names are changed could not be gone on with."""
-    asked = Setting(data="/data/cifar10.parquet", steps=400, batch=64)
+    asked = ComparisonConfig(data="/data/cifar10.parquet", steps=400, batch=64)
     assert json.dumps(asked.kept) == (
         '{"data": "/data/cifar10.parquet", "steps": 400, "budget": null, "channels": 4, "cells": 1, "limit": 5000, '
         '"batch": 64, "tried": 200, "threads": 1, "device": "auto"}'
@@ -140,7 +140,7 @@ def test_the_keys_of_setting_json_stay_as_they_are(tmp_path):
 # --- runs
 
 
-def oche_compare(asked: Setting) -> list[str]:
+def oche_compare(asked: ComparisonConfig) -> list[str]:
     """The command that asks for ``asked``."""
     pairs = {**asked.kept, "out": asked.out, "table": asked.table, "jobs": asked.jobs}
     words = [w for name, value in pairs.items() if value is not None for w in (f"--{name}", str(value))]
@@ -209,14 +209,14 @@ def test_a_child_is_asked_or_killed_and_its_use_adds_up(tmp_path, monkeypatch):
     monkeypatch.setattr(child_module, "_OCHE", (sys.executable, "-c", TRAPS))
     log, usage = tmp_path / "log", tmp_path / "usage.json"
 
-    def child(seconds: str) -> Child:
+    def child(seconds: str) -> OcheProcess:
         log.unlink(missing_ok=True)
-        child = Child([seconds], log, usage)
+        child = OcheProcess([seconds], log, usage)
         while "ready" not in log.read_text():
             time.sleep(0.01)
         return child
 
-    def wait(child: Child) -> dict:
+    def wait(child: OcheProcess) -> dict:
         while not child.ended():
             time.sleep(0.01)
         return json.loads(usage.read_text())
@@ -235,12 +235,12 @@ def test_a_child_is_asked_or_killed_and_its_use_adds_up(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def children(monkeypatch) -> list[Child]:
+def children(monkeypatch) -> list[OcheProcess]:
     """The children that a comparison starts; they do nothing but wait for a minute, or to be asked to stop."""
-    started: list[Child] = []
+    started: list[OcheProcess] = []
 
     def start(words, *rest):
-        started.append(Child(["60"], *rest))
+        started.append(OcheProcess(["60"], *rest))
         while "ready" not in rest[0].read_text():
             time.sleep(0.01)
         return started[-1]
@@ -256,7 +256,7 @@ def test_those_under_way_are_asked_to_save_and_no_others_begin(table, tmp_path, 
     clock = SimpleNamespace(sleep=lambda s: wait(s) if sent else sent.append(os.kill(os.getpid(), number)))
     monkeypatch.setattr(pool, "time", clock)
     asked = setting(table, tmp_path / "out", methods=("darts", "gdas", "snas"), jobs=2)
-    assert compare.run(asked, Log(quiet=True)) == 130
+    assert compare.run_comparison(asked, Log(quiet=True)) == 130
     assert len(children) == 2
     assert [(asked.out / f"{m}-0.log").exists() for m in asked.methods] == [True, True, False]
     assert all((asked.out / f"{m}-0.log").read_text().endswith("saved\n") for m in asked.methods[:2])
@@ -270,7 +270,7 @@ def test_a_second_ctrl_c_leaves_no_process_behind(table, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(pool, "time", SimpleNamespace(sleep=twice))
     with pytest.raises(KeyboardInterrupt):
-        compare.run(setting(table, tmp_path / "out", methods=("darts", "gdas"), jobs=2), Log(quiet=True))
+        compare.run_comparison(setting(table, tmp_path / "out", methods=("darts", "gdas"), jobs=2), Log(quiet=True))
     assert len(children) == 2
     for child in children:
         with pytest.raises(ProcessLookupError):
@@ -285,7 +285,7 @@ def test_the_table_holds_means_and_deviations(table, tmp_path, known):
     put(tmp_path, "darts", 1, 60, CONVS, {"peak_mb": 612.0, "wall_s": 3, "cpu_s": 15, "exit": 0}, step_ms=30.0)
     put(tmp_path, "gdas", 0, 58)  # its comparison was killed before it wrote what the process used
     asked = setting(table, tmp_path, methods=("darts", "gdas", "snas"), seeds=(0, 1))
-    standings.write(asked, known)
+    standings.write_table(asked, known)
     text = (tmp_path / "table.md").read_text()
     assert cells_of(text, "darts")[1:] == [
         "55.00 ± 7.07", "–", "5.00 ± 7.07", "50.00", "2", "25 ± 7", "40", "612", "12", "0.25", "54.30 ± 0.00 (2001.00326)",
@@ -311,7 +311,7 @@ def test_intervals_and_differences_are_told_where_seeds_suffice(table, tmp_path,
     for seed in range(6):
         put(tmp_path, "darts", seed, 50 + seed % 2)
         put(tmp_path, "gdas", seed, 58 + seed % 3)
-    standings.write(setting(table, tmp_path, methods=("darts", "gdas"), seeds=tuple(range(6))), known)
+    standings.write_table(setting(table, tmp_path, methods=("darts", "gdas"), seeds=tuple(range(6))), known)
     text = (tmp_path / "table.md").read_text()
     low, high = map(float, cells_of(text, "gdas")[2].split(" to "))
     assert 58 <= low < 59 < high <= 60
@@ -327,10 +327,10 @@ def test_why_a_run_is_missing_is_said_in_its_own_words(table, tmp_path, known):
     (tmp_path / "darts-0.json").write_text(json.dumps({"exit": 1, "peak_mb": 1, "wall_s": 1}))
     with RunDir.create(tmp_path / "snas-0", "", "search") as run:
         run.set_state("interrupted")
-    standings.write(asked, known)
+    standings.write_table(asked, known)
     text = (tmp_path / "table.md").read_text()
     assert "- darts, seed 0: oche: the loss became nan\n- gdas, seed 0: not run\n- snas, seed 0: not finished\n" in text
-    standings.draw(asked, known)
+    standings.draw_picture(asked, known)
     assert not (tmp_path / "compare.svg").exists()  # nothing to show
 
 
@@ -367,7 +367,7 @@ def test_the_picture_has_every_run_and_sorts_by_the_mean(table, tmp_path, known)
 
     put(tmp_path, "darts", 0, 50)
     put(tmp_path, "gdas", 0, 60)
-    standings.draw(setting(table, tmp_path, methods=("darts", "gdas", "snas")), known)
+    standings.draw_picture(setting(table, tmp_path, methods=("darts", "gdas", "snas")), known)
     text = (tmp_path / "compare.svg").read_text()
     assert (
         all(word in text for word in (">darts<", ">gdas<", "the best cell: 60.00", "published"))
@@ -379,7 +379,7 @@ def test_the_page_of_its_runs_is_made_at_the_end_and_named(table, tmp_path, caps
     for i, method in enumerate(("darts", "gdas")):
         put(tmp_path, method, 0, 50 + 10 * i)
     asked = setting(table, tmp_path, methods=("darts", "gdas"))
-    assert compare.run(asked, Log()) == 0
+    assert compare.run_comparison(asked, Log()) == 0
     assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
     text = (tmp_path / "report.html").read_text()
     assert "2 runs in 1 group;" in text and "60.00\u00a0%" in text and 'data-name="runs"' in text
@@ -388,7 +388,7 @@ def test_the_page_of_its_runs_is_made_at_the_end_and_named(table, tmp_path, caps
 
 def test_of_a_single_run_there_is_no_page(table, tmp_path, capsys):
     put(tmp_path, "darts", 0, 50)
-    assert compare.run(setting(table, tmp_path, methods=("darts",)), Log()) == 0
+    assert compare.run_comparison(setting(table, tmp_path, methods=("darts",)), Log()) == 0
     assert "report:" not in capsys.readouterr().out and not (tmp_path / "report.html").exists()
 
 
@@ -409,7 +409,7 @@ REFUSED = {
 def test_what_cannot_be_compared_is_refused(table, tmp_path, monkeypatch, says):
     monkeypatch.delenv("OCHE_NB201", raising=False)
     with pytest.raises(OcheError) as refusal:
-        compare.run(replace(setting(table, tmp_path / "new"), **REFUSED[says]), Log(quiet=True))
+        compare.run_comparison(replace(setting(table, tmp_path / "new"), **REFUSED[says]), Log(quiet=True))
     assert says in str(refusal.value) and "\n" not in str(refusal.value)
     assert not (tmp_path / "new").exists()
 
@@ -425,21 +425,23 @@ def test_what_cannot_be_compared_is_refused(table, tmp_path, monkeypatch, says):
 )
 def test_settings_that_mean_nothing_are_refused(fields, says):
     with pytest.raises(OcheError, match=says):
-        Setting(**fields)
+        ComparisonConfig(**fields)
 
 
 def test_runs_of_another_setting_are_not_mixed(table, tmp_path):
     put(tmp_path, "darts", 0, 50)
     asked = setting(table, tmp_path, methods=("darts",))
-    assert compare.run(asked, Log(quiet=True)) == 0
+    assert compare.run_comparison(asked, Log(quiet=True)) == 0
     with pytest.raises(OcheError, match="holds runs of another setting: channels=2, not 4; give that setting"):
-        compare.run(replace(asked, channels=4), Log(quiet=True))
+        compare.run_comparison(replace(asked, channels=4), Log(quiet=True))
 
 
 def test_the_table_may_be_named_in_the_environment(table, tmp_path, monkeypatch):
     put(tmp_path, "darts", 0, 60)
     monkeypatch.setenv("OCHE_NB201", str(table))
-    assert compare.run(replace(setting(table, tmp_path, methods=("darts",)), table=None), Log(quiet=True)) == 0
+    assert (
+        compare.run_comparison(replace(setting(table, tmp_path, methods=("darts",)), table=None), Log(quiet=True)) == 0
+    )
     assert "60.00" in (tmp_path / "table.md").read_text()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from oche.core import memory
 from oche.study.processes import resources as room
-from oche.study.processes.resources import Room, cores, gpus, usable_cores
+from oche.study.processes.resources import ResourcePool, core_slots, gpu_slots, usable_cores
 
 MB = 2**20
 
@@ -27,24 +27,24 @@ def machine(monkeypatch):
 
 def test_slots_are_taken_and_given_back():
     a, b = {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}
-    place = Room([a, b, a])
+    place = ResourcePool([a, b, a])
     assert place.free([], {}) == a
     assert place.free([a], {1: 0.0}) == b
     assert place.free([a, b], {}) == a
     assert place.free([a, a, b], {}) is None
     with pytest.raises(ValueError, match="without slots"):
-        Room([])
+        ResourcePool([])
 
 
 def test_the_first_process_is_alone_until_it_has_shown_what_it_needs(machine):
-    place, first = Room([{}] * 4, measured=True), 1
+    place, first = ResourcePool([{}] * 4, measured=True), 1
     assert place.free([], {}) == {}
     assert place.free([{}], {first: 0.0}) is None
     assert place.free([{}], {first: 0.1}) == {} and place.need == 300 * MB
 
 
 def test_what_those_under_way_may_still_take_is_left_to_them(machine):
-    place = Room([{}] * 9, measured=True, need=300 * MB)
+    place = ResourcePool([{}] * 9, measured=True, need=300 * MB)
     machine.update({2: (10 * MB, 10 * MB), 3: (10 * MB, 10 * MB)})
     one, two = 1, 2
     # 1,000 free; process 1 may take 50 more, process 2 290 more: 660 are left, and 300 are asked for
@@ -58,24 +58,24 @@ def test_what_those_under_way_may_still_take_is_left_to_them(machine):
 def test_the_largest_counts_and_without_measuring_none_does(machine):
     machine[2] = (900 * MB, 900 * MB)
     both = {1: 0.5, 2: 0.5}
-    assert Room([{}] * 3, measured=True).free([{}, {}], both) is None
-    assert Room([{}] * 3).free([{}, {}], both) == {}
+    assert ResourcePool([{}] * 3, measured=True).free([{}, {}], both) is None
+    assert ResourcePool([{}] * 3).free([{}, {}], both) == {}
 
 
 @pytest.mark.parametrize("lacking", ["process_memory", "free_memory"])
 def test_where_the_system_does_not_tell_the_slots_alone_count(machine, monkeypatch, lacking):
     monkeypatch.setattr(room, lacking, lambda *args: None)
-    assert Room([{}] * 2, measured=True).free([{}], {1: 0.0}) == {}
+    assert ResourcePool([{}] * 2, measured=True).free([{}], {1: 0.0}) == {}
 
 
 def test_slots_of_a_machine(monkeypatch):
-    assert cores(1) == [{}] * usable_cores() and cores(10**6) == [{}] and cores(4, 3) == [{}] * 3
+    assert core_slots(1) == [{}] * usable_cores() and core_slots(10**6) == [{}] and core_slots(4, 3) == [{}] * 3
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [s["CUDA_VISIBLE_DEVICES"] for s in gpus(0.5)] == ["0", "1", "0", "1"]
-    assert [s["CUDA_VISIBLE_DEVICES"] for s in gpus(1 / 3, jobs=3)] == ["0", "1", "0"]
+    assert [s["CUDA_VISIBLE_DEVICES"] for s in gpu_slots(0.5)] == ["0", "1", "0", "1"]
+    assert [s["CUDA_VISIBLE_DEVICES"] for s in gpu_slots(1 / 3, jobs=3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-ab")
-    assert [s["CUDA_VISIBLE_DEVICES"] for s in gpus(1)] == ["5", "GPU-ab"]
+    assert [s["CUDA_VISIBLE_DEVICES"] for s in gpu_slots(1)] == ["5", "GPU-ab"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the memory in use")

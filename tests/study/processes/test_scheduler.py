@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from oche.core.console import Log
-from oche.study.processes import pool as module
-from oche.study.processes.pool import Pool
-from oche.study.processes.resources import Room
+from oche.study.processes import scheduler as module
+from oche.study.processes.resources import ResourcePool
+from oche.study.processes.scheduler import Scheduler
 
 
 @dataclass(eq=False)
@@ -23,17 +23,17 @@ class Job:
     done: bool = False
     log: Path = Path("log")
 
-    def found(self) -> bool:
+    def outcome(self) -> bool:
         return self.done
 
-    def busy(self) -> bool:
+    def is_running(self) -> bool:
         self.elsewhere -= 1
         return self.elsewhere >= 0
 
-    def result(self) -> str:
+    def describe_outcome(self) -> str:
         return "well" if self.done else "crashed"
 
-    def row_of_progress(self):
+    def progress_row(self):
         return self.name, 0.5, {}
 
 
@@ -72,7 +72,7 @@ def work(monkeypatch):
     def work(*jobs: Job, slots: int = 1, after=lambda job, process: None, asked=None, events=None) -> list[str]:
         events = [] if events is None else events
         start = lambda job, slot: Process(job, events)  # noqa: E731
-        Pool(Room([{}] * slots), Log(quiet=True), asked or Asked(), start, after=after).work(jobs)
+        Scheduler(ResourcePool([{}] * slots), Log(quiet=True), asked or Asked(), start, after=after).work(jobs)
         return events
 
     return work
@@ -121,7 +121,9 @@ def test_no_process_outlives_an_error(work):
 
 def test_the_live_lines_are_of_all_and_of_those_at_work(monkeypatch):
     job, waiting = Job("a", elsewhere=9), Job("b")
-    pool = Pool(Room([{}]), Log(quiet=True), Asked(), lambda job, slot: Process(job, []), head=lambda: {"best": "x"})
+    pool = Scheduler(
+        ResourcePool([{}]), Log(quiet=True), Asked(), lambda job, slot: Process(job, []), head=lambda: {"best": "x"}
+    )
     pool._under_way[job] = (Process(job, []), {})
     pool._under_way[waiting] = (Process(waiting, []), {})  # its process is only starting
     monkeypatch.setattr(module.time, "monotonic", lambda: pool._began + 30)
@@ -135,7 +137,7 @@ def test_the_live_lines_are_of_all_and_of_those_at_work(monkeypatch):
 
 def test_what_is_done_is_done_once(work, monkeypatch):
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(Pool, "_rows", lambda self, count, earlier, waiting: seen.append((count, earlier)) or [])
+    monkeypatch.setattr(Scheduler, "_rows", lambda self, count, earlier, waiting: seen.append((count, earlier)) or [])
     monkeypatch.setattr(Log, "lines", lambda self: nullcontext(lambda rows: rows()))
     assert work(Job("a", done=True), Job("b")) == ["+b", "-b"]
     assert {*seen} == {(2, 1)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_run_page import Page, assert_self_contained
 
 from oche.report.comparison_page import write_comparison
 from oche.report.comparison_runs import find_runs
@@ -15,6 +14,7 @@ from oche.report.html.page import Table
 from oche.report.metrics import ACCURACY, CostTarget
 from oche.report.plots.curves import cost_curves
 from oche.report.run_page import write_report
+from report_pages import Page, assert_self_contained
 from report_runs import make_run, search_records, write_json, write_records
 
 PARAMETERS = CostTarget("parameters", 1e6)
@@ -33,7 +33,11 @@ def test_costs_are_written_with_their_unit(kind, value, text):
 
 def test_a_search_that_minds_nothing_or_something_unknown_has_no_price():
     assert CostTarget.of({"priced": {"kind": ["flops"]}}) is None  # damaged
-    assert CostTarget.of({}) is None and CostTarget.of({"priced": {"kind": "beauty"}}) is None and CostTarget.of({"priced": 3}) is None
+    assert (
+        CostTarget.of({}) is None
+        and CostTarget.of({"priced": {"kind": "beauty"}}) is None
+        and CostTarget.of({"priced": 3}) is None
+    )
     assert CostTarget.of({"priced": {"kind": "flops", "target": None}}) == CostTarget("flops", None)
 
 

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from oche.report.findings import _reach, collapse_finding, entropy_finding, ground_truth_finding, search_gain
+from oche.report.findings import (
+    _prediction_half_width,
+    collapse_finding,
+    entropy_finding,
+    ground_truth_finding,
+    search_gain,
+)
 from oche.report.format_numbers import format_count, format_duration, format_milliseconds, format_scaled, format_time
 from oche.report.metrics import ACCURACY, percent
 
@@ -23,13 +29,13 @@ def test_reach_is_the_prediction_interval_of_student(values):
     n = len(values)
     scale = numpy.std(values, ddof=1) * numpy.sqrt(1 + 1 / n)
     low, high = stats.t.interval(0.95, n - 1, loc=numpy.mean(values), scale=scale)
-    assert _reach(values) == pytest.approx((high - low) / 2, rel=1e-9)
+    assert _prediction_half_width(values) == pytest.approx((high - low) / 2, rel=1e-9)
 
 
 def test_the_prediction_interval_holds_one_more_value_in_95_of_100_cases():
     draws = numpy.random.default_rng(0).normal(size=(20_000, 4))
     reach = stats.t.ppf(0.975, 2) * draws[:, :3].std(1, ddof=1) * numpy.sqrt(4 / 3)
-    assert _reach(list(draws[0, :3])) == pytest.approx(reach[0])
+    assert _prediction_half_width(list(draws[0, :3])) == pytest.approx(reach[0])
     inside = abs(draws[:, 3] - draws[:, :3].mean(1)) <= reach
     assert inside.mean() == pytest.approx(0.95, abs=0.005)  # three standard errors
 
@@ -38,7 +44,7 @@ def test_the_prediction_interval_holds_one_more_value_in_95_of_100_cases():
 def test_the_verdict_follows_the_interval(random, found):
     text = search_gain(found, random)
     difference = found - statistics.fmean(random)
-    if abs(difference) <= _reach(random):
+    if abs(difference) <= _prediction_half_width(random):
         assert "cannot be told from chance" in text
     else:
         assert ("The search bought" if difference > 0 else "The search cost") in text
@@ -144,5 +150,7 @@ def test_the_truth_says_what_was_lost():
         "By the table of NAS-Bench-201 the cell has a test accuracy of 54.30 %, 40.07 points below the best"
     )
     assert text.endswith("At epoch 1 the search would have chosen one of 94.00 %: 39.70 points were lost since.")
-    assert "epoch" not in ground_truth_finding(records, 0.94, 0.0037) and "epoch" not in ground_truth_finding([], 0.94, 0.0037)
+    assert "epoch" not in ground_truth_finding(records, 0.94, 0.0037) and "epoch" not in ground_truth_finding(
+        [], 0.94, 0.0037
+    )
     assert ground_truth_finding(records, None, None) == ""

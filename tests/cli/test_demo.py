@@ -8,7 +8,7 @@ import pytest
 
 import oche
 import runs
-from oche.cli import demo_pipeline as demo
+from oche.cli import demo
 from oche.cli import main as cli
 from oche.runs.session import DirectorySession
 from oche.training.loop import Interrupted
@@ -67,7 +67,7 @@ def test_an_interrupted_one_goes_on_to_the_same_end(small, whole, tmp_path, monk
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(DirectorySession, "stopping", stopping)
-        demo.start(tmp_path / "cut", 0, False, demo.Log(quiet=True))
+        demo.run_demo(tmp_path / "cut", 0, False, demo.Log(quiet=True))
     assert cli.main(["resume", str(tmp_path / "cut")]) == 0
     assert "found cell" in capsys.readouterr().out
     assert accuracies(tmp_path / "cut") == accuracies(whole[0])

@@ -1,0 +1,19 @@
+"""Searches by each method, small enough for a test."""
+
+import torch
+
+from oche.bilevel.search import Search
+from oche.devices.engine import Engine
+from tiny import dataset, space
+
+DOUBLE, SINGLE = Engine("cpu", dtype=torch.float64), Engine("cpu")
+LIGHT = ("none", "max_pool_3x3", "skip_connect", "nor_conv_3x3")
+
+
+def small(**fields):
+    """Two cells of two nodes whose candidates cost little."""
+    return space(**{**dict(cells=2, reductions=(1,), candidates=LIGHT), **fields})
+
+
+def start(method, where=None, data=None, cls=Search, engine=SINGLE, seed=0):
+    return cls(where or small(), method, data or dataset(), seed=seed, engine=engine)
