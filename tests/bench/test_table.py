@@ -14,11 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from oche.bench.interleaved import FormProcess, Result, Worker, measure_forms
-from oche.bench.kernels import kernels
-from oche.bench.published_code import folder_for, published
+from oche.bench.interleaved import FormProcess, Result, Worker, measure_forms, profile_step
 from oche.bench.settings import FORMS, BenchConfig, Form
-from oche.bench.steps import NchwEngine, OwnSteps, steps_of
+from oche.bench.steps import NchwEngine, OwnSteps, published_code, steps_of
 from oche.bench.table import baseline, forms_for, markdown, table_lines
 from oche.cli import main as cli
 from oche.core.errors import OcheError
@@ -60,7 +58,7 @@ def words(**fields) -> list[str]:
 )
 def test_mistakes_are_found_before_anything_is_measured(line, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oche.bench.table.contest", lambda *args, **fields: pytest.fail("it measures"))
+    monkeypatch.setattr("oche.bench.table.measure_forms", lambda *args, **fields: pytest.fail("it measures"))
     assert cli.main(["bench", *line.split()]) == 2
     error = capsys.readouterr().err
     assert error.startswith("oche: ") and error.count("\n") == 1 and said in error
@@ -134,7 +132,7 @@ class Recorded:
     def __init__(self, given, work, form):
         self.form = form
 
-    def ask(self, result, what, value):
+    def request(self, result, what, value):
         Recorded.asked.append((self.form, what))
         if what == "turn" and not (self.form == "native" and len(result.times) == 1):
             result.times.append(len(Recorded.asked))
@@ -172,7 +170,7 @@ def test_a_process_that_ends_without_a_word_is_a_row():
     contender.process = Ended()
     theirs.close()
     result = Result()
-    contender.ask(result, "turn", 1)
+    contender.request(result, "turn", 1)
     assert result.failed and "(-9); too little memory for all --forms at once?" in result.note and result.times == []
 
 
@@ -318,7 +316,7 @@ def checkout(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:This overload of")
 @pytest.mark.parametrize(("work", "unrolled"), [("first", False), ("second", True)])
 def test_the_published_search_takes_its_steps(work, unrolled, checkout):
-    step = published(setting(reference=(checkout,), nodes=None, candidates=None), work)
+    step = published_code().published(setting(reference=(checkout,), nodes=None, candidates=None), work)
     architect = sys.modules["architect"].Architect.made[-1]
     net = architect.model
     weights, logits = [p.clone() for p in net.parameters()], net.alphas.detach().clone()
@@ -333,7 +331,9 @@ def test_the_published_search_takes_its_steps(work, unrolled, checkout):
 
 
 def test_the_published_training_takes_its_steps(checkout, capsys):
-    step = published(setting(reference=(checkout,), image=32, train_channels=5, train_cells=3), "train")
+    step = published_code().published(
+        setting(reference=(checkout,), image=32, train_channels=5, train_cells=3), "train"
+    )
     assert capsys.readouterr().out == ""  # what it prints is not the table's
     step()
     assert step.sound()
@@ -350,14 +350,14 @@ def test_checkouts_do_what_they_have_the_code_for(checkout, tmp_path):
     partial.mkdir()
     (partial / "model_search.py").write_text("self.betas_normal = None")
     both = setting(reference=(partial, checkout))
-    assert [folder_for(both, work) for work in ("first", "train", "pc-darts", "gdas")] == [
+    assert [published_code().folder_for(both, work) for work in ("first", "train", "pc-darts", "gdas")] == [
         checkout / "cnn", checkout / "cnn", partial, None,
     ]  # fmt: skip
     assert forms_for(both, "pc-darts", "cpu")[0] == "reference" and "reference" not in forms_for(both, "gdas", "cpu")
     with pytest.raises(OcheError, match="the published code has no nodes=1"):
-        published(setting(reference=(checkout,), candidates=None), "first")
+        published_code().published(setting(reference=(checkout,), candidates=None), "first")
     with pytest.raises(OcheError, match="the published code has no image=8"):
-        published(setting(reference=(checkout,)), "train")
+        published_code().published(setting(reference=(checkout,)), "train")
 
 
 def test_from_the_command_to_the_page(checkout, tmp_path, capsys):
@@ -395,12 +395,12 @@ def test_kernels_of_a_step(monkeypatch):
             a @ a
         a.exp()
 
-    rows = kernels(step, torch.device("cpu"))
+    rows = profile_step(step, torch.device("cpu"))
     assert {row["name"]: row["calls"] for row in rows}["aten::mm"] == 3
     assert [row["ms"] for row in rows] == sorted((row["ms"] for row in rows), reverse=True)
     assert sum(row["share"] for row in rows) == pytest.approx(1)
-    monkeypatch.setattr("oche.bench.kernels.MOST", 1)
-    first, rest = kernels(step, torch.device("cpu"))
+    monkeypatch.setattr("oche.bench.interleaved.MAX_ROWS", 1)
+    first, rest = profile_step(step, torch.device("cpu"))
     assert first["name"] == "aten::mm" and rest["name"] == "all others"
     assert first["share"] + rest["share"] == pytest.approx(1)
 
@@ -427,7 +427,7 @@ def test_growth_measures_each_point_once_and_finds_the_powers(growth, tmp_path, 
         rows = [{"name": "a|b", "ms": 2.0, "share": 1.0, "calls": 3}] if profile else []
         return {form: Result([seconds, seconds, 9e9], 2**20 * given.batch, profile=rows) for form in forms}
 
-    monkeypatch.setattr(growth, "contest", fake)
+    monkeypatch.setattr(growth, "measure_forms", fake)
     base = BenchConfig(works=("first",), batch=4, channels=4, cells=3, nodes=2, candidates=3)
     sizes = dict(batch=(2, 4, 8), channels=(2, 4), cells=(3,), nodes=(2,), candidates=(3,), forms=("plain", "native"))
     given = growth.Growth(tmp_path / "g", base, **sizes)
@@ -456,10 +456,10 @@ def test_a_base_that_leaves_a_size_open_is_refused(growth, tmp_path):
 
 PARENT = """
 import multiprocessing, threading, time
-from oche.bench.interleaved import end_with_the_parent
+from oche.bench.interleaved import exit_with_parent
 
 def child():
-    threading.Thread(target=end_with_the_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     time.sleep(600)
 
 if __name__ == "__main__":

@@ -7,25 +7,18 @@ import torch
 
 import oche
 import tiny_text
-from oche.bilevel.cuda_graph_replay import refusal, replay
-from oche.bilevel.search import Search
-from oche.core.optimizers import Adam, Sgd
+from oche.bilevel.cuda_graph_replay import replay
+from oche.core.optimizers import Sgd
 from oche.devices.engine import Engine
 from oche.kernels.cuda_graphs import WARM_UP_STEPS
 from oche.methods.hypergradients import FiniteDifference, joint
-from oche.methods.recipe import SearchRecipe
 from oche.networks.language_model import Dropouts
-from oche.training.image_recipes import Recipe
-from oche.training.image_trainer import Training
 from oche.training.language_recipes import LanguageRecipe, PlainSgd
 from oche.training.language_trainer import LanguageTraining
+from replayed_trainings import search, training
 from tape import Plain, Tape
-from tiny import dataset
 
-DOUBLE = Engine("cpu", dtype=torch.float64, fused="plain")
 STEPS = 5
-EDGES = "[('skip_connect', 0), ('sep_conv_3x3', 1), ('avg_pool_3x3', 0), ('dil_conv_3x3', 2)]"
-CELL = oche.Genotype.parse(f"Genotype(normal={EDGES}, normal_concat=[2, 3], reduce={EDGES}, reduce_concat=[2, 3])")
 BENCHMARK = oche.core.nasbench201.parse(
     "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 )
@@ -89,11 +82,6 @@ RECIPES = {
 }
 
 
-def training(genotype=CELL, **fields):
-    recipe = Recipe(**{**dict(channels=2, cells=3, w=W, batch=6, steps=STEPS), **fields})
-    return Training(genotype, recipe, dataset(), seed=0, engine=DOUBLE, title="t")
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_trainings_of_final_networks(name):
     tape, taped = compare(lambda: training(**RECIPES[name]))
@@ -121,18 +109,6 @@ def test_a_reloaded_training_is_recorded_anew():
 
     tape, _ = compare(lambda: training(ema=0.5, **RECIPES["plain"]), steps=range(9), before={4: reload})
     assert tape.recorded == 2
-
-
-class Ranks:
-    several, count = True, 2
-
-
-def test_several_ranks_stay_eager_and_say_why():
-    task, said = training(), []
-    task.engine = replace(DOUBLE, processes=Ranks())
-    assert not replay(task, said.append, Tape())
-    assert said == ["no CUDA graphs: gradients are averaged over 2 ranks in every step"]
-    assert "update" not in vars(task)
 
 
 # --- text
@@ -178,15 +154,6 @@ METHODS = {
 }
 
 
-def search(fused="plain", **fields):
-    w = Sgd(lr=2.0, lr_min=1.0, momentum=0.0, decay=0.01, clip=0.25, clip_ahead=True)
-    method = SearchRecipe(
-        weight_optimizer=w, arch_optimizer=Adam(lr=0.02, decay=0.05, init=0.1), batch=4, steps=STEPS, **fields
-    )
-    engine = Engine("cpu", dtype=torch.float64, fused=fused)
-    return Search(tiny_text.space(), method, tiny_text.corpus(), seed=0, engine=engine)
-
-
 @pytest.mark.parametrize("name, fused", [*((name, "plain") for name in METHODS), ("second order", "auto")])
 def test_searches_of_recurrent_cells(name, fused):
     steps = range(9) if name == "after a warm-up" else range(STEPS)
@@ -205,9 +172,3 @@ def _settle(task):
 def test_a_mask_with_gaps_is_on_the_device_before_it_is_recorded(fused):
     tape, _ = compare(lambda: search(fused), steps=range(8), before={4: _settle})
     assert tape.recorded == 2
-
-
-def test_a_reason_to_stay_eager_is_told():
-    from oche.methods.stochastic_relaxations import GumbelHard
-
-    assert "GumbelHard" in refusal(search(relax=GumbelHard()))

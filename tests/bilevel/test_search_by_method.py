@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 import oche
 from oche.bilevel.search import Search
-from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.optimizers import Adam
 from oche.devices.engine import Engine
 from oche.kernels.choose import plain_form
@@ -23,10 +22,10 @@ from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, ZeroOne
 from oche.methods.relaxations import Sigmoid
 from oche.methods.stochastic_relaxations import Concrete, GumbelHard
-from oche.spaces.mixed_ops import AuxiliaryOperation, MixedOperation, SkipDropout, set_step
-from oche.training.loop import Session, fit_loop
+from oche.spaces.edge_variants import AuxiliaryOperation, SkipDropout
+from oche.spaces.mixed_ops import MixedOperation, set_step
 from oche.training.losses import frozen_statistics
-from small_searches import DOUBLE, LIGHT, small, start
+from small_searches import DOUBLE, LIGHT, finished, small, start
 from tiny import dataset, space
 
 PLAIN = Engine("cpu", fused="plain")  # whose modules can be watched
@@ -36,12 +35,6 @@ FAST = Adam(lr=0.1, init=0.1)  # logits that tell candidates apart after a few s
 def step(task, number=0, progress=0.0):
     task.begin(0, 0)
     task.step(number, progress)
-
-
-def finished(task):
-    session = Session()
-    fit_loop(task, task.recipe.length, session)
-    return session.history
 
 
 def flat(tensors):
@@ -428,43 +421,6 @@ def test_the_auxiliary_skip_fades_out_in_the_search_and_is_no_part_of_the_cell()
     )
     net = oche.build(genotype, classes=3, channels=2, cells=2, reductions=(1,), in_channels=1)
     assert not any(isinstance(m, AuxiliaryOperation) for m in net.modules())
-
-
-# --- RobustDARTS
-
-
-class Skipping(Search):
-    """A search whose cells are reported to hold many skip connections."""
-
-    def _record(self, progress):
-        return super()._record(progress) | {"skip_share": {"normal": 0.4, "reduce": 0.4}}
-
-
-@pytest.mark.parametrize(
-    ("action", "cls"), [("rollback", Search), ("rollback", Skipping), ("stop", Search), ("warn", Search)]
-)
-def test_robust_darts_ends_when_the_eigenvalue_grows_and_takes_the_logits_of_before(action, cls, monkeypatch):
-    values = iter([0.3, 0.3, 0.3, 0.9, 0.9, 0.9])
-    monkeypatch.setattr("oche.bilevel.search.dominant_eigenvalue", lambda *args: next(values))
-    where = small(candidates=("none", "max_pool_3x3", "nor_conv_3x3"))  # no skip connection: by the eigenvalue alone
-    method = METHODS["robust-darts"].make(
-        batch=12,
-        epochs=6,
-        arch_optimizer=FAST,
-        on_collapse=action,
-        eigenvalue_stop=EigenvalueStop(start=0, k=2, window=1),
-    )
-    task = start(method, where, cls=cls)
-    history = finished(task)
-    last = {name: a.tolist() for name, a in zip(task.groups, task.logits, strict=True)}
-    if action == "warn":  # few skips: the reading is to watch, which is no collapse
-        assert len(history) == 7 and not any("collapse" in r for r in history)
-        return
-    # 0.3 < 0.75 · 0.9 at the fourth epoch, two after the second, whatever the skips of the second
-    assert len(history) == 5 and task.ended and "eigenvalue" in history[-1]["collapse"]
-    assert [r["eigenvalue"] for r in history[1:]] == [0.3, 0.3, 0.3, 0.9]
-    assert last == history[2 if action == "rollback" else 4]["logits"] and history[2]["logits"] != history[4]["logits"]
-    assert (str(task.conclude()) == history[2]["genotype"]) or action == "stop"
 
 
 # --- GAEA and DrNAS

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from oche.cli.lookup import TABLES
 
 import oche
 import runs
 from oche.cli import main as cli
+from oche.cli.lookup import TABLES
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
 from oche.methods.toy_problem import PUBLISHED

@@ -6,25 +6,15 @@ import pytest
 import torch
 
 import oche
+from cost_cases import SPACES
 from oche.core.architecture import NONE, Dag, Mix, alive_candidates, all_alive
-from oche.core.errors import OcheError
 from oche.cost import flops, parameters
-from oche.cost.breakdown import Place, space_parts
+from oche.cost.breakdown import space_parts
 from oche.cost.expected_cost import COUNTS, cost_model, discrete_cost, expected_cost
 from oche.methods.discretize.successive import draw
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
-from oche.training.recipes import space_at_recipe_size
 
-SIZE = dict(classes=3, in_channels=1, image=(9, 9))
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
-SPACES = {
-    "darts": oche.spaces.darts(channels=4, cells=4, nodes=3, candidates=OPS, **SIZE),
-    "imagenet": oche.spaces.darts(
-        channels=4, cells=3, nodes=2, stem="imagenet", candidates=OPS, **{**SIZE, "image": (33, 33)}
-    ),
-    "seed": oche.spaces.seed(channels=4, cells=4, nodes=3, candidates=OPS, head=(6,), **SIZE),
-    "nb201": oche.spaces.nb201(channels=4, cells=2, **SIZE),
-}
 COUNT = {"parameters": parameters, "flops": lambda net: flops(net, lambda: net(torch.zeros(1, 1, *net_image(net))))}
 every = pytest.mark.parametrize("kind", SPACES)
 
@@ -196,37 +186,3 @@ def test_what_is_alike_is_measured_once_under_a_name_of_its_own():
     places = {place.key(op) for rows in space_parts(space).places.values() for r in rows for place in r for op in OPS}
     assert {key for key, _ in asked} == places | {part.key for part in space_parts(space).fixed}
     assert all(group.dtype == torch.float64 for group in found.groups.values())
-
-
-# --- where things stand ---------------------------------------------------------------------------------------------------
-
-
-def test_places_by_hand():
-    """Four cells N R R N of 4 channels on 9 x 9: the reductions halve upwards and double the width."""
-    rows = space_parts(SPACES["darts"]).places
-    assert rows["normal"][0] == (Place(4, 1, (9, 9)), Place(16, 1, (3, 3)))
-    assert rows["reduce"][0] == (Place(8, 2, (9, 9)), Place(16, 2, (5, 5)))
-    inner = SPACES["darts"].dag.edges.index((2, 3))
-    assert rows["reduce"][inner] == (Place(8, 1, (5, 5)), Place(16, 1, (3, 3)))
-
-
-def test_surveys_draw_nothing():
-    state = torch.get_rng_state()
-    cost_model(SPACES["darts"], COUNTS["flops"])
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_networks_as_large_as_a_recipe_builds_them():
-    space = space_at_recipe_size(oche.spaces.darts(), "darts")
-    assert (space.channels, space.cells) == (36, 20)
-    found = cost_model(space, COUNTS["parameters"])
-    assert found.of(oche.genotypes.DARTS_V2) == 3349342 == parameters(oche.build("DARTS_V2", classes=10))
-    assert space_at_recipe_size(space, "supernet") is space
-    assert space_at_recipe_size(oche.spaces.seed(), "seed").head == (4096, 1024, 256)
-
-
-def test_sizes_that_are_none():
-    with pytest.raises(OcheError, match="'drats' is no recipe of networks for images; use darts, "):
-        space_at_recipe_size(oche.spaces.darts(), "drats")
-    with pytest.raises(OcheError, match="costs are known of networks for images"):
-        space_at_recipe_size(oche.spaces.recurrent(), "darts")

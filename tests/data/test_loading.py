@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oche.cli.lookup import TABLES
 
 from data_files import encoded, pixels, write_classes
+from oche.cli.lookup import TABLES
 from oche.core.errors import OcheError
 from oche.data import DATASETS, FORMS, Resident, Streamed, load
 from oche.data import loading as reading_module

@@ -36,7 +36,8 @@ from oche.runs.checkpoint import load_latest, load_weights
 from oche.runs.claim import is_run
 from oche.runs.config import TrainConfig
 from oche.runs.plan import check_shares
-from oche.spaces.mixed_ops import SkipDropout, set_step
+from oche.spaces.edge_variants import SkipDropout
+from oche.spaces.mixed_ops import set_step
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training, has_idle_weights, train
 from oche.training.loop import Session

@@ -1,12 +1,15 @@
 """Searches whose steps are recorded and replayed, and what tells them from eager ones."""
 
 import copy
+from dataclasses import replace
 
 import torch
 
+from oche.bilevel.search import Search
 from oche.core.optimizers import Adam, Sgd
 from oche.devices.engine import Engine
 from tape import Recorder
+from tiny import dataset, space
 
 DOUBLE = Engine("cpu", dtype=torch.float64, fused="plain")
 W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5), Adam(lr=0.02, decay=0.05, init=0.1)
@@ -75,3 +78,14 @@ class Crossing(Recorder):
             tensors = [t for t in (*args, out) if isinstance(t, torch.Tensor)]
             assert len({t.device.type for t in tensors}) == 1, f"{func} between {[t.device for t in tensors]}"
         return out
+
+
+def make(method, engine=DOUBLE):
+    method = replace(
+        method,
+        arch_optimizer=A,
+        batch=6,
+        steps=STEPS,
+        weight_optimizer=W if method.method.weight_optimizer.clip else method.method.weight_optimizer,
+    )
+    return Search(space(nodes=1), method, dataset(), seed=0, engine=engine)

@@ -4,6 +4,7 @@ import torch
 
 from oche.bilevel.search import Search
 from oche.devices.engine import Engine
+from oche.training.loop import Session, fit_loop
 from tiny import dataset, space
 
 DOUBLE, SINGLE = Engine("cpu", dtype=torch.float64), Engine("cpu")
@@ -17,3 +18,9 @@ def small(**fields):
 
 def start(method, where=None, data=None, cls=Search, engine=SINGLE, seed=0):
     return cls(where or small(), method, data or dataset(), seed=seed, engine=engine)
+
+
+def finished(task):
+    session = Session()
+    fit_loop(task, task.recipe.length, session)
+    return session.history

@@ -7,21 +7,17 @@ import pytest
 import torch
 
 from oche.bilevel.cuda_graph_obstacles import Placed
-from oche.bilevel.cuda_graph_replay import refusal, replay
-from oche.bilevel.search import Search
-from oche.core.optimizers import ExponentiatedGradient
+from oche.bilevel.cuda_graph_replay import replay
 from oche.devices.engine import Engine
 from oche.kernels.cuda_graphs import WARM_UP_STEPS, capturable
 from oche.methods.hypergradients import FiniteDifference, Neumann, exact, joint
-from oche.methods.perturbations import RandomNoise
 from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, Cost, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
-from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath
-from oche.spaces.mixed_ops import AuxiliarySkip, PartialEdge, SkipDropout
-from replayed_searches import CHANGES, DOUBLE, STEPS, A, Crossing, W, differing, run, silent, state
+from oche.methods.stochastic_relaxations import Concrete, GumbelHard
+from oche.spaces.edge_variants import PartialEdge
+from replayed_searches import CHANGES, STEPS, Crossing, W, differing, make, run, silent, state
 from tape import Plain, Tape
-from tiny import dataset, space
 
 METHODS = {
     "first order": SearchRecipe(),
@@ -36,19 +32,6 @@ METHODS = {
     "sigmoid, zero-one": SearchRecipe(relax=Sigmoid(), penalty=ZeroOne()),
     "no clipping, no momentum": SearchRecipe(weight_optimizer=replace(W, clip=0, momentum=0.0)),
 }
-
-
-def make(method, engine=DOUBLE):
-    method = replace(
-        method,
-        arch_optimizer=A,
-        batch=6,
-        steps=STEPS,
-        weight_optimizer=W if method.method.weight_optimizer.clip else method.method.weight_optimizer,
-    )
-    return Search(space(nodes=1), method, dataset(), seed=0, engine=engine)
-
-
 SINGLE = "noise, temperature"  # in float32
 
 
@@ -123,42 +106,6 @@ def test_state_is_laid_out_as_the_weights_are():
     with capturable(steps[1]):
         steps[1].step()
     assert torch.allclose(weight, twin, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "fields, word",
-    [
-        (dict(relax=Dirichlet()), "Dirichlet"),
-        (dict(relax=EdgeNormalised(UniformPath())), "UniformPath"),
-        (dict(relax=GumbelHard(), edge=PartialEdge(2, SkipDropout(0.3))), "GumbelHard"),
-        (dict(perturb=RandomNoise()), "RandomNoise"),
-        (dict(edge=AuxiliarySkip()), "AuxiliaryOperation"),
-        (dict(edge=PartialEdge(2, SkipDropout(0.3))), "SkipDropoutOperation"),
-    ],
-)
-def test_what_cannot_be_replayed_stays_eager_and_says_why(fields, word):
-    task, said = make(SearchRecipe(**fields)), []
-    assert word in refusal(task)
-    assert not replay(task, said.append, Tape())
-    assert len(said) == 1 and word in said[0] and "\n" not in said[0]
-    assert "update" not in vars(task)
-
-
-def test_an_optimiser_of_the_host_is_refused():
-    task = Search(
-        space(),
-        SearchRecipe(arch_optimizer=ExponentiatedGradient(), batch=6, steps=3),
-        dataset(),
-        seed=0,
-        engine=DOUBLE,
-    )
-    assert "MirrorDescent" in refusal(task)
-
-
-def test_without_a_device_the_steps_stay_eager():
-    said = []
-    assert not replay(make(SearchRecipe()), said.append)
-    assert said == ["no CUDA graphs: they need a CUDA device, this is cpu"]
 
 
 class Asking(Softmax):

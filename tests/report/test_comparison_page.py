@@ -53,7 +53,7 @@ def test_edges_that_only_one_cell_has_are_marked():
     )  # the second of two alike
     assert said == f"2 of 4 edges only here: {B} 1→2, {A} 0→3"
     assert mark_differences(one, one) == (one, "the same edges")
-    assert mark_differences(one, Cell(one.edges, (3,)))[1] == "the same edges; its output is made of nodes 2, 3"
+    assert mark_differences(one, Cell(one.edges, (3,)))[1] == "the same edges; its output joins nodes 2, 3"
 
 
 def test_pairs_of_cells_show_their_differences_by_sign_and_width():

@@ -45,14 +45,14 @@ def test_a_search_that_minds_nothing_or_something_unknown_has_no_price():
     ("price", "records", "text"),
     [
         (PARAMETERS, [{"epoch": 1, "cost": 2e6, "cost_found": 9e5}],
-         "The search was to mind the parameters of the network to be found: at most 1 M. At epoch 1 its mixture is expected to "
-         "cost 2 M, and the network of the cell chosen then costs 900 k, within the target."),
+         "The search also optimises the parameters of the final network (target: at most 1 M). At epoch 1 the expected cost of the "
+         "mixture is 2 M; the network of the cell chosen at that epoch costs 900 k, within the target."),
         (CostTarget("latency", 4.0), [{"epoch": 0, "cost": 9.0}, {"epoch": 2, "cost": 5.0, "cost_found": 4.5}, {"epoch": 3}],
-         "The search was to mind the latency of the network to be found: at most 4 ms. At epoch 2 its mixture is expected to "
-         "cost 5 ms, and the network of the cell chosen then costs 4.5 ms, above the target."),
+         "The search also optimises the latency of the final network (target: at most 4 ms). At epoch 2 the expected cost of the "
+         "mixture is 5 ms; the network of the cell chosen at that epoch costs 4.5 ms, above the target."),
         (CostTarget("flops", None), [{"epoch": 4, "cost": 2e6}],
-         "The search was to mind the FLOPs of the network to be found: as can be. At epoch 4 its mixture is expected "
-         "to cost 2 MFLOPs."),
+         "The search also optimises the FLOPs of the final network (no target). At epoch 4 the expected cost of the mixture is "
+         "2 MFLOPs."),
         (PARAMETERS, [{"epoch": 1, "cost": None}], ""),
     ],
 )  # fmt: skip
@@ -88,19 +88,19 @@ def minding(path, target=1e6):
 def test_the_page_of_a_run_draws_them(tmp_path):
     page = Page(write_report(minding(tmp_path / "run")))
     assert_self_contained(page)
-    assert "parameters of the cell's network (target 1 M)" in page.words and "900 k" in page.words
+    assert "parameters of the final network (target 1 M)" in page.words and "900 k" in page.words
     assert "costs 900 k, within the target." in page.words
     assert (tmp_path / "run/pictures/costs.png").stat().st_size > 5000
-    assert "Parameters of the network to be found, and validation accuracy in the search" in page.words
+    assert "Parameters of the final network, and validation accuracy in the search" in page.words
     plain = Page(write_report(make_run(tmp_path / "plain", epochs=2, trained=False, toy=False)))
-    assert "to be found" not in plain.words and not (tmp_path / "plain/pictures/costs.svg").exists()
+    assert "Parameters of the final network" not in plain.words and not (tmp_path / "plain/pictures/costs.svg").exists()
 
 
 def test_a_comparison_has_their_columns(tmp_path):
     minding(tmp_path / "a"), minding(tmp_path / "b", None)
     make_run(tmp_path / "c", epochs=2, trained=False, toy=False)
     table = next(t for t in result_tables(find_runs([tmp_path])) if isinstance(t, Table) and t.name == "runs")
-    cost, target = (table.columns.index(name) for name in ("parameters of the cell's network", "target in parameters"))
+    cost, target = (table.columns.index(name) for name in ("parameters of the final network", "target in parameters"))
     assert [(row[cost].value, row[target].value) for row in table.cells] == [(9e5, 1e6), (9e5, None), (None, None)]
-    assert "latency of the cell's network" not in table.columns
+    assert "latency of the final network" not in table.columns
     assert_self_contained(Page(write_comparison([tmp_path], tmp_path / "page.html")))

@@ -20,8 +20,8 @@ def test_numbers():
 
 
 def test_less_perplexity_is_what_a_search_buys():
-    assert "The search bought 2.00 points" in search_gain(58.0, [60.0, 60.0, 60.0], PERPLEXITY)
-    assert "The search cost 2.00 points" in search_gain(62.0, [60.0, 60.0, 60.0], PERPLEXITY)
+    assert "The search gained 2.00 points" in search_gain(58.0, [60.0, 60.0, 60.0], PERPLEXITY)
+    assert "The search lost 2.00 points" in search_gain(62.0, [60.0, 60.0, 60.0], PERPLEXITY)
     text = search_gain(58.0, [60.0, 57.0], PERPLEXITY)
     assert "a perplexity of 58.00 on the test text" in text and "better than 1 of the 2" in text
     assert "no test perplexity yet" in search_gain(None, [], PERPLEXITY)
@@ -60,7 +60,7 @@ def run(path):
 def test_the_report_of_a_search_of_recurrent_cells(tmp_path):
     page = write_report(run(tmp_path / "run")).read_text()
     text = re.sub(r"<[^>]*>", " ", page)
-    assert "validation perplexity in search" in text and "365.00" in text and "10,000 different tokens" in text
+    assert "validation perplexity in the search" in text and "365.00" in text and "10,000 different tokens" in text
     assert "accuracy" not in re.sub(r"(?s)<script.*?</script>|<style.*?</style>", "", page).replace("&#39;", "")
     assert "skip connections" not in text  # the space has none
     pictures = {p.name for p in (tmp_path / "run" / "pictures").iterdir()}

@@ -75,7 +75,7 @@ def test_pairs_are_tested_seed_by_seed_and_corrected_by_holm(study):
     assert float(pair["chance that one is better"]) == pytest.approx(wins / 49)
     report = (study / "report.md").read_text()
     assert (
-        "Told apart at 5 % (3 comparisons, up to 7 seeds each, Holm's correction): gdas is better than darts;" in report
+        "Significant at 5 % (3 comparisons, up to 7 seeds each, Holm's correction): gdas is better than darts;" in report
     )
     assert (
         "Mean ranks over 7 seeds, 1 is best: gdas 1.00, darts 2.00, random 3.00. Friedman's χ² = 14.00, p < 0.001"
@@ -126,7 +126,7 @@ def test_a_study_that_is_reported_can_still_be_gone_on_with(study):
 def test_with_two_seeds_it_says_that_it_cannot_say(tmp_path):
     made = report_studies.make(tmp_path, results(darts={0: 0.9, 1: 0.91}, gdas={0: 0.92, 1: 0.93}, random={0: 0.8}))
     text = write_study_report(made).with_suffix(".md").read_text()
-    assert "Nothing can be said of these groups: 2 seeds in common; a comparison takes 3 or more." in text
+    assert "These groups cannot be compared: 2 seeds in common; a comparison takes 3 or more." in text
     assert "No mean ranks: ranks of 3 groups over 1 common block: it takes 3 groups and 3 blocks." in text
     assert "no interval: 2 found and 1 random cells; an interval takes 3 of each" in text
     assert table(made, "digits-results")["darts"]["95 % from"] == ""
@@ -136,7 +136,7 @@ def test_where_no_difference_could_be_shown_it_says_how_many_seeds_it_takes(tmp_
     three = {s: FOUND[s] for s in range(3)}
     made = report_studies.make(tmp_path, results(darts={s: OTHER[s] for s in range(3)}, gdas=three))
     text = write_study_report(made).with_suffix(".md").read_text()
-    assert "With 3 seeds the least p that the test can give is 0.25: however large a difference is" in text
+    assert "With 3 seeds the smallest p that the test can give is 0.25: no difference, however large" in text
     assert "It takes 6 seeds." in text
     assert "of n = 3 normal values, an interval called 95 % holds the mean in 70 % of cases" in text
 

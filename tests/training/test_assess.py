@@ -34,7 +34,7 @@ def test_images_are_assessed_with_the_training_and_apart_from_it(tmp_path, capsy
     }
     assert {file.name: file.read_bytes() for file in run.path.iterdir() if file.is_file()} == before
     page = write_report(run.path).read_text()
-    assert "What the network gets wrong" in page and "x, evaluation-larger: 12 test images of larger" in page
+    assert "Classification errors" in page and "x, evaluation-larger: 12 test images of larger" in page
     assert 'src="data:image/png;base64,' in page or found.accuracy == 1
     assert oche.evaluate(run, device="cpu")["test_ece"] == pytest.approx(found.ece, abs=1e-6)
     with pytest.raises(OcheError, match="x is a run, whose own records stay as they are"):

@@ -20,7 +20,7 @@ from oche.data.augment.mixup_cutmix import Mixing
 from oche.data.augment.policies import RandAugment, TrivialAugment
 from oche.devices.engine import Engine
 from oche.runs.config import TrainConfig
-from oche.training.image_recipes import Recipe, imagenet_mobile, modern
+from oche.training.image_recipes import RECIPES, Recipe, darts, imagenet_mobile, modern, seed, small
 from oche.training.image_trainer import train
 from oche.training.loop import Session, fit_loop
 from oche.training.weight_averaging import averaged_tensors
@@ -252,3 +252,62 @@ def test_modern_is_the_published_network_trained_otherwise():
     session = Session()
     fit_loop(task, task.recipe.length, session)
     assert session.history[-1]["lr"] == 0 and session.history[-1]["test_acc"] > 0
+
+
+# --- recipes
+
+
+def test_published_recipe():
+    r = darts()
+    assert (r.cells, r.channels, r.epochs, r.batch) == (20, 36, 600, 96)
+    assert r.w == Sgd(lr=0.025, lr_min=0.0, momentum=0.9, decay=3e-4, clip=5.0)
+    assert (r.drop_path, r.auxiliary, r.label_smoothing, r.stem, r.split) == (0.2, 0.4, 0.0, "cifar", 1.0)
+    photographs = dataset(side=32, augment=Augment(pad=4, flip=True))
+    assert r.augmentation(photographs) == Augment(pad=4, flip=True, cutout=16)
+    assert r.augmentation(dataset(augment=Augment(pad=1, flip=False))) == Augment(pad=1, flip=False, cutout=0)
+
+
+def test_recipe_of_the_seed():
+    r = seed()
+    assert (r.cells, r.channels, r.epochs, r.batch, r.head) == (14, 16, 600, 128, (4096, 1024, 256))
+    assert r.w == Sgd(lr=0.025, lr_min=0.0, momentum=0.9, decay=3e-4, clip=0.0)
+    assert (r.drop_path, r.auxiliary, r.cutout, r.stem, r.widen) == (0.0, 0.0, 0, "none", "after")
+    net = r.network(oche.genotypes.DARTS_V2, replace(dataset(side=32), classes=tuple("0123456789")))
+    assert [i for i, row in enumerate(net.describe()) if row["name"] == "reduce"] == [4, 9]
+
+
+def test_small_recipe_and_changes():
+    assert (small().cells, small().channels, small().epochs) == (5, 16, 30)
+    assert small(epochs=3, channels=8) == replace(small(), epochs=3, channels=8)
+    assert set(RECIPES) == {"darts", "modern", "seed", "small", "nb201", "imagenet-mobile"} and all(
+        isinstance(make(), Recipe) for make in RECIPES.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"drop_path": 1.0}, "drop_path=1.0"),
+        ({"drop_path": -0.1}, "use 0 <= drop_path < 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"split": 0.0}, "split=0.0 cannot train"),
+        ({"split": 1.5}, "use 0 < split <= 1"),
+        ({"auxiliary": -0.4}, "auxiliary=-0.4"),
+        ({"auxiliary": math.inf}, "auxiliary=inf"),
+        ({"batch": 0}, "batch=0"),
+        ({"batch": 1}, "use batch >= 2 or auxiliary=0"),
+        ({"evaluate": 0}, "evaluate=0"),
+        ({"cutout": -1}, "cutout=-1"),
+        ({"pad": -1}, "pad=-1"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"steps": 3, "budget": "1m"}, "contradict"),
+    ],
+)
+def test_impossible_recipes_are_refused(fields, words):
+    with pytest.raises(OcheError, match=words):
+        Recipe(**fields)
+
+
+def test_a_cutout_that_erases_whole_images_is_refused():
+    with pytest.raises(OcheError, match=r"cutout=8 can erase whole images .* use cutout < 8, often 4"):
+        recipe(cutout=8).augmentation(dataset())

@@ -7,42 +7,17 @@ import pytest
 import torch
 
 import oche
-from image_training import CELL, DOUBLE, NORMAL, PLAIN, REDUCE, W, cross_entropy, make, recipe, same, steps
+from image_training import CELL, NORMAL, PLAIN, REDUCE, W, cross_entropy, make, recipe, same, steps
 from oche.bilevel.search import Search
-from oche.core.errors import OcheError
-from oche.core.optimizers import Sgd
 from oche.core.seeds import derive_seed
-from oche.data import Augment, halves
+from oche.data import halves
 from oche.devices.engine import Engine
-from oche.training import image_trainer
-from oche.training.evaluate import evaluate
-from oche.training.image_recipes import RECIPES, Recipe, darts, seed, small
 from oche.training.image_trainer import train
 from oche.training.loop import Session, fit_loop
 from oracles_conv import Weights, final
 from tiny import Kept, dataset, marked, marks, plain
 
 EXTRAS = dict(drop_path=0.4, auxiliary=0.3, label_smoothing=0.2, cutout=3)
-
-
-@pytest.fixture
-def batches(monkeypatch):
-    """The prepared images and the labels of every training batch, as they go by."""
-    images, labels = [], []
-    prepare, stream = image_trainer.prepare, image_trainer.batches
-
-    def prepared(*args):
-        images.append(prepare(*args))
-        return images[-1]
-
-    def walk(*args, **fields):
-        for x, y in stream(*args, **fields):
-            labels.append(y)
-            yield x, y
-
-    monkeypatch.setattr(image_trainer, "prepare", prepared)
-    monkeypatch.setattr(image_trainer, "batches", walk)
-    return images, labels
 
 
 @pytest.mark.parametrize("extras", [EXTRAS, PLAIN], ids=["all extras", "plain"])
@@ -73,24 +48,6 @@ def test_steps_are_those_written_out(extras, batches):
         shown, task.meters["train"].sums = task.meters["train"].means()[0], torch.zeros(3, dtype=torch.float64)
         assert shown == pytest.approx(main.item(), rel=1e-9)
     assert clipped
-
-
-def test_evaluation_is_the_network_with_running_statistics_and_no_extras(batches):
-    task = make(recipe(**EXTRAS), dataset(side=32))
-    for _ in steps(task, 4, 4):
-        pass
-    before = torch.get_rng_state()
-    loss, accuracy = evaluate(task.net, task.data.test, task.data, DOUBLE, batch=5).means()
-    assert task.net.training and torch.equal(torch.get_rng_state(), before)
-    assert evaluate(task.net, task.data.test, task.data, DOUBLE, batch=12).means() == pytest.approx((loss, accuracy))
-    raw, labels = task.data.test.gather(torch.arange(12))
-    x = (raw.double() / 255 - 0.3) / 0.25
-    main = [p for n, p in task.net.named_parameters() if not n.startswith("auxiliary.")]
-    stats = [b for n, b in task.net.named_buffers() if not n.startswith("auxiliary.")]
-    with torch.no_grad():
-        logits, _ = final(x, Weights(main, stats), NORMAL, REDUCE, cells=3)
-    assert loss == pytest.approx(cross_entropy(logits, labels, 0.0).item(), rel=1e-5)  # images are float32 there
-    assert accuracy == (logits.argmax(1) == labels).double().mean().item()
 
 
 # --- drop path
@@ -219,62 +176,3 @@ def test_training_learns():
     session = Session()
     fit_loop(task, task.recipe.length, session)
     assert session.history[-1]["test_acc"] >= 0.9
-
-
-# --- recipes
-
-
-def test_published_recipe():
-    r = darts()
-    assert (r.cells, r.channels, r.epochs, r.batch) == (20, 36, 600, 96)
-    assert r.w == Sgd(lr=0.025, lr_min=0.0, momentum=0.9, decay=3e-4, clip=5.0)
-    assert (r.drop_path, r.auxiliary, r.label_smoothing, r.stem, r.split) == (0.2, 0.4, 0.0, "cifar", 1.0)
-    photographs = dataset(side=32, augment=Augment(pad=4, flip=True))
-    assert r.augmentation(photographs) == Augment(pad=4, flip=True, cutout=16)
-    assert r.augmentation(dataset(augment=Augment(pad=1, flip=False))) == Augment(pad=1, flip=False, cutout=0)
-
-
-def test_recipe_of_the_seed():
-    r = seed()
-    assert (r.cells, r.channels, r.epochs, r.batch, r.head) == (14, 16, 600, 128, (4096, 1024, 256))
-    assert r.w == Sgd(lr=0.025, lr_min=0.0, momentum=0.9, decay=3e-4, clip=0.0)
-    assert (r.drop_path, r.auxiliary, r.cutout, r.stem, r.widen) == (0.0, 0.0, 0, "none", "after")
-    net = r.network(oche.genotypes.DARTS_V2, replace(dataset(side=32), classes=tuple("0123456789")))
-    assert [i for i, row in enumerate(net.describe()) if row["name"] == "reduce"] == [4, 9]
-
-
-def test_small_recipe_and_changes():
-    assert (small().cells, small().channels, small().epochs) == (5, 16, 30)
-    assert small(epochs=3, channels=8) == replace(small(), epochs=3, channels=8)
-    assert set(RECIPES) == {"darts", "modern", "seed", "small", "nb201", "imagenet-mobile"} and all(
-        isinstance(make(), Recipe) for make in RECIPES.values()
-    )
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"drop_path": 1.0}, "drop_path=1.0"),
-        ({"drop_path": -0.1}, "use 0 <= drop_path < 1"),
-        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
-        ({"split": 0.0}, "split=0.0 cannot train"),
-        ({"split": 1.5}, "use 0 < split <= 1"),
-        ({"auxiliary": -0.4}, "auxiliary=-0.4"),
-        ({"auxiliary": math.inf}, "auxiliary=inf"),
-        ({"batch": 0}, "batch=0"),
-        ({"batch": 1}, "use batch >= 2 or auxiliary=0"),
-        ({"evaluate": 0}, "evaluate=0"),
-        ({"cutout": -1}, "cutout=-1"),
-        ({"pad": -1}, "pad=-1"),
-        ({"epochs": 0}, "epochs=0"),
-        ({"steps": 3, "budget": "1m"}, "contradict"),
-    ],
-)
-def test_impossible_recipes_are_refused(fields, words):
-    with pytest.raises(OcheError, match=words):
-        Recipe(**fields)
-
-
-def test_a_cutout_that_erases_whole_images_is_refused():
-    with pytest.raises(OcheError, match=r"cutout=8 can erase whole images .* use cutout < 8, often 4"):
-        recipe(cutout=8).augmentation(dataset())

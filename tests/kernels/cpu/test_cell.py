@@ -1,11 +1,7 @@
 """The compiled form of a cell against the plain modules, in float64: outputs, all gradients, running statistics."""
 
 import copy
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +14,10 @@ from oche.core.architecture import Mix
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam
 from oche.devices.engine import Engine
-from oche.kernels import choose as fused
 from oche.kernels.choose import plain_form, set_form
 from oche.kernels.cpu import build as native
+from oche.kernels.cpu.cell import NATIVE
+from oche.kernels.cpu.node import NodeProgram
 from oche.methods import published as methods
 from oche.methods.hypergradients import FiniteDifference, first_order
 from oche.methods.recipe import SearchRecipe
@@ -28,7 +25,8 @@ from oche.networks.build import build
 from oche.networks.forms import PLAIN, FormModule
 from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
-from oche.spaces.mixed_ops import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout, set_step
+from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge, set_step
 from oche.training.loop import fit_loop
 from oche.training.losses import frozen_statistics
 from tiny import Kept, dataset, space
@@ -38,8 +36,6 @@ try:
 except native.Unavailable as reason:
     pytest.skip(f"no compiled kernels here: {reason}", allow_module_level=True)
 
-from oche.kernels.cpu.cell import NATIVE
-from oche.kernels.cpu.node import Node, NodeProgram
 
 TOLERANCE = 1e-9
 
@@ -242,7 +238,6 @@ def test_the_final_network_and_its_auxiliary_tower():
 
 # --- in a search
 
-
 SMALL = space(channels=4, cells=2, reductions=(1,))
 
 
@@ -298,63 +293,3 @@ def test_second_derivatives_take_the_plain_form():
     assert all(m.form is NATIVE for m in net.modules() if isinstance(m, FormModule))
     task = Search(space(), methods.darts_exact(steps=2), dataset(), seed=0, engine=Engine("cpu"))
     assert "pure torch, for second derivatives" in task.computes
-
-
-# --- choosing and building
-
-
-def test_choices():
-    cpu, double = torch.device("cpu"), torch.float64
-    assert fused.choose("auto", cpu, double).form is NATIVE
-    assert fused.choose("plain", cpu, double).form is PLAIN
-    assert "bfloat16" in fused.choose("auto", cpu, torch.bfloat16).why
-    with pytest.raises(OcheError, match=r"unknown.*auto, fused, plain"):
-        fused.choose("fastest", cpu, double)
-    with pytest.raises(OcheError, match=r"unknown form 'fastest'.*native"):
-        fused.form("fastest")
-
-
-def in_process(code: str, **env: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env})
-    return done.stdout + done.stderr
-
-
-CHOOSE = (
-    "import torch; from oche.kernels.choose import choose; "
-    "c = choose('auto', torch.device('cpu'), torch.float32); print(c.form.name, c.why)"
-)
-
-
-def test_without_a_compiler_it_is_pure_torch(tmp_path: Path):
-    said = in_process(CHOOSE, CXX="no-such-compiler", XDG_CACHE_HOME=str(tmp_path))
-    assert said.startswith("shared") and "CXX=no-such-compiler is no program" in said and len(said.splitlines()) == 1
-
-
-def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path):
-    said = in_process(CHOOSE, CXX="false", XDG_CACHE_HOME=str(tmp_path))
-    assert said.startswith("shared") and "does not compile" in said
-    assert not list((tmp_path / "oche/native").glob("*.so"))
-
-
-def test_a_file_that_is_no_library(tmp_path: Path):
-    code = (
-        "from oche.kernels.cpu import build; t = build._library_path(build._compiler()); "
-        "t.parent.mkdir(parents=True); t.write_text('x'); "
-    )
-    said = in_process(code + CHOOSE, XDG_CACHE_HOME=str(tmp_path))
-    assert said.startswith("shared") and "delete the file" in said
-
-
-def test_the_weights_of_a_node_are_differentiated_as_written():
-    """(1) and (2) of node.py for one pool and one skip, by hand."""
-    from oche.kernels.cpu.node import SourceTerm, TensorTerm
-
-    x, y = (torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    w = torch.tensor([0.3, 0.7], dtype=torch.float64, requires_grad=True)
-    program = NodeProgram([SourceTerm(0), TensorTerm(0)], [torch.empty(0, dtype=torch.float64)])
-    out = Node.apply(program, 1, 1, w, x, y)
-    assert torch.allclose(out, 0.3 * x + 0.7 * y)
-    g = torch.randn_like(out)
-    gw, gx, gy = torch.autograd.grad(out, [w, x, y], g)
-    assert torch.allclose(gw, torch.stack([(g * x).sum(), (g * y).sum()]))
-    assert torch.allclose(gx, 0.3 * g) and torch.allclose(gy, 0.7 * g)

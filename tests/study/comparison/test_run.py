@@ -19,10 +19,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from oche.cli.study import CompareArgs
 
 from oche.cli import main as cli
 from oche.cli.search import SearchArgs
+from oche.cli.study import CompareArgs
 from oche.core.config.command_line import parse as parse_words
 from oche.core.console import Log
 from oche.core.errors import OcheError
@@ -293,7 +293,7 @@ def test_the_table_holds_means_and_deviations(table, tmp_path, known):
     assert cells_of(text, "gdas")[1:10] == ["58.00", "–", "2.00", "58.00", "1", "20", "40", "–", "–"]
     assert cells_of(text, "a random cell, the mean of all")[1:6] == ["50.00 ± 0.08", "–", "10.00", "50.00", "15,625"]
     assert text.index("| gdas |") < text.index("| darts |")  # the better first
-    assert "Nothing can be said of these groups: 1 seed in common; a comparison takes 3 or more." in text
+    assert "These groups cannot be compared: 1 seed in common; a comparison takes 3 or more." in text
     assert "- gdas, seed 1: not run" in text and "- snas, seeds 0, 1: not run" in text
     assert "2026-11-25, commit unknown, torch 2.13.0, chip, 1 threads a run, 1 at a time." in text
 
@@ -315,7 +315,7 @@ def test_intervals_and_differences_are_told_where_seeds_suffice(table, tmp_path,
     text = (tmp_path / "table.md").read_text()
     low, high = map(float, cells_of(text, "gdas")[2].split(" to "))
     assert 58 <= low < 59 < high <= 60
-    assert "Told apart at 5 % (1 comparison, up to 6 seeds each, Holm's correction): gdas is better than darts." in text
+    assert "Significant at 5 % (1 comparison, up to 6 seeds each, Holm's correction): gdas is better than darts." in text
     assert "No mean ranks: ranks of 2 groups over 6 common blocks: it takes 3 groups and 3 blocks." in text
 
 
