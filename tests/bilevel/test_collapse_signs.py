@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oche.bilevel import collapse_signs as monitor
-from oche.bilevel.collapse_signs import read, relative_entropy
+from oche.bilevel import collapse as monitor
+from oche.bilevel.collapse import detect_collapse, relative_entropy
 from oche.core.eigenvalue_stop import EigenvalueStop
 
 SURE, EVEN = [[0.7, 0.2, 0.1]] * 4, [[0.334, 0.333, 0.333]] * 4

@@ -1,10 +1,14 @@
 """Errors that mean too little memory."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
 
 from oche.core.errors import OcheError
-from oche.core.memory import out_of_memory
+from oche.core.memory import out_of_memory, peak_memory
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,18 @@ from oche.core.memory import out_of_memory
 )
 def test_errors_that_mean_too_little_memory(error, is_one):
     assert out_of_memory(error) == is_one
+
+
+# --- memory, kernels
+
+
+def test_peak_memory_is_that_of_the_process():
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("only Linux tells the memory in use")
+    before = peak_memory()
+    used = 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    block = torch.ones((before - used + 2**26) // 4)
+    assert 2**25 < peak_memory() - before < 2**27
+    del block
+    assert peak_memory() - before > 2**25  # the most at any time

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,9 +17,13 @@ import runs
 import study_files
 from oche.core import atomic_files as atomic
 from oche.core.console import Log
+from oche.study import local
+from oche.study import run as drive
 from oche.study.config import read_study
 from oche.study.results import trial_results
+from oche.study.slurm import job_array_script
 from oche.study.slurm import write_job_array as write_array
+from study_files import LOG
 
 SBATCH = """\
 #!/bin/bash
@@ -93,3 +99,46 @@ def test_a_task_does_its_trial_alone_saves_before_the_time_is_up_and_goes_on_whe
     text = array(tmp_path, **keys)[0].read_text()
     assert "#SBATCH --array=0-0\n" in text and f"#SBATCH --mem={round(1.5 * used['peak_mb'])}M\n" in text
     assert sbatch(script, 1).wait(timeout=60) != 0  # there is no such task any more
+
+
+# --- Slurm
+
+
+def test_the_array_has_a_task_for_each_trial_that_is_missing(tmp_path, started, capsys):
+    study = study_files.study(tmp_path, grid={"method": "darts", "seed": [0]})
+    assert drive.run_study(study, LOG, "x") == 0
+    (tmp_path / "out/trials" / study.trials[0].id / "usage.json").write_text(json.dumps({"peak_mb": 400.0}))
+    more = study_files.study(tmp_path, grid={"method": "darts", "seed": [0, 1, 2]}, jobs=2, threads=3)
+    assert write_array(more, Log(), "x") == 0
+    text = (tmp_path / "out/array.sh").read_text()
+    assert f"sbatch {tmp_path / 'out/array.sh'}" in capsys.readouterr().out
+    lines = text.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    wanted = [
+        "--job-name=oche-out",
+        "--array=0-1%2",
+        "--cpus-per-task=3",
+        "--mem=600M",
+        "--signal=B:TERM@60",
+        "--requeue",
+    ]
+    assert {f"#SBATCH {word}" for word in wanted} <= {*lines} and "--gpus" not in text
+    assert [line.split()[0] for line in lines if "· seed" in line] == [t.id for t in more.trials[1:]]
+    assert (tmp_path / "out/slurm").is_dir() and f"#SBATCH --output={tmp_path / 'out'}/slurm/%A_%a.txt" in lines
+
+    # what a task of the array does, with an oche that says what it is asked
+    fake = text.replace(f"exec {sys.executable} -m oche", "exec echo")
+    done = subprocess.run(["bash", "-c", fake], env={"SLURM_ARRAY_TASK_ID": "1"}, capture_output=True, text=True)
+    assert done.stdout == f"study trial {tmp_path}/out/trials/{more.trials[2].id} --usage\n" and done.returncode == 0
+
+    on_gpu = study_files.study(tmp_path, grid={"method": "darts"}, device="cuda")
+    jobs = [local.TrialJob.at(tmp_path / "out/trials" / more.trials[1].id)]
+    text = job_array_script(jobs, on_gpu, tmp_path / "with space")
+    assert "#SBATCH --gpus=1\n" in text and "#SBATCH --array=0-0\n" in text and "--mem" not in text
+    assert f"'{tmp_path / 'with space'}'/trials/" in text
+
+
+def test_a_complete_study_has_nothing_to_submit(tmp_path, started, capsys):
+    study = study_files.study(tmp_path, grid={"method": "darts"})
+    assert drive.run_study(study, LOG, "x") == 0 and write_array(study, Log(), "x") == 0
+    assert "nothing to submit" in capsys.readouterr().out and not (tmp_path / "out/array.sh").exists()

@@ -1,0 +1,41 @@
+"""A child process is asked to stop or killed, and its use of the machine adds up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+
+from comparisons import TRAPS
+from oche.study.processes import oche_process as child_module
+from oche.study.processes.oche_process import OcheProcess
+
+
+def test_a_child_is_asked_or_killed_and_its_use_adds_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(child_module, "_OCHE", (sys.executable, "-c", TRAPS))
+    log, usage = tmp_path / "log", tmp_path / "usage.json"
+
+    def child(seconds: str) -> OcheProcess:
+        log.unlink(missing_ok=True)
+        child = OcheProcess([seconds], log, usage)
+        while "ready" not in log.read_text():
+            time.sleep(0.01)
+        return child
+
+    def wait(child: OcheProcess) -> dict:
+        while not child.ended():
+            time.sleep(0.01)
+        return json.loads(usage.read_text())
+
+    first = child("60")
+    assert not first.ended()
+    first.ask()
+    first.ask()
+    one = wait(first)
+    assert one["exit"] == 130 and log.read_text() == "oche 60\nready\nsaved\n"
+    two = wait(child("0"))
+    assert two["exit"] == 0 and two["wall_s"] > one["wall_s"] and two["cpu_s"] > one["cpu_s"] and two["peak_mb"] > 1
+    third = child("60")
+    third.kill()
+    assert json.loads(usage.read_text())["exit"] == -signal.SIGKILL

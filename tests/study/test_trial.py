@@ -1,0 +1,107 @@
+"""A trial is named by its configuration and read as it was written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import runs
+import study_files
+from oche.study import local
+from oche.study import run as drive
+from oche.study import trial as trials
+from oche.study.results import trial_results
+from oche.study.trial import Trial
+from study_files import LOG
+
+
+def test_the_name_of_a_trial_is_its_configuration(tmp_path, monkeypatch):
+    (trial,) = study_files.study(tmp_path, recipe="small", grid={"method": "darts"}).trials
+    train = trial.train
+    same = [
+        replace(trial, labels={"method": "another"}),
+        replace(trial, search=replace(trial.search, device="cuda", threads=3, checkpoint=1.0)),
+        replace(trial, search=replace(trial.search, data_dir=Path("/elsewhere"))),
+    ]
+    assert {t.id for t in same} == {trial.id} and len(trial.id) == 12
+    others = [
+        replace(trial, search=replace(trial.search, seed=1)),
+        replace(trial, search=replace(trial.search, engine="plain")),
+        replace(trial, search=replace(trial.search, search=replace(trial.search.search, steps=4))),
+        replace(trial, train=replace(train, train=replace(train.train, steps=3))),
+        replace(trial, train=None),
+    ]
+    monkeypatch.setattr("oche.study.trial.__version__", "another")
+    others.append(replace(trial))
+    assert len({t.id for t in (*same, *others)}) == 1 + len(others)
+
+
+def test_a_control_has_no_method_whose_settings_could_tell_it_apart(tmp_path):
+    grid = {"method": ["random", "darts"], "search.steps": [3, 4]}
+    study = study_files.study(tmp_path, recipe="small", grid=grid)
+    assert [t.control for t in study.trials].count(True) == 1 and len(study.trials) == 3
+
+
+def test_the_text_of_a_plugin_counts(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("x = 1\n")
+    ids = set()
+    for text in ("x = 1\n", "x = 2\n"):
+        plugin.write_text(text)
+        ids.add(study_files.study(tmp_path, plugins=[str(plugin)], grid={"method": "darts"}).trials[0].id)
+    assert len(ids) == 2
+
+
+def test_a_trial_is_read_as_it_was_written(tmp_path):
+    study = study_files.study(tmp_path, recipe="small", grid={"method": ["pc-darts", "random"], "search.w.lr": 0.05})
+    for trial in study.trials:
+        trial.write(tmp_path / trial.id)
+        back = Trial.read(tmp_path / trial.id)
+        assert back == trial and back.id == trial.id
+        tree = json.loads((tmp_path / trial.id / "trial.json").read_text())
+        assert (tree["id"], tree["group"], tree["seed"]) == (trial.id, trial.group, trial.seed)
+
+
+def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monkeypatch):
+    study = study_files.study(tmp_path, recipe="small", checkpoint=0, grid={"method": "darts"})
+    assert drive.run_study(study, LOG, "x") == 0
+    (whole,) = trial_results(tmp_path / "out")
+    out = tmp_path / "killed"
+    trial: Trial = study.trials[0]
+    trial.write(out)
+    job_array_script = f"""
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from oche.bilevel.search import Search
+from oche.core.console import Log
+from oche.study.processes.resources import usable_cores
+from oche.study.trial import run
+step = Search.step
+def dying(self, at, progress):
+    if at == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, at, progress)
+Search.step = dying
+run(Path({str(out)!r}), Log(quiet=True))
+"""
+    assert subprocess.run([sys.executable, "-c", job_array_script]).returncode == -9
+    assert local.TrialJob.at(out).describe_outcome() == "killed" and local.TrialJob.at(out).progress_row()[
+        1
+    ] == pytest.approx(1 / 3, abs=0.2)
+    from oche.study.results import trial_result
+
+    assert trial_result(out).state == "interrupted"
+    trials.run_trial(out, LOG)
+    again = trial_result(out)
+    assert (again.state, again.genotype) == ("complete", whole.genotype)
+    assert {k: v for k, v in again.numbers.items() if "second" not in k and "_ms" not in k} == {
+        k: v for k, v in whole.numbers.items() if "second" not in k and "_ms" not in k
+    }
+    assert runs.same_weights(out / "train", whole.path / "train")
+    assert runs.metrics(out / "search") == runs.metrics(whole.path / "search")
