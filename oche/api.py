@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oche.core.architecture import Genotype
-from oche.runs.prepare import check_search, check_train, free, plan_training, word
+from oche.runs.resolve import default_training, next_free_path, slug
 from oche.runs.run import Run
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def search(
 
     ``space``: a search space (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
     ``method``: a `SearchRecipe`, or a `Method` with the settings of DARTS (default the one named by ``space.method``, as suits the space; in a space of language models take
-    others as ``space.suited(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as ``seed=1`` or
+    others as ``space.adapt_search(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as ``seed=1`` or
     ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
     """
     from oche.devices.launch import make_log
@@ -49,12 +49,14 @@ def search(
     parts: dict[str, Any] = {
         "space": space,
         "method": space.method,
-        "search": space.suited(METHODS[space.method].make()),
+        "search": space.adapt_search(METHODS[space.method].make()),
     }
     if method is not None:
         method = SearchRecipe(method) if isinstance(method, Method) else method
         parts |= {"search": method, "method": closest(method, {name: m.make() for name, m in METHODS.items()})}
-    return run_search(SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=make_log(quiet))
+    return run_search(
+        SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=make_log(quiet)
+    )
 
 
 def train(
@@ -80,7 +82,7 @@ def train(
     if recipe is not None:
         alike = {name: made for name, make in RECIPES.items() if type(made := make()) is type(recipe)}
         options |= {"train": recipe, "recipe": closest(recipe, alike)}
-    config, default_out = plan_training(what, data, options)
+    config, default_out = default_training(what, data, options)
     return run_train(config, out=out or default_out, overwrite=overwrite, log=make_log(quiet))
 
 
@@ -90,7 +92,7 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     Raises `OcheError` where there is no run, or another process is at work in it.
     """
     from oche.devices.launch import join_process_group, make_log
-    from oche.runs.execute import go_on
+    from oche.runs import execute
 
     processes, log = join_process_group(), make_log(quiet)
     with processes.raise_together():
@@ -105,7 +107,7 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     with processes.raise_together():
         config = run.config  # refuses what is neither
     with processes.detecting_lost_processes():
-        go_on(run.path, config, log)
+        execute.resume(run.path, config, log)
     return run
 
 
@@ -164,12 +166,14 @@ def run_search(
     """
     from oche.devices.launch import join_process_group
     from oche.runs.execute import start
+    from oche.runs.plan import plan_search
 
     processes = join_process_group()
     with processes.detecting_lost_processes():
-        config, data = processes.first_on_each_machine(lambda: check_search(config, log))
-        path = processes.broadcast_path(Path(out) if out else free(Path("runs") / f"{word(config.data)}-{config.method}"))
-        start(path, config, data, overwrite=overwrite, log=log, before=before)
+        plan = processes.first_on_each_machine(lambda: plan_search(config, log))
+        name = f"{slug(plan.config.data)}-{plan.config.method}"
+        path = processes.broadcast_path(Path(out) if out else next_free_path(Path("runs") / name))
+        start(path, plan, overwrite=overwrite, log=log, before=before)
     return Run(path)
 
 
@@ -177,10 +181,12 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
     """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
     from oche.devices.launch import join_process_group
     from oche.runs.execute import start
+    from oche.runs.plan import plan_training
 
     processes = join_process_group()
     with processes.detecting_lost_processes():
-        config, data = processes.first_on_each_machine(lambda: check_train(config, log))
-        path = processes.broadcast_path(Path(out) if out else free(Path("runs") / f"{word(config.data)}-train"))
-        start(path, config, data, overwrite=overwrite, log=log)
+        plan = processes.first_on_each_machine(lambda: plan_training(config, log))
+        name = f"{slug(plan.config.data)}-train"
+        path = processes.broadcast_path(Path(out) if out else next_free_path(Path("runs") / name))
+        start(path, plan, overwrite=overwrite, log=log)
     return Run(path)

@@ -18,7 +18,8 @@ from oche.kernels.single_path.unused_weights import ReachTracker, freeze_unreach
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard, UniformPath
 from oche.networks.forms import FormModule
 from oche.networks.modules import iter_modules
-from oche.spaces.mixed_ops import Edge, MixedOperation, PartialOperation
+from oche.spaces.edge_variants import PartialOperation
+from oche.spaces.mixed_ops import Edge, MixedOperation
 from oche.training.image_batches import ImageBatches
 from oche.training.text_batches import TextBatches
 

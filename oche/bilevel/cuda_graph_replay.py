@@ -15,7 +15,7 @@ from torch import Tensor
 
 from oche.bilevel.cuda_graph_obstacles import indexed, obstacle, placed
 from oche.bilevel.search import Search
-from oche.kernels.cuda_graphs import Backend, Buffers, CudaBackend, Inputs, ChangingNumber, StepGraphs, Step, capturable
+from oche.kernels.cuda_graphs import Backend, Buffers, ChangingNumber, CudaBackend, Inputs, Step, StepGraphs, capturable
 from oche.networks.language_model import DropoutMasks
 from oche.training.image_trainer import SubBatch, Training
 from oche.training.language_trainer import LanguageTraining
@@ -150,7 +150,10 @@ class ReplayedTraining(Replayed):
         super().__call__([*parts], rate, share)
 
     def inputs(self, parts: list[SubBatch], rate: float, share: float) -> Inputs:
-        found: dict[str, Tensor | ChangingNumber] = {"rate": ChangingNumber(rate, self.wide), "share": ChangingNumber(share, self.wide)}
+        found: dict[str, Tensor | ChangingNumber] = {
+            "rate": ChangingNumber(rate, self.wide),
+            "share": ChangingNumber(share, self.wide),
+        }
         for i, part in enumerate(parts):
             found |= {f"{i}.{name}": t for name in _TENSORS if (t := getattr(part, name)) is not None}
         return found
@@ -183,7 +186,9 @@ class ReplayedLanguage(Replayed):
     ) -> Inputs:
         hidden = self.task.net.start(tokens.shape[1]) if hidden is None else hidden
         found: dict[str, Any] = {"tokens": tokens, "targets": targets, "hidden": hidden}
-        found |= {f"masks.{name}": getattr(masks, name) for name in DropoutMasks._fields if getattr(masks, name) is not None}
+        found |= {
+            f"masks.{name}": getattr(masks, name) for name in DropoutMasks._fields if getattr(masks, name) is not None
+        }
         return found | {"rate": ChangingNumber(rate, self.wide), "share": ChangingNumber(share, self.wide)}
 
     def basis(self) -> tuple[Any, ...]:

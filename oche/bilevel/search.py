@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from oche.bilevel.batches import feed
-from oche.bilevel.collapse_watch import Watch
+from oche.bilevel.collapse import CollapseMonitor
 from oche.core.architecture import Dag, Genotype, Mix, all_alive
 from oche.core.budget import Clock
 from oche.core.optimizers import largest_logit_step
@@ -48,7 +48,14 @@ class Search:
     """in which form the supernet computes, and why"""
 
     def __init__(
-        self, space: Space, recipe: SearchRecipe, data: Any, *, seed: int, engine: Engine, truth: Truth = lambda cells: {}
+        self,
+        space: Space,
+        recipe: SearchRecipe,
+        data: Any,
+        *,
+        seed: int,
+        engine: Engine,
+        truth: Truth = lambda cells: {},
     ) -> None:
         recipe.check(space)
         method = recipe.method
@@ -57,8 +64,14 @@ class Search:
         self.engine = with_precision(engine, recipe.precision)
         self.regulariser, resource = method.regulariser, method.resource
         self.priced = (
-            None if resource is None
-            else resource.within(space_at_recipe_size(space, recipe.cost_recipe or space.recipe), method.relax, recipe.cost_target, engine)
+            None
+            if resource is None
+            else resource.within(
+                space_at_recipe_size(space, recipe.cost_recipe or space.recipe),
+                method.relax,
+                recipe.cost_target,
+                engine,
+            )
         )
         self.title = "search"
         self.groups: dict[str, Dag] = space.groups
@@ -68,14 +81,14 @@ class Search:
         validates = method.hypergrad.moves and not method.hypergrad.one_level
         kinds = ("train", "val") if validates else ("train",)
         self.meters = {name: self.feed.meter(engine.device, engine.processes.all_reduce) for name in kinds}
-        self.watch = Watch(method.on_collapse, method.eigenvalue_stop)
+        self.collapse = CollapseMonitor(method.on_collapse, method.eigenvalue_stop)
         self.epoch, self.done, self.tuned = 0, 0, 0  # the one under way; steps; rounds of training for its selection
         self._build(0)
 
     @property
     def ended(self) -> bool:
         """Whether signs of collapse have ended it early."""
-        return self.watch.ended
+        return self.collapse.ended
 
     # --- stages -----------------------------------------------------------------------------------------------------
 
@@ -107,7 +120,7 @@ class Search:
             if (finish := self.method.stages[self.stage].finish) is not None:
                 self._narrow({name: finish(view) for name, view in self._views(1.0).items()})
             self.recent = {name: [] for name in self.groups}
-            self.watch.forget()
+            self.collapse.reset()
             self._build(self.stage + 1)
 
     def _narrow(self, alive: dict[str, Tensor]) -> None:
@@ -326,7 +339,7 @@ class Search:
         record, every = self._record(q), self.method.hessian_every
         if every and (self.epoch + 1) % every == 0:
             record["eigenvalue"] = self._eigenvalue(q)
-        said, before = self.watch.see(self.epoch + 1, record)
+        said, before = self.collapse.update(self.epoch + 1, record)
         if before is not None:
             self._set_logits({name: torch.tensor(values) for name, values in before["logits"].items()})
         return record | ({"collapse": said} if said else {})
@@ -393,13 +406,13 @@ class Search:
             "recent": self.recent,
             "feed": self.feed.state(),
             "done": self.done,
-            "watch": self.watch.state(),
+            "watch": self.collapse.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self._narrow(dict(state["alive"]))
         self.recent, self.done = dict(state["recent"]), state["done"]
-        self.watch.load(state["watch"])
+        self.collapse.load(state["watch"])
         self.feed.load(state["feed"])
         if state["stage"] != self.stage:
             self._build(state["stage"])

@@ -66,7 +66,9 @@ class CostPenalty(Penalty):
         """The costs of the networks of ``space``, at its own sizes; ``latencies``: file with a table of times."""
         return cost_model(space, COUNTS[self.kind])
 
-    def within(self, space: Space, relax: Relaxation, target: CostTarget, engine: Engine | None = None) -> CostConstraint:
+    def within(
+        self, space: Space, relax: Relaxation, target: CostTarget, engine: Engine | None = None
+    ) -> CostConstraint:
         """The constraint on networks of ``space``, at its own sizes. Raises `OcheError` for a target out of reach."""
         priced = CostConstraint(
             self.kind, self.costs(space, target.latencies, engine), target.limit, target.strength, relax

@@ -104,5 +104,3 @@ def _lanczos(multiply: Multiply, n: int, which: str, tolerance: float) -> np.nda
     except linalg.ArpackNoConvergence:
         return _spectrum(multiply, n)
     return found - shift
-
-

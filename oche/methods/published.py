@@ -22,7 +22,7 @@ from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, DirichletKL, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid
 from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath
-from oche.spaces.mixed_ops import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy
 
 F = TypeVar("F", bound=Callable[..., SearchRecipe])
@@ -56,7 +56,9 @@ def listed(
 
 # --- DARTS and its gradients ------------------------------------------------------------------------------------------
 
-_SKIPS = PublishedAccuracy("2001.00326", (54.30, 0.0), (15.61, 0.0), (16.32, 0.0))  # of either order: skip connections only
+_SKIPS = PublishedAccuracy(
+    "2001.00326", (54.30, 0.0), (15.61, 0.0), (16.32, 0.0)
+)  # of either order: skip connections only
 
 
 @listed("darts-2nd", "DARTS, 1806.09055", 2018, "bilevel, one look-ahead step by finite differences", _SKIPS, order=2)
@@ -142,7 +144,9 @@ def drnas_progressive(**fields) -> SearchRecipe:
     16 and 8."""
     stage = partial(Stage, width=36 / 16, depth=20 / 8)
     stages = (stage(edge=PartialEdge(6), finish=KeepOps(4)), stage(edge=PartialEdge(4)))
-    recipe = dict(stages=stages, warmup=0.4, epochs=50, weight_optimizer=Sgd(lr=0.1), arch_optimizer=Adam(lr=6e-4, decay=0.0))
+    recipe = dict(
+        stages=stages, warmup=0.4, epochs=50, weight_optimizer=Sgd(lr=0.1), arch_optimizer=Adam(lr=6e-4, decay=0.0)
+    )
     return drnas(**{**recipe, **fields})
 
 
@@ -150,7 +154,9 @@ def drnas_progressive(**fields) -> SearchRecipe:
 def fair_darts(**fields) -> SearchRecipe:
     """FairDARTS (1911.12126): candidates do not compete; a penalty drives each to 0 or 1, those of 0.85 and more stay."""
     recipe = dict(relax=Sigmoid(), penalty=ZeroOne(), select=Threshold(), batch=128)
-    rates = dict(weight_optimizer=Sgd(lr=0.005, lr_min=0.001), arch_optimizer=Adam(lr=3e-3, betas=(0.9, 0.999), init=0.0))
+    rates = dict(
+        weight_optimizer=Sgd(lr=0.005, lr_min=0.001), arch_optimizer=Adam(lr=3e-3, betas=(0.9, 0.999), init=0.0)
+    )
     return replace(SearchRecipe(), **{**recipe, **rates, **fields})
 
 
@@ -163,7 +169,14 @@ def fair_darts(**fields) -> SearchRecipe:
 )  # fmt: skip
 def pc_darts(**fields) -> SearchRecipe:
     """PC-DARTS (1907.05737): partial channel connections and edge normalisation; large batches fit into memory."""
-    recipe = dict(relax=EdgeNormalised(), edge=PartialEdge(4), warmup=0.3, batch=256, weight_optimizer=Sgd(lr=0.1), arch_optimizer=Adam(lr=6e-4))
+    recipe = dict(
+        relax=EdgeNormalised(),
+        edge=PartialEdge(4),
+        warmup=0.3,
+        batch=256,
+        weight_optimizer=Sgd(lr=0.1),
+        arch_optimizer=Adam(lr=6e-4),
+    )
     return replace(SearchRecipe(), **{**recipe, **fields})
 
 
@@ -187,7 +200,15 @@ def p_darts(**fields) -> SearchRecipe:
         Stage(depth=11 / 8, edge=SkipDropout(0.4), finish=KeepOps(3)),
         Stage(depth=17 / 8, edge=SkipDropout(0.7)),
     )
-    recipe = dict(stages=stages, warmup=0.4, epochs=75, batch=96, weight_optimizer=Sgd(), arch_optimizer=Adam(lr=6e-4), select=LimitSkips(2))
+    recipe = dict(
+        stages=stages,
+        warmup=0.4,
+        epochs=75,
+        batch=96,
+        weight_optimizer=Sgd(),
+        arch_optimizer=Adam(lr=6e-4),
+        select=LimitSkips(2),
+    )
     return replace(SearchRecipe(), **{**recipe, **fields})
 
 

@@ -1,4 +1,4 @@
-"""The work of a run in its directory: from a configuration and data to everything that the run leaves."""
+"""Carries out plans: from a checked plan to everything that a run leaves in its directory."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from oche.devices.process_group import ProcessGroup, ProcessLost
 from oche.networks.lstm import LSTM
 from oche.report import run_page
 from oche.runs.checkpoint import latest_step
-from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.plan import Plan, SearchPlan, check_shares, engine_of, plan_again
 from oche.runs.directory import RunDir
 from oche.runs.latency_budget import cost_found, timed_recipe
 from oche.runs.null_directory import Elsewhere
 from oche.runs.session import WorkSession, session_of
-from oche.spaces.nasbench201_ground_truth import load_ground_truth as find_truth
 from oche.training.assess import assess
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
@@ -46,42 +46,10 @@ from oche.training.language_trainer import train as language_loop
 from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session
 
 
-def load_data(config: Common, log: Log) -> Any:
-    """The data set that ``config`` names; of text a `Corpus`."""
-    if is_text(config.data):
-        return load_text(
-            config.data, tokens=config.tokens, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit,
-            progress=not log.quiet,
-        )  # fmt: skip
-    return load(
-        config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
-        damaged=config.damaged, seed=config.seed, progress=not log.quiet,
-    )  # fmt: skip
 
 
-def engine_of(config: Common, processes: ProcessGroup) -> Engine:
-    """Where a run computes."""
-    return Engine(config.device, config.threads, fused=config.engine, processes=processes, sync=config.sync_bn)
 
 
-def check_shares(config: SearchConfig | TrainConfig, data: Any, processes: ProcessGroup) -> None:
-    """Raises `OcheError` where several ranks cannot share the batches of a run."""
-    if not processes.is_distributed:
-        return
-    if isinstance(data, Corpus):
-        raise OcheError("language models are not shared by several ranks; start oche without torchrun")
-    images = len(data.train)
-    if isinstance(config, TrainConfig):
-        assert isinstance(config.train, Recipe)
-        recipe = config.train
-        processes.check_batch("train.batch", recipe.batch, round(recipe.split * images), recipe.accumulate)
-        return
-    recipe = config.search
-    if not recipe.method.hypergrad.one_level:
-        images = min(first := round(recipe.split * images), images - first)
-    processes.check_batch("search.batch", recipe.batch, images)
-    if recipe.method.batch_growth:
-        processes.check_batch("search.method.batch_growth", recipe.method.batch_growth, images)
 
 
 def check_unchanged(path: Path, data: Any) -> None:
@@ -115,27 +83,27 @@ def _told_apart_by(config: SearchConfig | TrainConfig, data: Any) -> bytes:
 
 
 def start(
-    path: Path,
-    config: SearchConfig | TrainConfig,
-    data: Any,
-    *,
-    overwrite: bool,
-    log: Log,
-    before: Callable[[], None] = lambda: None,
+    path: Path, plan: Plan, *, overwrite: bool, log: Log, before: Callable[[], None] = lambda: None
 ) -> None:
-    """Makes the run directory and does the work. ``before`` is called once the directory exists."""
-    kind, processes = "search" if isinstance(config, SearchConfig) else "train", join_process_group()
+    """Make the run directory and carry out ``plan``. ``before`` is called once the directory exists."""
+    config, processes = plan.config, join_process_group()
+    kind = "search" if isinstance(plan, SearchPlan) else "train"
     with processes.raise_together():
         if processes.is_main:
             with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
                 shared = {"ranks": processes.world_size} if processes.is_distributed else {}
                 run.write_json("environment.json", describe_environment(config.device) | shared)
     before()
-    go_on(path, config, log, data)
+    _carry_out(path, config, log, plan)
 
 
-def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = None) -> None:
-    """Does what is left of a run's work, whatever happens leaving a state that says so."""
+def resume(path: Path, config: SearchConfig | TrainConfig, log: Log) -> None:
+    """Do what is left of the run at ``path``, whose configuration is ``config``."""
+    _carry_out(path, config, log, None)
+
+
+def _carry_out(path: Path, config: SearchConfig | TrainConfig, log: Log, plan: Plan | None) -> None:
+    """Do what is left of a run's work; whatever happens, its directory tells the state. Without a ``plan`` it is made anew."""
     processes = join_process_group()
     with processes.raise_together():
         opened = RunDir.open(path) if processes.is_main else Elsewhere(path)
@@ -143,7 +111,8 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
         run.set_state("running")
         try:
             with processes.detecting_lost_processes():
-                data = data or processes.first_on_each_machine(lambda: load_data(config, log))
+                plan = plan or processes.first_on_each_machine(lambda: plan_again(config, log))
+                data = plan.data
                 with processes.raise_together():
                     check_shares(config, data, processes)
                     check_unchanged(path, data)
@@ -151,10 +120,10 @@ def go_on(path: Path, config: SearchConfig | TrainConfig, log: Log, data: Any = 
                 engine = engine_of(config, processes)
                 processes.check_agreement("the kind of their device", engine.device.type.encode())
                 session = session_of(run, log, interrupt, config.checkpoint, processes)
-                if isinstance(config, SearchConfig):
-                    summary = _search(run, config, data, engine, session)
+                if isinstance(plan, SearchPlan):
+                    summary = _search(run, plan, engine, session)
                 else:
-                    summary = _TRAIN[type(config.train)](run, config, data, engine, session)
+                    summary = _TRAIN[type(plan.config.train)](run, plan.config, data, engine, session)
         except Interrupted:
             run.set_state("interrupted")
             log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
@@ -185,12 +154,12 @@ def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str,
     return f"{kept}: change {change} in {path / 'config.yaml'} and write: oche resume {path}"
 
 
-def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, session: WorkSession) -> dict[str, Any]:
-    truth = find_truth(config.table, config.data)
+def _search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSession) -> dict[str, Any]:
+    config, data, truth = plan.config, plan.data, plan.truth
 
     def describe(task: Search) -> None:
         space, mixes = config.space, task.settled(0.0)
-        example = space.example(engine)
+        example = space.example_input(engine)
         groups = {
             name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": space.candidates}
             for name, dag in task.groups.items()
@@ -198,7 +167,7 @@ def _search(run: RunDir, config: SearchConfig, data: Any, engine: Engine, sessio
         _prepare(task, engine, session)
         run.write_json("space.json", {
             "space": config.method, "computes": task.computes, "parameters": parameters(task.net),
-            "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.about(data), "groups": groups,
+            "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.data_facts(data), "groups": groups,
             "network": space.describe(), **({} if truth is None else {"truth": truth.describe()}),
             **({} if task.priced is None else {"priced": task.priced.describe()}),
         })  # fmt: skip

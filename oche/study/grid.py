@@ -1,4 +1,4 @@
-"""Settings as people write them ("search.epochs": 5, as on the command line) to the configurations of a trial."""
+"""From settings with dotted keys, as on the command line ("search.epochs": 5), to the configurations of a trial."""
 
 from __future__ import annotations
 
@@ -7,33 +7,39 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from oche.core.config.yaml_files import from_dict
-from oche.core.errors import OcheError, nearest
+from oche.core.config.serialize import from_dict
+from oche.core.errors import OcheError, did_you_mean
 from oche.methods.published import METHODS
 from oche.runs.config import Common, SearchConfig, TrainConfig
-from oche.runs.prepare import anchored, plan_search
+from oche.runs.resolve import default_search, with_absolute_paths
 from oche.spaces import SPACES
 from oche.spaces.nasbench201_ground_truth import table_for
 from oche.study.trial import RANDOM, Trial
 from oche.training.recipes import RECIPES
 
-NONE = "none"  # as a recipe: no final training
-CHOICES = ("method", "space", "recipe")  # names that choose defaults; all other settings change single values
-FIXED = ("device", "threads", "checkpoint", "data_dir", "plugins")  # change no result, so trials cannot differ in them
+NONE = "none"  # the recipe for no final training
+CHOICES = ("method", "space", "recipe")  # names that choose defaults; every other setting changes one value
+FIXED = (
+    "device",
+    "threads",
+    "checkpoint",
+    "data_dir",
+    "plugins",
+)  # these change no result, so trials cannot differ in them
 _COMMON = [f.name for f in fields(Common)]
 _SEARCH = [f.name for f in fields(SearchConfig)]
-KNOWN = [*dict.fromkeys([*_SEARCH, "recipe", "train"])]  # what a setting may begin with
+KNOWN = [*dict.fromkeys([*_SEARCH, "recipe", "train"])]  # the first words of settings
 
 Settings = Mapping[str, Any]  # dotted key: value
 
 
 def flat(tree: Mapping[Any, Any], place: str, allowed: Collection[str] = KNOWN) -> dict[str, Any]:
-    """``tree``, nested or with dots, as one level of dotted keys. Raises `OcheError` for one that begins with no known word."""
+    """Return ``tree``, nested or dotted, as one level of dotted keys. Raises `OcheError` for keys whose first word is unknown."""
     found: dict[str, Any] = {}
     for key, value in _leaves(tree):
         name = key.replace("-", "_")
         if name.partition(".")[0] not in allowed:
-            hint = nearest(name.partition(".")[0], [*allowed]) or f"; known: {', '.join(allowed)}"
+            hint = did_you_mean(name.partition(".")[0], [*allowed]) or f"; known: {', '.join(allowed)}"
             raise OcheError(f"{place}: unknown key {key!r}{hint}")
         if name in found:
             raise OcheError(f"{place}: key {key!r} is written twice; leave one out")
@@ -50,7 +56,7 @@ def _leaves(tree: Mapping[Any, Any], at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def nested(settings: Settings) -> dict[str, Any]:
-    """Dotted keys as a tree; a component chosen by name and changed ("a": "X", "a.b": 1) is {"type": "X", "b": 1}."""
+    """Return dotted keys as a tree. A component with changed fields ("a": "X", "a.b": 1) becomes {"type": "X", "b": 1}."""
     tree: dict[str, Any] = {}
     for key in sorted(settings, key=lambda key: key.count(".")):
         *parts, last = key.split(".")
@@ -62,12 +68,12 @@ def nested(settings: Settings) -> dict[str, Any]:
     return tree
 
 
-def trial(settings: Settings, labels: Mapping[str, str], where: str) -> Trial:
-    """The trial of ``settings``; ``where`` names their file in messages. Raises `OcheError`."""
+def make_trial(settings: Settings, labels: Mapping[str, str], where: str) -> Trial:
+    """Return the trial of ``settings``; ``where`` names their file in messages. Raises `OcheError`."""
     space = _named("space", settings.get("space", "darts"), SPACES, where)
     method = _named("method", settings.get("method", SPACES[space]().method), [*METHODS, RANDOM], where)
     recipe = _named("recipe", settings.get("recipe", NONE), [*RECIPES, NONE], where)
-    search = anchored(_search(settings, space, method, where))
+    search = with_absolute_paths(_search(settings, space, method, where))
     search = replace(search, table=table_for(search.table, search.data, search.space))
     own = {"method": method, "space": space, "data": _short(search.data)}
     return Trial({**own, **labels}, search, None if recipe == NONE else _train(settings, recipe, search, where))
@@ -77,8 +83,8 @@ def _search(settings: Settings, space: str, method: str, where: str) -> SearchCo
     control = method == RANDOM
     parts = [
         name for name in _SEARCH if not (control and name == "search")
-    ]  # what methods are told is nothing to a control
-    base = plan_search(space, None if control else method)
+    ]  # a control ignores the settings of the search
+    base = default_search(space, None if control else method)
     made = from_dict(base, nested(_of(settings, parts)), where)
     return replace(made, method=RANDOM) if control else made
 
@@ -96,18 +102,18 @@ def _of(settings: Settings, parts: Collection[str]) -> dict[str, Any]:
 def _named(what: str, name: Any, known: Collection[str], where: str) -> str:
     if isinstance(name, str) and name in known:
         return name
-    raise OcheError(f"{where}: unknown {what} {name!r}{nearest(str(name), [*known])}; known: {', '.join(known)}")
+    raise OcheError(f"{where}: unknown {what} {name!r}{did_you_mean(str(name), [*known])}; known: {', '.join(known)}")
 
 
 def _short(data: str) -> str:
-    """A data set's name, or what a file or folder is called."""
+    """The name of a data set, or of its file or folder."""
     return Path(data).stem if Path(data).exists() else data
 
 
-def varying(points: Sequence[Settings]) -> list[dict[str, str]]:
-    """For each of ``points`` the settings in which any two of them differ, seeds and the like apart, as text.
+def varying_labels(points: Sequence[Settings]) -> list[dict[str, str]]:
+    """Return, for each of ``points``, the settings in which any two of them differ, as text; without seeds and names.
 
-    Data are among them where two files or folders are called the same.
+    The data are included if two files or folders have the same name.
     """
     keys = dict.fromkeys(key for point in points for key in point)
     apart = ("method", "space", "data", "seed")

@@ -1,4 +1,4 @@
-"""All that can be refused of a study's trials, before any of them runs: each distinct part once, each data set loaded once."""
+"""Check the trials of a study before any of them runs: each distinct configuration once, each data set loaded once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from oche.core.atomic_files import to_json
-from oche.core.config.yaml_files import to_dict
+from oche.core.config.serialize import to_dict
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
-from oche.runs.execute import load_data
-from oche.runs.prepare import check_search, check_train
+from oche.runs.plan import load_data, plan_search, plan_training
 from oche.study.trial import Trial
 
 DATA = (
@@ -23,12 +22,12 @@ DATA = (
     "damaged",
     "holdout",
     "tokens",
-)  # what decides which images or tokens there are
-_FREE = ("seed",)  # seeds change numbers, not what is possible
+)  # settings that decide which images or tokens there are
+_FREE = ("seed",)  # a seed changes results, not whether a trial can run
 
 
-def check(trials: Sequence[Trial], where: str, log: Log) -> None:
-    """Raises `OcheError` for the first trial that could not be run as asked; ``where`` names its file. Data are downloaded."""
+def check_trials(trials: Sequence[Trial], where: str, log: Log) -> None:
+    """Raise `OcheError` for the first trial that could not run as asked; ``where`` names its file. Downloads the data."""
     seen: set[str] = set()
     held: tuple[Any, Any] = (None, None)  # one data set at a time
     for trial in sorted(trials, key=lambda t: str(_key(t, DATA))):
@@ -51,10 +50,12 @@ def _key(trial: Trial, names: Sequence[str] | None = None) -> str:
 
 
 def _check(trial: Trial, data: Any, log: Log) -> None:
-    config, _ = check_search(trial.search, log, data)
+    config = plan_search(trial.search, log, data).config
     if trial.control and trial.train is None and config.table is None:
-        raise OcheError("a random cell says nothing without training; write recipe: small, say, or a table: FILE")
+        raise OcheError(
+            "a random cell has no result without a training or a table; write recipe: small, or table: FILE"
+        )
     if trial.train is not None:
-        # Any cell will do: what is checked is the same for all.
+        # Any cell will do, since the checks are the same for all.
         cell = config.space.random(generator(trial.seed, "random cell"))
-        check_train(replace(trial.train, genotype=str(cell)), log, data)
+        plan_training(replace(trial.train, genotype=str(cell)), log, data)

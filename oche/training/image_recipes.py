@@ -71,9 +71,9 @@ class Recipe:
     """parts that a batch is split into if it does not fit into memory; their gradients are added up, and BatchNorms normalise by
     each part"""
     lr_batch: int | None = None
-    """batch size that the learning rate is meant for; for another size it is scaled in proportion (1706.02677); None: no scaling"""
+    """batch size that the learning rate is for; other sizes scale it in proportion (1706.02677); None: no scaling"""
     split: float = 1.0
-    """share of the training set to train on; below 1 the rest validates, and the test images are not used (0.5: as in a search)"""
+    """share of the training set to train on; below 1 the rest validates, and the test images stay unseen (0.5: as a search)"""
     epochs: int = 600
     """passes over the training set"""
     steps: int | None = None

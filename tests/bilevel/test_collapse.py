@@ -27,7 +27,7 @@ def records(*shares, weights=SURE, start=1, **extra):
     [(0.0, "ok"), (0.25, "ok"), (0.26, "watch"), (0.49, "watch"), (0.5, "collapse"), (1, "collapse")],
 )
 def test_levels_by_share_of_skips_in_the_last_record(share, level):
-    reading = read(records(1.0, share), 8)
+    reading = detect_collapse(records(1.0, share), 8)
     assert reading and reading.level == level and reading.epoch == 2
     assert f"At epoch 2 the normal cell would keep {round(8 * share)} of 8 edges" in reading.reason
     assert (reading.advice == "") == (level == "ok")
@@ -36,30 +36,30 @@ def test_levels_by_share_of_skips_in_the_last_record(share, level):
 
 @pytest.mark.parametrize(("share", "level"), [(0.0, "ok"), (0.375, "ok"), (0.5, "watch"), (1.0, "watch")])
 def test_what_chance_chose_is_no_collapse_yet(share, level):
-    reading = read(records(share, weights=EVEN))
+    reading = detect_collapse(records(share, weights=EVEN))
     assert reading and reading.level == level
     assert ("as good as uniform" in reading.reason) == (share > 0.25)
     assert "hardly moved" in reading.advice or level == "ok"
 
 
 def test_without_a_normal_cell_the_worst_counts():
-    reading = read([{"epoch": 7, "skip_share": {"a": 0.1, "b": 0.75}}])
+    reading = detect_collapse([{"epoch": 7, "skip_share": {"a": 0.1, "b": 0.75}}])
     assert reading and reading.level == "collapse"
     assert reading.reason.startswith("At epoch 7 the b cell would keep 75 % of the edges as skip connections")
 
 
 def test_nothing_recorded_nothing_read():
-    assert read([]) is None and read([{"epoch": 1}, {"epoch": 2, "skip_share": {}}]) is None
+    assert detect_collapse([]) is None and detect_collapse([{"epoch": 1}, {"epoch": 2, "skip_share": {}}]) is None
 
 
 def test_the_last_epoch_without_a_sign_is_named():
     history = records(0.0, 0.125, 0.25, 0.375, 0.25, 0.5, 0.75, start=0)
-    reading = read(history)
-    assert reading and reading.back == 4 and "Go back to epoch 4" in reading.advice
-    ok = read(history[:5])
-    assert ok and ok.back is None and ok.advice == ""
-    never = read(records(0.0, 0.5, 0.75, start=0))  # epoch 0 is what the search started from
-    assert never and never.back is None and never.advice.startswith("Try another method")
+    reading = detect_collapse(history)
+    assert reading and reading.last_good_epoch == 4 and "Go back to epoch 4" in reading.advice
+    ok = detect_collapse(history[:5])
+    assert ok and ok.last_good_epoch is None and ok.advice == ""
+    never = detect_collapse(records(0.0, 0.5, 0.75, start=0))  # epoch 0 is what the search started from
+    assert never and never.last_good_epoch is None and never.advice.startswith("Try another method")
 
 
 def curve(shares, eigenvalues):
@@ -71,21 +71,21 @@ def curve(shares, eigenvalues):
 
 @pytest.mark.parametrize(("share", "level"), [(0.0, "watch"), (0.375, "collapse"), (0.5, "collapse")])
 def test_a_growing_eigenvalue_makes_it_one_level_worse(share, level):
-    flat = read(curve([0.125] * 29 + [share], [0.3] * 30))
+    flat = detect_collapse(curve([0.125] * 29 + [share], [0.3] * 30))
     assert flat and "eigenvalue" not in flat.reason
-    steep = read(curve([0.125] * 29 + [share], [0.3] * 20 + [0.9] * 10))
+    steep = detect_collapse(curve([0.125] * 29 + [share], [0.3] * 20 + [0.9] * 10))
     assert steep and steep.level == level and "eigenvalue" in steep.reason
     # m rises at index 18 (epoch 19) beyond 0.3 / 0.75: five epochs before it is index 13, epoch 14
-    assert steep.back == steep.sharp == 14 and "Since epoch 14" in steep.reason and flat.sharp is None
+    assert steep.last_good_epoch == steep.eigenvalue_epoch == 14 and "Since epoch 14" in steep.reason and flat.eigenvalue_epoch is None
 
 
 def test_eigenvalues_of_some_epochs_only():
     history = records(*[0.0] * 40)
     for record in history[1::2]:  # epochs 2, 4, …, 40
         record["eigenvalue"] = 0.3 if record["epoch"] <= 30 else 0.9
-    reading = read(history, stop=EigenvalueStop(start=5))
+    reading = detect_collapse(history, stop=EigenvalueStop(start=5))
     # the 15th is the last of 0.3 (epoch 30); m rises at index 13; five before it is index 8, epoch 18
-    assert reading and reading.level == "watch" and reading.back == 18
+    assert reading and reading.level == "watch" and reading.last_good_epoch == 18
 
 
 def test_relative_entropy_by_hand():
@@ -116,10 +116,10 @@ def test_logits_as_they_start_are_undecided_and_trained_ones_are_not():
 @pytest.mark.parametrize("arch", [None, {}, {"normal": None}, {"normal": {}}, {"normal": {"weights": [1, None]}}, 3])
 def test_a_damaged_record_tells_nothing(arch):
     assert not monitor.undecided({"arch": arch}, "normal") and not monitor.undecided({}, "normal")
-    reading = read([{"epoch": 3, "skip_share": {"normal": 0.5}, "arch": arch}])
+    reading = detect_collapse([{"epoch": 3, "skip_share": {"normal": 0.5}, "arch": arch}])
     assert reading and reading.level == "collapse"
 
 
 def test_reports_read_it_without_torch():
-    code = "import sys, oche.bilevel.collapse_signs as m; m.read([{'epoch': 1, 'skip_share': {'a': 1.0}}]); assert 'torch' not in sys.modules"
+    code = "import sys, oche.bilevel.collapse as m; m.detect_collapse([{'epoch': 1, 'skip_share': {'a': 1.0}}]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
