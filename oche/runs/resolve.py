@@ -1,0 +1,107 @@
+"""What a user's words mean: names of data, paths, genotypes, and the configuration that a command starts from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from oche.core.architecture import Genotype
+from oche.core.errors import OcheError
+from oche.core.genotypes import resolve
+from oche.data import DATASETS, TEXTS
+from oche.methods.published import METHODS
+from oche.networks.lstm import LSTM
+from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.runs.run import Run
+from oche.spaces import SPACES
+from oche.training.recipes import default_for
+
+
+def default_search(space: str, method: str | None = None) -> SearchConfig:
+    """The defaults of a search in the space of that name, by the method of that name; by default the space's own.
+
+    Raises `KeyError` for names that `oche list` does not know.
+    """
+    made = SPACES[space]()
+    method = method or made.method
+    data = {"text": "ptb"}.get(made.domain, SearchConfig.data)
+    return SearchConfig(method=method, search=made.adapt_search(METHODS[method].make()), space=made, data=data)
+
+
+def default_training(
+    what: Run | Genotype | str | Path, data: str | Path | None, options: dict[str, Any]
+) -> tuple[TrainConfig, Path | None]:
+    """The `TrainConfig` for ``what`` and the directory its run goes to by default (None: the next free one).
+
+    Without a recipe among the ``options``, cells of language models get theirs.
+    """
+    if isinstance(what, str | Path) and os.path.isdir(what):  # pathlib refuses to ask about a long text
+        what = Run.open(what)
+    if not isinstance(what, Run):
+        genotype = str(what if isinstance(what, Genotype) else read_trainable(what))
+        own, default = default_for(genotype)
+        return TrainConfig(**{"data": str(data or default), "genotype": genotype, **own, **options}), None
+    origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
+    own = data is None or locate(str(data)) == origin["data"]
+    if not own:
+        origin |= {"data": str(data), "limit": None, "size": None, "data_dir": None}
+    genotype = what.config.genotype if what.kind == "train" else str(what.genotype)
+    config = TrainConfig(**{**origin, "genotype": genotype, **default_for(genotype)[0], **options})
+    suffix = "" if own else f"-{slug(config.data)}"
+    return config, next_free_path(what.path / f"train{suffix}")
+
+
+def read_trainable(what: str | Path) -> Genotype | str:
+    """What to train: as `read_genotype` finds it, or "lstm"."""
+    return LSTM if str(what).lower() == LSTM else read_genotype(what)
+
+
+def read_genotype(what: str | Path) -> Genotype:
+    """The genotype with a published name, in a file, or in the text itself. Raises `OcheError`."""
+    text = str(what)
+    if os.path.isfile(text):
+        return Genotype.parse(Path(text).read_text(errors="replace"))
+    if "(" not in text and (os.sep in text or "/" in text):
+        raise OcheError(
+            f"there is nothing at {text}; give a run directory, a file with a genotype, its text or a published name"
+        )
+    return resolve(text)
+
+
+def with_absolute_paths(config: Any) -> Any:
+    """``config`` with paths from the root, so that the run can be resumed and repeated from any other directory."""
+    table = getattr(config, "table", None)  # of a search
+    latencies = config.search.latencies if hasattr(config, "search") else None
+    return replace(
+        config,
+        **({} if table is None else {"table": absolute(table)}),
+        **({} if latencies is None else {"search": replace(config.search, latencies=absolute(latencies))}),
+        data=locate(config.data),
+        data_dir=config.data_dir and absolute(config.data_dir),
+        plugins=tuple(map(absolute, config.plugins)),
+    )
+
+
+def absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def locate(data: str) -> str:
+    """The name of a data set, or where it is."""
+    is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
+    return str(absolute(data)) if is_path else data
+
+
+def slug(data: str) -> str:
+    """A data set's name as part of a directory's name."""
+    return Path(data).resolve().stem.replace(":", "-")
+
+
+def next_free_path(path: Path) -> Path:
+    """``path``, or path-2, path-3 … where that exists."""
+    n, candidate = 1, path
+    while candidate.exists():
+        n, candidate = n + 1, path.with_name(f"{path.name}-{n + 1}")
+    return candidate
