@@ -1,19 +1,24 @@
 """One thread a worker, and none that spins: two busy processes on two cores otherwise slow each other down many times."""
 
 import os
+import shutil
 import signal
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read where Triton is first imported, by torch perhaps
 
 import pytest
 import torch
 from hypothesis import settings
 
+import oche
+import runs
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read where Triton is first imported, by torch perhaps
 torch.set_num_threads(1)
 settings.register_profile("oche", deadline=None, derandomize=True)  # a busy machine is slow, not wrong
 settings.load_profile("oche")
+
+
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # started in the background of a shell; the tests of Ctrl-C send it
@@ -28,7 +33,6 @@ def _seeded():
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory):
     """One finished search; tests may read it, and copy it, and leave it as it is."""
-    import runs
 
     with pytest.MonkeyPatch.context() as patch:
         runs.no_report(patch)
@@ -47,6 +51,23 @@ def browser():
 @pytest.fixture
 def quick(monkeypatch):
     """Reports of runs are not drawn, which takes longer than these runs do."""
-    import runs
 
     runs.no_report(monkeypatch)
+
+
+# --- training
+
+
+@pytest.fixture
+def copied(searched, tmp_path, quick):
+    """A copy of the search, to train in."""
+    shutil.copytree(searched.path, tmp_path / "runs" / "x")
+    return oche.Run.open(tmp_path / "runs" / "x")
+
+
+@pytest.fixture
+def text(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    lines = [" ".join(f"w{int(n)}" for n in torch.randint(12, (7,), generator=g)) for _ in range(80)]
+    (tmp_path / "my.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path / "my.txt"

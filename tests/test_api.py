@@ -1,29 +1,25 @@
 """oche from Python, on run directories: what a run leaves, repeats, resumes, passes on."""
 
 import json
-import shutil
-from dataclasses import replace
 
 import pytest
 import torch
 
 import oche
 import runs
-from oche.api import run_search
 from oche.cli import main as cli
-from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
 from oche.core.plugins import _LOADED
 from oche.data import load
 from oche.runs.checkpoint import load_weights
-from oche.runs.config import SearchConfig
 from oche.runs.resolve import default_training
 from oche.runs.session import DirectorySession
 from oche.spaces import OPERATIONS
 from oche.training.loop import Diverged, Interrupted
 
 FILES = ["config.yaml", "genotype.txt", "metrics.jsonl", "weights.safetensors", "environment.json"]
+
 
 # --- what a search leaves
 
@@ -43,46 +39,6 @@ def test_a_search_leaves_everything_that_it_was_told_did_and_found(searched):
     assert environment["torch"] == torch.__version__ and environment["oche"] == oche.__version__
 
 
-def test_its_configuration_is_complete(searched):
-    config = searched.config
-    assert (config.data, config.limit, config.method, config.seed) == ("digits", 60, "darts-2nd", 0)
-    assert config.space == oche.spaces.darts(channels=2, cells=3, nodes=2, in_channels=1, image=(8, 8), classes=10)
-    assert config.search == oche.methods.darts(order=2, batch=16, steps=3)
-
-
-def test_its_weights_are_the_supernets_and_its_logits(searched):
-    tensors = load_weights(searched.path / "weights.safetensors")
-    logits = {name.removeprefix("logits."): tensors.pop(name) for name in [*tensors] if name.startswith("logits.")}
-    assert searched.config.space.genotype(logits) == searched.genotype
-    searched.config.space.supernet().load_state_dict(tensors)
-    space = json.loads((searched.path / "space.json").read_text())
-    parameters = sum(p.numel() for p in searched.config.space.supernet().parameters())
-    assert space["parameters"] == searched.summary["parameters"] == parameters and space["flops"] > 0
-    assert [tuple(e) for e in space["groups"]["normal"]["edges"]] == list(searched.config.space.dag.edges)
-
-
-def test_its_configuration_repeats_it_bit_for_bit(searched, tmp_path, quick):
-    out = tmp_path / "again"
-    assert cli.main(["search", "--config", str(searched.path / "config.yaml"), "--out", str(out), "--quiet"]) == 0
-    assert (out / "config.yaml").read_text() == (searched.path / "config.yaml").read_text()
-    assert runs.metrics(out) == runs.metrics(searched.path)
-    assert runs.same_weights(out, searched.path)
-    assert (
-        cli.main(["search", "--config", str(out / "config.yaml"), "--seed", "1", "--out", f"{out}-1", "--quiet"]) == 0
-    )
-    assert not runs.same_weights(tmp_path / "again-1", searched.path)
-
-
-# --- training
-
-
-@pytest.fixture
-def copied(searched, tmp_path, quick):
-    """A copy of the search, to train in."""
-    shutil.copytree(searched.path, tmp_path / "runs" / "x")
-    return oche.Run.open(tmp_path / "runs" / "x")
-
-
 def test_training_goes_below_its_search_and_is_complete(copied):
     run = oche.train(copied, "digits", recipe=runs.recipe())
     assert run.path == copied.path / "train" and (run.kind, run.state) == ("train", "complete")
@@ -98,15 +54,6 @@ def test_training_goes_below_its_search_and_is_complete(copied):
     assert oche.train(copied, recipe=runs.recipe()).path == copied.path / "train-2"  # never over another
 
 
-def test_the_configuration_of_a_training_repeats_it_bit_for_bit(copied, tmp_path):
-    run = oche.train(copied, recipe=runs.recipe(drop_path=0.2, auxiliary=0.4, cutout=2))
-    words = ["train", "--config", str(run.path / "config.yaml"), "--quiet", "--out", str(tmp_path / "again")]
-    assert cli.main(words) == 0
-    assert (tmp_path / "again" / "config.yaml").read_text() == (run.path / "config.yaml").read_text()
-    assert runs.metrics(tmp_path / "again") == runs.metrics(run.path)
-    assert runs.same_weights(tmp_path / "again", run.path)
-
-
 def test_transfer_to_another_data_set(copied, tmp_path):
     file = runs.npz(tmp_path / "colours.npz")
     run = oche.train(copied, file, recipe=runs.recipe())
@@ -114,33 +61,6 @@ def test_transfer_to_another_data_set(copied, tmp_path):
     assert run.config.limit is None and run.config.data == str(file)
     assert json.loads((run.path / "space.json").read_text())["in_channels"] == 3
     assert run.summary["data"] == str(file)
-
-
-def test_all_that_names_a_genotype_is_accepted(searched, tmp_path):
-    genotype = oche.genotypes.DARTS_V2
-    file = tmp_path / "cell.txt"
-    file.write_text(f"DARTS_V2 = {genotype}\n")
-    for what in (genotype, str(genotype), "DARTS_V2", "darts_v2", file, str(file)):
-        config, out = default_training(what, None, {})
-        assert config.genotype == str(genotype) and out is None and config.data == "digits"
-    for what in (searched, searched.path, str(searched.path)):
-        config, out = default_training(what, None, {})
-        assert config.genotype == str(searched.genotype) and out == searched.path / "train"
-
-
-@pytest.mark.parametrize(
-    ("what", "words"),
-    [
-        ("DARTS_V3", "did you mean 'DARTS_V"),
-        ("Genotype(normal=1)", "no normal_concat="),
-        ("no/such/run", "there is nothing at no/such/run; give a run directory"),
-        (".", "is no run directory"),
-    ],
-)
-def test_what_names_none_is_refused(what, words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(OcheError, match=words):
-        oche.train(what)
 
 
 # --- interruption
@@ -216,54 +136,6 @@ def test_a_search_that_diverges_says_so_and_exits_with_1(tmp_path, quick, capsys
     assert error.startswith("oche: the ") and error.count("\n") == 1 and "became nan" in error
 
 
-# --- refusals
-
-
-def config(**fields):
-    space = oche.spaces.darts(channels=2, cells=3, nodes=1)
-    return replace(SearchConfig(limit=60, space=space, search=oche.methods.darts(steps=1, batch=16)), **fields)
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"data": "dgits"}, "did you mean 'digits'"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not usable here"),
-        ({"device": "tpu"}, "device 'tpu' is not usable here"),
-        (
-            {"limit": 10, "search": oche.methods.darts(split=0.01)},
-            "split=0.01 of 10 training images leaves one part empty",
-        ),
-    ],
-)
-def test_what_can_be_refused_is_refused_before_a_directory_is_made(fields, words, tmp_path):
-    with pytest.raises(OcheError, match=words):
-        run_search(config(**fields), out=tmp_path / "x", overwrite=False, log=Log(quiet=True))
-    assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"recipe": runs.recipe(cutout=8)}, "cutout=8 can erase whole images"),
-        ({"recipe": runs.recipe(split=0.001)}, "split=0.001 of 60 training images"),
-        ({"recipe": runs.recipe(), "device": "tpu"}, "device 'tpu'"),
-        ({"recipe": runs.recipe(), "plugins": ("none.py",)}, "plugin none.py does not exist"),
-    ],
-)
-def test_trainings_too(options, words, tmp_path):
-    with pytest.raises(OcheError, match=words):
-        oche.train("DARTS_V2", out=tmp_path / "x", limit=60, **options)
-    assert not (tmp_path / "x").exists()
-
-
-def test_an_operation_that_does_not_exist_is_refused_before_training(tmp_path):
-    text = str(oche.genotypes.DARTS_V2).replace("sep_conv_3x3", "sep_conv_3x4")
-    with pytest.raises(OcheError, match="unknown operation 'sep_conv_3x4'; did you mean 'sep_conv_3x3'"):
-        oche.train(text, out=tmp_path / "x")
-    assert not (tmp_path / "x").exists()
-
-
 def test_a_finished_run_is_never_written_over(copied, capsys):
     with pytest.raises(OcheError, match="holds a complete search; write --overwrite"):
         runs.search(copied.path)
@@ -280,20 +152,6 @@ def test_a_directory_of_other_things_is_refused(tmp_path):
         runs.search(tmp_path)
     with pytest.raises(OcheError, match="is no run directory"):
         oche.resume(tmp_path)
-
-
-def test_runs_get_names_of_their_own(tmp_path, quick, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    one = oche.methods.one_level(batch=30, steps=1)
-    paths = [runs.search(None, method=one).path.as_posix() for _ in range(2)]
-    assert paths == ["runs/digits-one-level", "runs/digits-one-level-2"]
-    assert oche.train("DARTS_V2", recipe=runs.recipe(steps=1), limit=60).path.as_posix() == "runs/digits-train"
-
-
-def test_a_damaged_status_is_one_clear_error(copied):
-    (copied.path / "status.json").write_text("{")
-    with pytest.raises(OcheError, match=r"status\.json"):
-        _ = copied.state
 
 
 # --- operations of one's own

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench_settings import setting
-from oche.bench.interleaved import FormProcess, Result, measure_forms
+from oche.bench.interleaved import FormProcess, Result, measure_forms, profile_step
 
 
 class Recorded:
@@ -92,3 +93,21 @@ def test_a_step_under_way_ends_when_its_parent_is_killed(tmp_path):
     while child.is_dir() and time.monotonic() < end:
         time.sleep(0.05)
     assert not child.is_dir()
+
+
+def test_kernels_of_a_step(monkeypatch):
+    a = torch.ones(200, 200)
+
+    def step():
+        for _ in range(3):
+            a @ a
+        a.exp()
+
+    rows = profile_step(step, torch.device("cpu"))
+    assert {row["name"]: row["calls"] for row in rows}["aten::mm"] == 3
+    assert [row["ms"] for row in rows] == sorted((row["ms"] for row in rows), reverse=True)
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    monkeypatch.setattr("oche.bench.interleaved.MAX_ROWS", 1)
+    first, rest = profile_step(step, torch.device("cpu"))
+    assert first["name"] == "aten::mm" and rest["name"] == "all others"
+    assert first["share"] + rest["share"] == pytest.approx(1)

@@ -30,7 +30,7 @@ def test_every_step_trains_and_goes_on_into_the_next_epoch(work):
     logits = [a.detach().clone() for a in getattr(steps.task, "logits", ())]
     for _ in range(steps.task.per_epoch() + 1):
         steps()
-    assert steps.sound() and steps.done == steps.task.per_epoch() + 1
+    assert steps.sound() and steps.steps_done == steps.task.per_epoch() + 1
     assert any(not torch.equal(p, b) for p, b in zip(steps.task.net.parameters(), before, strict=True))
     assert all(not torch.equal(a, b) for a, b in zip(getattr(steps.task, "logits", ()), logits, strict=True))
     if work == "train":
@@ -43,7 +43,7 @@ def test_what_a_form_cannot_do_is_refused():
     with pytest.raises(OcheError, match="the form 'native' has no second derivatives"):
         steps_of(setting(), "exact", "native")
     assert steps_of(setting(), "exact", "shared").sound()
-    with pytest.raises(OcheError, match="one candidate an edge is recorded in a form of its own; see the form 'graph'"):
+    with pytest.raises(OcheError, match="one candidate per edge have their own CUDA graph form"):
         OwnSteps(setting(), "gdas", Form("work shared, recorded", flow="shared", graph=True))
     with pytest.raises(OcheError, match="space 'nb201' has no nodes to set"):
         steps_of(setting(space="nb201"), "first", "plain")

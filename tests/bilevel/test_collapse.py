@@ -76,7 +76,11 @@ def test_a_growing_eigenvalue_makes_it_one_level_worse(share, level):
     steep = detect_collapse(curve([0.125] * 29 + [share], [0.3] * 20 + [0.9] * 10))
     assert steep and steep.level == level and "eigenvalue" in steep.reason
     # m rises at index 18 (epoch 19) beyond 0.3 / 0.75: five epochs before it is index 13, epoch 14
-    assert steep.last_good_epoch == steep.eigenvalue_epoch == 14 and "Since epoch 14" in steep.reason and flat.eigenvalue_epoch is None
+    assert (
+        steep.last_good_epoch == steep.eigenvalue_epoch == 14
+        and "Since epoch 14" in steep.reason
+        and flat.eigenvalue_epoch is None
+    )
 
 
 def test_eigenvalues_of_some_epochs_only():

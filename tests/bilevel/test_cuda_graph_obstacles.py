@@ -124,5 +124,7 @@ def test_what_has_no_part_in_the_form_stays_eager_and_says_so(candidate, edge, w
 def test_recurrent_cells_stay_eager():
     data = corpus()
     space = recurrent().fit(data)
-    task = Search(space, space.adapt_search(SearchRecipe(relax=GumbelHard(), batch=4, steps=9)), data, seed=0, engine=DOUBLE)
+    task = Search(
+        space, space.adapt_search(SearchRecipe(relax=GumbelHard(), batch=4, steps=9)), data, seed=0, engine=DOUBLE
+    )
     assert "have no form that indexes candidates on the device" in refusal(task)

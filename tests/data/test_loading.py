@@ -1,18 +1,15 @@
 """`load` as a whole: words and paths, limit, size, memory, the same images whatever the seed; and real data where present."""
 
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from data_files import encoded, pixels, write_classes
-from oche.cli.lookup import TABLES
+from data_files import encoded, pixels
 from oche.core.errors import OcheError
-from oche.data import DATASETS, FORMS, Resident, Streamed, load
+from oche.data import Resident, Streamed, load
 from oche.data import loading as reading_module
-from oche.data.registry import TEXT_FORMS, TEXTS
 from paths import SHARED
 
 
@@ -48,13 +45,6 @@ def test_limit_is_even_and_follows_the_seed_and_leaves_the_test_part():
 def test_size_scales_named_sets_too():
     data = load("digits", size=16)
     assert data.image == (16, 16) and data.train.shape == data.test.shape == (1, 16, 16) and data.augment.pad == 2
-
-
-@pytest.fixture
-def photos(tmp_path):
-    for part, seed in (("train", 0), ("test", 5)):
-        write_classes(tmp_path / part, {"ant": 6, "bee": 5}, seed=seed)
-    return tmp_path
 
 
 def test_streams_what_memory_does_not_hold(photos, monkeypatch):
@@ -105,32 +95,10 @@ def test_impossible_values(options, says):
         load("digits", **options)
 
 
-def test_unknown_words_name_the_nearest_and_what_is_possible(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(OcheError, match=r"no data called 'cifar-10'.*did you mean 'cifar10'") as error:
-        load("cifar-10")
-    assert all(word in str(error.value) for word in (*DATASETS, *FORMS))
-    with pytest.raises(OcheError, match=r"no such file or folder as 'here/x\.npz'"):
-        load("here/x.npz")
-    Path("x.tar").write_bytes(b"")
-    with pytest.raises(OcheError, match=r"x\.tar is a file of a kind .* unpack it"):
-        load("x.tar")
-
-
-def test_a_word_wins_over_a_folder_of_its_name(photos, monkeypatch):
-    monkeypatch.chdir(photos)
-    (photos / "train").rename(photos / "digits")
-    assert len(load("digits").classes) == 10 and load("./digits").classes == ("ant", "bee")
-
-
 def test_bars_are_shown_on_the_error_stream_alone(photos, capsys):
     load(photos, progress=True)
     load(photos)
     assert capsys.readouterr().out == ""
-
-
-def test_the_list_of_data_has_names_and_forms():
-    assert [row[0] for row in TABLES["data"]()[1]] == [*DATASETS, *TEXTS, *FORMS, *TEXT_FORMS]
 
 
 @pytest.mark.skipif(

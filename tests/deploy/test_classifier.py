@@ -6,22 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 import oche
 import runs
+from exports import CELLS, oracle
 from oche.cli import main as cli
+from oche.core.errors import OcheError
+from oche.data import load as load_data
 from oche.deploy.export import Export, export
 from oche.runs.checkpoint import load_weights, save_weights, weights_metadata
 from oche.training.image_recipes import small
 from oche.training.image_trainer import Training
 from oche.training.loop import Interrupted
 
-CELLS = (
+RGB_CELLS = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('avg_pool_3x3', 1)], normal_concat=[2], "
     "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2])"
 )
-RECIPE = dict(channels=4, cells=2, reductions=(1,), steps=2, batch=8, auxiliary=0.0)
+SHORT_RECIPE = dict(channels=4, cells=2, reductions=(1,), steps=2, batch=8, auxiliary=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         runs.no_report(patch)
-        run = oche.train(CELLS, runs.npz(root / "x.npz"), recipe=small(**RECIPE), out=root / "t")
+        run = oche.train(RGB_CELLS, runs.npz(root / "x.npz"), recipe=small(**SHORT_RECIPE), out=root / "t")
     export(run, Export(to="safetensors"), out=root / "x.safetensors", card=False)
     (root / "pictures").mkdir()
     for i, side in enumerate((12, 12, 20)):
@@ -69,7 +74,7 @@ def rewrite(file: Path, **changes) -> None:
 
 
 DESCRIPTIONS = {
-    "an unknown operation": (dict(genotype=CELLS.replace("sep_conv_3x3", "sep_conv_3x4")), "did you mean 'sep_conv_3x3'"),
+    "an unknown operation": (dict(genotype=RGB_CELLS.replace("sep_conv_3x3", "sep_conv_3x4")), "did you mean 'sep_conv_3x3'"),
     "no genotype": (dict(genotype="nonsense"), "not a genotype: 'nonsense'"),
     "too few classes": (dict(classes=["a", "b"]), "classifies 4 classes, and its run names 2"),
     "another number of channels": (dict(channels=1, mean=[0.5], std=[0.5]), "stem.0.weight is (12, 3, 3, 3) in the file"),
@@ -132,7 +137,7 @@ def test_a_checkpoint_of_other_data(now, says, here, monkeypatch, capsys, quick)
     with monkeypatch.context() as patch:
         patch.setattr(Training, "step", stopped)
         with pytest.raises(Interrupted):
-            oche.train(CELLS, "x.npz", recipe=small(**RECIPE), out="r", checkpoint=0.0)
+            oche.train(RGB_CELLS, "x.npz", recipe=small(**SHORT_RECIPE), out="r", checkpoint=0.0)
     kept = everything(here / "r")
     runs.npz(here / "x.npz", **now)
     capsys.readouterr()
@@ -153,3 +158,135 @@ def test_images_of_another_size(here, capsys):
     assert "predictions.csv exists already" in refused("predict t pictures", capsys)
     assert "8 pixels a side" in refused("export t --to torch-export --size 7", capsys)
     assert (here / "predictions.csv").read_text() == rows
+
+
+RECIPE = dict(channels=4, cells=2, reductions=(1,), steps=24, batch=32, auxiliary=0.4, drop_path=0.2)
+
+
+# --- oche.load
+
+
+def test_a_loaded_network_is_the_trained_one(trained, digits):
+    net, data = oche.load(trained.path), load_data("digits", limit=300)
+    assert isinstance(net, nn.Module) and not any(m.training for m in net.modules())
+    assert (net.classes, net.mean, net.std, net.image) == (data.classes, data.mean, data.std, (8, 8))
+    images, labels = digits
+    assert (net(net.prepare(images)).argmax(1) == labels).float().mean().item() == pytest.approx(
+        trained.summary["test_acc"], abs=1e-6
+    )
+    torch.testing.assert_close(net.probabilities(images).double(), oracle(trained, images), rtol=0, atol=1e-5)
+    assert trained.config.train.auxiliary and not [n for n, _ in net.named_parameters() if "auxiliary" in n]
+    assert sum(p.numel() for p in net.parameters()) == trained.summary["parameters"]
+
+
+def test_a_run_from_before_its_moments_were_kept(copied, trained):
+    facts = json.loads((copied / "space.json").read_text())
+    del facts["mean"], facts["std"]
+    (copied / "space.json").write_text(json.dumps(facts))
+    assert oche.load(copied).mean == oche.load(trained).mean
+
+
+def test_a_loaded_network_says_what_images_it_takes(trained, digits):
+    net = oche.load(trained)
+    for images, says in [
+        (digits[0], "net.prepare"),
+        (torch.zeros(2, 3, 8, 8), r"takes \(B, 1, 8x8\)"),
+        (torch.zeros(1, 8, 8), r"takes \(B, 1, 8x8\)"),
+        (torch.zeros(2, 1, 8, 4), "8 pixels a side"),
+    ]:
+        with pytest.raises(OcheError, match=says):
+            net(images)
+    assert net(torch.zeros(2, 1, 13, 9)).shape == (2, 10)  # it pools
+
+
+def test_a_network_with_an_mlp_head_takes_its_own_size_only(tmp_path, quick):
+    recipe = small(**{**RECIPE, "steps": 1, "auxiliary": 0.0, "head": (6,)})
+    run = oche.train(CELLS, "digits", recipe=recipe, limit=40, out=tmp_path / "mlp")
+    with pytest.raises(OcheError, match="MLP head of this network takes 8x8 only"):
+        oche.load(run)(torch.zeros(1, 1, 16, 16))
+    with pytest.raises(OcheError, match="MLP head of this network takes 8x8 only"):
+        export(run, Export(to="torch-export", size=16))
+    assert not (run.path / "export").exists()
+
+
+def test_only_a_finished_training_has_a_network(searched, copied):
+    with pytest.raises(OcheError, match="is a search run, which leaves no final network; train first: oche train"):
+        oche.load(searched)
+    status = json.loads((copied / "status.json").read_text())
+    (copied / "status.json").write_text(json.dumps({**status, "state": "interrupted"}))
+    with pytest.raises(OcheError, match=r"not complete \(interrupted\); go on with: oche resume"):
+        oche.load(copied)
+    with pytest.raises(OcheError, match="no run directory"):
+        oche.load(copied.parent)
+    with pytest.raises(OcheError, match="weights without their network; give the directory of the run"):
+        oche.load(copied / "weights.safetensors")
+    with pytest.raises(OcheError, match="no weights at"):
+        oche.load(copied / "none.safetensors")
+
+
+def test_a_search_with_its_training_names_it(searched, copied, tmp_path):
+    shutil.copytree(searched.path, tmp_path / "s")
+    shutil.copytree(copied, tmp_path / "s" / "train")
+    with pytest.raises(OcheError, match=f"give the training in it, {tmp_path / 's' / 'train'}"):
+        oche.load(tmp_path / "s")
+
+
+def change(run: Path, edit, genotype: str | None = None) -> None:
+    """Writes the weights of ``run`` anew, changed, with a sound hash."""
+    file = run / "weights.safetensors"
+    tensors, metadata = load_weights(file), weights_metadata(file)
+    save_weights(file, edit(tensors), metadata if genotype is None else {"genotype": genotype})
+
+
+def wider(tensors):
+    return {k: torch.cat([t, t]) if k.startswith("head.") else t for k, t in tensors.items()}
+
+
+def without(tensors):
+    return {k: t for k, t in tensors.items() if k != "stem.0.weight"}
+
+
+def test_parts_that_do_not_belong_together(copied):
+    file = copied / "weights.safetensors"
+    sound = file.read_bytes()
+    change(copied, wider)
+    with pytest.raises(OcheError, match="classifies 20 classes, and its run names 10"):
+        oche.load(copied)
+    file.write_bytes(sound)
+    change(copied, without)
+    with pytest.raises(OcheError, match=r"stem.0.weight is nothing in the file, \(12, 1, 3, 3\) in the network"):
+        oche.load(copied)
+    file.write_bytes(sound[:-40] + bytes(40))
+    with pytest.raises(OcheError, match="is damaged: its weights do not match the hash"):
+        oche.load(copied)
+    file.write_bytes(sound[:1000])
+    with pytest.raises(OcheError, match="no sound safetensors file"):
+        export(copied, Export(to="safetensors"))
+    file.write_bytes(sound)
+    other = CELLS.replace("avg_pool_3x3", "max_pool_3x3")  # which would load without a word
+    (copied / "genotype.txt").write_text(str(oche.Genotype.parse(other)))
+    with pytest.raises(OcheError, match="belongs to another genotype"):
+        oche.load(copied)
+    assert not (copied / "export").exists()
+
+
+def test_an_operation_that_does_not_exist(copied):
+    other = str(oche.Genotype.parse(CELLS.replace("sep_conv_3x3", "sep_conv_3x4")))
+    (copied / "genotype.txt").write_text(other)
+    change(copied, dict, other)
+    with pytest.raises(
+        OcheError, match="cannot be built: unknown operation 'sep_conv_3x4'; did you mean 'sep_conv_3x3'"
+    ):
+        oche.load(copied)
+
+
+def test_data_that_have_become_others(tmp_path, quick):
+    file = runs.npz(tmp_path / "x.npz", channels=1)
+    run = oche.train(CELLS, file, recipe=small(**{**RECIPE, "steps": 1, "batch": 8}), out=tmp_path / "t")
+    runs.npz(file, channels=3)
+    with pytest.raises(OcheError, match="images of 3 channels now, and the network takes 1"):
+        export(run, Export(to="safetensors"))
+    file.unlink()
+    with pytest.raises(OcheError, match="no such file"):
+        export(run, Export(to="safetensors"))
+    assert not (run.path / "export").exists()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 from matplotlib.figure import Figure
+
+from oche.core.architecture import Dag
+from report_runs import OPERATIONS
 
 
 def labels(ticks):
@@ -36,3 +40,15 @@ def assert_legible(figure: Figure) -> None:
     for (one, a), (two, b) in itertools.combinations(found, 2):
         apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
         assert apart, f"{one!r} lies on {two!r}"
+
+
+EDGES = Dag().edges
+
+
+def make_history(epochs=4, edges=EDGES, operations=OPERATIONS, seed=0):
+    draw = random.Random(seed)
+    history = []
+    for epoch in range(epochs):
+        rows = [[draw.random() for _ in operations] for _ in edges]
+        history.append((epoch, [[v / sum(row) for v in row] for row in rows]))
+    return history

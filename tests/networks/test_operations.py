@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from oche.networks.operations import FactorizedReduce
+import oracles_conv as oracle
+from cell_networks import normal, shaken, weights
+from oche.networks.operations import DARTS, FactorizedReduce, find_operation
 
 
 def naive(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
@@ -39,3 +41,27 @@ def test_values_and_gradients(channels: int, h: int, w: int) -> None:
     torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
     for f, g in zip(found, wanted, strict=True):
         torch.testing.assert_close(f.double().reshape(g.shape), g, rtol=1e-3, atol=1e-4)
+
+
+CLOSE = dict(rtol=1e-9, atol=1e-11)
+
+
+# --- operations
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 11), (7, 4)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", [*DARTS, "sep_conv_7x7", "conv_7x1_1x7"])
+def test_operations(name, stride, size):
+    op = shaken(find_operation(name).build(4, stride, True))
+    x = normal(3, 4, *size, requires_grad=True)
+    ours = op(x)
+    want = oracle.operate(name, x, weights(op), stride, True)
+    assert ours.shape == (3, 4, *((n + stride - 1) // stride for n in size))
+    torch.testing.assert_close(ours, want, **CLOSE)
+    probe, leaves = normal(*ours.shape, seed=1), [x, *op.parameters()]
+    if name != "none":
+        got, expected = (torch.autograd.grad((out * probe).sum(), leaves) for out in (ours, want))
+        torch.testing.assert_close(got, expected, **CLOSE)
+    op.eval()
+    torch.testing.assert_close(op(x), oracle.operate(name, x, weights(op), stride, True), **CLOSE)

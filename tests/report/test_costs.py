@@ -1,4 +1,4 @@
-"""What the network to be found costs, over a search that minds it: in words, as curves, on the page of a run and of several."""
+"""The cost of the final network in a search that optimises it: in sentences, as curves, on the page of a run and of several."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_a_search_that_minds_nothing_or_something_unknown_has_no_price():
     ("price", "records", "text"),
     [
         (PARAMETERS, [{"epoch": 1, "cost": 2e6, "cost_found": 9e5}],
-         "The search also optimises the parameters of the final network (target: at most 1 M). At epoch 1 the expected cost of the "
-         "mixture is 2 M; the network of the cell chosen at that epoch costs 900 k, within the target."),
+         "The search also optimises the parameters of the final network (target: at most 1 M). At epoch 1 the expected cost of "
+         "the mixture is 2 M; the network of the cell chosen at that epoch costs 900 k, within the target."),
         (CostTarget("latency", 4.0), [{"epoch": 0, "cost": 9.0}, {"epoch": 2, "cost": 5.0, "cost_found": 4.5}, {"epoch": 3}],
          "The search also optimises the latency of the final network (target: at most 4 ms). At epoch 2 the expected cost of the "
          "mixture is 5 ms; the network of the cell chosen at that epoch costs 4.5 ms, above the target."),

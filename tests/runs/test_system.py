@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from paths import ROOT
-
 import errno
 import os
 import random
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+
+from paths import ROOT
 
 SCRIPTS = str(ROOT / "benchmarks/reliability")
 sys.path.append(SCRIPTS)  # to stay: processes are forked that import from there

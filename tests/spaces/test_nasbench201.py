@@ -225,28 +225,6 @@ def test_every_edge_keeps_its_best_candidate_even_none():
     assert to_text(SPACE.read({"cell": top_k(strength, alive, dag, SPACE.candidates)})).startswith("|avg_pool_3x3~0|")
 
 
-def test_genotypes_round_trip():
-    for i in range(20):
-        genotype = SPACE.random(torch.Generator().manual_seed(i))
-        assert Genotype.parse(str(genotype)) == genotype
-        assert len(genotype.cells["cell"].edges) == 6 and genotype.cells["cell"].concat == (3,)
-
-
-def test_random_cells_are_uniform():
-    generator, count = torch.Generator().manual_seed(0), torch.zeros(6, 5)
-    for _ in range(1000):
-        for e, (op, _, _) in enumerate(SPACE.random(generator).cells["cell"].edges):
-            count[e, OPERATIONS.index(op)] += 1
-    assert (count / 1000 - 0.2).abs().max() < 5 * (0.2 * 0.8 / 1000) ** 0.5
-
-
-def test_description_has_a_row_for_each_part():
-    rows = nb201(channels=4, cells=2, classes=7, image=(9, 8)).describe()
-    assert [r["name"] for r in rows] == ["stem", *["cell"] * 2, *["residual", "cell", "cell"] * 2, "head"]
-    assert [(r["channels"], r["size"]) for r in rows[2:5]] == [(4, [9, 8]), (8, [5, 4]), (8, [5, 4])]
-    assert rows == build(CELL, channels=4, cells=2, classes=7, image=(9, 8)).describe()
-
-
 @pytest.mark.parametrize(
     "fields, words",
     [

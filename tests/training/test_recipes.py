@@ -1,11 +1,16 @@
 """Networks as large as recipes build them."""
 
+from __future__ import annotations
+
 import pytest
 
 import oche
 from oche.core.errors import OcheError
+from oche.core.optimizers import Sgd
 from oche.cost import parameters
 from oche.cost.expected_cost import COUNTS, cost_model
+from oche.spaces import nb201
+from oche.training.image_recipes import RECIPES
 from oche.training.recipes import space_at_recipe_size
 
 
@@ -23,3 +28,15 @@ def test_sizes_that_are_none():
         space_at_recipe_size(oche.spaces.darts(), "drats")
     with pytest.raises(OcheError, match="costs are known of networks for images"):
         space_at_recipe_size(oche.spaces.recurrent(), "darts")
+
+
+def test_the_benchmarks_recipe():
+    r = RECIPES["nb201"]()
+    assert (r.channels, r.cells, r.epochs, r.batch, r.auxiliary, r.drop_path, r.cutout) == (16, 5, 200, 256, 0, 0, 0)
+    assert r.w == Sgd(lr=0.1, lr_min=0.0, momentum=0.9, decay=5e-4, clip=0.0)
+
+
+def test_darts_cells_keep_their_defaults():
+    assert oche.build("DARTS_V2", classes=3, channels=2).skeleton.cells == 20
+    assert oche.build("DARTS_V2", classes=3, cells=3).skeleton.channels == 36
+    assert nb201().recipe == "nb201" and oche.spaces.darts().recipe == "darts"

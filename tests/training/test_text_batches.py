@@ -15,14 +15,13 @@ from oche.bilevel.batches import check
 from oche.bilevel.search import Search, search
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, Sgd
-from oche.core.seeds import derive_seed
 from oche.data.text.bptt import parallel_streams
 from oche.devices.engine import Engine
 from oche.methods import published as methods
 from oche.methods.discretize import GreedyEdge
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order, joint
-from oche.methods.recipe import SearchRecipe
 from oche.training.text_batches import Stream, TextBatches
+from text_searches import method
 from tiny import Kept, plain
 from tiny_text import WORDS, corpus, space
 
@@ -30,10 +29,6 @@ DOUBLE = Engine("cpu", dtype=torch.float64)
 W = Sgd(lr=0.5, lr_min=0.5, momentum=0.0, decay=0.01, clip=0.05, clip_ahead=True)
 A = Adam(lr=0.02, decay=0.05, init=0.3)
 TIGHT = dict(rtol=1e-8, atol=1e-11)
-
-
-def method(**fields):
-    return SearchRecipe(**{**dict(weight_optimizer=W, arch_optimizer=A, batch=4, steps=6), **fields})
 
 
 class Recorded(Search):
@@ -339,7 +334,7 @@ RUNS = ["darts", "darts-2nd", "gdas", "snas", "i-darts", "sgas-1", "drnas", "fai
 
 
 def small(name, **fields):
-    made = space().suited(methods.METHODS[name].make())
+    made = space().adapt_search(methods.METHODS[name].make())
     return replace(made, **{**dict(batch=4, steps=6, warmup=0.0, grow=min(1, made.grow)), **fields})
 
 
@@ -482,27 +477,3 @@ def test_another_vocabulary_is_refused_before_anything_changes():
         search(space(), small("darts"), other, seed=0, engine=Engine("cpu"), session=Kept(whole.states[0]))
     with pytest.raises(OcheError, match="one of 7 words, and walk has 6"):
         make(method(), vocabulary=7)
-
-
-def test_images_are_no_text_and_text_is_no_image():
-    import tiny
-
-    with pytest.raises(OcheError, match="for text, and stripes is images; use --data ptb"):
-        check(tiny.dataset(), space(), method())
-    with pytest.raises(OcheError, match=r"for images, and walk is text.*--space recurrent"):
-        check(corpus(), tiny.space(), method())
-
-
-def test_the_published_recipe():
-    made = space().suited(methods.darts())
-    assert (made.w.lr, made.w.lr_min, made.w.momentum, made.w.decay, made.w.clip) == (20, 20, 0, 5e-7, 0.25)
-    assert (made.a.lr, made.a.decay, made.batch, made.epochs) == (3e-3, 1e-3, 256, 50)
-    whole = space(width=300).fit(corpus())
-    from oche.spaces import recurrent
-
-    published = recurrent()
-    assert (published.width, published.bptt, published.nodes, published.temporal) == (300, 35, 8, 1e-3)
-    drop = published.dropouts
-    assert (drop.output, drop.hidden, drop.input, drop.embedding, drop.words) == (0.75, 0.25, 0.75, 0.2, 0.0)
-    assert whole.vocabulary == len(WORDS)
-    assert derive_seed(0, "x") != derive_seed(1, "x")

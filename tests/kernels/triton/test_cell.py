@@ -2,6 +2,8 @@
 
 import copy
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from oche.spaces import nb201
 from oche.spaces.edge_variants import PartialEdge
 from oche.spaces.mixed_ops import MixedEdge
 from oche.training.losses import frozen_statistics
+from paths import ROOT
 from tape import Recorder
 from triton_cells import Cell, normal
 
@@ -147,3 +150,21 @@ def test_the_host_is_not_asked(builder):
 
 def test_where_the_kernels_cannot_run_it_says_so():
     assert gpu.refusal(torch.device("cpu")) == "Triton's kernels need a CUDA device, this is cpu"
+
+
+pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
+
+
+if os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip(
+        "kernels run in Triton's interpreter here: TRITON_INTERPRET=1, as conftest sets it", allow_module_level=True
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler is that of Linux")
+def test_kernels_compile_for_a_gpu():
+    script = ROOT / "tests/helpers/compile_kernels.py"
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    done = subprocess.run([sys.executable, script, "quick"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 6

@@ -1,0 +1,43 @@
+"""What names a genotype, and names of runs."""
+
+import pytest
+
+import oche
+import runs
+from oche.core.errors import OcheError
+from oche.runs.resolve import default_training
+
+
+def test_all_that_names_a_genotype_is_accepted(searched, tmp_path):
+    genotype = oche.genotypes.DARTS_V2
+    file = tmp_path / "cell.txt"
+    file.write_text(f"DARTS_V2 = {genotype}\n")
+    for what in (genotype, str(genotype), "DARTS_V2", "darts_v2", file, str(file)):
+        config, out = default_training(what, None, {})
+        assert config.genotype == str(genotype) and out is None and config.data == "digits"
+    for what in (searched, searched.path, str(searched.path)):
+        config, out = default_training(what, None, {})
+        assert config.genotype == str(searched.genotype) and out == searched.path / "train"
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("DARTS_V3", "did you mean 'DARTS_V"),
+        ("Genotype(normal=1)", "no normal_concat="),
+        ("no/such/run", "there is nothing at no/such/run; give a run directory"),
+        (".", "is no run directory"),
+    ],
+)
+def test_what_names_none_is_refused(what, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OcheError, match=words):
+        oche.train(what)
+
+
+def test_runs_get_names_of_their_own(tmp_path, quick, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = oche.methods.one_level(batch=30, steps=1)
+    paths = [runs.search(None, method=one).path.as_posix() for _ in range(2)]
+    assert paths == ["runs/digits-one-level", "runs/digits-one-level-2"]
+    assert oche.train("DARTS_V2", recipe=runs.recipe(steps=1), limit=60).path.as_posix() == "runs/digits-train"
