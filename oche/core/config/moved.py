@@ -60,3 +60,23 @@ def short_path(base: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     if getattr(base, "moved", {}).get(second) == (first, second):
         return (second, *rest)
     return (first, *short_path(field_default(base, first), path[1:])) if first in settable(base) else path
+
+
+def as_before(cls: type, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``tree``, of a dataclass ``cls``, with moved fields where and as they were called before: `relocated`, undone."""
+    names: dict[tuple[str, ...], str] = {}
+    for old, path in cls.moved.items():  # pyright: ignore[reportAttributeAccessIssue]
+        if path not in names or old != path[-1]:
+            names[path] = old
+    found: dict[str, Any] = {}
+
+    def walk(branch: Mapping[str, Any], at: tuple[str, ...]) -> None:
+        for key, value in branch.items():
+            path = (*at, key)
+            if any(path == moved[: len(path)] for moved in names if len(moved) > len(path)):
+                walk(value, path)
+            else:
+                found[names.get(path, key)] = value
+
+    walk(tree, ())
+    return found
