@@ -69,7 +69,7 @@ class Comparison:
         return replace(alike, width=width_for_weights(weights, corpus_words))
 
     def search(self, seed: int) -> oche.Run:
-        method = self.space.suited(METHODS[self.method].make(steps=self.search_steps))
+        method = self.space.adapt_search(METHODS[self.method].make(steps=self.search_steps))
         w = replace(method.method.weight_optimizer, lr=self.search_lr, lr_min=self.search_lr)
         method = replace(method, w=w, batch=self.search_batch)
         return made(

@@ -108,7 +108,7 @@ class FinalNetwork(DropPathNetwork):
     def __init__(self, genotype: Genotype, skeleton: Skeleton, auxiliary: bool = False, drop_path: float = 0.0) -> None:
         super().__init__()
         if not 0 <= drop_path < 1:
-            raise OcheError(f"drop_path={drop_path} is no probability below 1; use 0 <= drop_path < 1")
+            raise OcheError(f"drop_path={drop_path} is not a probability below 1; use 0 <= drop_path < 1")
         plans = skeleton.plan(lambda kind: len(_cell(genotype, kind).concat))
         self.genotype, self.skeleton = genotype, skeleton
         self.drop_path = drop_path

@@ -207,6 +207,6 @@ def build(
     Raises `OcheError` for an unknown operation, impossible sizes or a genotype of another space.
     """
     if not 0 <= drop_path < 1:
-        raise OcheError(f"drop_path={drop_path} is no probability below 1; use 0 <= drop_path < 1")
+        raise OcheError(f"drop_path={drop_path} is not a probability below 1; use 0 <= drop_path < 1")
     size = (image, image) if isinstance(image, int) else image
     return FinalNetwork(parse(genotype), Macro(channels, cells, classes, in_channels, size), drop_path)

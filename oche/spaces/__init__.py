@@ -1,4 +1,4 @@
-"""Search spaces: which architectures there are, the supernet that holds them all, how one is read off."""
+"""Search spaces: the set of architectures, the supernet that holds them all, and how to read an architecture off it."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,7 +9,8 @@ from oche.networks.operations import OPERATIONS, operation
 from oche.spaces.base import Space
 from oche.spaces.darts_cnn import ConvSpace, Supernet, darts, seed
 from oche.spaces.darts_rnn import RecurrentNetwork, RecurrentSpace, recurrent
-from oche.spaces.mixed_ops import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 from oche.spaces.nasbench201 import NB201Space, nb201
 
 SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed, "nb201": nb201, "recurrent": recurrent}
@@ -18,13 +19,16 @@ F = TypeVar("F", bound=Callable[..., Space])
 
 
 def listed(name: str) -> Callable[[F], F]:
-    """Lists a function that makes a space in `SPACES`, for ``--space NAME``; its docstring is what `oche list spaces` shows."""
+    """Return a decorator that adds a function which makes a space to `SPACES`, for ``--space NAME``.
 
-    def enter(make: F) -> F:
+    The docstring of that function is its description in ``oche list spaces``.
+    """
+
+    def register(make: F) -> F:
         SPACES[name] = make
         return make
 
-    return enter
+    return register
 
 
 __all__ = [

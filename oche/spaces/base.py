@@ -1,4 +1,4 @@
-"""What every search space offers to the loop, to decisions and to reports, and where a supernet's cells stand."""
+"""The interface of a search space to the search, to decisions and to reports."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from oche.core.architecture import Dag, Genotype
 
 
-M = TypeVar("M")  # a `oche.methods.method.Method`, which is made of spaces' edges and so stands above them
+M = TypeVar("M")  # the settings of a search, from oche.methods, which imports this folder
 
 
 class CellPosition(Protocol):
-    """Where one searched cell stands: its group, its width and the stride of the edges that leave its inputs."""
+    """The place of a searched cell in the supernet: its cell type, its width, the stride of the edges that leave its inputs."""
 
     @property
     def kind(self) -> str: ...
@@ -35,15 +35,14 @@ class CellPosition(Protocol):
 class Space:
     """A set of architectures. Subclasses are frozen dataclasses whose fields size the supernet."""
 
-    #: name of the method that searches where none is named; docs/methods.md says why
-    method: ClassVar[str] = "beta-darts"
-    recipe: ClassVar[str] = "darts"  #: name of the training that its networks are published with
-    small: ClassVar[str] = "small"  #: name of a training of them that two CPU cores can do
-    domain: ClassVar[str] = "images"  #: what its networks take: images or text
+    method: ClassVar[str] = "beta-darts"  #: name of the default search method; docs/methods.md gives the reason
+    recipe: ClassVar[str] = "darts"  #: name of the training recipe with which its networks are published
+    small: ClassVar[str] = "small"  #: name of a training recipe for two CPU cores
+    domain: ClassVar[str] = "images"  #: the input of its networks: "images" or "text"
 
-    if TYPE_CHECKING:  # fields of every space, declared there so that each keeps its own order and defaults
+    if TYPE_CHECKING:  # fields of every space; subclasses declare them, in their own order and with their own defaults
         candidates: tuple[str, ...]
-        # of every space of images
+        # fields of every space for images
         classes: int
         in_channels: int
         image: tuple[int, int]
@@ -51,63 +50,66 @@ class Space:
 
     @property
     def groups(self) -> dict[str, Dag]:
-        """The cells to be found, by name; logits and masks (E, O) have one row an edge, one column a candidate."""
+        """The graph of each cell to be found, by name.
+
+        Logits and masks (E, O) have a row for each edge, a column for each candidate.
+        """
         raise NotImplementedError
 
-    # What follows is as spaces of images have it.
+    # The next methods are implemented for images.
 
     def fit(self, data: Any) -> Self:
-        """This space for networks that take ``data``. Raises `OcheError` for data of another kind."""
+        """Return this space with the sizes of ``data``. Raises `OcheError` for data of another kind."""
         self.check_domain(data)
         return replace(self, classes=len(data.classes), in_channels=data.channels, image=data.image)
 
     def check_domain(self, data: Any) -> None:
-        """Raises `OcheError` where its networks do not take ``data``."""
+        """Raise `OcheError` unless the networks of this space take ``data``."""
         found = "text" if hasattr(data, "vocabulary") else "images"
         if found != self.domain:
             use = {"text": "--data ptb or a text file", "images": "--data cifar10, say"}[self.domain]
             other = {"text": "--space recurrent", "images": "--space darts"}[found]
             raise OcheError(
-                f"this space is one of networks for {self.domain}, and {data.name} is {found}; use {use}, or {other}"
+                f"this space has networks for {self.domain}, and {data.name} is {found}; use {use}, or {other}"
             )
 
-    def suited(self, method: M) -> M:
-        """``method`` with what the published searches in this space do otherwise than on images."""
+    def adapt_search(self, method: M) -> M:
+        """Return the search settings ``method``, with the values of published searches in this space that differ from images."""
         return method
 
-    def about(self, data: Any) -> dict[str, Any]:
-        """What a report says of the networks' inputs and outputs."""
+    def data_facts(self, data: Any) -> dict[str, Any]:
+        """Return facts about the inputs and outputs of the networks, for reports."""
         return {"image": self.image, "in_channels": self.in_channels, "classes": data.classes}
 
-    def example(self, engine: Any) -> tuple[Any, ...]:
-        """An input of a supernet, of one image (or word)."""
+    def example_input(self, engine: Any) -> tuple[Any, ...]:
+        """Return the arguments of the supernet for one image (or word), of zeros."""
         return (engine.images(torch.zeros(1, self.in_channels, *self.image)),)
 
     def check_edge(self, edge: Any) -> None:
-        """Raises `OcheError` where ``edge`` cannot stand on the edges of its supernet; builds nothing."""
+        """Raise `OcheError` if ``edge`` cannot build the edges of the supernet. Builds nothing."""
         edge.check(self)
 
     @property
     def plans(self) -> Sequence[CellPosition]:
-        """The searched cells of the supernet, in order."""
+        """The places of the searched cells in the supernet, in order."""
         raise NotImplementedError
 
     def candidate(self, name: str, channels: int, stride: int) -> nn.Module:
-        """Operation ``name`` as it stands in the supernet."""
+        """Build operation ``name`` as the supernet uses it."""
         raise NotImplementedError
 
     def supernet(self, edge: Any = ...) -> nn.Module:
-        """A fresh supernet, called as ``net(x, {group: Mix})``; ``edge`` builds what stands on each edge."""
+        """Build a new supernet, called as ``net(x, {group: Mix})``. ``edge`` builds the module of each edge."""
         raise NotImplementedError
 
     def read(self, kept: Mapping[str, Tensor]) -> Genotype:
-        """The genotype that narrowed masks (E, O) stand for."""
+        """Return the genotype of narrowed masks (E, O), by cell name."""
         raise NotImplementedError
 
     def random(self, generator: torch.Generator) -> Genotype:
-        """An architecture drawn uniformly."""
+        """Draw an architecture uniformly."""
         raise NotImplementedError
 
     def describe(self) -> list[dict]:
-        """One row a part of the supernet, for reports: {"name", "channels", "size"}."""
+        """Return one row for each part of the supernet, for reports: {"name", "channels", "size"}."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The DARTS convolutional space: cells of mixed operations, the supernet, and what its architectures are.
+"""The DARTS space of convolutional networks: its cells, its supernet, and its architectures.
 
 Shapes: E edges of a cell, O candidates, B images, C channels, H × W pixels.
 """
@@ -23,7 +23,10 @@ from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
 
 class SearchCell(FormModule):
-    """A cell with a mixed operation on every edge; its output concatenates all intermediate nodes."""
+    """A cell with a mixed operation on every edge. Its output is all intermediate nodes, concatenated.
+
+    Maps two inputs (B, c_prev_prev, ·, ·) and (B, c_prev, ·, ·) to (B, nodes · channels, H, W).
+    """
 
     kind: str
 
@@ -38,18 +41,20 @@ class SearchCell(FormModule):
 
     def forward(self, s0: Tensor, s1: Tensor, mix: Mix) -> Tensor:
         inputs = [self.form.apply(self.preprocess0, s0), self.form.apply(self.preprocess1, s1)]
-        return torch.cat(self.form.flow(self.dag, self.edges, inputs, mix, self.stride)[self.dag.inputs :], 1)
+        states = self.form.flow(self.dag, self.edges, inputs, mix, self.stride)
+        return torch.cat(states[self.dag.inputs :], 1)
 
 
 def _preprocess(c_in: int, plan: CellPlan, halve: bool, affine: bool) -> nn.Module:
+    """Return the module that brings an input of ``c_in`` channels to the width of the cell, with ``halve`` at half the size."""
     build = FactorizedReduce if halve else relu_conv_bn
     return build(c_in, plan.channels, affine)
 
 
 class Supernet(nn.Module):
-    """Every architecture of a space in one network of plain operations: the oracle of every faster form.
+    """The network that holds every architecture of a space. In the plain form it is the reference for all faster forms.
 
-    ``net(x, {"normal": mix, "reduce": mix})`` maps (B, in_channels, H, W) to logits (B, classes).
+    ``net(x, {"normal": mix, "reduce": mix})`` maps images (B, in_channels, H, W) to logits (B, classes).
     """
 
     def __init__(self, space: ConvSpace, edge: EdgeBuilder) -> None:
@@ -69,7 +74,10 @@ class Supernet(nn.Module):
 @component
 @dataclass(frozen=True)
 class ConvSpace(Space):
-    """The DARTS space (1806.09055 §3.1) and, by its fields, the variants in use."""
+    """The DARTS space (1806.09055 §3.1) and, by its fields, its variants.
+
+    Raises `OcheError` for unknown or repeated candidates and for impossible sizes.
+    """
 
     channels: int = 16
     """width of a cell before the first reduction"""
@@ -80,7 +88,7 @@ class ConvSpace(Space):
     keep: int = 2
     """incoming edges kept per node when the cell is discretised"""
     candidates: tuple[str, ...] = DARTS
-    """operations to choose from (see `oche list operations`); logits have one column for each, in this order"""
+    """operations to choose from (see `oche list operations`); logits have a column for each, in this order"""
     classes: int = 10
     """filled in from the data by the command line"""
     in_channels: int = 3
@@ -88,7 +96,7 @@ class ConvSpace(Space):
     image: tuple[int, int] = (32, 32)
     """height and width; filled in from the data by the command line"""
     stem: Stem = "cifar"
-    """what stands before the first cell"""
+    """the layers before the first cell: cifar, imagenet or none"""
     reductions: tuple[int, ...] | None = None
     """cells that halve the map; by default the ⌊N/3⌋-th and the ⌊2N/3⌋-th"""
     widen: Widen = "at"
@@ -107,19 +115,21 @@ class ConvSpace(Space):
             raise OcheError(f"candidates={self.candidates} names one twice; list each operation once")
         if not [c for c in self.candidates if c != NONE]:
             raise OcheError("candidates must name at least one operation other than 'none'")
-        _ = self.dag, self.skeleton  # their own checks
+        _ = self.dag, self.skeleton  # they check their sizes
 
     @cached_property
     def dag(self) -> Dag:
+        """The graph of every cell."""
         return Dag(self.nodes, 2, self.keep)
 
     @property
     def groups(self) -> dict[str, Dag]:
-        """The cells to be found, by name; a network without a reduction cell has no "reduce"."""
+        """The graph of each cell to be found, by name. A network without reduction cells has no "reduce"."""
         return {kind: self.dag for kind in ("normal", "reduce") if any(p.kind == kind for p in self.plans)}
 
     @cached_property
     def skeleton(self) -> Skeleton:
+        """The network around the cells."""
         return Skeleton(
             self.channels, self.cells, self.classes, self.in_channels, self.image,
             self.stem, self.reductions, self.widen, self.head,
@@ -127,10 +137,11 @@ class ConvSpace(Space):
 
     @property
     def plans(self) -> list[CellPlan]:
+        """The plan of each cell of the supernet, in order."""
         return self.skeleton.plan(lambda kind: self.nodes)
 
     def candidate(self, name: str, channels: int, stride: int) -> nn.Module:
-        """Operation ``name`` as it stands in the supernet."""
+        """Build operation ``name`` as the supernet uses it: with ``pool_norm`` a BatchNorm follows operations without one."""
         op = find_operation(name)
         module = op.build(channels, stride, self.affine)
         if op.normalised or not self.pool_norm:
@@ -138,12 +149,12 @@ class ConvSpace(Space):
         return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False))
 
     def supernet(self, edge: EdgeBuilder = MixedEdge()) -> Supernet:
-        """A fresh supernet; ``edge`` builds what stands on each edge. Raises `OcheError` where it cannot stand there."""
+        """Build a new supernet; ``edge`` builds the module of each edge. Raises `OcheError` if it cannot."""
         edge.check(self)
         return Supernet(self, edge)
 
     def genotype(self, alphas: Mapping[str, Tensor]) -> Genotype:
-        """Discretises logits (E, O) by cell name: softmax, then `oche.core.architecture.top_k`. Raises `OcheError` on other shapes."""
+        """Discretise logits (E, O), by cell name: softmax, then `top_k`. Raises `OcheError` for other shapes."""
         kept = {}
         for name, dag in self.groups.items():
             want = (len(dag), len(self.candidates))
@@ -155,31 +166,33 @@ class ConvSpace(Space):
         return self.read(kept)
 
     def read(self, kept: Mapping[str, Tensor]) -> Genotype:
-        """The genotype that narrowed masks (E, O) stand for."""
+        """Return the genotype of narrowed masks (E, O), by cell name."""
         return Genotype({name: cell_from_mask(kept[name], dag, self.candidates) for name, dag in self.groups.items()})
 
     def random(self, generator: torch.Generator) -> Genotype:
-        """A cell of the space drawn uniformly: for each node ``keep`` distinct sources, on each any candidate but "none"."""
+        """Draw the cells uniformly: for each node ``keep`` distinct sources, on each edge any candidate but "none"."""
         names = [c for c in self.candidates if c != NONE]
 
-        def cell(dag: Dag) -> Cell:
+        def random_cell(dag: Dag) -> Cell:
             edges = []
             for incoming in dag.incoming:
-                drawn = torch.randperm(len(incoming), generator=generator)[: dag.keep].sort().values.tolist()
-                ops = torch.randint(len(names), (len(drawn),), generator=generator).tolist()
-                edges += [(names[o], *dag.edges[incoming[i]]) for i, o in zip(drawn, ops, strict=True)]
+                sources = torch.randperm(len(incoming), generator=generator)[: dag.keep].sort().values.tolist()
+                ops = torch.randint(len(names), (len(sources),), generator=generator).tolist()
+                edges += [(names[o], *dag.edges[incoming[i]]) for i, o in zip(sources, ops, strict=True)]
             return Cell(tuple(edges), tuple(range(dag.inputs, dag.inputs + dag.nodes)))
 
-        return Genotype({name: cell(dag) for name, dag in self.groups.items()})
+        return Genotype({name: random_cell(dag) for name, dag in self.groups.items()})
 
     def describe(self) -> list[dict]:
-        """One row a part of the supernet, for reports: {"name", "channels", "size"}."""
+        """Return one row for each part of the supernet, for reports: {"name", "channels", "size"}."""
         return describe(self.skeleton, self.plans, lambda kind: self.nodes)
 
 
 def darts(**fields) -> ConvSpace:
-    """The published space: 4 nodes, 8 operations to choose from, 2 edges kept per node; fields of `ConvSpace` override its
-    values: ``darts(channels=16, cells=8, classes=10)``."""
+    """The published space: 4 nodes, 8 operations to choose from, 2 edges kept per node.
+
+    ``fields`` override the values of `ConvSpace`: ``darts(channels=16, cells=8, classes=10)``.
+    """
     return ConvSpace(**fields)
 
 
@@ -187,8 +200,9 @@ def seed(**fields) -> ConvSpace:
     """The seed document's variant (its §4.2 and appendix A): 3 nodes, no stem, N N R N N R N N, an MLP head, logits' order
     of its code, BatchNorm with scale and shift, pools without one.
 
-    Deviations from its code, which differs there from the operations that its text cites: (1) skip connections of stride 2
-    are FactorizedReduce; (2) average pooling does not count the padding; (3) every BatchNorm has eps 1e-5.
+    ``fields`` override the values of `ConvSpace`. Deviations from its code, which differs there from the operations that
+    its text cites: (1) skip connections of stride 2 are FactorizedReduce; (2) average pooling does not count the padding;
+    (3) every BatchNorm has eps 1e-5.
     """
     fixed = dict(
         nodes=3, candidates=SEED, stem="none", widen="after", head=(2048, 1024, 256), affine=True, pool_norm=False

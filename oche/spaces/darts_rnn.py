@@ -1,4 +1,4 @@
-"""DARTS' space of recurrent cells (1806.09055 §3.2, appendix A.1.2), its supernet, and the network of a cell found in it.
+"""The DARTS space of recurrent cells (1806.09055 §3.2, appendix A.1.2), its supernet, and the network of a discrete cell.
 
 Shapes: T steps, B streams, H width, V words, E edges of a cell, O candidates.
 """
@@ -22,17 +22,20 @@ from oche.networks.language_model import DropoutMasks, Dropouts, LanguageModel, 
 from oche.networks.rnn_autograd import ACTIVATIONS
 from oche.networks.rnn_cells import FinalCell, SearchCell
 from oche.spaces.base import Space
-from oche.spaces.mixed_ops import AuxiliarySkip, EdgeBuilder, MixedEdge, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
-GROUP = "recurrent"
+GROUP = "recurrent"  # the name of the cell in genotypes
 CANDIDATES = ("none", "tanh", "relu", "sigmoid", "identity")
+
 # --- the final network ------------------------------------------------------------------------------------------------
 
 
 class RecurrentNetwork(LanguageModel):
-    """The language model of a genotype, tokens (T, B) → `LanguageOutput`. Raises `OcheError` for a genotype of another kind.
+    """The language model of a genotype. Maps tokens (T, B) to a `LanguageOutput`.
 
-    With DARTS' sizes (V = 10,000, H = 850) a cell of 8 nodes has 22,960,000 weights.
+    With DARTS' sizes (V = 10,000, H = 850) a cell of 8 nodes has 22,960,000 weights. Raises `OcheError` for a genotype of
+    another kind.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class RecurrentNetwork(LanguageModel):
     def forward(
         self, tokens: Tensor, hidden: Tensor | None = None, masks: DropoutMasks | None = None
     ) -> LanguageOutput:
-        """``hidden`` (1, B, H), None: zeros. In training mode dropouts are drawn anew, or are those of ``masks``; in
-        evaluation there are none."""
+        """Compute the output for tokens (T, B) from the state ``hidden`` (1, B, H); None means zeros.
+
+        In training mode dropouts are drawn anew, or are those of ``masks``. In evaluation mode nothing is dropped.
+        """
         if not self.training:
             masks = DropoutMasks()
         return self.run(tokens, hidden, self.masks(tokens.shape[1]) if masks is None else masks)
@@ -61,7 +66,10 @@ class RecurrentNetwork(LanguageModel):
 
 
 class Supernet(LanguageModel):
-    """Every cell of the space in one language model: ``net(tokens, {"recurrent": mix}, hidden, masks)`` → `LanguageOutput`."""
+    """The language model that holds every cell of the space.
+
+    ``net(tokens, {"recurrent": mix}, hidden, masks)`` returns a `LanguageOutput`.
+    """
 
     def __init__(self, space: RecurrentSpace) -> None:
         super().__init__(
@@ -75,17 +83,20 @@ class Supernet(LanguageModel):
         hidden: Tensor | None = None,
         masks: DropoutMasks = DropoutMasks(),
     ) -> LanguageOutput:
-        """tokens (T, B), hidden (1, B, H), None: zeros. Nothing is dropped but what ``masks`` say."""
+        """Compute the output for tokens (T, B) from the state ``hidden`` (1, B, H); None means zeros.
+
+        Only ``masks`` drop anything.
+        """
         return self.run(tokens, hidden, masks, mixes[GROUP])
 
 
-_REFUSED: dict[type[EdgeBuilder], str] = {
-    PartialEdge: "one matrix serves all candidates of a node, so that leaving out channels saves none of its work, and the "
+_WHY_REFUSED: dict[type[EdgeBuilder], str] = {
+    PartialEdge: "one matrix serves all candidates of a node, so leaving out channels saves none of its work, and the "
     "gate needs them all (edge weights are the relaxation's: relax=EdgeNormalised() works here, as does --method pc-darts "
     "--search.edge MixedEdge)",
     AuxiliarySkip: "the gate of every edge is a skip connection already",
     SkipDropout: "its candidates have no skip connection to drop",
-    PathDropout: "all candidates of a node share their weights, so that none can be dropped alone (random-ws trains single "
+    PathDropout: "all candidates of a node share their weights, so none can be dropped alone (random-ws trains single "
     "architectures)",
 }
 
@@ -93,11 +104,14 @@ _REFUSED: dict[type[EdgeBuilder], str] = {
 @component
 @dataclass(frozen=True)
 class RecurrentSpace(Space):
-    """DARTS' recurrent cells for language models: 8 nodes, each with one predecessor and one of 4 activations."""
+    """DARTS' recurrent cells for language models: 8 nodes, each with one predecessor and one of 4 activations.
+
+    Raises `OcheError` for unknown or repeated candidates and for impossible sizes.
+    """
 
     recipe: ClassVar[str] = "recurrent"
     small: ClassVar[str] = "recurrent-small"
-    method: ClassVar[str] = "darts"  # of the others none is published for language models, or measured there
+    method: ClassVar[str] = "darts"  # no other method is published for language models or measured on them
     domain: ClassVar[str] = "text"
 
     nodes: int = 8
@@ -111,9 +125,9 @@ class RecurrentSpace(Space):
     dropouts: Dropouts = Dropouts()
     """probabilities of dropping"""
     bptt: int = 35
-    """steps that gradients go back: words of a window"""
+    """steps of backpropagation through time: words of a window"""
     temporal: float = 1e-3
-    """strength of temporal activation regularisation: mean square of what the cell's output changes from step to step"""
+    """strength of temporal activation regularisation: mean square of the change of the cell's output between steps"""
     activation: float = 0.0
     """strength of activation regularisation: mean square of the cell's dropped output"""
 
@@ -132,23 +146,24 @@ class RecurrentSpace(Space):
                 f"bptt={self.bptt}, temporal={self.temporal}, activation={self.activation} cannot train; "
                 "use bptt >= 1, temporal >= 0, activation >= 0"
             )
-        _ = self.dag  # its own checks
+        _ = self.dag  # it checks its sizes
 
     @cached_property
     def dag(self) -> Dag:
+        """The graph of the cell."""
         return Dag(self.nodes, inputs=1, keep=1)
 
     @property
     def groups(self) -> dict[str, Dag]:
-        """The one cell to be found."""
+        """The graph of the one cell to be found."""
         return {GROUP: self.dag}
 
     def fit(self, data: Any) -> RecurrentSpace:
         self.check_domain(data)
         return replace(self, vocabulary=len(data.vocabulary))
 
-    def suited(self, method: Any) -> Any:
-        """With the optimisers and the batch of DARTS' search on Penn Treebank (appendix A.1.2 and released code)."""
+    def adapt_search(self, method: Any) -> Any:
+        """Return ``method`` with the optimisers and batch of DARTS' search on Penn Treebank (appendix A.1.2, released code)."""
         a = method.method.arch_optimizer
         if isinstance(a, Adam):
             a = replace(a, lr=3e-3, betas=(0.9, 0.999))
@@ -157,22 +172,22 @@ class RecurrentSpace(Space):
 
     def check_edge(self, edge: EdgeBuilder) -> None:
         if not isinstance(edge, MixedEdge):
-            reason = _REFUSED.get(type(edge), "its edges are a language model's, which builds them itself")
+            reason = _WHY_REFUSED.get(type(edge), "its edges are a language model's, which builds them itself")
             raise OcheError(
                 f"{type(edge).__name__} cannot stand in a recurrent cell: {reason}; use edge=MixedEdge(), or another method"
             )
 
     def supernet(self, edge: EdgeBuilder = MixedEdge()) -> Supernet:
-        """A fresh supernet. Raises `OcheError` for edges other than the plain ones."""
+        """Build a new supernet. Raises `OcheError` for edges other than the plain ones."""
         self.check_edge(edge)
         return Supernet(self)
 
     def read(self, kept: Mapping[str, Tensor]) -> Genotype:
-        """The genotype that a narrowed mask (E, O) stands for."""
+        """Return the genotype of a narrowed mask (E, O)."""
         return Genotype({GROUP: cell_from_mask(kept[GROUP], self.dag, self.candidates)})
 
     def random(self, generator: torch.Generator) -> Genotype:
-        """A cell drawn uniformly: for each node any source before it and any activation."""
+        """Draw a cell uniformly: for each node any source before it and any activation."""
         names = [c for c in self.candidates if c != NONE]
         edges = []
         for target in range(1, self.nodes + 1):
@@ -184,14 +199,16 @@ class RecurrentSpace(Space):
         """One row a part of the supernet, for reports: {"name", "channels"}."""
         return describe(self.width, self.vocabulary)
 
-    def about(self, data: Any) -> dict[str, Any]:
+    def data_facts(self, data: Any) -> dict[str, Any]:
         return {"vocabulary": self.vocabulary}
 
-    def example(self, engine: Any) -> tuple[Any, ...]:
+    def example_input(self, engine: Any) -> tuple[Any, ...]:
         return (torch.zeros(1, 1, dtype=torch.int64, device=engine.device),)
 
 
 def recurrent(**fields) -> RecurrentSpace:
-    """DARTS' recurrent cells (1806.09055 §3.2), for language models: 8 nodes, 4 activations, one edge kept per node; fields of
-    `RecurrentSpace` override its values: ``recurrent(width=300, vocabulary=10_000)``."""
+    """DARTS' recurrent cells (1806.09055 §3.2), for language models: 8 nodes, 4 activations, one edge kept per node.
+
+    ``fields`` override the values of `RecurrentSpace`: ``recurrent(width=300, vocabulary=10_000)``.
+    """
     return RecurrentSpace(**fields)

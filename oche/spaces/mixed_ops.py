@@ -1,10 +1,11 @@
-"""What stands on an edge of a supernet: the mixed operation of DARTS and its published variants.
+"""The edges of a supernet: the mixed operation of DARTS, and the interface of its variants in `oche.spaces.edge_variants`.
 
-A builder is a value, called as ``builder(space, channels, stride)`` for every edge; the module that it returns maps x
-(B, C, H, W), weights (O,) and the candidates to evaluate to (B, C, H / stride, W / stride), or to None where nothing
-flows. What varies within a search is a function of ``progress``, what is random a function of ``seed``: both are
-attributes of the module that `set_step` sets, so a forward is a deterministic function and evaluations of one step share
-their draws.
+An `EdgeBuilder` is a value that configurations name. Called as ``builder(space, channels, stride)`` it builds the module of one
+edge, an `Edge`. That module maps x (B, C, H, W), the weights (O,) and the candidates to evaluate to the output
+(B, C, H / stride, W / stride), or to None if nothing flows.
+
+Schedules of an edge are functions of ``progress`` and draws are functions of ``seed``. `set_step` sets both before a step, so
+a forward pass is a deterministic function, and all evaluations of one step share their draws.
 
 Shapes: O candidates, B images, C channels, H × W pixels.
 """
@@ -13,44 +14,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf
 
 import torch
 from torch import Tensor, nn
 
-from oche.core.errors import OcheError
 from oche.core.registry import component
-from oche.core.schedules import Ends, check_ends, linear
 from oche.core.seeds import derive_seed
 from oche.networks.modules import iter_modules
-from oche.networks.operations import FactorizedReduce, Zero
+from oche.networks.operations import Zero
 from oche.spaces.base import Space
 
-SKIP = "skip_connect"
+# --- the interface ----------------------------------------------------------------------------------------------------
 
 
 class Edge(nn.Module):
-    """What a builder builds. ``seed=None`` draws nothing: the network that decisions and evaluations look at."""
+    """The module of one edge. With ``seed=None`` it draws nothing; decisions and evaluations use the network so."""
 
-    progress: float = 0.0
+    progress: float = 0.0  #: progress of the search, in [0, 1]
     seed: int | None = None
-    rank: int = 0
+    rank: int = 0  #: the number of this process
 
     def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
+        """Return the output (B, C, H / stride, W / stride) for x (B, C, H, W), or None if nothing flows.
+
+        ``weights`` (O,): the weight of each candidate. ``active``: the indices of the candidates to evaluate.
+        """
         raise NotImplementedError
 
     def uniform(self, shape: Sequence[int], device: torch.device | str, own: bool = False) -> Tensor:
-        """Uniform numbers in [0, 1) of ``shape``: the same at every call under one seed, and on every rank unless they are for
-        the rank's ``own`` images."""
+        """Draw uniform numbers in [0, 1) of ``shape`` on ``device``. Every call with the same seed draws the same numbers.
+
+        All processes draw the same, except with ``own=True``, for draws that belong to the images of this process.
+        """
         assert self.seed is not None
         seed = derive_seed(self.seed, "rank", self.rank) if own and self.rank else self.seed
         return torch.rand(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
 
 
 def set_step(net: nn.Module, progress: float, seed: int | None, rank: int = 0) -> None:
-    """Tells every edge of ``net`` where the search stands and what its draws follow from; each edge draws its own.
+    """Set progress, seed and process number of every edge of ``net``. Each edge gets a seed of its own.
 
-    A seed for each step that trains weights, ``derive_seed(seed, "edges", step)`` say; None before anything that evaluates.
+    Give a seed for each step that trains weights, such as ``derive_seed(seed, "edges", step)``, and None before an evaluation.
     """
     for i, edge in enumerate(m for m in iter_modules(net) if isinstance(m, Edge)):
         edge.progress, edge.rank = progress, rank
@@ -62,36 +66,44 @@ class EdgeBuilder:
     """Builds the edges of a supernet."""
 
     def __call__(self, space: Space, channels: int, stride: int) -> Edge:
+        """Build one edge with the candidates of ``space``."""
         raise NotImplementedError
 
     def check(self, space: Space) -> None:
-        """Raises `OcheError` where this cannot stand in the supernet of ``space``; builds nothing."""
+        """Raise `OcheError` if this builder cannot build the edges of ``space``. Builds nothing."""
+
+
+# --- the mixed operation of DARTS -------------------------------------------------------------------------------------
 
 
 class MixedOperation(Edge):
-    """sum over active candidates of weight × candidate(x); None where only "none" is active: adding zeros takes time."""
+    """The sum over the active candidates of weight × candidate(x) (1806.09055 eq. 2).
+
+    "none" is not evaluated, because adding zeros takes time. If nothing else is active, the result is None.
+    """
 
     def __init__(self, space: Space, channels: int, stride: int) -> None:
         super().__init__()
         self.candidates = nn.ModuleList(space.candidate(name, channels, stride) for name in space.candidates)
 
     def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
-        parts = weights.unbind()
+        weight_of = weights.unbind()
         total = None
         for o in self.paths(active):
             if isinstance(self.candidates[o], Zero):
                 continue
-            # Of bfloat16 maps too: torch would round the weight to bfloat16, 0.1999 and 0.2005 to the same number.
-            term = parts[o] * self.evaluate(o, x).to(parts[o].dtype)
+            # A bfloat16 map takes the dtype of the weight here. Otherwise torch would round the weight to bfloat16, where
+            # 0.1999 and 0.2005 are the same number.
+            term = weight_of[o] * self.evaluate(o, x).to(weight_of[o].dtype)
             total = term if total is None else total + term
         return total
 
     def paths(self, active: tuple[int, ...]) -> tuple[int, ...]:
-        """Those of the ``active`` candidates that this step evaluates."""
+        """Return the candidates that this step evaluates: some or all of ``active``."""
         return active
 
     def evaluate(self, o: int, x: Tensor) -> Tensor:
-        """Candidate ``o`` of x."""
+        """Return the output of candidate ``o`` for x."""
         return self.candidates[o](x)
 
 
@@ -102,217 +114,3 @@ class MixedEdge(EdgeBuilder):
 
     def __call__(self, space: Space, channels: int, stride: int) -> MixedOperation:
         return MixedOperation(space, channels, stride)
-
-
-# --- PC-DARTS ---------------------------------------------------------------------------------------------------------
-
-
-class PartialOperation(Edge):
-    """The first C / k channels through ``inner``, the rest past it; then the channels are shuffled in k groups."""
-
-    def __init__(self, inner: Edge, channels: int, k: int, stride: int) -> None:
-        super().__init__()
-        self.inner, self.k, self.stride, self.split = inner, k, stride, [channels // k, channels - channels // k]
-        # An odd side keeps its last pixel. (Deviation 1 from the released code, which fails there.)
-        self.bypass = nn.Identity() if stride == 1 else nn.MaxPool2d(2, 2, ceil_mode=True)
-
-    def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor:
-        mixed, rest = x.split(self.split, 1)
-        out = self.inner(mixed, weights, active)
-        if out is None:
-            out = torch.zeros_like(mixed[:, :, :: self.stride, :: self.stride])
-        if self.k == 1:  # nothing is left to bypass, which pooling would refuse
-            return out
-        return torch.cat([out, self.bypass(rest)], 1).unflatten(1, (self.k, -1)).transpose(1, 2).flatten(1, 2)
-
-
-@component
-@dataclass(frozen=True)
-class PartialEdge(EdgeBuilder):
-    """PC-DARTS' partial channel connection (1907.05737 §3.2): 1/k of the channels pass through the mixed operation,
-    the others bypass it, by a 2 × 2 max-pool where the map shrinks; the channels are then shuffled (released code).
-
-    The paper's edge normalisation is the relaxation's: `oche.core.architecture.Mix.edges` scales the bypassed channels too.
-    """
-
-    k: int = 4
-    """one channel in k passes through the mixed operation"""
-    of: EdgeBuilder = MixedEdge()
-    """what those channels pass through"""
-
-    def __post_init__(self) -> None:
-        if self.k < 1:
-            raise OcheError(f"k={self.k} is no share of the channels; use k >= 1, published: 4")
-
-    def __call__(self, space: Space, channels: int, stride: int) -> PartialOperation:
-        if channels % self.k:
-            raise OcheError(self._refusal(channels, "an edge"))
-        return PartialOperation(self.of(space, channels // self.k, stride), channels, self.k, stride)
-
-    def check(self, space: Space) -> None:
-        for i, plan in enumerate(space.plans):
-            if plan.channels % self.k:
-                raise OcheError(self._refusal(plan.channels, f"cell {i} ({plan.kind})"))
-            if plan.stride > 1 and plan.channels // self.k < 2:
-                raise OcheError(
-                    f"partial channels: k={self.k} leaves cell {i} ({plan.kind}) one channel of {plan.channels}, and halving a "
-                    f"map takes two; use at least {2 * self.k} channels there, or a smaller k"
-                )
-        self.of.check(space)
-
-    def _refusal(self, channels: int, where: str) -> str:
-        divisors = [str(k) for k in range(1, min(channels, 16) + 1) if channels % k == 0]
-        return (
-            f"partial channels: {where} has {channels} channels, which k={self.k} does not divide; use channels that are a "
-            f"multiple of {self.k}, or k among {', '.join(divisors)}"
-        )
-
-
-# --- DARTS- -----------------------------------------------------------------------------------------------------------
-
-
-class AuxiliaryOperation(Edge):
-    """``inner`` plus beta · skip, where beta falls linearly with progress."""
-
-    def __init__(self, inner: Edge, skip: nn.Module, beta: Ends) -> None:
-        super().__init__()
-        self.inner, self.skip, self.beta = inner, skip, beta
-
-    def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
-        out, beta = self.inner(x, weights, active), linear(self.beta, self.progress)
-        if beta == 0:
-            return out
-        extra = beta * self.skip(x)
-        return extra if out is None else out + extra
-
-
-@component
-@dataclass(frozen=True)
-class AuxiliarySkip(EdgeBuilder):
-    """DARTS-' auxiliary skip connection (2009.01027 §3): beside every edge, scaled by beta, which fades out; it has
-    no logit, so it is no part of the genotype. Where the map shrinks it is FactorizedReduce, as in the released code.
-
-    An edge without any living candidate carries nothing, its auxiliary skip neither.
-    """
-
-    beta: Ends = (1.0, 0.0)
-    """weight of the auxiliary skip at the start and at the end, linear in between"""
-    of: EdgeBuilder = MixedEdge()
-    """what it stands beside"""
-
-    def __post_init__(self) -> None:
-        check_ends("beta", self.beta, positive=False)
-
-    def __call__(self, space: Space, channels: int, stride: int) -> AuxiliaryOperation:
-        inner = self.of(space, channels, stride)
-        skip = nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, space.affine)
-        return AuxiliaryOperation(inner, skip, self.beta)
-
-    def check(self, space: Space) -> None:
-        _need_skip(space, "an auxiliary skip takes over from the candidate")
-        self.of.check(space)
-
-
-def _need_skip(space: Space, why: str) -> None:
-    if SKIP not in space.candidates:
-        raise OcheError(f"{why} {SKIP!r}, which is not among candidates={space.candidates}; add it")
-
-
-# --- P-DARTS ----------------------------------------------------------------------------------------------------------
-
-
-class SkipDropoutOperation(MixedOperation):
-    """A mixed operation whose identity candidates lose single activations; the others are scaled by 1 / (1 − rate)."""
-
-    def __init__(self, space: Space, channels: int, stride: int, builder: SkipDropout) -> None:
-        super().__init__(space, channels, stride)
-        self.rate = builder.rate
-
-    def evaluate(self, o: int, x: Tensor) -> Tensor:
-        out, rate = self.candidates[o](x), self.rate(self.progress)
-        if self.seed is None or rate == 0 or not self.training or not isinstance(self.candidates[o], nn.Identity):
-            return out
-        return out * (self.uniform(out.shape, out.device, own=True) >= rate).to(out.dtype) / (1 - rate)
-
-
-@component
-@dataclass(frozen=True)
-class SkipDropout(EdgeBuilder):
-    """P-DARTS' search space regularisation (1904.12760 §3.3): dropout after skip connections, strongest at the start of a
-    stage. As in the released code it follows identities only, not the skip connections of stride 2.
-
-    Its rate there falls linearly while weights train alone, then starts anew and falls exponentially, to start · exp(−0.2)
-    after an epoch. Deviation 2: it moves every step, not once an epoch.
-    """
-
-    start: float = 0.0
-    """rate at the start of the stage; published: 0, 0.4 and 0.7 in the three stages"""
-    warmup: float = 0.4
-    """share of the stage that trains weights only; published: 10 of 25 epochs"""
-    decay: float = 5.0
-    """how fast it falls after the warm-up, per stage; published: 0.2 per epoch, 25 epochs"""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start < 1:
-            raise OcheError(f"start={self.start} is no dropout rate; use 0 <= start < 1")
-        if not (0 <= self.warmup <= 1 and 0 <= self.decay < inf):
-            raise OcheError(f"warmup={self.warmup}, decay={self.decay}: use 0 <= warmup <= 1 and decay >= 0")
-
-    def rate(self, progress: float) -> float:
-        """Share of the activations that are dropped."""
-        if progress < self.warmup:
-            return self.start * (1 - progress)
-        return self.start * exp(-self.decay * (progress - self.warmup))
-
-    def __call__(self, space: Space, channels: int, stride: int) -> SkipDropoutOperation:
-        return SkipDropoutOperation(space, channels, stride, self)
-
-    def check(self, space: Space) -> None:
-        _need_skip(space, "skip dropout needs the candidate")
-
-
-# --- one-shot ---------------------------------------------------------------------------------------------------------
-
-
-class PathDropoutOperation(MixedOperation):
-    """A mixed operation of which each step drops candidates at random. What is dropped is not evaluated."""
-
-    def __init__(self, space: Space, channels: int, stride: int, builder: PathDropout) -> None:
-        super().__init__(space, channels, stride)
-        self.rate = builder.rate
-
-    def paths(self, active: tuple[int, ...]) -> tuple[int, ...]:
-        if self.seed is None or not self.training:
-            return active
-        paths = [o for o in active if not isinstance(self.candidates[o], Zero)]
-        rate = self.rate(self.progress, len(paths))
-        draws = self.uniform([len(self.candidates)], "cpu").tolist()
-        return tuple(o for o in paths if draws[o] >= rate)
-
-
-@component
-@dataclass(frozen=True)
-class PathDropout(EdgeBuilder):
-    """Path dropout of one-shot search (Bender et al., ICML 2018): each candidate is dropped with probability
-    progress · r^(1/n), so that at the end an edge of n candidates loses all of them with probability r.
-
-    Deviation 3: n counts the candidates of the edge, not all paths into the node. Deviation 4: one draw a step serves
-    the whole batch; the paper draws for each of its ghost batches. What is left is not rescaled.
-    """
-
-    r: float = 0.01
-    """probability that an edge loses all its candidates, at the end"""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.r < 1:
-            raise OcheError(f"r={self.r} is no probability below 1; use 0 <= r < 1")
-
-    def rate(self, progress: float, paths: int) -> float:
-        """Probability that one of ``paths`` candidates is dropped."""
-        return progress * self.r ** (1 / paths) if paths else 0.0
-
-    def __call__(self, space: Space, channels: int, stride: int) -> PathDropoutOperation:
-        return PathDropoutOperation(space, channels, stride, self)
-
-
-# --- cells ------------------------------------------------------------------------------------------------------------

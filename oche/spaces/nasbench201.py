@@ -1,8 +1,8 @@
-"""The space of NAS-Bench-201 (Dong & Yang, ICLR 2020, 2001.00326 §2): one cell, 4 nodes, 6 edges, all of them kept.
+"""The space of NAS-Bench-201 (Dong & Yang, ICLR 2020, 2001.00326 §2): one cell of 4 nodes and 6 edges, all of which are kept.
 
-Facts beyond the paper are those of its released code, D-X-Y/AutoDL-Projects (xautodl/models: cell_operations,
+Details beyond the paper follow its released code, D-X-Y/AutoDL-Projects (xautodl/models: cell_operations,
 cell_searchs/search_model_darts, cell_infers/tiny_network). Deviations from it:
-(1) no bias in the convolutions of a supernet's candidates: the BatchNorm behind removes it, it never has a gradient.
+(1) no bias in the convolutions of a supernet's candidates: the BatchNorm behind removes it, so it never has a gradient.
 Deviation 2 is that of `oche.networks.nasbench201`.
 
 Shapes: E edges of a cell, O candidates, B images, C channels, H × W pixels.
@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from oche.core.architecture import Cell, Dag, Genotype, Mix, cell_from_mask
 from oche.core.errors import OcheError
-from oche.core.nasbench201 import CELL as GROUP
-from oche.core.nasbench201 import OPERATIONS
+from oche.core.nasbench201 import CELL, OPERATIONS
 from oche.core.registry import component
 from oche.networks.forms import FormModule
 from oche.networks.nasbench201 import Macro, Network, Place
@@ -29,13 +28,11 @@ from oche.networks.operations import find_operation
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
-# --- the supernet -----------------------------------------------------------------------------------------------------
-
 
 class SearchCell(FormModule):
-    """A cell with a mixed operation on every edge; its output is its last node."""
+    """A cell with a mixed operation on every edge. Maps (B, C, H, W) to the state of its last node, of the same shape."""
 
-    kind = GROUP
+    kind = CELL
 
     def __init__(self, space: NB201Space, place: Place, edge: EdgeBuilder) -> None:
         super().__init__()
@@ -47,19 +44,25 @@ class SearchCell(FormModule):
 
 
 class Supernet(Network):
-    """Every cell of the space in one network: ``net(x, {"cell": mix})`` maps (B, in_channels, H, W) to logits (B, classes)."""
+    """The network that holds every cell of the space.
+
+    ``net(x, {"cell": mix})`` maps images (B, in_channels, H, W) to logits (B, classes).
+    """
 
     def __init__(self, space: NB201Space, edge: EdgeBuilder) -> None:
         super().__init__(space.macro, lambda place: SearchCell(space, place, edge))
 
     def forward(self, x: Tensor, mixes: Mapping[str, Mix]) -> Tensor:
-        return self.run(x, mixes[GROUP])
+        return self.run(x, mixes[CELL])
 
 
 @component
 @dataclass(frozen=True)
 class NB201Space(Space):
-    """The NAS-Bench-201 space: one cell of 6 edges with 5 candidates each, whose 15,625 networks are all known."""
+    """The NAS-Bench-201 space: one cell of 6 edges with 5 candidates each. The accuracies of all 15,625 networks are known.
+
+    Raises `OcheError` for unknown or repeated candidates and for impossible sizes.
+    """
 
     recipe: ClassVar[str] = "nb201"
 
@@ -68,7 +71,7 @@ class NB201Space(Space):
     cells: int = 5
     """cells in each of the three stages"""
     candidates: tuple[str, ...] = OPERATIONS
-    """operations to choose from; logits have one column for each, in this order"""
+    """operations to choose from; logits have a column for each, in this order"""
     classes: int = 10
     """filled in from the data by the command line"""
     in_channels: int = 3
@@ -85,52 +88,55 @@ class NB201Space(Space):
             find_operation(name)
         if not self.candidates or len(set(self.candidates)) != len(self.candidates):
             raise OcheError(f"candidates={self.candidates}: list at least one operation, each once")
-        _ = self.macro  # its own checks
+        _ = self.macro  # it checks its sizes
 
     @cached_property
     def dag(self) -> Dag:
+        """The graph of the cell."""
         return Dag(nodes=3, inputs=1, keep=3, none=True)
 
     @property
     def groups(self) -> dict[str, Dag]:
-        """The one cell to be found."""
-        return {GROUP: self.dag}
+        """The graph of the one cell to be found."""
+        return {CELL: self.dag}
 
     @cached_property
     def macro(self) -> Macro:
+        """The network around the cells."""
         return Macro(self.channels, self.cells, self.classes, self.in_channels, self.image)
 
     @property
     def plans(self) -> list[Place]:
+        """The place of each cell of the supernet, in order."""
         return [place for place in self.macro.stages for _ in range(self.cells)]
 
     def candidate(self, name: str, channels: int, stride: int) -> nn.Module:
-        """Operation ``name`` as it stands in the supernet. Pools are not followed by a BatchNorm, as in the released code."""
+        """Build operation ``name`` as the supernet uses it. No BatchNorm follows a pool, as in the released code."""
         module = find_operation(name).build(channels, stride, self.affine)
         return module if self.track else _untracked(module)
 
     def supernet(self, edge: EdgeBuilder = MixedEdge()) -> Supernet:
-        """A fresh supernet; ``edge`` builds what stands on each edge. Raises `OcheError` where it cannot stand there."""
+        """Build a new supernet; ``edge`` builds the module of each edge. Raises `OcheError` if it cannot."""
         edge.check(self)
         return Supernet(self, edge)
 
     def read(self, kept: Mapping[str, Tensor]) -> Genotype:
-        """The genotype that a narrowed mask (E, O) stands for; `oche.core.nasbench201.to_text` writes it as the benchmark does."""
-        return Genotype({GROUP: replace(cell_from_mask(kept[GROUP], self.dag, self.candidates), concat=(3,))})
+        """Return the genotype of a narrowed mask (E, O). `oche.core.nasbench201.to_text` writes it as the benchmark does."""
+        return Genotype({CELL: replace(cell_from_mask(kept[CELL], self.dag, self.candidates), concat=(3,))})
 
     def random(self, generator: torch.Generator) -> Genotype:
-        """A cell drawn uniformly: on each edge any candidate, "none" too."""
+        """Draw a cell uniformly: on each edge any candidate, also "none"."""
         ops = torch.randint(len(self.candidates), (len(self.dag),), generator=generator).tolist()
         edges = [(self.candidates[o], *edge) for o, edge in zip(ops, self.dag.edges, strict=True)]
-        return Genotype({GROUP: Cell(tuple(edges), (3,))})
+        return Genotype({CELL: Cell(tuple(edges), (3,))})
 
     def describe(self) -> list[dict]:
-        """One row a part of the supernet, for reports: {"name", "channels", "size"}."""
+        """Return one row for each part of the supernet, for reports: {"name", "channels", "size"}."""
         return self.macro.describe()
 
 
 def _untracked(module: nn.Module) -> nn.Module:
-    """``module`` with BatchNorms that normalise by the batch in evaluation too."""
+    """Return ``module`` with BatchNorms that normalise by the batch also in evaluation mode."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.track_running_stats = False
@@ -139,9 +145,8 @@ def _untracked(module: nn.Module) -> nn.Module:
 
 
 def nb201(**fields) -> NB201Space:
-    """NAS-Bench-201 (2001.00326): 4 nodes, 6 edges, 5 operations, all edges kept; fields of `NB201Space` override its
-    values: ``nb201(channels=16, cells=5, classes=10)``."""
+    """NAS-Bench-201 (2001.00326): 4 nodes, 6 edges, 5 operations, all edges kept.
+
+    ``fields`` override the values of `NB201Space`: ``nb201(channels=16, cells=5, classes=10)``.
+    """
     return NB201Space(**fields)
-
-
-# --- the network of one cell ------------------------------------------------------------------------------------------

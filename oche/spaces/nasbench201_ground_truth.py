@@ -1,4 +1,4 @@
-"""What a table of NAS-Bench-201 says of the cells that a search would choose: the accuracy that they really reach."""
+"""Ground truth of searches in NAS-Bench-201: the accuracy, in a table of the benchmark, of the cells that they choose."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from oche.core.nasbench201 import OPERATIONS, Table
 if TYPE_CHECKING:
     from oche.spaces.base import Space
 
-TABLE_VARIABLE = "OCHE_NB201"  # environment variable with the path of a table, used where it fits
-COLUMNS = {  # by the start of a data set's name
+TABLE_VARIABLE = "OCHE_NB201"  # environment variable with the path of a table, for runs whose space and data it fits
+COLUMNS = {  # by the beginning of a data set's name
     "cifar100": "cifar100_test_200ep",
     "cifar10": "cifar10_test_200ep",
     "imagenet16": "imagenet16_test_200ep",
@@ -24,7 +24,10 @@ COLUMNS = {  # by the start of a data set's name
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """One column of a table; accuracies and regrets are shares of 1, as in all records. Raises `OcheError` without it."""
+    """One column of a table. Accuracies and regrets are shares of 1, as in all records.
+
+    Raises `OcheError` if the table lacks the column.
+    """
 
     table: Table
     column: str
@@ -34,24 +37,24 @@ class GroundTruth:
 
     @property
     def best(self) -> float:
-        """What the best cell reaches."""
+        """The accuracy of the best cell."""
         return self.table.best(self.column)[1] / 100
 
     def __call__(self, genotype: Genotype) -> dict[str, float]:
-        """{"true_acc": test accuracy of a cell, "regret": how far that is below the best}."""
+        """Return {"true_acc": test accuracy of a cell, "regret": how far that is below the best}."""
         accuracy = self.table.accuracy(genotype, self.column) / 100
         return {"true_acc": accuracy, "regret": self.best - accuracy}
 
     def describe(self) -> dict[str, object]:
-        """For reports."""
+        """Return the table, the column and the best accuracy, for reports."""
         return {"table": str(self.table.path), "column": self.column, "best": self.best}
 
 
 @dataclass(frozen=True)
 class PublishedAccuracy:
-    """What a paper states for a method on NAS-Bench-201: test accuracies in percent after 200 epochs, by data set.
+    """Published results of a method on NAS-Bench-201: test accuracies in percent after 200 epochs, by data set.
 
-    Each is a mean, followed by the standard deviation where it is known. ``source``: the paper, by its arXiv id.
+    Each is a mean, followed by the standard deviation if known. ``source``: the arXiv id of the paper.
     """
 
     source: str
@@ -60,21 +63,22 @@ class PublishedAccuracy:
     imagenet16: tuple[float, ...] = ()
 
     def on(self, column: str) -> tuple[float, ...]:
-        """The values to stand beside those of a column of the table; () for none."""
+        """Return the values for a column of the table, or () if none are published."""
         data, _, rest = column.partition("_")
         return getattr(self, data, ()) if rest == "test_200ep" else ()
 
 
 def column_for(data: str) -> str | None:
-    """The column for a data set's name or path; None for data that the benchmark does not know."""
+    """Return the column for the name or path of a data set, or None if the benchmark does not know the data."""
     name = "".join(c for c in Path(data).stem.lower() if c.isalnum())
     return next((column for start, column in COLUMNS.items() if name.startswith(start)), None)
 
 
 def table_for(asked: Path | None, data: str, space: Space) -> Path | None:
-    """The table to use: the one asked for, or that of the environment where space and data are the benchmark's.
+    """Return the table to use: ``asked``, or that of the environment variable if space and data are the benchmark's.
 
-    Raises `OcheError` for one asked for whose cells are not those of ``space``.
+    Raises `OcheError` if ``asked`` does not know the cells of ``space``, or if the file of the environment variable is
+    missing.
     """
     known = space.recipe == "nb201" and set(space.candidates) <= set(OPERATIONS)
     if asked is not None and not known:
@@ -93,5 +97,8 @@ def table_for(asked: Path | None, data: str, space: Space) -> Path | None:
 
 
 def load_ground_truth(table: Path | None, data: str) -> GroundTruth | None:
-    """What ``table`` says for ``data``; for data that the benchmark does not know, what it says for CIFAR-10."""
+    """Return the ground truth for ``data``, by the column of CIFAR-10 for data that the benchmark does not know.
+
+    None without a table.
+    """
     return None if table is None else GroundTruth(Table(table), column_for(data) or Table.main)
