@@ -1,1 +1,1 @@
-"""The fast path: cells by fewer and better passes over memory, with the numbers of the plain modules."""
+"""Fast implementations of cells: the numbers of the plain modules with fewer passes over memory."""

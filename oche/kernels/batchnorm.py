@@ -1,11 +1,13 @@
-"""What reaches a node: candidates normalised, weighted and summed, without keeping any normalised one.
+"""The input of a node as one weighted sum: BatchNorm, candidate weight and sum in one function that keeps no
+normalised map.
 
     out = Σ_k c_k t_k + Σ_m [v_m (z_m − μ_m) / σ_m + b_m]
 
-with μ_m, σ_m the batch statistics of z_m per channel. Kept for the backward are the t_k and z_m themselves, which their
-makers keep anyway, and numbers per channel. It is made of differentiable operations, so second derivatives are exact.
+μ_m and σ_m are the batch statistics of z_m per channel. The backward keeps t_k and z_m, which the operations in front
+keep anyway, and a few numbers per channel. The backward consists of differentiable operations, so second derivatives
+are exact.
 
-Shapes: B images, C channels, H × W pixels, K plain maps, M normalised ones; maps in channels_last memory.
+Shapes: B images, C channels, H × W pixels, K plain maps, M normalised maps. Maps are in channels_last memory.
 """
 
 from __future__ import annotations
@@ -22,40 +24,45 @@ Norm = nn.BatchNorm2d
 
 
 class Term(NamedTuple):
-    """weight · map, or weight · norm(map): a map (B, C, H, W), a number (), a BatchNorm that normalises by the batch."""
+    """One summand: weight · map, or weight · norm(map).
+
+    ``map`` (B, C, H, W), ``weight`` (), and ``norm`` a BatchNorm that normalises by the batch.
+    """
 
     map: Tensor
     weight: Tensor
     norm: Norm | None = None
 
 
-class Found(NamedTuple):
-    """Statistics of a batch: its mean, variance and unbiased variance, each (C,) or (M, C)."""
+class BatchStatistics(NamedTuple):
+    """Statistics of a batch: mean, biased variance and unbiased variance, each (C,) or (M, C)."""
 
     mean: Tensor
     var: Tensor
     unbiased: Tensor
 
 
-def statistics(maps: Sequence[Tensor]) -> Found:
-    """(M, C) those of M maps (B, C, H, W), outside the graph."""
+def batch_statistics(maps: Sequence[Tensor]) -> BatchStatistics:
+    """Return the statistics (M, C) of M maps (B, C, H, W), outside the autograd graph."""
     (_, c, _, width), n = maps[0].shape, maps[0].numel() // maps[0].shape[1]
-    paired = c <= 16 and width % 2 == 0 and maps[0].device.type == "cpu"  # CPU kernels want more channels than that
-    parts = [torch.batch_norm_update_stats(pairs(x) if paired else x, None, None, 0.0) for x in maps]
+    paired = c <= 16 and width % 2 == 0 and maps[0].device.type == "cpu"  # CPU kernels are slow for so few channels
+    parts = [torch.batch_norm_update_stats(pair_pixels(x) if paired else x, None, None, 0.0) for x in maps]
     mean, var = (torch.stack(x).view(len(maps), -1, c) for x in zip(*parts, strict=True))
-    # Of two halves: the mean of their variances, and the variance of their means.
+    # The variance of both halves is the mean of their variances plus the variance of their means.
     mean, var = mean.mean(1), var.mean(1) + mean.var(1, correction=0)
-    return Found(mean, var, var * (n / max(n - 1, 1)))
+    return BatchStatistics(mean, var, var * (n / max(n - 1, 1)))
 
 
-def pairs(x: Tensor) -> Tensor:
-    """(B, C, H, W) as (B, 2C, H, W / 2): two neighbouring pixels of a row as one. In NHWC that copies nothing."""
+def pair_pixels(x: Tensor) -> Tensor:
+    """View (B, C, H, W) as (B, 2C, H, W / 2): two neighbouring pixels of a row become one. In channels_last this
+    copies nothing.
+    """
     b, c, h, w = x.shape
     return x.permute(0, 2, 3, 1).reshape(b, h, w // 2, 2 * c).permute(0, 3, 1, 2)
 
 
-def move(norm: Norm, found: Found) -> None:
-    """Moves the running statistics of ``norm`` as its own forward would."""
+def update_running_statistics(norm: Norm, found: BatchStatistics) -> None:
+    """Update the running statistics of ``norm`` as its own forward would."""
     if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
         return
     if norm.num_batches_tracked is not None:
@@ -65,29 +72,31 @@ def move(norm: Norm, found: Found) -> None:
     norm.running_var.lerp_(found.unbiased, momentum)
 
 
-def normalise(x: Tensor, eps: float) -> tuple[Tensor, Found]:
-    """(x − μ) / σ, once for all BatchNorms without affine that see x (B, C, H, W), and what they see."""
+def normalise(x: Tensor, eps: float) -> tuple[Tensor, BatchStatistics]:
+    """Return (x − μ) / σ for x (B, C, H, W), and the statistics. One result serves all BatchNorms without affine that
+    read x.
+    """
     mean, var = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
     out = F.batch_norm(x, mean, var, training=True, momentum=1.0, eps=eps)
-    return out, Found(mean, var, var)
+    return out, BatchStatistics(mean, var, var)
 
 
-def combine(terms: Sequence[Term]) -> Tensor:
-    """The sum of at least one term, (B, C, H, W)."""
+def weighted_sum(terms: Sequence[Term]) -> Tensor:
+    """Return the sum (B, C, H, W) of at least one term."""
     plain = [t for t in terms if t.norm is None]
     normed = [(t, t.norm) for t in terms if t.norm is not None]
-    if normed:  # as a BatchNorm refuses it
+    if normed:  # refuse single values as a BatchNorm does
         F._verify_batch_size(list(normed[0][0].map.shape))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     scales = torch.stack([t.weight for t in plain]) if plain else None
     v, b = _affine(normed)
     norms = [norm for _, norm in normed]
     maps = [t.map.contiguous(memory_format=NHWC) for t in [*plain, *(t for t, _ in normed)]]
-    out: Tensor = Combine.apply(norms, scales, v, b, *maps)  # pyright: ignore[reportAssignmentType]
+    out: Tensor = WeightedSum.apply(norms, scales, v, b, *maps)  # pyright: ignore[reportAssignmentType]
     return out
 
 
 def _affine(normed: Sequence[tuple[Term, Norm]]) -> tuple[Tensor | None, Tensor | None]:
-    """(M, C) scale and shift of every normalised map, contiguous; no shift where no BatchNorm has one."""
+    """Return scale and shift (M, C) of every normalised map, contiguous. The shift is None if no BatchNorm has one."""
     if not normed:
         return None, None
     c = normed[0][0].map.shape[1]
@@ -100,18 +109,18 @@ def _affine(normed: Sequence[tuple[Term, Norm]]) -> tuple[Tensor | None, Tensor 
     return v * scale, v * shift
 
 
-class Combine(torch.autograd.Function):
-    """See `combine`. Inputs: M BatchNorms; c (K,), v and b (M, C) or None; K + M maps."""
+class WeightedSum(torch.autograd.Function):
+    """See `weighted_sum`. Inputs: M BatchNorms; c (K,), v and b (M, C), each or None; K + M maps."""
 
     @staticmethod
     def forward(ctx, norms: list[Norm], c: Tensor | None, v: Tensor | None, b: Tensor | None, *maps: Tensor) -> Tensor:
         plain, normed = maps[: len(maps) - len(norms)], maps[len(maps) - len(norms) :]
         total, kept = None, ()
         if v is not None:
-            found = statistics(normed)
+            found = batch_statistics(normed)
             for norm, *row in zip(norms, *found, strict=True):
-                move(norm, Found(*row))
-            every = {norm.eps for norm in norms}  # one number as a rule, which a CUDA graph can keep
+                update_running_statistics(norm, BatchStatistics(*row))
+            every = {norm.eps for norm in norms}  # usually one number, which a CUDA graph can keep
             eps = every.pop() if len(every) == 1 else v.new_tensor([norm.eps for norm in norms])[:, None]
             inv = (found.var + eps).rsqrt()
             total, kept = _sum(normed, v * inv, found.mean, b), (found.mean, inv)
@@ -148,7 +157,7 @@ _backward = torch.ops.aten.native_batch_norm_backward
 
 
 def _sum(maps: Sequence[Tensor], scales: Tensor, means: Tensor, shifts: Tensor | None) -> Tensor:
-    """Σ scale · (map − mean) + shift, each number of which is (M, C); a new tensor."""
+    """Return Σ scale · (map − mean) + shift as a new tensor; scales, means and shifts are (M, C)."""
     shift = -(scales * means).sum(0) if shifts is None else (shifts - scales * means).sum(0)
     (first, *rest), (a, *others) = maps, scales[:, :, None, None].unbind()
     total = torch.addcmul(shift[:, None, None], first, a)
@@ -158,5 +167,5 @@ def _sum(maps: Sequence[Tensor], scales: Tensor, means: Tensor, shifts: Tensor |
 
 
 def _flat(x: Tensor) -> Tensor:
-    """A view (B·C·H·W,) of a map in channels_last memory."""
+    """View a channels_last map as (B·C·H·W,)."""
     return x.permute(0, 2, 3, 1).reshape(-1)

@@ -1,7 +1,7 @@
-"""The fast path of a space: the numbers of the plain modules by fewer and better passes over memory.
+"""Choose how the cells of a network compute.
 
-A `Form` is how the cells of a supernet compute; parameters, buffers and state dicts are the plain modules' in all of them, so
-checkpoints move between forms.
+A `Form` is an implementation of cells. Parameters, buffers and state dicts are those of the plain modules in every
+form, so checkpoints can be loaded in any form.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from oche.core.errors import OcheError
 from oche.kernels import shared
 from oche.kernels.cpu import build as native
-from oche.kernels.cpu import cell as flow
+from oche.kernels.cpu import cell as native_cell
 from oche.kernels.cpu.build import Unavailable
 from oche.kernels.triton import cell as gpu
 from oche.kernels.triton.cell import refusal
@@ -31,11 +31,12 @@ FORMS = ("plain", "shared", "native", "gpu")
 
 
 def form(name: str) -> Form:
-    """The form called ``name``; "native" compiles its kernels if that has not been done (`oche.kernels.cpu.build.Unavailable`)."""
+    """Return the form called ``name``. "native" compiles its kernels if necessary, and raises
+    `oche.kernels.cpu.build.Unavailable`.
+    """
     if name == "native":
         native.load()
-
-        return flow.NATIVE
+        return native_cell.NATIVE
     if name == "shared":
         return shared.SHARED
     if name == "gpu":
@@ -46,14 +47,14 @@ def form(name: str) -> Form:
 
 
 def set_form(net: nn.Module, form: Form) -> None:
-    """Has every cell of ``net`` compute in ``form``."""
+    """Let every cell of ``net`` compute in ``form``."""
     for module in net.modules():
         if isinstance(module, FormModule):
             module.form = form
 
 
 def plain_form(net: nn.Module) -> AbstractContextManager[None]:
-    """Within, ``net`` computes in the plain form, which can be differentiated as often as wanted."""
+    """Within, ``net`` computes in the plain form, which has derivatives of every order."""
     return temporary_form(net, PLAIN)
 
 
@@ -71,7 +72,7 @@ def temporary_form(net: nn.Module, form: Form) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A form and why it was chosen."""
+    """A form, and why it was chosen."""
 
     form: Form
     why: str
@@ -86,7 +87,8 @@ def apply_form(
     twice: bool = False,
     mixed: bool = True,
 ) -> str:
-    """Has the cells of ``net`` compute in the form that `choose` gives, and returns why; "" for a network without cells.
+    """Let the cells of ``net`` compute in the form that `choose` returns. Return the reason, or "" for a network
+    without cells.
 
     A network with forms of its own has a method ``apply_form``.
     """
@@ -102,16 +104,16 @@ def apply_form(
 def choose(
     engine: EngineMode, device: torch.device, dtype: torch.dtype, *, twice: bool = False, mixed: bool = True
 ) -> Choice:
-    """The fastest form that device and installed tools allow; ``twice`` says that second derivatives are needed, ``mixed`` that
-    edges carry several candidates: of discrete cells little is shared, and plain modules are the faster ones in pure torch.
+    """Return the fastest form that the device and the installed tools allow.
 
-    ``engine="plain"`` takes the plain modules, ``"fused"`` refuses to (`OcheError` says what is in the way), ``"auto"`` takes
-    them where it must, and says why.
+    ``engine``: "plain" chooses plain modules; "fused" never does, and raises `OcheError` with the obstacle; "auto"
+    chooses them where it must, and says why. ``twice``: second derivatives are needed. ``mixed``: edges have several
+    candidates. Discrete cells share little work, so plain modules are faster for them in pure torch.
     """
     import torch
 
     if engine not in get_args(EngineMode):
-        raise OcheError(f"engine={engine!r} is unknown; use {', '.join(get_args(Engine))}")
+        raise OcheError(f"engine={engine!r} is unknown; use {', '.join(get_args(EngineMode))}")
     if engine == "plain":
         return Choice(form("plain"), "as plain modules, as asked")
     if dtype not in (torch.float32, torch.float64):
@@ -141,9 +143,9 @@ def _on_cpu(engine: EngineMode, mixed: bool) -> Choice:
 
 
 def _on_gpu(engine: EngineMode, device: torch.device, twice: bool, mixed: bool) -> Choice:
-    """Off unless asked for: nobody has measured it yet."""
+    """The GPU form is used only on request, because it has not been measured yet."""
     if engine == "auto":
-        return _plain(engine, "the fused form for GPUs is unmeasured, --engine fused takes it")
+        return _plain(engine, "the fused form for GPUs is unmeasured, --engine fused selects it")
     if not mixed:
         return Choice(form("plain"), "as plain modules, whole steps replayed from CUDA graphs (unmeasured)")
     if twice:

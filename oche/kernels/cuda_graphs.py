@@ -1,12 +1,13 @@
-"""Whole steps replayed from CUDA graphs: forward, backward, clipping and optimisers in one launch.
+"""Replay whole steps from CUDA graphs: forward, backward, clipping and optimisers in one launch.
 
-A graph repeats kernels on the same memory and runs no Python. So everything that a step takes from outside (batches, noise,
-dropped paths, progress, learning rate) is copied into buffers that stay where they are; weights, logits, optimiser state,
-running statistics and meters are such buffers anyway. What would change the kernels makes a new graph.
+A graph repeats kernels on the same memory and runs no Python. Therefore every input of a step (batches, noise, drop
+path masks, progress, learning rate) is copied into buffers at fixed addresses. Weights, logits, optimiser state,
+running statistics and meters are at fixed addresses anyway. Anything that would change the kernels makes a new graph.
 
-The first steps of every graph run eagerly on the buffers, as real steps; then one step is recorded, which computes nothing,
-and replayed. Unmeasured: no GPU was at hand. Tested by a recorder of torch's operations that replays them on the CPU, which
-like a graph knows no Python and refuses what asks the device for a number. What is replayed: `oche.bilevel.cuda_graph_replay`.
+The first steps of every graph run eagerly on the buffers, as real steps. Then one step is recorded, which computes
+nothing, and replayed. Unmeasured: no GPU was available. It is tested with a recorder of torch operations that replays
+them on the CPU. Like a graph it runs no Python, and it refuses operations that ask the device for a number.
+`oche.bilevel.cuda_graph_replay` says which steps are replayed.
 """
 
 from __future__ import annotations
@@ -18,67 +19,70 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-Run = Callable[[], None]
-WARM = 3  # eager steps before a recording: libraries choose their kernels and optimisers make their state
+Step = Callable[[], None]
+WARM_UP_STEPS = 3  # eager steps before a recording, in which libraries choose kernels and optimisers create their state
 
 
-class Number(NamedTuple):
-    """A number that changes from step to step, and as what the device reads it."""
+class ChangingNumber(NamedTuple):
+    """A number that changes from step to step, and the dtype in which the device reads it."""
 
     value: float
     dtype: torch.dtype
 
 
-Inputs = Mapping[str, Tensor | Number]
-Buffers = dict[str, Any]  # tensors; those of numbers have no dimensions
+Inputs = Mapping[str, Tensor | ChangingNumber]
+Buffers = dict[str, Any]  # tensors; a number becomes a tensor without dimensions
 
 
 class Backend(Protocol):
-    """``warm`` runs a function where a recording would; ``record`` makes of it what repeats it, without running it."""
+    """``warm`` runs a function in the place where a recording would run. ``record`` returns a function that repeats
+    ``run``, and does not run it.
+    """
 
-    def warm(self, run: Run) -> None: ...
-    def record(self, run: Run) -> Run: ...
+    def warm(self, run: Step) -> None: ...
+    def record(self, run: Step) -> Step: ...
 
 
-class Cuda:
-    """CUDA graphs, all in one pool of memory: never two of them are replayed at once."""
+class CudaBackend:
+    """CUDA graphs that share one memory pool; two of them are never replayed at the same time."""
 
     def __init__(self) -> None:
         self.pool = torch.cuda.graph_pool_handle()
         self.side = torch.cuda.Stream()
 
-    def warm(self, run: Run) -> None:
+    def warm(self, run: Step) -> None:
         self.side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.side):
             run()
         torch.cuda.current_stream().wait_stream(self.side)
 
-    def record(self, run: Run) -> Run:
+    def record(self, run: Step) -> Step:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool, stream=self.side):
             run()
         return graph.replay
 
 
-class Program:
-    """The steps of one shape: their buffers, and what replays them once enough have run."""
+class StepGraph:
+    """The steps of one shape: their buffers, and the recorded graph once enough steps have run."""
 
-    def __init__(self, make: Callable[[Buffers], Run], inputs: Inputs, device: torch.device) -> None:
-        """``make`` turns buffers into what does one step on them."""
+    def __init__(self, make: Callable[[Buffers], Step], inputs: Inputs, device: torch.device) -> None:
+        """``make`` maps buffers to a function that does one step on them."""
         self.buffers: Buffers = {name: _buffer(value, device) for name, value in inputs.items()}
         self.run = make(self.buffers)
         self.warmed, self.repeat = 0, None
 
     def fill(self, inputs: Inputs) -> None:
+        """Copy ``inputs`` into the buffers."""
         for name, value in inputs.items():
-            if isinstance(value, Number):
-                self.buffers[name].fill_(value.value)  # no copy, which the host would wait for
+            if isinstance(value, ChangingNumber):
+                self.buffers[name].fill_(value.value)  # not a copy, for which the host would wait
             else:
                 self.buffers[name].copy_(value)
 
     def step(self, backend: Backend) -> str | None:
-        """One step on what the buffers hold; why that failed, in which case nothing was computed."""
-        if self.repeat is None and self.warmed < WARM:
+        """Do one step on the buffers. If recording fails, compute nothing and return the reason."""
+        if self.repeat is None and self.warmed < WARM_UP_STEPS:
             self.warmed += 1
             backend.warm(self.run)
             return None
@@ -91,46 +95,51 @@ class Program:
         return None
 
 
-def _buffer(value: Tensor | Number, device: torch.device) -> Tensor:
-    if isinstance(value, Number):
+def _buffer(value: Tensor | ChangingNumber, device: torch.device) -> Tensor:
+    if isinstance(value, ChangingNumber):
         return torch.zeros((), dtype=value.dtype, device=device)
     return torch.empty_like(value, device=device)
 
 
-class Programs:
-    """Those of one task, by the shapes of what their steps take and by a ``key``; all anew once something else changes."""
+class StepGraphs:
+    """The graphs of one task, by the shapes of the steps' inputs and a ``key``. All are dropped when anything else
+    changes.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.basis: tuple[Any, ...] = ()
-        self.known: dict[Hashable, Program] = {}
+        self.known: dict[Hashable, StepGraph] = {}
 
-    def filled(
-        self, make: Callable[[Buffers], Run], inputs: Inputs, *, key: Hashable, basis: tuple[Any, ...]
-    ) -> Program:
-        """The program for such ``inputs``, given them. ``basis``: what else is recorded, tensors by their values and other
-        objects by themselves."""
-        if len(basis) != len(self.basis) or not all(map(_same, basis, self.basis)):
+    def with_inputs(
+        self, make: Callable[[Buffers], Step], inputs: Inputs, *, key: Hashable, basis: tuple[Any, ...]
+    ) -> StepGraph:
+        """Return the graph for such ``inputs``, with its buffers filled by them.
+
+        ``basis``: everything else that is recorded. Tensors are compared by their values, other objects by identity.
+        """
+        if len(basis) != len(self.basis) or not all(map(_is_unchanged, basis, self.basis)):
             self.basis, self.known = basis, {}
-        shapes = ((name, None if isinstance(v, Number) else (v.shape, v.dtype)) for name, v in inputs.items())
+        shapes = ((name, None if isinstance(v, ChangingNumber) else (v.shape, v.dtype)) for name, v in inputs.items())
         whole = key, *shapes
         if whole not in self.known:
-            self.known[whole] = Program(make, inputs, self.device)
+            self.known[whole] = StepGraph(make, inputs, self.device)
         self.known[whole].fill(inputs)
         return self.known[whole]
 
 
-def _same(new: Any, old: Any) -> bool:
+def _is_unchanged(new: Any, old: Any) -> bool:
     return new is old or (isinstance(new, Tensor) and isinstance(old, Tensor) and torch.equal(new, old))
 
 
 @contextmanager
 def capturable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Within, ``optimizer`` steps by torch's fused kernels, which take learning rate and step count from the device.
+    """Within, ``optimizer`` steps by torch's fused kernels, which read the learning rate and the step count from the
+    device.
 
-    Its settings are put back afterwards; its state keeps its form, so checkpoints do not tell the difference.
+    Its settings are restored afterwards. Its state keeps its format, so checkpoints are the same.
     """
-    _settle(optimizer)
+    _place_state(optimizer)
     kept = [dict(group) for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group.update(fused=True, foreach=False, **({"capturable": True} if "capturable" in group else {}))
@@ -141,8 +150,8 @@ def capturable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
             group.update({k: before[k] for k in ("fused", "foreach", "capturable") if k in before})
 
 
-def _settle(optimizer: torch.optim.Optimizer) -> None:
-    """Puts its state where the fused kernels want it: on the device, laid out as the weights are."""
+def _place_state(optimizer: torch.optim.Optimizer) -> None:
+    """Move the optimiser's state where the fused kernels need it: on the device, with the layout of the weights."""
     for weight, state in optimizer.state.items():
         for name, t in state.items():
             if not isinstance(t, Tensor):

@@ -1,4 +1,4 @@
-"""What a candidate operation consists of, read off its module: the pieces that fused forms know how to compute."""
+"""Recognise candidate operations: which stages, pool or skip a module consists of. Fused forms compute these."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from oche.networks.operations import FactorizedReduce, Pointwise
 
 @dataclass(frozen=True)
 class Stage:
-    """ReLU, convolution, BatchNorm. ``depthwise`` stands before the pointwise ``dense``, or ``dense`` is k × k itself; two
-    of them are the halves of a factorised reduction, the second one pixel further."""
+    """ReLU, convolution, BatchNorm.
+
+    ``depthwise`` precedes the pointwise ``dense``; without it, ``dense`` is k × k itself. Two of ``dense`` are the
+    halves of a factorised reduction, the second of which reads one pixel further.
+    """
 
     depthwise: nn.Conv2d | None
     dense: tuple[nn.Conv2d, ...]
@@ -23,12 +26,12 @@ class Stage:
 
     @property
     def conv(self) -> nn.Conv2d:
-        """The one with a kernel, a dilation and a stride."""
+        """The convolution with the kernel, dilation and stride of the stage."""
         return self.depthwise or self.dense[0]
 
     @property
     def kernel(self) -> int:
-        """Its side; 0 for a factorised reduction."""
+        """The kernel's side; 0 for a factorised reduction."""
         return 0 if len(self.dense) == 2 else self.conv.kernel_size[0]
 
     @property
@@ -37,11 +40,11 @@ class Stage:
 
     @property
     def stride(self) -> int:
-        return self.dense[0].each if isinstance(self.dense[0], Pointwise) else self.conv.stride[0]
+        return self.dense[0].stride_by_slicing if isinstance(self.dense[0], Pointwise) else self.conv.stride[0]
 
     @cached_property
     def form(self) -> tuple[int, int, int, int]:
-        """What of it does not change: kernel, dilation, stride, and whether it has a depthwise convolution."""
+        """(kernel, dilation, stride, 1 if it has a depthwise convolution). These never change."""
         return self.kernel, self.dilation, self.stride, int(self.depthwise is not None)
 
     @property
@@ -52,7 +55,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pool:
-    """3 × 3 pooling, with the BatchNorm behind it if there is one."""
+    """3 × 3 pooling, and the BatchNorm after it or None."""
 
     largest: bool
     stride: int
@@ -64,23 +67,25 @@ class Skip:
     """The input itself."""
 
 
-Piece = tuple[Stage, ...] | Pool | Skip | None
+ParsedOperation = tuple[Stage, ...] | Pool | Skip | None
 
 
-_READ: WeakKeyDictionary[nn.Module, Piece] = WeakKeyDictionary()
-_UNREAD = object()
+_PARSED: WeakKeyDictionary[nn.Module, ParsedOperation] = WeakKeyDictionary()
+_NOT_PARSED = object()
 
 
-def pieces(module: nn.Module) -> Piece:
-    """What ``module`` consists of: stages one behind the other, a pool, a skip; None where it is something else. Each module
-    is looked at once."""
-    found = _READ.get(module, _UNREAD)
-    if found is _UNREAD:
-        found = _READ[module] = _read(module)
-    return cast(Piece, found)
+def parse_operation(module: nn.Module) -> ParsedOperation:
+    """Return the stages, the pool or the skip that ``module`` consists of, or None if it is something else.
+
+    Results are cached by module.
+    """
+    found = _PARSED.get(module, _NOT_PARSED)
+    if found is _NOT_PARSED:
+        found = _PARSED[module] = _parse(module)
+    return cast(ParsedOperation, found)
 
 
-def _read(module: nn.Module) -> Piece:
+def _parse(module: nn.Module) -> ParsedOperation:
     if type(module) is nn.Identity:
         return Skip()
     if type(module) in (nn.MaxPool2d, nn.AvgPool2d):
@@ -91,25 +96,25 @@ def _read(module: nn.Module) -> Piece:
         return None
     parts = list(module)
     if len(parts) == 2 and type(parts[0]) in (nn.MaxPool2d, nn.AvgPool2d) and type(parts[1]) is nn.BatchNorm2d:
-        return _pool(parts[0], parts[1]) if _plain_norm(parts[1]) else None
+        return _pool(parts[0], parts[1]) if _has_fixed_momentum(parts[1]) else None
     return _stages(parts)
 
 
 def _pool(module: nn.Module, norm: nn.BatchNorm2d | None) -> Pool | None:
     module = cast("nn.MaxPool2d | nn.AvgPool2d", module)
-    window = _one(module.kernel_size), _one(module.padding)
-    if window != (3, 1) or module.ceil_mode or _one(module.stride) not in (1, 2):
+    window = _if_square(module.kernel_size), _if_square(module.padding)
+    if window != (3, 1) or module.ceil_mode or _if_square(module.stride) not in (1, 2):
         return None
     if isinstance(module, nn.AvgPool2d):
         if module.count_include_pad or module.divisor_override:
             return None
-    elif _one(module.dilation) != 1 or module.return_indices:
+    elif _if_square(module.dilation) != 1 or module.return_indices:
         return None
-    return Pool(isinstance(module, nn.MaxPool2d), cast(int, _one(module.stride)), norm)
+    return Pool(isinstance(module, nn.MaxPool2d), cast(int, _if_square(module.stride)), norm)
 
 
-def _one(value: object) -> object:
-    """The number that both directions share, if they do."""
+def _if_square(value: object) -> object:
+    """Return the number that both directions share, or the tuple if they differ."""
     if isinstance(value, tuple):
         return value[0] if len(set(value)) == 1 else value
     return value
@@ -131,7 +136,9 @@ def _stage(parts: list[nn.Module]) -> Stage | None:
     if len(parts) < 3 or type(parts[0]) is not nn.ReLU or type(parts[-1]) is not nn.BatchNorm2d:
         return None
     convs = parts[1:-1]
-    if not all(type(c) in (nn.Conv2d, Pointwise) for c in convs) or not _plain_norm(cast(nn.BatchNorm2d, parts[-1])):
+    if not all(type(c) in (nn.Conv2d, Pointwise) for c in convs) or not _has_fixed_momentum(
+        cast(nn.BatchNorm2d, parts[-1])
+    ):
         return None
     first, dense, norm = cast(nn.Conv2d, convs[0]), cast(nn.Conv2d, convs[-1]), cast(nn.BatchNorm2d, parts[-1])
     depthwise = first if len(convs) == 2 else None
@@ -139,24 +146,24 @@ def _stage(parts: list[nn.Module]) -> Stage | None:
         c = depthwise.in_channels
         if not depthwise.groups == c == depthwise.out_channels or (dense.kernel_size, dense.stride) != ((1, 1), (1, 1)):
             return None
-        if isinstance(dense, Pointwise) and dense.each != 1:
+        if isinstance(dense, Pointwise) and dense.stride_by_slicing != 1:
             return None
-    if dense.groups != 1 or not all(map(_same_padding, convs)):
+    if dense.groups != 1 or not all(map(_keeps_size, convs)):
         return None
     stage = Stage(depthwise, (dense,), norm)
     return stage if stage.stride in (1, 2) else None
 
 
-def _same_padding(conv: nn.Module) -> bool:
-    """Whether both directions are alike and an odd kernel stands in the middle of its window; no bias, zeros around."""
+def _keeps_size(conv: nn.Module) -> bool:
+    """Whether a convolution keeps the size at stride 1: square, odd kernel, centred, zero padding, without bias."""
     conv = cast(nn.Conv2d, conv)
-    k, d, p, s = (_one(v) for v in (conv.kernel_size, conv.dilation, conv.padding, conv.stride))
+    k, d, p, s = (_if_square(v) for v in (conv.kernel_size, conv.dilation, conv.padding, conv.stride))
     if not all(isinstance(v, int) for v in (k, d, p, s)) or conv.bias is not None or conv.padding_mode != "zeros":
         return False
     k, d, p = cast(int, k), cast(int, d), cast(int, p)
     return k % 2 == 1 and p == d * (k - 1) // 2
 
 
-def _plain_norm(norm: nn.BatchNorm2d) -> bool:
-    """Whether its running statistics, if any, move by a fixed momentum."""
+def _has_fixed_momentum(norm: nn.BatchNorm2d) -> bool:
+    """Whether the running statistics move by a fixed momentum."""
     return norm.momentum is not None

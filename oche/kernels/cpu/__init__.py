@@ -1,1 +1,1 @@
-"""Cells on C++ kernels, compiled once for the machine at hand."""
+"""Cells on C++ kernels, which are compiled once per machine."""

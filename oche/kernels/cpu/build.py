@@ -1,4 +1,4 @@
-"""Builds and loads the C++ kernels of the native form, once for each machine, compiler and version of torch and of oche."""
+"""Compile and load the C++ kernels of the native form, once for each machine, compiler, and version of torch and oche."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ import torch
 from oche.core.errors import OcheError
 
 SOURCES = Path(__file__).with_name("csrc")
-LIMIT = 300  # seconds that a compiler may take
+LIMIT = 300  # timeout of the compiler, in seconds
 
 
 class Unavailable(OcheError):
-    """The kernels cannot be had here; the message says why."""
+    """The compiled kernels are not available here; the message says why."""
 
 
 def pending() -> bool:
     """Whether `load` would compile first, which takes about 20 seconds."""
     try:
-        return not _target(_compiler()).exists()
+        return not _library_path(_compiler()).exists()
     except Unavailable:
         return False
 
 
 @cache
 def load() -> None:
-    """Makes ``torch.ops.oche_native`` available; compiles it where that has not been done. Raises `Unavailable`."""
+    """Make ``torch.ops.oche_native`` available; compile it if necessary. Raises `Unavailable`."""
     compiler = _compiler()
-    target = _target(compiler)
+    target = _library_path(compiler)
     if not target.exists():
         _compile(compiler, target)
     try:
         torch.ops.load_library(str(target))
     except OSError as error:
         raise Unavailable(
-            f"compiled kernels {target} do not load ({error}); delete the file to have them made anew"
+            f"compiled kernels {target} cannot be loaded ({error}); delete the file to compile them again"
         ) from error
 
 
 def _compiler() -> str:
     if sys.platform == "win32":
-        raise Unavailable("compiled kernels are not made on Windows")
+        raise Unavailable("compiled kernels are not available on Windows")
     asked = os.environ.get("CXX")
     found = shutil.which(asked) if asked else next(filter(None, map(shutil.which, ("g++", "c++", "clang++"))), None)
     if found is None:
-        what = f"CXX={asked} is no program" if asked else "no C++ compiler (g++, c++, clang++) is on the path"
-        raise Unavailable(f"compiled kernels need one, and {what}; install g++, or set CXX")
+        what = f"CXX={asked} is no program" if asked else "there is no g++, c++ or clang++ on the path"
+        raise Unavailable(f"compiled kernels need a C++ compiler: {what}; install g++, or set CXX")
     return found
 
 
-def _target(compiler: str) -> Path:
+def _library_path(compiler: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "oche" / "native" / f"native-{_key(compiler)}.so"
+    return Path(base) / "oche" / "native" / f"native-{_build_key(compiler)}.so"
 
 
-def _key(compiler: str) -> str:
-    """What the compiled file depends on: a home directory may be shared by machines of different processors."""
+def _build_key(compiler: str) -> str:
+    """Hash everything the compiled file depends on. Machines with different processors may share a home directory."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     sources = [file.read_text() for file in sorted(SOURCES.iterdir())]
     parts = [*sources, torch.__version__, version, _processor(), " ".join(_flags())]
@@ -89,24 +89,24 @@ def _flags() -> list[str]:
 def _compile(compiler: str, target: Path) -> None:
     from torch.utils.cpp_extension import include_paths, library_paths
 
-    words = [
+    command = [
         compiler,
         *_flags(),
         str(SOURCES / "module.cpp"),
         f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
     ]
-    words += [f"-isystem{path}" for path in include_paths()]
-    words += [word for path in library_paths() for word in (f"-L{path}", f"-Wl,-rpath,{path}")]
-    words += ["-ltorch", "-ltorch_cpu", "-lc10"]
+    command += [f"-isystem{path}" for path in include_paths()]
+    command += [word for path in library_paths() for word in (f"-L{path}", f"-Wl,-rpath,{path}")]
+    command += ["-ltorch", "-ltorch_cpu", "-lc10"]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target and then moved there, so that nobody ever loads half a file; processes that start together wait
-        # for the first one's.
-        with _alone(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        # Compile in a folder beside the target and move the file there, so that no process loads half a file. Processes that
+        # start together wait for the first one.
+        with _exclusive(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=target.parent) as folder:
             if target.exists():
                 return
             made = Path(folder) / target.name
-            done = subprocess.run([*words, "-o", str(made)], capture_output=True, text=True, timeout=LIMIT)
+            done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, timeout=LIMIT)
             if done.returncode:
                 raise Unavailable(f"{compiler} does not compile the kernels: {_first_error(done.stderr)}")
             made.replace(target)
@@ -115,8 +115,8 @@ def _compile(compiler: str, target: Path) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Within, no other process is here; the system releases it when a process ends, however it ends."""
+def _exclusive(lock: Path) -> Iterator[None]:
+    """Within, no other process holds the lock. The system releases it when a process ends in any way."""
     import fcntl
 
     with lock.open("w") as file:
@@ -124,6 +124,6 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _first_error(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if "error" in line]
-    return (lines or said.strip().splitlines() or ["it said nothing"])[0][:300]
+def _first_error(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if "error" in line]
+    return (lines or output.strip().splitlines() or ["it said nothing"])[0][:300]

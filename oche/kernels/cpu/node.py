@@ -1,7 +1,7 @@
-"""One node of a cell on the compiled kernels: the weighted sum of candidates, each normalised, with its gradient written out.
+"""One node of a cell on the compiled kernels: the weighted sum of normalised candidates, with an explicit gradient.
 
-With z_i what candidate i gives before its last BatchNorm, mean m_i and variance v_i over the batch, r_i = (v_i + eps)^(-1/2),
-scale γ_i and shift β_i (1 and 0 in a search)::
+With z_i the output of candidate i before its last BatchNorm, mean m_i and variance v_i over the batch, r_i = (v_i +
+eps)^(-1/2), scale γ_i and shift β_i (1 and 0 in a search)::
 
     node = Σ_i w_i (γ_i r_i (z_i − m_i) + β_i)                                       (1)
 
@@ -10,8 +10,9 @@ and with g the gradient of the node, N pixels of the batch, ẑ = r (z − m)::
     ∂/∂w_i = Σ_c γ_i Σ g ẑ_i + β_i Σ g                                                (2)
     ∂/∂z_i = w_i γ_i r_i (g − Σ g / N − ẑ_i Σ g ẑ_i / N) = a g + b z_i + c            (3)
 
-so that one pass over g and all z_i gives every sum, and the next kernel forms (3) while it reads. All of it is by channel, and
-in double where it is not by pixel. The kernels are in kernels/. They have no second derivatives.
+So one pass over g and all z_i gives every sum, and the next kernel computes (3) while it reads. Everything is per
+channel, and what is not per pixel is in double. The kernels are in csrc/. They have no second derivatives.
+
 Shapes: B images, C channels, H × W pixels, n candidates into the node.
 """
 
@@ -31,8 +32,8 @@ ops: Any = torch.ops.oche_native
 
 
 @dataclass(frozen=True)
-class Convs:
-    """Candidate: stages one behind the other, on source ``index`` of the node."""
+class ConvTerm:
+    """A candidate that applies stages in order to source ``index`` of the node."""
 
     index: int
     stages: tuple[Stage, ...]
@@ -43,12 +44,12 @@ class Convs:
         return [stage.norm for stage in self.stages]
 
     def code(self) -> list[int]:
-        return [value for stage in self.stages for value in (*stage.form, *_flags(stage.norm))]
+        return [value for stage in self.stages for value in (*stage.form, *_norm_flags(stage.norm))]
 
 
 @dataclass(frozen=True)
-class Given:
-    """Candidate: tensor ``index`` of those given to the node, through ``norm`` if there is one."""
+class TensorTerm:
+    """A candidate that was computed already: tensor ``index`` of the given ones, through ``norm`` if there is one."""
 
     index: int
     norm: nn.BatchNorm2d | None = None
@@ -59,12 +60,12 @@ class Given:
         return [] if self.norm is None else [self.norm]
 
     def code(self) -> list[int]:
-        return [] if self.norm is None else [-1, 1, 1, 0, *_flags(self.norm)]
+        return [] if self.norm is None else [-1, 1, 1, 0, *_norm_flags(self.norm)]
 
 
 @dataclass(frozen=True)
-class Itself:
-    """Candidate: source ``index`` as it is."""
+class SourceTerm:
+    """A candidate that is source ``index`` itself."""
 
     index: int
     kind = 2
@@ -74,48 +75,52 @@ class Itself:
         return []
 
 
-Term = Convs | Given | Itself
+Term = ConvTerm | TensorTerm | SourceTerm
 
 
-def _flags(norm: nn.BatchNorm2d) -> list[int]:
-    """Whether it has scale and shift, and whether its running statistics move."""
+def _norm_flags(norm: nn.BatchNorm2d) -> list[int]:
+    """Return [has scale and shift, its running statistics move]."""
     return [int(norm.affine), int(norm.track_running_stats and norm.running_mean is not None)]
 
 
-class Program:
-    """What `Node` computes, as the kernels read it (see kernels/), with the tensors that belong to it."""
+class NodeProgram:
+    """The description of a node as the kernels read it (see csrc/terms.h), and the tensors that belong to it."""
 
     def __init__(self, terms: Sequence[Term], stats: Sequence[Tensor]) -> None:
         norms = [norm for term in terms for norm in term.norms]
         self.code = [value for t in terms for value in (t.kind, t.index, len(t.norms), *t.code())]
         self.numbers = [number for norm in norms for number in (norm.eps, norm.momentum)]
-        moved = [norm for norm in norms if _flags(norm)[1]]
+        moved = [norm for norm in norms if _norm_flags(norm)[1]]
         self.buffers = [b for n in moved for b in (n.running_mean, n.running_var, n.num_batches_tracked)]
         self.params = [p for term in terms for p in _parameters(term)]
         self.stats = list(stats)
 
 
 def _parameters(term: Term) -> list[Tensor]:
-    if isinstance(term, Convs):
+    if isinstance(term, ConvTerm):
         return [p for stage in term.stages for p in stage.parameters]
     return [p for norm in term.norms if norm.affine for p in (norm.weight, norm.bias)]
 
 
-def _once() -> None:
-    """Raises `OcheError` in a backward that is to be differentiated again. (torch's own ``once_differentiable`` says nothing
-    where the wanted derivative also has a way around the function: then a part of it would be missing.)"""
+def _refuse_second_derivative() -> None:
+    """Raise `OcheError` in a backward that is to be differentiated again.
+
+    torch's ``once_differentiable`` raises nothing if the second derivative also has a path around the function; then
+    a part of it would be missing.
+    """
     if torch.is_grad_enabled():
         raise OcheError("the compiled form has no second derivatives; use engine='plain' for this network")
 
 
 class Node(torch.autograd.Function):
-    """``apply(program, sources, given, w, *tensors)`` → (B, C, Ho, Wo).
+    """``apply(program, sources, given, w, *tensors)`` returns the node (B, C, Ho, Wo).
 
-    ``tensors``: as many ``sources`` as stated, as many ``given``, then the parameters of the program. w (n,): the weights.
+    ``tensors``: the ``sources``, then the ``given`` tensors (both are counts), then the parameters of the program. w
+    (n,): the weights.
     """
 
     @staticmethod
-    def forward(ctx: Any, program: Program, sources: int, given: int, w: Tensor, *tensors: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, program: NodeProgram, sources: int, given: int, w: Tensor, *tensors: Tensor) -> Tensor:  # type: ignore[override]
         xs, ys, params = tensors[:sources], tensors[sources : sources + given], tensors[sources + given :]
         out, saved = ops.node_forward(
             xs, ys, w, params, program.buffers, program.stats, program.code, program.numbers
@@ -126,7 +131,7 @@ class Node(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
-        _once()
+        _refuse_second_derivative()
         program, a, b = ctx.program, ctx.sources, ctx.sources + ctx.given
         w, *rest = ctx.saved_tensors
         count = b + len(program.params)
@@ -140,8 +145,10 @@ class Node(torch.autograd.Function):
 
 
 class Pools(torch.autograd.Function):
-    """``apply(x, stride, want_max, want_mean)`` → 3 × 3 maximum and average (B, C, Ho, Wo; empty if not wanted) and their
-    statistics (2, 2, C): mean and biased variance of each."""
+    """``apply(x, stride, want_max, want_mean)`` returns 3 × 3 maximum and average, and their statistics (2, 2, C).
+
+    Both are (B, C, Ho, Wo), or empty if not wanted. The statistics are mean and biased variance of each.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, stride: int, want_max: bool, want_mean: bool) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
@@ -154,7 +161,7 @@ class Pools(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g_max: Tensor | None, g_mean: Tensor | None, _: Any) -> Any:  # type: ignore[override]
-        _once()
+        _refuse_second_derivative()
         of_max, of_mean = (g if want else None for g, want in zip((g_max, g_mean), ctx.want, strict=True))
         if of_max is None and of_mean is None:
             return None, None, None, None

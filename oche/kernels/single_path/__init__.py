@@ -1,1 +1,1 @@
-"""Cells that evaluate one candidate an edge, chosen on the device (GDAS)."""
+"""Cells that evaluate one candidate per edge, chosen on the device (GDAS)."""

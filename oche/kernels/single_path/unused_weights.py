@@ -1,10 +1,12 @@
-"""What a step does not reach rests in it, although `oche.kernels.single_path.cell` gives every weight a gradient: zero.
+"""Keep weights unchanged that a step does not reach, although `oche.kernels.single_path.cell` gives every weight a
+gradient.
 
-The plain form leaves weights without one where nothing leads from them to the loss: those of candidates that are not chosen, and
-all those that stand before edges that chose "none". SGD passes over them; with a gradient of zero, momentum and decay would
-still move them. Which ones rest only the device knows, so the optimiser moves all of them, and some are put back.
+In the plain form, a weight without a path to the loss has no gradient: weights of candidates that are not chosen, and
+all weights before edges that chose "none". SGD skips them. With a gradient of zero, momentum and weight decay would
+still change them. Only the device knows which ones they are, so the optimiser updates all weights, and then these are
+restored.
 
-Shapes: J living edges of a cell, N nodes of it, inputs among them.
+Shapes: J living edges of a cell, N nodes of it, including inputs.
 """
 
 from __future__ import annotations
@@ -18,26 +20,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oche.kernels.single_path.ops import Choice, Place, constant, put
+from oche.kernels.single_path.ops import Choice, Place, constant, copy_rows
 
 
 @dataclass
-class Trace:
-    """One evaluation of a cell: what its edges, from and to nodes as ``ends`` says, chose, and what its backward found."""
+class CellTrace:
+    """One evaluation of a cell: its choice, the nodes (source, target) in ``ends`` of each edge, and the gradients
+    that arrived.
+    """
 
     choice: Choice
     ends: Sequence[tuple[int, int]]
     weights: Sequence[tuple[Place, nn.Module]]
-    """candidates, by place"""
+    """the candidates' modules, by place"""
     carrying: Sequence[Place]
-    """those that carry anything; of partial channels all, since some go past them"""
+    """the candidates that carry anything; with partial channels all, because some channels pass by"""
     inputs: int
     nodes: int
     outside: dict[int, Tensor] = field(default_factory=dict)
-    """() bool for every node that is used outside the cell: whether there is a gradient there"""
+    """node used outside the cell → () bool, whether its gradient is not zero"""
 
     def reached(self) -> Tensor:
-        """(N,) bool, from which nodes something leads to the loss."""
+        """Return (N,) bool: from which nodes a path leads to the loss."""
         device = self.choice.index.device
         sources, targets = (constant(tuple(part), device) for part in zip(*self.ends, strict=True))
         onward = torch.zeros(self.nodes, self.nodes, device=device)
@@ -49,22 +53,22 @@ class Trace:
         return found
 
     def moves(self, reached: Tensor, places: Sequence[Place]) -> Tensor:
-        """(len(places),) bool, which candidates are chosen and lead to nodes that are ``reached`` (N,)."""
+        """Return (len(places),) bool: which candidates are chosen and lead to nodes in ``reached`` (N,)."""
         targets = constant(tuple(self.ends[j][1] for j, _ in places), reached.device)
         return self.choice.is_(places) & reached.index_select(0, targets)
 
 
-class Reach:
+class ReachTracker:
     """The latest evaluation of every cell of a network with ``weights``."""
 
     def __init__(self, weights: Sequence[Tensor] = ()) -> None:
         self.weights = weights
-        self.traces: dict[Any, Trace] = {}
+        self.traces: dict[Any, CellTrace] = {}
         self.behind: set[int] | None = None
-        """ids of the weights that stand behind all cells: their gradient was there before one came to any cell"""
+        """ids of the weights behind all cells: they had a gradient before one arrived at any cell"""
 
-    def watch(self, cell: Any, trace: Trace, states: list[Tensor]) -> list[Tensor]:
-        """Remembers ``trace`` of ``cell``; its ``states`` for use outside, where their gradients will be looked at."""
+    def watch(self, cell: Any, trace: CellTrace, states: list[Tensor]) -> list[Tensor]:
+        """Remember ``trace`` of ``cell``. Return its ``states`` for use outside the cell, with hooks on their gradients."""
         self.traces[cell], self.behind = trace, None
         outside = [state.view_as(state) for state in states]
         for n, state in enumerate(outside):
@@ -72,27 +76,28 @@ class Reach:
                 state.register_hook(partial(self._look, trace, n))
         return outside
 
-    def _look(self, trace: Trace, n: int, gradient: Tensor) -> None:
+    def _look(self, trace: CellTrace, n: int, gradient: Tensor) -> None:
         if self.behind is None:
             self.behind = {id(w) for w in self.weights if w.grad is not None}
         trace.outside[n] = (gradient.detach() != 0).any()
 
 
 @contextmanager
-def resting(optimizer: torch.optim.Optimizer, reach: Reach) -> Iterator[None]:
-    """Within, steps of ``optimizer``, which is SGD, leave weights and their momentum as they are where the latest evaluation
-    does not ``reach``."""
+def freeze_unreached(optimizer: torch.optim.Optimizer, reach: ReachTracker) -> Iterator[None]:
+    """Within, steps of ``optimizer``, an SGD, do not change weights, or their momentum, that the latest evaluation
+    does not reach.
+    """
     kept: list[tuple[list[Tensor], Tensor, Tensor]] = []
 
     @torch.no_grad()
     def before(*_: Any) -> None:
-        _begin(optimizer)
-        alike: dict[Any, list[tuple[Tensor, int]]] = {}
-        weights, moves = moving(optimizer, reach)
+        _create_momentum(optimizer)
+        by_shape: dict[Any, list[tuple[Tensor, int]]] = {}
+        weights, moves = reached_weights(optimizer, reach)
         for i, w in enumerate(weights):
             for t in (w, *(t for t in optimizer.state[w].values() if isinstance(t, Tensor))):
-                alike.setdefault(_rows(t).shape, []).append((_rows(t), i))
-        for members in alike.values():
+                by_shape.setdefault(_in_memory_order(t).shape, []).append((_in_memory_order(t), i))
+        for members in by_shape.values():
             tensors, places = [list(column) for column in zip(*members, strict=True)]
             some = moves.index_select(0, constant(tuple(places), moves.device))
             kept.append((tensors, torch.stack(tensors), some.view(-1, *[1] * tensors[0].dim())))
@@ -100,7 +105,7 @@ def resting(optimizer: torch.optim.Optimizer, reach: Reach) -> Iterator[None]:
     @torch.no_grad()
     def after(*_: Any) -> None:
         for tensors, was, some in kept:
-            put(tensors, torch.stack(tensors).where(some, was))
+            copy_rows(tensors, torch.stack(tensors).where(some, was))
         kept.clear()
 
     hooks = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
@@ -111,11 +116,13 @@ def resting(optimizer: torch.optim.Optimizer, reach: Reach) -> Iterator[None]:
             hook.remove()
 
 
-def moving(optimizer: torch.optim.Optimizer, reach: Reach) -> tuple[list[Tensor], Tensor]:
-    """The weights that have a gradient, and (len,) bool, which of them the latest evaluation reaches.
+def reached_weights(optimizer: torch.optim.Optimizer, reach: ReachTracker) -> tuple[list[Tensor], Tensor]:
+    """Return the weights with a gradient, and (len,) bool: which of them the latest evaluation reaches.
 
-    Of candidates that follows from the choices, since a gradient may be zero by chance, where a cell's map is zero, say. That of
-    the others is zero by chance behind the cells, and where every cell leads on from all its inputs; else nothing leads on."""
+    For candidates the choice decides, because their gradient may be zero by chance, for example where a cell's map is
+    zero. Other weights are reached if their gradient is not zero, if they stand behind all cells, or if every cell
+    leads on from all its inputs.
+    """
     weights, moves, connected = [], [], []
     for trace in reach.traces.values():
         found = [(w, place) for place, m in trace.weights for w in m.parameters() if w.grad is not None]
@@ -134,14 +141,14 @@ def moving(optimizer: torch.optim.Optimizer, reach: Reach) -> tuple[list[Tensor]
     return weights + others, torch.cat(moves)
 
 
-def _begin(optimizer: torch.optim.Optimizer) -> None:
-    """Makes momentum where there is none yet, zeros: SGD would make it of the first gradient and weight decay."""
+def _create_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Create missing momentum as zeros. SGD would create it from the first gradient and weight decay."""
     for group in optimizer.param_groups:
         for w in group["params"] if group["momentum"] else ():
             if w.grad is not None and optimizer.state[w].get("momentum_buffer") is None:
                 optimizer.state[w]["momentum_buffer"] = torch.zeros_like(w)
 
 
-def _rows(t: Tensor) -> Tensor:
-    """A view in the order in which memory has it, so that many of them are copied as one."""
+def _in_memory_order(t: Tensor) -> Tensor:
+    """View a tensor in memory order, so that many tensors are copied as one."""
     return t.detach().permute(0, 2, 3, 1) if t.dim() == 4 else t.detach()
