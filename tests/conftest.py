@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 
 import oche
-import runs
+import small_runs
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,8 +35,8 @@ def searched(tmp_path_factory):
     """One finished search; tests may read it, and copy it, and leave it as it is."""
 
     with pytest.MonkeyPatch.context() as patch:
-        runs.no_report(patch)
-        return runs.search(tmp_path_factory.mktemp("searched") / "x")
+        small_runs.no_report(patch)
+        return small_runs.search(tmp_path_factory.mktemp("searched") / "x")
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ def browser():
 def quick(monkeypatch):
     """Reports of runs are not drawn, which takes longer than these runs do."""
 
-    runs.no_report(monkeypatch)
+    small_runs.no_report(monkeypatch)
 
 
 # --- training

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oche
-import runs
+import small_runs
 from oche.cli import main as cli
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
@@ -40,7 +40,7 @@ def test_a_search_leaves_everything_that_it_was_told_did_and_found(searched):
 
 
 def test_training_goes_below_its_search_and_is_complete(copied):
-    run = oche.train(copied, "digits", recipe=runs.recipe())
+    run = oche.train(copied, "digits", recipe=small_runs.recipe())
     assert run.path == copied.path / "train" and (run.kind, run.state) == ("train", "complete")
     assert run.genotype == copied.genotype and run.config.recipe == "small"
     assert run.config.limit == 60 and run.config.data == "digits"  # the search's own data
@@ -51,12 +51,12 @@ def test_training_goes_below_its_search_and_is_complete(copied):
     assert run.summary["parameters"] == sum(p.numel() for p in net.parameters())
     for name in (*FILES, "report.html"):
         assert (run.path / name).exists(), name
-    assert oche.train(copied, recipe=runs.recipe()).path == copied.path / "train-2"  # never over another
+    assert oche.train(copied, recipe=small_runs.recipe()).path == copied.path / "train-2"  # never over another
 
 
 def test_transfer_to_another_data_set(copied, tmp_path):
-    file = runs.npz(tmp_path / "colours.npz")
-    run = oche.train(copied, file, recipe=runs.recipe())
+    file = small_runs.npz(tmp_path / "colours.npz")
+    run = oche.train(copied, file, recipe=small_runs.recipe())
     assert run.path == copied.path / "train-colours" and run.genotype == copied.genotype
     assert run.config.limit is None and run.config.data == str(file)
     assert json.loads((run.path / "space.json").read_text())["in_channels"] == 3
@@ -78,8 +78,8 @@ def stop_after(monkeypatch, steps):
 def test_an_interrupted_run_resumes_to_the_same_bits(kind, steps, tmp_path, quick, monkeypatch, capsys):
     def start(out):
         if kind == "search":
-            return runs.search(out, method=oche.methods.darts(batch=16, steps=3))
-        return oche.train("DARTS_V2", recipe=runs.recipe(steps=3, drop_path=0.2, batch=20), limit=60, out=out)
+            return small_runs.search(out, method=oche.methods.darts(batch=16, steps=3))
+        return oche.train("DARTS_V2", recipe=small_runs.recipe(steps=3, drop_path=0.2, batch=20), limit=60, out=out)
 
     whole = start(tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -90,7 +90,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kind, steps, tmp_path, quic
     assert cut.state == "interrupted" and cut.summary == {}
     assert capsys.readouterr().err == f"stopped; everything is saved; go on with: oche resume {cut.path}\n"
     assert oche.resume(cut.path).state == "complete"
-    assert runs.metrics(cut.path) == runs.metrics(whole.path) and runs.same_weights(cut.path, whole.path)
+    assert small_runs.metrics(cut.path) == small_runs.metrics(whole.path) and small_runs.same_weights(
+        cut.path, whole.path
+    )
     drop = lambda summary: {k: v for k, v in summary.items() if k not in ("seconds", "step_ms")}  # noqa: E731
     assert drop(cut.summary) == drop(whole.summary)
     again = oche.resume(cut.path, quiet=False)  # complete: nothing happens
@@ -99,12 +101,12 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kind, steps, tmp_path, quic
 
 def test_a_run_on_a_relative_path_resumes_from_anywhere(tmp_path, quick, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
-    runs.npz(tmp_path / "mine.npz")
+    small_runs.npz(tmp_path / "mine.npz")
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
         with pytest.raises(Interrupted):
-            runs.search("cut", "mine.npz", limit=None)
+            small_runs.search("cut", "mine.npz", limit=None)
     monkeypatch.chdir(tmp_path / "elsewhere")
     run = oche.resume("../cut")
     assert run.state == "complete" and run.config.data == str(tmp_path / "mine.npz")
@@ -115,14 +117,14 @@ def test_a_run_on_a_relative_path_resumes_from_anywhere(tmp_path, quick, monkeyp
 
 def test_a_search_that_diverges_says_so_and_exits_with_1(tmp_path, quick, capsys):
     with pytest.raises(Diverged, match="try a smaller learning rate"):
-        runs.search(
+        small_runs.search(
             tmp_path / "x", method=oche.methods.darts(batch=16, steps=6, weight_optimizer=Sgd(lr=1e30, clip=0.0))
         )
     run = oche.Run.open(tmp_path / "x")
     assert run.state == "failed" and "Diverged" in json.loads((run.path / "status.json").read_text())["error"]
     words = [
         "search",
-        *runs.TINY,
+        *small_runs.TINY,
         "--search.w.lr",
         "1e30",
         "--search.w.clip",
@@ -138,9 +140,9 @@ def test_a_search_that_diverges_says_so_and_exits_with_1(tmp_path, quick, capsys
 
 def test_a_finished_run_is_never_written_over(copied, capsys):
     with pytest.raises(OcheError, match="holds a complete search; write --overwrite"):
-        runs.search(copied.path)
+        small_runs.search(copied.path)
     assert copied.state == "complete"
-    again = runs.search(copied.path, overwrite=True, method=oche.methods.darts(batch=16, steps=1))
+    again = small_runs.search(copied.path, overwrite=True, method=oche.methods.darts(batch=16, steps=1))
     assert again.summary["steps"] == 1
     (old,) = copied.path.parent.glob("x.old-*")
     assert oche.Run.open(old).summary["steps"] == 3
@@ -149,7 +151,7 @@ def test_a_finished_run_is_never_written_over(copied, capsys):
 def test_a_directory_of_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("important")
     with pytest.raises(OcheError, match="not a run and not empty"):
-        runs.search(tmp_path)
+        small_runs.search(tmp_path)
     with pytest.raises(OcheError, match="is no run directory"):
         oche.resume(tmp_path)
 
@@ -201,15 +203,15 @@ def test_operations_of_ones_own_are_searched_trained_resumed_and_listed(tmp_path
     (tmp_path / "my_ops.py").write_text(PLUGIN)
     candidates = ["none", "pointwise_test", "negate_test"]
     words = ["--plugins", "my_ops.py", "--space.candidates", *candidates, "--out", "runs/own", "--quiet"]
-    assert cli.main(["search", *runs.TINY, *words]) == 0
+    assert cli.main(["search", *small_runs.TINY, *words]) == 0
     run = oche.Run.open("runs/own")
     assert {op for cell in run.genotype.cells.values() for op, *_ in cell.edges} <= set(candidates[1:])
     forget()
-    assert cli.main(["train", "runs/own", *runs.TRAIN, "--quiet"]) == 0  # the run knows its plugins
+    assert cli.main(["train", "runs/own", *small_runs.TRAIN, "--quiet"]) == 0  # the run knows its plugins
     forget()
     assert oche.Run.open("runs/own/train").config.plugins == run.config.plugins
     assert cli.main(["search", "--config", "runs/own/config.yaml", "--out", "runs/again", "--quiet"]) == 0
-    assert runs.same_weights(tmp_path / "runs/own", tmp_path / "runs/again")
+    assert small_runs.same_weights(tmp_path / "runs/own", tmp_path / "runs/again")
     forget()
     assert cli.main(["list", "operations", "--plugins", "my_ops.py"]) == 0
     assert "pointwise_test" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""README and docs against the program: commands parse, snippets run, tables name what exists, links lead somewhere."""
+"""Check README and docs against the program: commands parse, snippets run, tables list what exists, links work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-import runs
+import small_runs
 from oche.cli import main as cli
 from oche.runs.config import SearchConfig, TrainConfig
 from paths import ROOT
@@ -30,7 +30,7 @@ TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its page, its first word (the language), its lines."""
+    """A fenced block: the page, the language after the fence, the lines."""
 
     page: str
     language: str
@@ -52,12 +52,12 @@ def commands(language: str = "sh", prompt: str = "") -> list[str]:
 
 
 class Reached(Exception):
-    """The command got as starting its work, with these arguments."""
+    """Raised in place of a command's work, with the arguments of that work."""
 
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current directory in which commands parse as a user's would, and stop where their work would begin."""
+    """A current directory in which commands parse as for a user, and raise `Reached` where their work would begin."""
 
     def reached(*args: object, **kwargs: object) -> None:
         raise Reached(args)
@@ -94,7 +94,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_run(path: Path, kind: str) -> None:
-    """A finished run at ``path``, as a command looks before it works."""
+    """Make a finished run at ``path``, with the files that a command reads first."""
     from oche.core.config.yaml_files import dump_yaml
     from oche.core.genotypes import DARTS_V2
     from oche.runs.directory import RunDir
@@ -106,8 +106,8 @@ def make_run(path: Path, kind: str) -> None:
 
 
 def prepare(words: list[str]) -> None:
-    """Makes the runs that a command line reads: all that it names below runs/, except after --out."""
-    if words[:1] == ["study"]:  # their commands go on with a study that has begun
+    """Make the runs that a command line reads: all paths below runs/, except after --out."""
+    if words[:1] == ["study"]:  # its commands continue a study that has begun
         for word in words[1:]:
             if word.startswith("runs/") and not Path(word).exists():
                 Path(word).mkdir(parents=True)
@@ -128,7 +128,7 @@ def test_commands_of_the_pages_are_understood(line: str, workshop: Path, operati
 def understood(line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     prepare(words)
-    if words[0] in ("list", "show"):  # quick enough to be done
+    if words[0] in ("list", "show"):  # fast enough to run
         assert cli.main(words) == 0
         return
     with pytest.raises(Reached) as caught:
@@ -145,7 +145,7 @@ def test_examples_of_the_help_are_understood(command: str, workshop: Path, capsy
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  oche ")]
     assert lines
     for line in lines:
-        understood(re.split(r"\s{3,}", line)[0])  # what is explained beside an example stands three spaces off
+        understood(re.split(r"\s{3,}", line)[0])  # three spaces separate an example from its explanation
 
 
 def test_mistakes_are_answered_as_shown(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,10 +175,10 @@ def test_every_command_has_its_section() -> None:
 
 @pytest.fixture
 def operations() -> Iterator[None]:
-    """Forgets the operations, components and methods that a test registered."""
+    """Remove the operations, components and methods that a test registered."""
     from oche.core import plugins
     from oche.core.registry import COMPONENTS
-    from oche.methods.published import METHODS
+    from oche.methods.catalog import METHODS
     from oche.spaces import OPERATIONS, SPACES
 
     tables: tuple[dict, ...] = (OPERATIONS, COMPONENTS, METHODS, SPACES)
@@ -192,12 +192,12 @@ def operations() -> Iterator[None]:
 
 @pytest.fixture
 def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches and trainings of a snippet are what it says, but two steps of a tiny network."""
+    """Shorten the searches and trainings of a snippet to two steps of a tiny network."""
     import oche
     from oche.api import search, train
     from oche.training.image_recipes import Recipe
 
-    runs.no_report(monkeypatch)
+    small_runs.no_report(monkeypatch)
 
     def short_search(data: str = "digits", *, space: Any = None, method: Any = None, **fields: Any) -> Any:
         space = replace(space or oche.spaces.darts(), channels=2, cells=3)
@@ -214,7 +214,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def exported(finished: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs that snippets read, by name; exported."""
+    """Exported runs at the paths that snippets read."""
     from oche.deploy.export import Export, export
 
     folder = tmp_path_factory.mktemp("exported") / "runs"
@@ -226,7 +226,7 @@ def exported(finished: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def with_runs(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A current directory with these runs."""
+    """A current directory that holds the exported runs."""
     shutil.copytree(exported, tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
 
@@ -244,7 +244,7 @@ def test_python_runs(block: Block, operations: None, shortened: None, request: A
 
 
 def documented(section: str) -> set[str]:
-    """Names in code style in the first column of the tables below heading ``section`` of the page on runs."""
+    """Return the names in code style in the first column of the tables of ``section`` of docs/runs.md."""
     part = TEXTS["docs/runs.md"].split(f"\n## {section}\n")[1].split("\n## ")[0]
     rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
@@ -314,7 +314,7 @@ def test_data_are_all_named() -> None:
 
 
 def test_the_readme_lists_every_method() -> None:
-    from oche.methods.published import METHODS
+    from oche.methods.catalog import METHODS
 
     table = TEXTS["README.md"].split("\n## Methods\n")[1].split("\n## ")[0]
     first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
@@ -323,7 +323,7 @@ def test_the_readme_lists_every_method() -> None:
 
 
 def test_every_method_has_its_section() -> None:
-    from oche.methods.published import METHODS
+    from oche.methods.catalog import METHODS
 
     sections = re.split(r"^### ", TEXTS["docs/methods.md"], flags=re.MULTILINE)[1:]
     named = [re.findall(r"`([\w-]+)`", section.splitlines()[0]) for section in sections]

@@ -17,7 +17,7 @@ from oche.core.errors import OcheError
 from oche.devices.engine import Engine
 from oche.training.assess import Assessor, assess, encode_png
 from oche.training.evaluate import evaluate
-from tiny import dataset
+from tiny_images import dataset
 
 NAMES = ("a", "b", "c", "d")
 

@@ -5,7 +5,7 @@ import pytest
 from oche.bilevel.search import Search
 from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.optimizers import Adam
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from small_searches import finished, small, start
 
 FAST = Adam(lr=0.1, init=0.1)  # logits that tell candidates apart after a few steps

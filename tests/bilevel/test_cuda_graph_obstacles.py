@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from cells import darts
-from oche.bilevel.cuda_graph_replay import refusal, replay
+from oche.bilevel.cuda_graph_replay import find_obstacle, replay
 from oche.bilevel.search import Search
 from oche.core.optimizers import ExponentiatedGradient
 from oche.methods.perturbations import RandomNoise
@@ -17,11 +17,12 @@ from oche.methods.relaxations import EdgeNormalised
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard, UniformPath
 from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
-from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, SkipDropout
+from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, SkipDropout
+from oche.spaces.mixed_ops import MixedEdge
+from recorded_graphs import Tape
 from replayed_searches import DOUBLE, make
 from replayed_trainings import search, training
-from tape import Tape
-from tiny import dataset, space
+from tiny_images import dataset, space
 from tiny_text import corpus
 from tiny_text import space as recurrent
 
@@ -39,7 +40,7 @@ def test_several_ranks_stay_eager_and_say_why():
 
 
 def test_a_reason_to_stay_eager_is_told():
-    assert "GumbelHard" in refusal(search(relax=GumbelHard()))
+    assert "GumbelHard" in find_obstacle(search(relax=GumbelHard()))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_reason_to_stay_eager_is_told():
 )
 def test_what_cannot_be_replayed_stays_eager_and_says_why(fields, word):
     task, said = make(SearchRecipe(**fields)), []
-    assert word in refusal(task)
+    assert word in find_obstacle(task)
     assert not replay(task, said.append, Tape())
     assert len(said) == 1 and word in said[0] and "\n" not in said[0]
     assert "update" not in vars(task)
@@ -69,7 +70,7 @@ def test_an_optimiser_of_the_host_is_refused():
         seed=0,
         engine=DOUBLE,
     )
-    assert "MirrorDescent" in refusal(task)
+    assert "MirrorDescent" in find_obstacle(task)
 
 
 def test_without_a_device_the_steps_stay_eager():
@@ -118,7 +119,7 @@ def test_what_has_no_part_in_the_form_stays_eager_and_says_so(candidate, edge, w
     space, method = darts(**SMALL, candidates=("none", candidate)), SearchRecipe(relax=GumbelHard(), edge=edge, steps=9)
     task, said = Search(space, replace(method, batch=6), dataset(), seed=0, engine=DOUBLE), []
     assert not replay(task, said.append, Tape())
-    assert said == [f"no CUDA graphs: {refusal(task)}"] and words in said[0] and "\n" not in said[0]
+    assert said == [f"no CUDA graphs: {find_obstacle(task)}"] and words in said[0] and "\n" not in said[0]
 
 
 def test_recurrent_cells_stay_eager():
@@ -127,4 +128,4 @@ def test_recurrent_cells_stay_eager():
     task = Search(
         space, space.adapt_search(SearchRecipe(relax=GumbelHard(), batch=4, steps=9)), data, seed=0, engine=DOUBLE
     )
-    assert "have no form that indexes candidates on the device" in refusal(task)
+    assert "have no form that indexes candidates on the device" in find_obstacle(task)

@@ -15,8 +15,8 @@ from oche.methods.hypergradients import FiniteDifference, joint
 from oche.networks.language_model import Dropouts
 from oche.training.language_recipes import LanguageRecipe, PlainSgd
 from oche.training.language_trainer import LanguageTraining
+from recorded_graphs import Plain, Tape
 from replayed_trainings import search, training
-from tape import Plain, Tape
 
 STEPS = 5
 BENCHMARK = oche.core.nasbench201.parse(

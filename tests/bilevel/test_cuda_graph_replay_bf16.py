@@ -13,8 +13,8 @@ from oche.methods.recipe import SearchRecipe
 from oche.spaces import nb201
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
-from tape import Tape
-from tiny import dataset, space
+from recorded_graphs import Tape
+from tiny_images import dataset, space
 
 STEPS = WARM_UP_STEPS + 3
 W = Sgd(lr=0.05, momentum=0.9, decay=0.01, clip=2.0)

@@ -24,7 +24,7 @@ from oche.methods.relaxations import Relaxation, Softmax, masked_softmax
 from oche.training.loop import Session, fit_loop
 from oracles_conv import Weights, supernet
 from search_steps import make, method
-from tiny import CANDIDATES, Kept, dataset, plain, space
+from tiny_images import CANDIDATES, Kept, dataset, plain, space
 
 W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=2.0), Adam(lr=0.02, decay=0.05, init=0.1)
 

@@ -13,11 +13,11 @@ from oche.bilevel.search import Search
 from oche.core.optimizers import Adam
 from oche.devices.engine import Engine
 from oche.kernels.choose import plain_form
+from oche.methods.catalog import METHODS
 from oche.methods.discretize import GreedyEdge, KeepOps, LimitSkips, Perturbation, TopK
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact
 from oche.methods.method import Stage
 from oche.methods.perturbations import Adversarial
-from oche.methods.published import METHODS
 from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, ZeroOne
 from oche.methods.relaxations import Sigmoid
@@ -26,7 +26,7 @@ from oche.spaces.edge_variants import AuxiliaryOperation, SkipDropout
 from oche.spaces.mixed_ops import MixedOperation, set_step
 from oche.training.losses import frozen_statistics
 from small_searches import DOUBLE, LIGHT, finished, small, start
-from tiny import dataset, space
+from tiny_images import dataset, space
 
 PLAIN = Engine("cpu", fused="plain")  # whose modules can be watched
 FAST = Adam(lr=0.1, init=0.1)  # logits that tell candidates apart after a few steps

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import oche
-import runs
+import small_runs
 from oche.cli import demo
 from oche.cli import main as cli
 from oche.methods.toy_problem import PUBLISHED
@@ -23,10 +23,10 @@ PARTS = ["train", "random-1", "random-2", "random-3"]
 def small():
     """The demonstration in a few seconds; reports are tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        runs.no_report(patch)
+        small_runs.no_report(patch)
         patch.setattr(demo, "space", lambda: oche.spaces.darts(channels=2, cells=3, nodes=2))
         patch.setattr(demo, "method", lambda: oche.methods.darts(order=2, batch=64, steps=2))
-        patch.setattr(demo, "recipe", lambda: runs.recipe(steps=2))
+        patch.setattr(demo, "recipe", lambda: small_runs.recipe(steps=2))
         patch.setattr(demo, "write_report", lambda path: path / "report.html")
         yield
 

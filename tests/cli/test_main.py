@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import oche
-import runs
+import small_runs
 from oche.cli import main as cli
 
 # --- help
@@ -206,8 +206,8 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(oche_, here, quick, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(DirectorySession, "stopping", lambda self: True)
-        code, _, err = oche_("search", *runs.TINY, "--out", "x", "--quiet")
+        code, _, err = oche_("search", *small_runs.TINY, "--out", "x", "--quiet")
     assert code == 130 and err == "stopped; everything is saved; go on with: oche resume x\n"
-    code, _, err = oche_("search", *runs.TINY, "--out", "x", "--quiet")
+    code, _, err = oche_("search", *small_runs.TINY, "--out", "x", "--quiet")
     assert code == 2 and "x holds an unfinished search; go on with: oche resume x" in err
     assert oche_("resume", "x", "--quiet")[0] == 0

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import oche
-from cost_commands import BY_HAND
+from cost_cases import BY_HAND
 from oche.cli import main as cli
 from oche.cost import module_cost as clock
 from oche.cost.latency_table import LatencyTable

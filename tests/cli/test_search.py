@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import oche
-import runs
+import small_runs
 from oche.core.optimizers import Sgd
 
 
@@ -79,24 +79,24 @@ def test_data_on_the_command_line_come_on_top_of_a_file(told, oche_, here):
 
 
 def test_search_tells_what_it_found_and_what_to_type_next(oche_, here, quick):
-    code, out, err = oche_("search", *runs.TINY, "--out", "runs/a")
+    code, out, err = oche_("search", *small_runs.TINY, "--out", "runs/a")
     run = oche.Run.open("runs/a")
     assert code == 0 and not err
     assert f"found: {run.genotype}\nreport: runs/a/report.html\nnext: oche train runs/a --recipe small" in out
     assert re.search(r"^search +\d+ %.* train loss \d\.\d+ .*val acc", out, re.M)
-    code, out, err = oche_("search", *runs.TINY, "--out", "runs/a")
+    code, out, err = oche_("search", *small_runs.TINY, "--out", "runs/a")
     assert code == 2 and not out and "runs/a holds a complete search; write --overwrite" in err
     code, out, err = oche_("resume", "runs/a")
     assert code == 0 and "runs/a is complete; nothing to resume" in out
-    code, out, err = oche_("train", "runs/a", *runs.TRAIN)
+    code, out, err = oche_("train", "runs/a", *small_runs.TRAIN)
     assert code == 0 and not err
     accuracy = oche.Run.open("runs/a/train").summary["test_acc"]
     assert f"runs/a/train: test accuracy {100 * accuracy:.2f} %" in out
 
 
 def test_quiet_says_nothing(oche_, here, quick):
-    assert oche_("search", *runs.TINY, "--out", "runs/a", "--quiet") == (0, "", "")
-    assert oche_("train", "runs/a", *runs.TRAIN, "--quiet") == (0, "", "")
+    assert oche_("search", *small_runs.TINY, "--out", "runs/a", "--quiet") == (0, "", "")
+    assert oche_("train", "runs/a", *small_runs.TRAIN, "--quiet") == (0, "", "")
     assert oche_("resume", "runs/a", "--quiet") == (0, "", "")
     assert oche_("toy", "--out", "t", "--xi", "0.5", "--quiet") == (0, "", "")
 
@@ -111,10 +111,10 @@ def test_own_images_in_a_folder(oche_, here, quick):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (12 + i, 14), tuple(200 if k == c else 10 * i for k in range(3))).save(path)
     code, out, err = oche_(
-        "search", "--data", "photos", "--size", "10", *runs.SPACE, "--search.steps", "2", "--out", "runs/p"
+        "search", "--data", "photos", "--size", "10", *small_runs.SPACE, "--search.steps", "2", "--out", "runs/p"
     )
     assert code == 0 and not err, err
     space = json.loads(Path("runs/p/space.json").read_text())
     assert space["classes"] == ["blue", "green", "red"] and space["image"] == [10, 10] and space["in_channels"] == 3
-    code, out, _ = oche_("train", "runs/p", *runs.TRAIN)
+    code, out, _ = oche_("train", "runs/p", *small_runs.TRAIN)
     assert code == 0 and "test accuracy" in out and oche.Run.open("runs/p/train").config.size == 10

@@ -3,7 +3,7 @@
 import shutil
 
 import oche
-import runs
+import small_runs
 
 
 def test_options_of_train(told, oche_, here, searched):
@@ -23,7 +23,7 @@ def test_options_of_train(told, oche_, here, searched):
 
 def test_random_cells_are_trained_the_same_way(searched, oche_, here, quick):
     shutil.copytree(searched.path, here / "x")
-    code, out, err = oche_("train", "x", *runs.TRAIN, "--random", "2")
+    code, out, err = oche_("train", "x", *small_runs.TRAIN, "--random", "2")
     assert code == 0 and not err and out.count("test accuracy") == 3
     train, *others = (oche.Run.open(here / "x" / name) for name in ("train", "random-1", "random-2"))
     for other in others:
@@ -32,5 +32,5 @@ def test_random_cells_are_trained_the_same_way(searched, oche_, here, quick):
             searched.config.space.candidates
         )
     assert len({str(r.genotype) for r in (train, *others)}) == 3
-    code, _, err = oche_("train", "x/train", *runs.TRAIN, "--random", "2")
+    code, _, err = oche_("train", "x/train", *small_runs.TRAIN, "--random", "2")
     assert code == 2 and "--random needs a search" in err

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import oche
-import runs
+import small_runs
 from oche.cli import main as cli
 from oche.core import plugins
 from oche.core.registry import COMPONENTS
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from oche.spaces import SPACES
 from paths import ROOT
 
@@ -32,7 +32,7 @@ def forgotten() -> Iterator[None]:
 
 
 def words(out: Path, *more: str) -> list[str]:
-    return ["search", "--plugins", str(FILE), *more, *runs.TINY, "--quiet", "--out", str(out)]
+    return ["search", "--plugins", str(FILE), *more, *small_runs.TINY, "--quiet", "--out", str(out)]
 
 
 def test_it_is_twenty_lines() -> None:
@@ -52,12 +52,12 @@ def test_a_method_of_ones_own_by_name(tmp_path: Path, quick: None, capsys: pytes
     assert one.config.method == "sharpened" and one.config.search == METHODS["sharpened"].make(
         steps=3, batch=16, relax=COMPONENTS["Sharpened"]((4.0, 0.25))
     )
-    assert runs.metrics(tmp_path / "a") == runs.metrics(tmp_path / "b") and set(one.genotype.cells) == {
+    assert small_runs.metrics(tmp_path / "a") == small_runs.metrics(tmp_path / "b") and set(one.genotype.cells) == {
         "normal",
         "reduce",
     }
     # The same logits at first; what decisions look at is sharper at the end.
-    first, *_, last = runs.metrics(tmp_path / "a")
+    first, *_, last = small_runs.metrics(tmp_path / "a")
     for record, tau in ((first, 4.0), (last, 0.25)):
         logits = torch.tensor(record["logits"]["normal"], dtype=torch.float64)
         weights = torch.tensor(record["arch"]["normal"]["weights"], dtype=torch.float64)
@@ -81,5 +81,5 @@ def test_a_space_of_ones_own(method: str, tmp_path: Path, quick: None) -> None:
     run = oche.Run.open(tmp_path / "x")
     for cell in run.genotype.cells.values():
         assert [(i, j) for _, i, j in cell.edges] == [(j - k, j) for j in range(2, 6) for k in (2, 1)]
-    assert len(runs.metrics(run.path)[-1]["logits"]["normal"]) == 8
-    assert cli.main(["train", str(run.path), *runs.TRAIN, "--limit", "60", "--quiet"]) == 0
+    assert len(small_runs.metrics(run.path)[-1]["logits"]["normal"]) == 8
+    assert cli.main(["train", str(run.path), *small_runs.TRAIN, "--limit", "60", "--quiet"]) == 0

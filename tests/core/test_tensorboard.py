@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import oche
-import runs
+import small_runs
 from oche.core.tensorboard import tensorboard_writer
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
@@ -76,7 +76,7 @@ def test_mixtures(tmp_path):
 
 
 def test_a_search_opens_in_tensorboard(tmp_path):
-    run = runs.search(tmp_path / "x", method=oche.methods.darts(batch=16, epochs=2), device="cpu")
+    run = small_runs.search(tmp_path / "x", method=oche.methods.darts(batch=16, epochs=2), device="cpu")
     found = scalars(run.path)
     steps = [r["step"] for r in run.history]
     assert [step for step, _ in found["mean_weight_normal/skip_connect"]] == steps

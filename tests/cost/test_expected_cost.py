@@ -11,7 +11,7 @@ from oche.core.architecture import NONE, Dag, Mix, alive_candidates, all_alive
 from oche.cost import flops, parameters
 from oche.cost.breakdown import space_parts
 from oche.cost.expected_cost import COUNTS, cost_model, discrete_cost, expected_cost
-from oche.methods.discretize.successive import draw
+from oche.methods.discretize.successive import random_cell
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
 
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
@@ -39,7 +39,7 @@ def drawn(space, seed):
         usable = all_alive(dag, len(space.candidates))
         if NONE in space.candidates and not dag.none:
             usable[:, space.candidates.index(NONE)] = False
-        kept[name] = draw(usable, dag, g)
+        kept[name] = random_cell(usable, dag, g)
     return kept, space.read(kept)
 
 

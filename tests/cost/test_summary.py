@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import oche
-from cost_commands import BY_HAND
+from cost_cases import BY_HAND
 from oche.cost import flops, parameters
 from oche.cost import module_cost as clock
 from oche.cost.summary import summarise_costs

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import oche
-import runs
+import small_runs
 from data_files import encoded, pixels
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
@@ -195,7 +195,7 @@ def test_a_large_folder_streams(jpegs, monkeypatch):
 
 def test_a_training_that_streams_is_the_one_from_memory(jpegs, tmp_path, monkeypatch, quick):
     """And goes on, stopped in the midst of an epoch, to the same bits."""
-    recipe = runs.recipe(steps=3, batch=16, channels=2, cells=2, reductions=(1,), auxiliary=0.0)
+    recipe = small_runs.recipe(steps=3, batch=16, channels=2, cells=2, reductions=(1,), auxiliary=0.0)
 
     def train(name: str, free: int, **options) -> Path:
         monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: free)
@@ -204,4 +204,4 @@ def test_a_training_that_streams_is_the_one_from_memory(jpegs, tmp_path, monkeyp
         ).path
 
     one, other = train("memory", 10**9), train("streamed", 0)
-    assert runs.same_weights(one, other) and runs.metrics(one) == runs.metrics(other)
+    assert small_runs.same_weights(one, other) and small_runs.metrics(one) == small_runs.metrics(other)

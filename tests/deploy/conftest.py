@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oche
-import runs
+import small_runs
 from exports import CELLS
 from oche.data import load as load_data
 from oche.training.image_recipes import small
@@ -18,7 +18,7 @@ RECIPE = dict(channels=4, cells=2, reductions=(1,), steps=24, batch=32, auxiliar
 def trained(tmp_path_factory):
     """A network of two cells, trained for 24 steps with all that only training needs."""
     with pytest.MonkeyPatch.context() as patch:
-        runs.no_report(patch)
+        small_runs.no_report(patch)
         return oche.train(
             CELLS, "digits", recipe=small(**RECIPE), limit=300, out=tmp_path_factory.mktemp("export") / "t"
         )

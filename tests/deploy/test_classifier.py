@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 import oche
-import runs
+import small_runs
 from exports import CELLS, oracle
 from oche.cli import main as cli
 from oche.core.errors import OcheError
@@ -34,8 +34,8 @@ def made(tmp_path_factory):
     """An exported training of four classes of images of 12 x 12, its data, and a folder of pictures of two sizes."""
     root = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
-        runs.no_report(patch)
-        run = oche.train(RGB_CELLS, runs.npz(root / "x.npz"), recipe=small(**SHORT_RECIPE), out=root / "t")
+        small_runs.no_report(patch)
+        run = oche.train(RGB_CELLS, small_runs.npz(root / "x.npz"), recipe=small(**SHORT_RECIPE), out=root / "t")
     export(run, Export(to="safetensors"), out=root / "x.safetensors", card=False)
     (root / "pictures").mkdir()
     for i, side in enumerate((12, 12, 20)):
@@ -113,7 +113,7 @@ def test_a_damaged_file_of_weights(what, file, here, capsys):
 
 
 def test_data_of_other_classes(here, capsys):
-    runs.npz(here / "other.npz", classes=3)
+    small_runs.npz(here / "other.npz", classes=3)
     assert "give data with the same classes" in refused("evaluate t --data other.npz --device cpu", capsys)
 
 
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_other_data(now, says, here, monkeypatch, capsys, quick)
         with pytest.raises(Interrupted):
             oche.train(RGB_CELLS, "x.npz", recipe=small(**SHORT_RECIPE), out="r", checkpoint=0.0)
     kept = everything(here / "r")
-    runs.npz(here / "x.npz", **now)
+    small_runs.npz(here / "x.npz", **now)
     capsys.readouterr()
     assert cli.main(["resume", "r"]) == 2
     error = capsys.readouterr().err
@@ -281,9 +281,9 @@ def test_an_operation_that_does_not_exist(copied):
 
 
 def test_data_that_have_become_others(tmp_path, quick):
-    file = runs.npz(tmp_path / "x.npz", channels=1)
+    file = small_runs.npz(tmp_path / "x.npz", channels=1)
     run = oche.train(CELLS, file, recipe=small(**{**RECIPE, "steps": 1, "batch": 8}), out=tmp_path / "t")
-    runs.npz(file, channels=3)
+    small_runs.npz(file, channels=3)
     with pytest.raises(OcheError, match="images of 3 channels now, and the network takes 1"):
         export(run, Export(to="safetensors"))
     file.unlink()

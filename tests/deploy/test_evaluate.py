@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import oche
-import runs
+import small_runs
 from language_runs import make
 from oche.cli import main as cli
 from oche.core.errors import OcheError
@@ -82,8 +82,8 @@ def test_what_is_no_finished_training_is_refused(text, searched):
 
 
 def test_images_are_measured_again(tmp_path, capsys):
-    data = runs.npz(tmp_path / "mine.npz")
-    run = oche.train("DARTS_V2", data, recipe=runs.recipe(batch=8), out=tmp_path / "x", device="cpu")
+    data = small_runs.npz(tmp_path / "mine.npz")
+    run = oche.train("DARTS_V2", data, recipe=small_runs.recipe(batch=8), out=tmp_path / "x", device="cpu")
     found = oche.evaluate(run, device="cpu")
     assert found["test_acc"] == run.summary["test_acc"] and found["test_images"] == 12
     assert found["test_loss"] == pytest.approx(run.summary["test_loss"], rel=1e-5)
@@ -93,11 +93,11 @@ def test_images_are_measured_again(tmp_path, capsys):
         head == f"test accuracy {100 * found['test_acc']:.2f} %"
         and last == f"report: {run.path}/evaluation/report.html"
     )
-    other = runs.npz(tmp_path / "larger.npz", side=16)  # brought to the size of the training
+    other = small_runs.npz(tmp_path / "larger.npz", side=16)  # brought to the size of the training
     assert 0 <= oche.evaluate(run, other)["test_acc"] <= 1
     with pytest.raises(OcheError, match=r"larger has the classes 0, 1, 2, and .* was trained on 0, 1, 2, 3"):
-        oche.evaluate(run, runs.npz(tmp_path / "larger.npz", classes=3))
+        oche.evaluate(run, small_runs.npz(tmp_path / "larger.npz", classes=3))
     with pytest.raises(OcheError, match=r"grey has 1 channels, and .* was trained on 3"):
-        oche.evaluate(run, runs.npz(tmp_path / "grey.npz", channels=1))
+        oche.evaluate(run, small_runs.npz(tmp_path / "grey.npz", channels=1))
     with pytest.raises(OcheError, match="was trained on images, and ptb is text"):
         oche.evaluate(run, "ptb")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import oche
-import runs
+import small_runs
 from oche.cli import main as cli
 from oche.core.errors import OcheError
 from oche.data import load as load_data
@@ -28,7 +28,7 @@ WEIGHTS = Export(to="safetensors")
 def made(tmp_path_factory):
     """A training of two steps with a part of the images held out by hand, on data with a note."""
     with pytest.MonkeyPatch.context() as patch:
-        runs.no_report(patch)
+        small_runs.no_report(patch)
         recipe = small(channels=4, cells=2, reductions=(1,), steps=2, batch=32, auxiliary=0.0)
         return oche.train(CELLS, "digits", recipe=recipe, limit=300, seed=5, out=tmp_path_factory.mktemp("card") / "t")
 

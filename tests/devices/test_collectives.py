@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import crew
 import oche
+import several_processes
 from oche.bilevel.search import search
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
@@ -27,7 +27,7 @@ from oche.spaces.mixed_ops import set_step
 from oche.training.image_trainer import Training, has_idle_weights, train
 from oche.training.loop import Session
 from process_group_tasks import CELL, RECIPES
-from tiny import dataset, plain, space
+from tiny_images import dataset, plain, space
 
 PLAIN = Augment(pad=0, flip=False, cutout=0)
 W = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5)
@@ -152,7 +152,7 @@ def everything() -> dict:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What two ranks found."""
-    ends = crew.crew(everything, tmp_path_factory.mktemp("two"))
+    ends = several_processes.crew(everything, tmp_path_factory.mktemp("two"))
     assert [end.code for end in ends] == [0, 0], [end.error for end in ends]
     return [end.result for end in ends]
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import torch
 
-import crew
+import several_processes
 from oche.cli.main import main
 from oche.core.errors import OcheError
 from oche.devices import process_group as processes
@@ -80,7 +80,7 @@ def test_the_first_rank_of_a_machine_tells_what_goes_wrong_before_they_meet(envi
 def test_a_directory_in_the_way_is_told_by_rank_0_alone(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "mine.txt").touch()
-    ends = crew.crew(go, tmp_path / "ends", str(tmp_path / "x"))
+    ends = several_processes.crew(go, tmp_path / "ends", str(tmp_path / "x"))
     assert [end.code for end in ends] == [2, 2]
     assert ends[0].error.startswith("OcheError: ") and "is not a run and not empty" in ends[0].error
     assert ends[1].error.startswith("Said: ")

@@ -10,7 +10,7 @@ from oche.core.errors import OcheError
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import precision_context, with_precision
 from oche.training.gradient_check import check_bf16_gradients
-from tiny import dataset
+from tiny_images import dataset
 
 CPU = Engine("cpu")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-import crew
 import oche
+import several_processes
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
@@ -74,12 +74,12 @@ def test_ranks_stop_together_die_together_and_one_process_goes_on(tmp_path, quic
     whole = oche.api.run_train(SHARED, out=tmp_path / "whole", overwrite=False, log=Log(quiet=True))
     out = tmp_path / "x"
 
-    asked = crew.crew(go, tmp_path / "asked", str(out), 2)
+    asked = several_processes.crew(go, tmp_path / "asked", str(out), 2)
     assert [end.error for end in asked] == ["Interrupted: "] * 2
     assert oche.Run.open(out).state == "interrupted"
     assert load_latest(out / "checkpoints")[0] == 2
 
-    killed = crew.crew(go, tmp_path / "killed", str(out), None, 2)
+    killed = several_processes.crew(go, tmp_path / "killed", str(out), None, 2)
     assert killed[1].code == -signal.SIGKILL
     assert killed[0].code == 1 and killed[0].error.startswith("Lost: rank 0: another rank ended")
     assert killed[0].error.endswith(f"go on with: oche resume {out}")

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 FINE = tuple(f"fine_{k}" for k in range(100))
@@ -103,3 +104,11 @@ def write_classes(root: Path, counts: dict[str, int], side: int = 10, seed: int 
         for i, array in enumerate(made[name]):
             (root / name / f"{i}.png").write_bytes(encoded(array))
     return made
+
+
+def smooth_images(b, c, h, w, seed=5):
+    """Images with structure (so that histograms and neighbours differ), some dark, some of few values."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.nn.functional.interpolate(torch.rand(b, c, 5, 5, generator=g), (h, w), mode="bicubic")
+    x = x * torch.linspace(60, 300, b).view(-1, 1, 1, 1) - 20 + 6 * torch.randn(b, c, h, w, generator=g)
+    return x.clamp(0, 255).to(torch.uint8)

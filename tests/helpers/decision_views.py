@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from oche.core.architecture import Dag, Mix, alive_candidates, all_alive
 from oche.methods.discretize import View
-from oche.methods.discretize.successive import draw
+from oche.methods.discretize.successive import random_cell
 
 NAMES = ("none", "skip_connect", "sep", "dil")
 DAG = Dag()  # 14 edges
@@ -66,4 +66,4 @@ class Court:
         )
 
     def random(self, generator):
-        return {name: draw(view.usable, view.dag, generator) for name, view in self.views.items()}
+        return {name: random_cell(view.usable, view.dag, generator) for name, view in self.views.items()}

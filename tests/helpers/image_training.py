@@ -7,7 +7,7 @@ from oche.core.optimizers import Sgd
 from oche.devices.engine import Engine
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
-from tiny import dataset
+from tiny_images import dataset
 
 NORMAL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("max_pool_3x3", 0), ("dil_conv_3x3", 2)], [2, 3]
 REDUCE = [("skip_connect", 0), ("sep_conv_3x3", 1), ("skip_connect", 2), ("avg_pool_3x3", 1)], [3]

@@ -5,11 +5,11 @@ from functools import cache
 
 import oche
 from oche.devices.engine import Engine
+from oche.methods.catalog import METHODS
 from oche.methods.discretize import Evolution, SampleBest
 from oche.methods.method import Method
-from oche.methods.published import METHODS
 from oche.spaces import PartialEdge
-from tiny import dataset
+from tiny_images import dataset
 
 SIZE = dict(classes=3, in_channels=1, image=(8, 8))
 CONV = dict(

@@ -8,8 +8,8 @@ import torch
 from oche.bilevel.search import Search
 from oche.core.optimizers import Adam, Sgd
 from oche.devices.engine import Engine
-from tape import Recorder
-from tiny import dataset, space
+from recorded_graphs import Recorder
+from tiny_images import dataset, space
 
 DOUBLE = Engine("cpu", dtype=torch.float64, fused="plain")
 W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5), Adam(lr=0.02, decay=0.05, init=0.1)

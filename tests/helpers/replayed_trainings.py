@@ -10,7 +10,7 @@ from oche.devices.engine import Engine
 from oche.methods.recipe import SearchRecipe
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
-from tiny import dataset
+from tiny_images import dataset
 
 DOUBLE = Engine("cpu", dtype=torch.float64, fused="plain")
 STEPS = 5

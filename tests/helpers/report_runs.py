@@ -227,3 +227,11 @@ def assessment(name: str = "c") -> Assessment:
     mistakes = (*(Mistake(i, 2, i, 0.9 - i / 10, 0.05, png) for i in range(2)), Mistake(7, 0, 1, 0.5, 0.4, png))
     confusion = ((19, 1, 0), (6, 14, 0), (1, 3, 16))
     return Assessment("digits", "test", ("a", "b", name), confusion, 0.41, bins, mistakes)
+
+
+def made(path, method="darts", seed=0, accuracy=None, nodes=1, epochs=2):
+    make_run(path, epochs=epochs, trained=False, toy=False, nodes=nodes)
+    write_json(path / "config.yaml", {"method": method, "seed": seed, "search": {"epochs": epochs}})
+    if accuracy is not None:
+        make_training(path / "train", accuracy, epochs=2)
+    return path

@@ -6,7 +6,7 @@ from oche.bilevel.search import Search
 from oche.core.optimizers import Adam, Sgd
 from oche.devices.engine import Engine
 from oche.methods.recipe import SearchRecipe
-from tiny import dataset, space
+from tiny_images import dataset, space
 
 DOUBLE = Engine("cpu", dtype=torch.float64)
 W, A = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=2.0), Adam(lr=0.02, decay=0.05, init=0.1)

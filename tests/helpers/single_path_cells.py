@@ -18,9 +18,10 @@ from oche.methods.regularizers import BetaDecay
 from oche.methods.relaxations import EdgeNormalised
 from oche.methods.stochastic_relaxations import GumbelHard
 from oche.networks import forms
-from oche.spaces.mixed_ops import MixedEdge, PartialEdge
+from oche.spaces.edge_variants import PartialEdge
+from oche.spaces.mixed_ops import MixedEdge
 from replayed_searches import DOUBLE, STEPS, A, W
-from tiny import dataset
+from tiny_images import dataset
 
 D = torch.float64
 SMALL = dict(channels=4, cells=3, nodes=2, classes=3, in_channels=1, image=(8, 8))

@@ -4,8 +4,10 @@ import torch
 
 from oche.bilevel.search import Search
 from oche.devices.engine import Engine
+from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
+from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard
 from oche.training.loop import Session, fit_loop
-from tiny import dataset, space
+from tiny_images import dataset, space
 
 DOUBLE, SINGLE = Engine("cpu", dtype=torch.float64), Engine("cpu")
 LIGHT = ("none", "max_pool_3x3", "skip_connect", "nor_conv_3x3")
@@ -24,3 +26,18 @@ def finished(task):
     session = Session()
     fit_loop(task, task.recipe.length, session)
     return session.history
+
+
+RELAXATIONS = [
+    Softmax(),
+    NodeSoftmax(),
+    Sigmoid(),
+    EdgeNormalised(),
+    EdgeNormalised(Sigmoid()),
+    EdgeNormalised(GumbelHard()),
+    Concrete(),
+    Concrete(tau=(1.0, 0.2)),
+    GumbelHard(),
+    GumbelHard(evaluate="all"),
+    Dirichlet(),
+]

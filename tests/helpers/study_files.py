@@ -52,9 +52,9 @@ class Here:
 
 def here(monkeypatch) -> list[str]:
     """Has trials run in this process; returns the ids of those that were begun, in order."""
-    import runs
+    import small_runs
 
-    runs.no_report(monkeypatch)
+    small_runs.no_report(monkeypatch)
     Here.started = []
     monkeypatch.setattr(local, "begin", Here)
     monkeypatch.setattr("oche.study.processes.scheduler._POLL", 0.0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from oche.core.optimizers import Adam, Sgd
 from oche.data.text.corpus import Corpus
+from oche.methods.recipe import SearchRecipe
 from oche.networks.language_model import Dropouts
 from oche.spaces import RecurrentSpace, recurrent
 
@@ -27,3 +29,11 @@ def space(**fields) -> RecurrentSpace:
     drop = Dropouts(output=0.3, hidden=0.2, input=0.3, embedding=0.2, words=0.1)
     fixed = dict(nodes=3, width=4, vocabulary=len(WORDS), bptt=3, dropouts=drop, temporal=0.1)
     return recurrent(**{**fixed, **fields})
+
+
+W = Sgd(lr=0.5, lr_min=0.5, momentum=0.0, decay=0.01, clip=0.05, clip_ahead=True)
+A = Adam(lr=0.02, decay=0.05, init=0.3)
+
+
+def method(**fields):
+    return SearchRecipe(**{**dict(weight_optimizer=W, arch_optimizer=A, batch=4, steps=6), **fields})

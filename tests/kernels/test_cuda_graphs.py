@@ -1,4 +1,4 @@
-"""Replayed steps of searches on images against eager ones, bit for bit, by a stand-in for CUDA graphs (tape.py)."""
+"""Replayed steps of searches on images against eager ones, bit for bit, by a stand-in for CUDA graphs (helpers/recorded_graphs.py)."""
 
 import copy
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oche.bilevel.cuda_graph_obstacles import Placed
+from oche.bilevel.cuda_graph_obstacles import DeviceMask
 from oche.bilevel.cuda_graph_replay import replay
 from oche.devices.engine import Engine
 from oche.kernels.cuda_graphs import WARM_UP_STEPS, capturable
@@ -16,8 +16,8 @@ from oche.methods.regularizers import BetaDecay, Cost, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import Concrete, GumbelHard
 from oche.spaces.edge_variants import PartialEdge
+from recorded_graphs import Plain, Tape
 from replayed_searches import CHANGES, STEPS, Crossing, W, differing, make, run, silent, state
-from tape import Plain, Tape
 
 METHODS = {
     "first order": SearchRecipe(),
@@ -133,7 +133,7 @@ def test_mixtures_of_placed_masks_stay_on_the_device(relax):
     dag, meta = task.groups["normal"], torch.device("meta")
     mask = task.alive["normal"].clone()
     mask[1, 2] = False
-    placed = Placed.of(mask, meta)
+    placed = DeviceMask.of(mask, meta)
     a, progress = torch.empty_like(task.logits[0], device=meta), torch.empty((), dtype=torch.float64, device=meta)
     noise = relax.noise(dag, 4, torch.Generator())
     noise = None if noise is None else noise.to(meta)

@@ -12,7 +12,8 @@ from oche.networks import forms
 from oche.networks.operations import OPERATIONS
 from oche.spaces import mixed_ops as edges
 from oche.spaces import operation
-from oche.spaces.mixed_ops import AuxiliarySkip, MixedEdge, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
+from oche.spaces.mixed_ops import MixedEdge
 
 DOUBLE = torch.float64
 

@@ -17,14 +17,14 @@ from oche.cost.expected_cost import COUNTS, cost_model
 from oche.cost.latency_table import LatencyTable
 from oche.devices.engine import Engine
 from oche.methods import cost_constraints as constraints
+from oche.methods.catalog import METHODS
 from oche.methods.cost_constraints import CostConstraint, CostTarget, flops, latency, parameters
-from oche.methods.published import METHODS
 from oche.methods.recipe import SearchRecipe
-from oche.methods.regularizers import BetaDecay, DirichletKL, Sum, ZeroOne, parts
+from oche.methods.regularizers import BetaDecay, DirichletKL, Sum, ZeroOne, summands
 from oche.methods.relaxations import Softmax
 from oche.runs.config import SearchConfig
 from oche.spaces import recurrent
-from tiny import Kept
+from tiny_images import Kept
 
 SPACE = published_methods.SPACES["nb201"]
 PRICES = cost_model(SPACE, COUNTS["parameters"])
@@ -153,10 +153,10 @@ def test_where_the_cost_does_not_change_nothing_moves():
 def test_it_says_what_it_prices_and_between_what_bounds():
     least, most = PRICES.bounds
     said = "parameters, from 4.7 k to 23.2 k in this space"
-    assert priced(None).words() == f"{said}: the less the better, strength 0.7"
-    assert priced(6000.0, strength=2.0).words() == f"{said}: target 6 k, strength 2"
+    assert priced(None).summarize() == f"{said}: the less the better, strength 0.7"
+    assert priced(6000.0, strength=2.0).summarize() == f"{said}: target 6 k, strength 2"
     counted = replace(priced(6000.0), kind="flops")
-    assert counted.words() == "flops, from 4.7 kFLOPs to 23.2 kFLOPs in this space: target 6 kFLOPs, strength 0.7"
+    assert counted.summarize() == "flops, from 4.7 kFLOPs to 23.2 kFLOPs in this space: target 6 kFLOPs, strength 0.7"
     about = {"kind": "parameters", "strength": 0.7, "least": least, "most": most}
     assert priced(None).describe() == {**about, "target": None}
     assert priced(6000.0).describe() == {**about, "target": 6000.0}
@@ -165,16 +165,16 @@ def test_it_says_what_it_prices_and_between_what_bounds():
 def test_targets_as_far_as_networks_of_the_space_reach():
     least, most = PRICES.bounds
     for target in (None, least, most):
-        priced(target).check_reach()
+        priced(target).check_reachable()
     for target, where, said in ((least - 1, "below", "4.7 k"), (most + 50, "above", "23.2 k")):
         with pytest.raises(OcheError) as caught:
-            priced(target).check_reach()
+            priced(target).check_reachable()
         assert str(caught.value) == (
             f"target {said} is {where} every network of this size (parameters from 4.7 k to 23.2 k); "
             "choose one between, or another --search.cost_recipe"
         )
     with pytest.raises(OcheError, match=r"target 1 kFLOPs is below .* .flops from 4.7 kFLOPs to 23.2 kFLOPs.;"):
-        replace(priced(1000.0), kind="flops").check_reach()
+        replace(priced(1000.0), kind="flops").check_reachable()
 
 
 def test_latencies_come_from_the_table_that_is_named_or_are_measured_here(tmp_path, monkeypatch):
@@ -183,9 +183,9 @@ def test_latencies_come_from_the_table_that_is_named_or_are_measured_here(tmp_pa
     written = LatencyTable({"hardware": "elsewhere"}, 3)
     written.write(path)
     engine = Engine("cpu")
-    assert latency.costs(SPACE, path, engine) is PRICES
-    assert latency.costs(SPACE, None, engine) is PRICES
-    assert latency.within(SPACE, Softmax(), CostTarget(None), engine).costs is PRICES
+    assert latency.make_cost_model(SPACE, path, engine) is PRICES
+    assert latency.make_cost_model(SPACE, None, engine) is PRICES
+    assert latency.constraint(SPACE, Softmax(), CostTarget(None), engine).costs is PRICES
     assert [space for space, _ in asked] == [SPACE] * 3 and asked[2][1].engine is engine
     assert asked[0][1] == written and asked[1][1].engine is engine
 
@@ -223,10 +223,10 @@ def test_steps_of_every_method_with_a_penalty(name, kind):
     least, most = cost_model(space, COUNTS["parameters"]).bounds
     own = published_methods.tiny(name)
     task = published_methods.search(with_penalty(own, target=str(least + 1e-3 * (most - least)), strength=1.0), space)
-    assert [*parts(task.method.penalty)] == [
-        *parts(own.method.penalty),
+    assert [*summands(task.method.penalty)] == [
+        *summands(own.method.penalty),
         parameters,
-    ] and task.priced.kind == "parameters"
+    ] and task.cost_constraint.kind == "parameters"
     before = [a.detach().clone() for a in task.logits]
     task.begin(0, 0)
     task.step(0, 0.9)
@@ -244,7 +244,7 @@ def test_a_strong_penalty_leads_to_the_cheapest_cells(kind):
     task = published_methods.search(
         replace(method, arch_optimizer=replace(method.method.arch_optimizer, lr=0.3)), space
     )
-    found = task.priced.costs
+    found = task.cost_constraint.costs
     assert found.of(published_methods.run(task, Kept())) == found.bounds[0]
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import hessian
 
-import tiny
+import tiny_images
 from oche.bilevel.search import frozen_statistics
 from oche.core.architecture import all_alive
 from oche.core.errors import OcheError
@@ -60,7 +60,7 @@ def mlp(n, seed=0):
 
 def supernet(dtype=F64):
     """A tiny supernet's loss of one batch as a function of its logits; BatchNorms by the batch."""
-    space = tiny.space()
+    space = tiny_images.space()
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = space.supernet().to(dtype)

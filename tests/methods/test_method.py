@@ -10,11 +10,11 @@ from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
 from oche.methods import published as methods
+from oche.methods.catalog import METHODS, closest_name
 from oche.methods.discretize import GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold, TopK
 from oche.methods.hypergradients import FiniteDifference, Neumann, exact, first_order, joint
 from oche.methods.method import Stage
 from oche.methods.perturbations import Adversarial, RandomNoise
-from oche.methods.published import METHODS, closest
 from oche.methods.regularizers import BetaDecay, DirichletKL, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard
@@ -119,10 +119,10 @@ def test_a_method_is_put_together_from_parts():
 def test_closest_name():
     made = {name: entry.make() for name, entry in METHODS.items()}
     for name, method in made.items():
-        assert closest(method, made) == name
-        assert closest(replace(method, epochs=1, batch=2, warmup=0.5), made) == name
+        assert closest_name(method, made) == name
+        assert closest_name(replace(method, epochs=1, batch=2, warmup=0.5), made) == name
     recipes = {name: make() for name, make in RECIPES.items()}
-    assert closest(small(epochs=2, batch=3), recipes) == "small"
+    assert closest_name(small(epochs=2, batch=3), recipes) == "small"
 
 
 def test_impossible_orders_and_unknown_fields_are_refused():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tiny
+import tiny_images
 from oche.bilevel.search import frozen_statistics
 from oche.core.architecture import Mix, alive_candidates, all_alive
 from oche.core.errors import OcheError
@@ -27,7 +27,7 @@ def mixes(seed, share=0.8, groups=("normal", "reduce")):
     for name in groups:
         alive = torch.rand(5, 4, generator=g) < share
         logits = torch.randn(5, 4, generator=g, dtype=torch.float64)
-        found[name] = Softmax()(logits.requires_grad_(), alive, tiny.space().dag, None, 0.0)
+        found[name] = Softmax()(logits.requires_grad_(), alive, tiny_images.space().dag, None, 0.0)
     return found
 
 
@@ -62,7 +62,7 @@ def test_random_noise_is_uniform_clipped_and_a_mixture_again(seed, progress):
 
 @given(seeds, st.sampled_from([Softmax(), NodeSoftmax(), Sigmoid(), EdgeNormalised()]))
 def test_rows_keep_their_sum_and_the_dead_stay_at_zero(seed, relax):
-    g, dag = gen(seed), tiny.space().dag
+    g, dag = gen(seed), tiny_images.space().dag
     alive = torch.rand(5, 4, generator=g) < 0.7
     a = relax.init(dag, 4, 1.0, g)
     before = {"normal": relax(a.requires_grad_(), alive, dag, None, 0.0)}
@@ -80,7 +80,7 @@ def test_settled_edges_do_not_move():
     alive = torch.zeros(5, 4, dtype=torch.bool)
     alive[:, 2] = True
     alive[4] = False
-    mix = Softmax()(torch.randn(5, 4), alive, tiny.space().dag, None, 0.0)
+    mix = Softmax()(torch.randn(5, 4), alive, tiny_images.space().dag, None, 0.0)
     for perturb in (RandomNoise((1.0, 1.0)), Adversarial((1.0, 1.0))):
         after = perturb(lambda m: -m["normal"].ops.sum(), {"normal": mix}, 0.5, gen(0))
         assert torch.equal(after["normal"].ops, mix.ops)
@@ -110,7 +110,7 @@ def test_eps_grows_with_progress_and_nothing_moves_at_zero():
 
 def test_mixtures_may_lie_elsewhere_than_the_generator():
     """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""
-    dag = tiny.space().dag
+    dag = tiny_images.space().dag
     mix = Softmax()(torch.zeros(5, 4, device="meta"), all_alive(dag, 4), dag, None, 0.0)
     assert RandomNoise()(nothing, {"normal": mix}, 0.5, gen(3))["normal"].ops.device.type == "meta"
 
@@ -202,7 +202,7 @@ def test_a_group_that_the_loss_does_not_use_may_be_anything_near():
 
 @pytest.mark.parametrize("perturb", [RandomNoise(), Adversarial(steps=3)])
 def test_a_supernet_and_its_logits_are_as_they_were(perturb):
-    space = tiny.space()
+    space = tiny_images.space()
     net = space.supernet().double()
     g = gen(6)
     logits = {name: torch.randn(5, 4, generator=g, dtype=torch.float64).requires_grad_() for name in space.groups}

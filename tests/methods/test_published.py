@@ -11,11 +11,11 @@ import torch
 import oche
 from oche.core.errors import OcheError
 from oche.core.optimizers import ExponentiatedGradient
+from oche.methods.catalog import METHODS
 from oche.methods.discretize import GreedyEdge, KeepOps, TopK
 from oche.methods.hypergradients import joint
 from oche.methods.method import Method, Stage
 from oche.methods.perturbations import Adversarial, RandomNoise
-from oche.methods.published import METHODS
 from oche.methods.recipe import SearchRecipe
 from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, ZeroOne
 from oche.methods.relaxations import EdgeNormalised, Sigmoid
@@ -23,7 +23,7 @@ from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard
 from oche.spaces import NB201Space
 from oche.training.loop import Interrupted, fit_loop
 from published_methods import SPACES, search, shrunk, tiny
-from tiny import Kept, plain
+from tiny_images import Kept, plain
 
 
 def run(task, session):
@@ -165,8 +165,8 @@ def test_the_number_of_steps_that_is_asked_for_is_the_least_that_moves_every_sta
     moved = set()
     for step in range(steps):
         progress = step / steps
-        stage = max(i for i in range(3) if progress >= method.method.bounds(i)[0])
-        if method.method.within(stage, progress) >= warmup:
+        stage = max(i for i in range(3) if progress >= method.method.stage_bounds(i)[0])
+        if method.method.stage_progress(stage, progress) >= warmup:
             moved.add(stage)
     if moved == {0, 1, 2}:
         assert replace(method, steps=steps).steps == steps

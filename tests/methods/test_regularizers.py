@@ -13,7 +13,7 @@ from oche.core.architecture import Dag, all_alive
 from oche.core.config.command_line import read_options
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
-from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, Penalty, Sum, ZeroOne, parts
+from oche.methods.regularizers import BetaDecay, Cost, DirichletKL, Penalty, Sum, ZeroOne, summands
 from oche.methods.relaxations import EdgeNormalised, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import Dirichlet
 from oche.spaces import nb201
@@ -232,8 +232,8 @@ def test_a_price_list_is_as_long_as_the_space_has_candidates():
 
 
 def test_parts():
-    assert parts(None) == () and parts(ZeroOne()) == (ZeroOne(),)
-    assert parts(ZeroOne() + BetaDecay()) == (ZeroOne(), BetaDecay())
+    assert summands(None) == () and summands(ZeroOne()) == (ZeroOne(),)
+    assert summands(ZeroOne() + BetaDecay()) == (ZeroOne(), BetaDecay())
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

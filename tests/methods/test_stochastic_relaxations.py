@@ -18,7 +18,7 @@ from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
 from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath, concentration
 from oche.spaces import darts
-from relaxations import RELAXATIONS
+from small_searches import RELAXATIONS
 
 DAG = Dag(nodes=3)  # 2 + 3 + 4 edges
 CLOSE = dict(rtol=1e-12, atol=1e-15)

@@ -37,7 +37,7 @@ def test_the_network_is_the_benchmarks():
     ],
 )  # fmt: skip
 def test_what_that_network_lacks_is_refused(field, says):
-    from tiny import dataset
+    from tiny_images import dataset
 
     recipe = replace(small(channels=2, cells=1), **field)
     with pytest.raises(OcheError, match=f"{says}.*--recipe nb201"):

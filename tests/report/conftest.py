@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compared_runs import made
 from oche.report.run_page import write_report
-from report_runs import make_run
+from report_runs import made, make_run
 
 
 @pytest.fixture(scope="module")

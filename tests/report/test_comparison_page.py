@@ -4,7 +4,6 @@ import json
 import re
 from dataclasses import replace
 
-from compared_runs import made
 from oche.cli import main as cli
 from oche.core.architecture import Genotype
 from oche.report.comparison_page import figure_sections, write_comparison
@@ -13,7 +12,7 @@ from oche.report.heatmap import FRAMES, heat_maps
 from oche.report.html.page import render_page as html
 from oche.report.read_run import read_run
 from report_pages import HOSTILE, Page, assert_self_contained
-from report_runs import make_run, make_training, random_cell, write_json
+from report_runs import made, make_run, make_training, random_cell, write_json
 
 
 def test_the_page_of_a_comparison_is_whole(four):

@@ -1,7 +1,7 @@
 """The configuration in a run directory is complete and repeats the run."""
 
 import oche
-import runs
+import small_runs
 from oche.cli import main as cli
 
 
@@ -16,18 +16,18 @@ def test_its_configuration_repeats_it_bit_for_bit(searched, tmp_path, quick):
     out = tmp_path / "again"
     assert cli.main(["search", "--config", str(searched.path / "config.yaml"), "--out", str(out), "--quiet"]) == 0
     assert (out / "config.yaml").read_text() == (searched.path / "config.yaml").read_text()
-    assert runs.metrics(out) == runs.metrics(searched.path)
-    assert runs.same_weights(out, searched.path)
+    assert small_runs.metrics(out) == small_runs.metrics(searched.path)
+    assert small_runs.same_weights(out, searched.path)
     assert (
         cli.main(["search", "--config", str(out / "config.yaml"), "--seed", "1", "--out", f"{out}-1", "--quiet"]) == 0
     )
-    assert not runs.same_weights(tmp_path / "again-1", searched.path)
+    assert not small_runs.same_weights(tmp_path / "again-1", searched.path)
 
 
 def test_the_configuration_of_a_training_repeats_it_bit_for_bit(copied, tmp_path):
-    run = oche.train(copied, recipe=runs.recipe(drop_path=0.2, auxiliary=0.4, cutout=2))
+    run = oche.train(copied, recipe=small_runs.recipe(drop_path=0.2, auxiliary=0.4, cutout=2))
     words = ["train", "--config", str(run.path / "config.yaml"), "--quiet", "--out", str(tmp_path / "again")]
     assert cli.main(words) == 0
     assert (tmp_path / "again" / "config.yaml").read_text() == (run.path / "config.yaml").read_text()
-    assert runs.metrics(tmp_path / "again") == runs.metrics(run.path)
-    assert runs.same_weights(tmp_path / "again", run.path)
+    assert small_runs.metrics(tmp_path / "again") == small_runs.metrics(run.path)
+    assert small_runs.same_weights(tmp_path / "again", run.path)

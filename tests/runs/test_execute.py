@@ -13,7 +13,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-import crashes
+import killed_runs
 import oche
 from oche.cli import main as cli
 from oche.methods.published import darts
@@ -59,7 +59,7 @@ def whole(tmp_path_factory):
     def of(kind):
         if kind not in made:
             out = tmp_path_factory.mktemp("whole") / kind
-            code, said = crashes.run(CONFIGS[kind], out)
+            code, said = killed_runs.run(CONFIGS[kind], out)
             assert code == 0, said
             made[kind] = out, int(said.splitlines()[-1])
         return made[kind]
@@ -117,7 +117,7 @@ def test_killed_again_and_again_within_writes(tmp_path, whole, kind):
     reference, _ = whole(kind)
     out, rng, kills = tmp_path / kind, random.Random(f"{kind} 1"), 0
     while True:  # lives grow longer: the end alone writes more than a short one has time for
-        code, said = crashes.run(CONFIGS[kind], out, at=rng.randint(1, 20 + 5 * kills))
+        code, said = killed_runs.run(CONFIGS[kind], out, at=rng.randint(1, 20 + 5 * kills))
         if code == 0:
             break
         assert code == -signal.SIGKILL, said
@@ -134,9 +134,9 @@ def test_killed_once_anywhere(tmp_path, whole, kind):
     rng = random.Random(f"{kind} 2")
     for at in [1, events, *rng.sample(range(2, events), 3)]:
         out = tmp_path / f"{kind}-{at}"
-        code, said = crashes.run(CONFIGS[kind], out, at=at)
+        code, said = killed_runs.run(CONFIGS[kind], out, at=at)
         assert code == -signal.SIGKILL, said
-        code, said = crashes.run(CONFIGS[kind], out)
+        code, said = killed_runs.run(CONFIGS[kind], out)
         assert code == 0, said
         check_equal(out, reference)
 
@@ -150,14 +150,14 @@ def test_damaged_checkpoints_do_not_change_the_end(tmp_path, whole, kind, damage
     """One: the one before it is taken. Two: there is no other, and the run begins anew."""
     reference, events = whole(kind)
     out, rng = tmp_path / kind, random.Random(f"{kind} {damaged}")
-    crashes.run(CONFIGS[kind], out, at=2 * events // 3)
+    killed_runs.run(CONFIGS[kind], out, at=2 * events // 3)
     checkpoints = sorted((out / "checkpoints").glob("step-*"))
     assert len(checkpoints) >= 2
     for file in checkpoints[-damaged:]:
         data = bytearray(file.read_bytes())
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         file.write_bytes(data)
-    code, said = crashes.run(CONFIGS[kind], out)
+    code, said = killed_runs.run(CONFIGS[kind], out)
     assert code == 0, said
     lines = [line for line in said.splitlines() if "is damaged" in line and "trying the one before it" in line]
     assert [name for file in reversed(checkpoints) for name in [file.name] if any(name in line for line in lines)] == [
@@ -173,11 +173,11 @@ def test_damaged_checkpoints_do_not_change_the_end(tmp_path, whole, kind, damage
 def test_a_budget_of_time_counts_over_all_lives(tmp_path):
     """Each step takes 0.2 s of a clock that tests can foresee."""
     config = replace(SEARCH, search=replace(SEARCH.search, budget="2s"))
-    code, said = crashes.run(config, tmp_path / "whole", tick=0.2)
+    code, said = killed_runs.run(config, tmp_path / "whole", tick=0.2)
     assert code == 0, said
     out, rng, kills, code = tmp_path / "x", random.Random(3), 0, -signal.SIGKILL
     while code:
-        code, said = crashes.run(config, out, at=rng.randint(20, 60 + 20 * kills), tick=0.2)
+        code, said = killed_runs.run(config, out, at=rng.randint(20, 60 + 20 * kills), tick=0.2)
         kills += code != 0
     assert kills >= 3
     for path in (tmp_path / "whole", out):
@@ -211,7 +211,7 @@ def test_kill_9_and_ctrl_c_on_the_command_line(tmp_path, capsys):
     """Longer than the others, so that signals find it at work."""
     config = replace(SEARCH, search=replace(SEARCH.search, epochs=8))
     reference = tmp_path / "whole"
-    code, said = crashes.run(config, reference)
+    code, said = killed_runs.run(config, reference)
     assert code == 0, said
     out, rng = tmp_path / "x", random.Random(4)
     words = "search", "--config", reference / "config.yaml", "--out", out

@@ -6,7 +6,7 @@ import math
 import pytest
 
 import oche
-import runs
+import small_runs
 from language_runs import make
 from oche.cli import main as cli
 from oche.core.errors import OcheError
@@ -59,8 +59,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(text):
         with pytest.raises(OcheError, match="out of memory at step 25"):
             oche.train(CELL, text, recipe=LanguageRecipe(**TINY), out=cut, device="cpu", checkpoint=0.0)
     run = oche.resume(cut)
-    assert run.state == "complete" and runs.metrics(cut) == runs.metrics(whole.path)
-    assert runs.same_weights(cut, whole.path)
+    assert run.state == "complete" and small_runs.metrics(cut) == small_runs.metrics(whole.path)
+    assert small_runs.same_weights(cut, whole.path)
     assert {k: v for k, v in run.summary.items() if k not in ("seconds", "step_ms")} == {
         k: v for k, v in whole.summary.items() if k not in ("seconds", "step_ms")
     }
@@ -117,7 +117,7 @@ def test_commands(text, words, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out == f"validation perplexity {summary['val_ppl']:.2f}, test perplexity {summary['test_ppl']:.2f}\n"
     assert cli.main(["train", "--config", "x/config.yaml", "--out", "again", "--quiet"]) == 0
-    assert runs.same_weights(text.parent / "x", text.parent / "again")
+    assert small_runs.same_weights(text.parent / "x", text.parent / "again")
 
 
 def test_characters(text):

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import oche
-import runs
+import small_runs
 from oche.cli import main as cli
 from oche.runs.session import DirectorySession
 from oche.training.loop import Interrupted
@@ -45,7 +45,7 @@ def test_a_search_and_a_training_of_its_cell(text, tmp_path, capsys):
 
 
 def test_an_interrupted_search_ends_with_the_same_bits(text, tmp_path, monkeypatch):
-    runs.no_report(monkeypatch)
+    small_runs.no_report(monkeypatch)
     options = ["--data", text, *SIZE, "--method", "darts-2nd", "--checkpoint", "0"]
     assert run(*options, "--out", tmp_path / "whole") == 0
 
@@ -55,8 +55,8 @@ def test_an_interrupted_search_ends_with_the_same_bits(text, tmp_path, monkeypat
         oche.search(text, out=tmp_path / "part", **_same(tmp_path / "whole"))
     assert oche.Run.open(tmp_path / "part").state == "interrupted"
     oche.resume(tmp_path / "part")
-    assert runs.metrics(tmp_path / "part") == runs.metrics(tmp_path / "whole")
-    assert runs.same_weights(tmp_path / "part", tmp_path / "whole")
+    assert small_runs.metrics(tmp_path / "part") == small_runs.metrics(tmp_path / "whole")
+    assert small_runs.same_weights(tmp_path / "part", tmp_path / "whole")
 
 
 def _same(path):
@@ -95,7 +95,7 @@ def test_images_for_a_text_space_and_text_for_an_image_space(text, tmp_path, cap
 
 
 def test_a_text_that_has_changed_is_refused_and_nothing_is_lost(text, tmp_path, monkeypatch, capsys):
-    runs.no_report(monkeypatch)
+    small_runs.no_report(monkeypatch)
     out = tmp_path / "run"
     assert run("--data", text, *SIZE, "--checkpoint", "0", "--out", out) == 0
     (out / "status.json").write_text((out / "status.json").read_text().replace("complete", "interrupted"))

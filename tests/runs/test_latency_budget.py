@@ -7,8 +7,8 @@ import pytest
 
 import oche
 from oche.cost import module_cost as clock
+from oche.methods.catalog import METHODS
 from oche.methods.cost_constraints import latency
-from oche.methods.published import METHODS
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,20 @@
 """What can be refused is refused before a directory is made."""
 
+from dataclasses import replace
+
 import pytest
 
 import oche
-import runs
-from api_runs import config
+import small_runs
 from oche.api import run_search
 from oche.core.console import Log
 from oche.core.errors import OcheError
+from oche.runs.config import SearchConfig
+
+
+def config(**fields):
+    space = oche.spaces.darts(channels=2, cells=3, nodes=1)
+    return replace(SearchConfig(limit=60, space=space, search=oche.methods.darts(steps=1, batch=16)), **fields)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +38,10 @@ def test_what_can_be_refused_is_refused_before_a_directory_is_made(fields, words
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"recipe": runs.recipe(cutout=8)}, "cutout=8 can erase whole images"),
-        ({"recipe": runs.recipe(split=0.001)}, "split=0.001 of 60 training images"),
-        ({"recipe": runs.recipe(), "device": "tpu"}, "device 'tpu'"),
-        ({"recipe": runs.recipe(), "plugins": ("none.py",)}, "plugin none.py does not exist"),
+        ({"recipe": small_runs.recipe(cutout=8)}, "cutout=8 can erase whole images"),
+        ({"recipe": small_runs.recipe(split=0.001)}, "split=0.001 of 60 training images"),
+        ({"recipe": small_runs.recipe(), "device": "tpu"}, "device 'tpu'"),
+        ({"recipe": small_runs.recipe(), "plugins": ("none.py",)}, "plugin none.py does not exist"),
     ],
 )
 def test_trainings_too(options, words, tmp_path):

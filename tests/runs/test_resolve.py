@@ -3,7 +3,7 @@
 import pytest
 
 import oche
-import runs
+import small_runs
 from oche.core.errors import OcheError
 from oche.runs.resolve import default_training
 
@@ -38,6 +38,6 @@ def test_what_names_none_is_refused(what, words, tmp_path, monkeypatch):
 def test_runs_get_names_of_their_own(tmp_path, quick, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one = oche.methods.one_level(batch=30, steps=1)
-    paths = [runs.search(None, method=one).path.as_posix() for _ in range(2)]
+    paths = [small_runs.search(None, method=one).path.as_posix() for _ in range(2)]
     assert paths == ["runs/digits-one-level", "runs/digits-one-level-2"]
-    assert oche.train("DARTS_V2", recipe=runs.recipe(steps=1), limit=60).path.as_posix() == "runs/digits-train"
+    assert oche.train("DARTS_V2", recipe=small_runs.recipe(steps=1), limit=60).path.as_posix() == "runs/digits-train"

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import oche
-import runs
+import small_runs
 from oche.bilevel.search import Search
 from oche.cli import main as cli
 from oche.core.optimizers import Sgd
@@ -59,11 +59,11 @@ def sound(state: Any) -> bool:
 def search(path: Path) -> None:
     method = oche.methods.darts(batch=8, steps=8, weight_optimizer=Sgd(clip=0.0))
     space = oche.spaces.darts(channels=2, cells=3, nodes=1, candidates=("none", "skip_connect", "sep_conv_3x3"))
-    runs.search(path, space=space, method=method, checkpoint=0.0, limit=80)
+    small_runs.search(path, space=space, method=method, checkpoint=0.0, limit=80)
 
 
 def train(path: Path) -> None:
-    recipe = runs.recipe(steps=8, batch=16, weight_optimizer=Sgd(clip=0.0))
+    recipe = small_runs.recipe(steps=8, batch=16, weight_optimizer=Sgd(clip=0.0))
     oche.train("DARTS_V2", "digits", recipe=recipe, limit=80, checkpoint=0.0, out=path)
 
 
@@ -91,8 +91,8 @@ def test_a_run_that_diverged_goes_on_from_before_as_if_nothing_had_happened(begi
     assert latest_step(path / "checkpoints") == 4 and sound(state)
     change(path, lr=Sgd().lr)
     assert cli.main(["resume", str(path), "--quiet"]) == 0
-    assert runs.metrics(path) == runs.metrics(tmp_path / "whole")
-    assert runs.same_weights(path, tmp_path / "whole")
+    assert small_runs.metrics(path) == small_runs.metrics(tmp_path / "whole")
+    assert small_runs.same_weights(path, tmp_path / "whole")
 
 
 def task_rate(path: Path, progress: float) -> float:
@@ -105,7 +105,7 @@ def test_without_a_checkpoint_it_begins_anew(tmp_path, quick):
     with pytest.raises(
         Diverged, match=r"no checkpoint is there, so it begins anew: change search\.w\.lr or search\.w\.clip in"
     ):
-        runs.search(tmp_path / "x", method=method)
+        small_runs.search(tmp_path / "x", method=method)
     change(tmp_path / "x", lr=0.025)
     assert oche.resume(tmp_path / "x").state == "complete"
 

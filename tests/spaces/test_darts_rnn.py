@@ -5,15 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oche.bilevel.batches import check
+from oche.bilevel.batches import check_data
 from oche.bilevel.search import search
 from oche.core.errors import OcheError
 from oche.core.seeds import derive_seed
 from oche.devices.engine import Engine
 from oche.methods import published as methods
-from text_searches import method
-from tiny import Kept
-from tiny_text import WORDS, corpus, space
+from tiny_images import Kept
+from tiny_text import WORDS, corpus, method, space
 
 
 @pytest.mark.parametrize("name", ["darts-2nd", "gdas", "exact", "robust-darts", "sgas-1"])
@@ -41,12 +40,12 @@ def test_searches_are_the_same_in_both_forms(name):
 
 
 def test_images_are_no_text_and_text_is_no_image():
-    import tiny
+    import tiny_images
 
     with pytest.raises(OcheError, match="for text, and stripes is images; use --data ptb"):
-        check(tiny.dataset(), space(), method())
+        check_data(tiny_images.dataset(), space(), method())
     with pytest.raises(OcheError, match=r"for images, and walk is text.*--space recurrent"):
-        check(corpus(), tiny.space(), method())
+        check_data(corpus(), tiny_images.space(), method())
 
 
 def test_the_published_recipe():

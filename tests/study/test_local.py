@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import runs
+import small_runs
 import study_files
 from oche.study import run as drive
 from oche.study.config import read_study
@@ -56,7 +56,7 @@ def test_nothing_is_lost_and_no_trial_runs_twice(tmp_path, monkeypatch):
     said = driver.communicate(timeout=900)[0].decode()
     assert driver.returncode == 0, said
     for run in out.glob("trials/*/*/metrics.jsonl"):
-        steps = [record["step"] for record in runs.metrics(run.parent)]
+        steps = [record["step"] for record in small_runs.metrics(run.parent)]
         assert steps == sorted({*steps})
     starts = sum(log.read_text().count("oche study trial ") for log in out.glob("trials/*/log.txt"))
     assert (

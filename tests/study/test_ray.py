@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import runs
+import small_runs
 import study_files
 from oche.cli import main as cli
 from oche.study import local
@@ -83,7 +83,7 @@ def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch):
         driver.wait()
     assert cli.main(["study", str(file), "--on", "ray", "--quiet"]) == 0
     assert log.read_text().count("oche study trial ") == 3
-    steps = [record["step"] for record in runs.metrics(next(out.glob("trials/*/search")))]
+    steps = [record["step"] for record in small_runs.metrics(next(out.glob("trials/*/search")))]
     assert steps == sorted({*steps}) and steps[-1] == 150
     study_files.here(monkeypatch)
     assert drive.run_study(read_study(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import runs
+import small_runs
 import study_files
 from oche.core import atomic_files as atomic
 from oche.core.console import Log
@@ -90,7 +90,7 @@ def test_a_task_does_its_trial_alone_saves_before_the_time_is_up_and_goes_on_whe
 
     assert sbatch(script, 1).wait(timeout=300) == 0
     assert [r.state for r in trial_results(out)] == ["waiting", "complete"]
-    steps = [record["step"] for record in runs.metrics(row.path / "search")]
+    steps = [record["step"] for record in small_runs.metrics(row.path / "search")]
     assert steps == sorted({*steps}) and steps[-1] == 40
     used = atomic.read_json(row.path / "usage.json")
     assert used["exit"] == 0 and used["cpu_s"] > first["cpu_s"] and used["wall_s"] > first["wall_s"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import oche
-import runs
+import small_runs
 from oche.bilevel.search import Search
 from oche.core.console import Log
 from oche.core.errors import OcheError
@@ -36,9 +36,9 @@ def run(tmp_path_factory):
     pq.write_table(pa.table({"arch": archs, Table.main: values}), folder / "table.parquet")
     method = oche.methods.darts(batch=16, steps=3)
     with pytest.MonkeyPatch.context() as patch:
-        runs.no_report(patch)
+        small_runs.no_report(patch)
         fields = dict(table=folder / "table.parquet", space=SPACE, method=method, engine="plain", device="cpu")
-        return runs.search(folder / "x", **fields)
+        return small_runs.search(folder / "x", **fields)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import runs
+import small_runs
 import study_files
 from oche.study import local
 from oche.study import run as drive
@@ -103,5 +103,5 @@ run(Path({str(out)!r}), Log(quiet=True))
     assert {k: v for k, v in again.numbers.items() if "second" not in k and "_ms" not in k} == {
         k: v for k, v in whole.numbers.items() if "second" not in k and "_ms" not in k
     }
-    assert runs.same_weights(out / "train", whole.path / "train")
-    assert runs.metrics(out / "search") == runs.metrics(whole.path / "search")
+    assert small_runs.same_weights(out / "train", whole.path / "train")
+    assert small_runs.metrics(out / "search") == small_runs.metrics(whole.path / "search")

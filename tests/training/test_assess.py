@@ -6,7 +6,7 @@ import re
 import pytest
 
 import oche
-import runs
+import small_runs
 from oche.analysis.classification import Assessment
 from oche.cli import main as cli
 from oche.core.errors import OcheError
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_images_are_assessed_with_the_training_and_apart_from_it(tmp_path, capsys):
-    data, other = runs.npz(tmp_path / "mine.npz"), runs.npz(tmp_path / "larger.npz", side=16)
-    run = oche.train("DARTS_V2", data, recipe=runs.recipe(batch=8), out=tmp_path / "x", device="cpu")
+    data, other = small_runs.npz(tmp_path / "mine.npz"), small_runs.npz(tmp_path / "larger.npz", side=16)
+    run = oche.train("DARTS_V2", data, recipe=small_runs.recipe(batch=8), out=tmp_path / "x", device="cpu")
     own = (run.path / "assessment.json").read_bytes()
     found = Assessment.from_dict(json.loads(own))
     assert (found.accuracy, found.ece) == (run.summary["test_acc"], run.summary["test_ece"])

@@ -6,7 +6,7 @@ import torch
 from image_training import DOUBLE, NORMAL, REDUCE, cross_entropy, make, recipe, steps
 from oche.training.evaluate import evaluate
 from oracles_conv import Weights, final
-from tiny import dataset
+from tiny_images import dataset
 
 EXTRAS = dict(drop_path=0.4, auxiliary=0.3, label_smoothing=0.2, cutout=3)
 

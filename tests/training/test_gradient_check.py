@@ -15,20 +15,19 @@ from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, Sgd
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import precision_context
+from oche.methods.catalog import METHODS
 from oche.methods.discretize import Evolution, GreedyEdge, KeepOps, SampleBest
 from oche.methods.hypergradients import FiniteDifference, Neumann, exact, first_order
 from oche.methods.method import Stage
 from oche.methods.perturbations import RandomNoise
-from oche.methods.published import METHODS
 from oche.methods.recipe import SearchRecipe
 from oche.runs.checkpoint import load_weights
 from oche.spaces.mixed_ops import MixedOperation
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.loop import fit_loop
 from oche.training.losses import frozen_statistics
-from relaxations import RELAXATIONS
-from small_searches import LIGHT, small, start
-from tiny import Kept, dataset, space
+from small_searches import LIGHT, RELAXATIONS, small, start
+from tiny_images import Kept, dataset, space
 
 CPU, DOUBLE = Engine("cpu"), Engine("cpu", dtype=torch.float64, fused="plain")
 W, A = Sgd(lr=0.05, momentum=0.9, decay=0.01, clip=2.0), Adam(lr=0.05, init=0.1)

@@ -7,7 +7,7 @@ from oche.data import Augment
 from oche.devices.engine import Engine
 from oche.methods.hypergradients import joint
 from search_steps import make, method
-from tiny import dataset, marked, marks
+from tiny_images import dataset, marked, marks
 
 
 def epochs(task, count, per_epoch):

@@ -24,7 +24,7 @@ from oche.training.image_recipes import RECIPES, Recipe, darts, imagenet_mobile,
 from oche.training.image_trainer import train
 from oche.training.loop import Session, fit_loop
 from oche.training.weight_averaging import averaged_tensors
-from tiny import Kept, dataset, plain
+from tiny_images import Kept, dataset, plain
 
 NESTEROV = Sgd(lr=0.2, schedule=OneCycle(0.25), nesterov=True, decay=0.01, decay_norms=False)
 ALL = dict(
@@ -179,7 +179,7 @@ def test_every_step_has_its_rate():
         ({"mixup": -1.0}, "mixup=-1.0"),
         ({"cutmix": math.inf}, "cutmix=inf"),
         ({"lr_batch": 0}, "lr_batch >= 1"),
-        ({"crop": (0.5, 0.2)}, "use 0 < least <= largest <= 1"),
+        ({"crop": (0.5, 0.2)}, "use 0 < smallest <= largest <= 1"),
         ({"precision": "fp8"}, "precision='fp8' cannot train; use 'float32' or 'bf16'"),
     ],
 )

@@ -15,7 +15,7 @@ from oche.devices.engine import Engine
 from oche.training.image_trainer import train
 from oche.training.loop import Session, fit_loop
 from oracles_conv import Weights, final
-from tiny import Kept, dataset, marked, marks, plain
+from tiny_images import Kept, dataset, marked, marks, plain
 
 EXTRAS = dict(drop_path=0.4, auxiliary=0.3, label_smoothing=0.2, cutout=3)
 

@@ -16,7 +16,7 @@ from oche.networks.language_model import Dropouts
 from oche.training.language_recipes import LanguageRecipe, PlainSgd, recurrent
 from oche.training.language_trainer import LanguageTraining, cross_entropy, train
 from oche.training.loop import Session, fit_loop
-from tiny import Kept, plain
+from tiny_images import Kept, plain
 
 CELL = "Genotype(recurrent=[('tanh', 0), ('relu', 1), ('sigmoid', 1)], concat=range(1, 4))"
 DOUBLE = Engine("cpu", dtype=torch.float64)

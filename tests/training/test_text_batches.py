@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oche.bilevel.batches import check
+from oche.bilevel.batches import check_data
 from oche.bilevel.search import Search, search
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, Sgd
@@ -21,9 +21,8 @@ from oche.methods import published as methods
 from oche.methods.discretize import GreedyEdge
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order, joint
 from oche.training.text_batches import Stream, TextBatches
-from text_searches import method
-from tiny import Kept, plain
-from tiny_text import WORDS, corpus, space
+from tiny_images import Kept, plain
+from tiny_text import WORDS, corpus, method, space
 
 DOUBLE = Engine("cpu", dtype=torch.float64)
 W = Sgd(lr=0.5, lr_min=0.5, momentum=0.0, decay=0.01, clip=0.05, clip_ahead=True)
@@ -341,7 +340,7 @@ def small(name, **fields):
 @pytest.mark.parametrize("name", RUNS)
 def test_resumed_is_uninterrupted_bit_for_bit(name):
     whole, made = Kept(), small(name)
-    check(corpus(), space(), made)
+    check_data(corpus(), space(), made)
     task, _ = search(space(), made, corpus(), seed=0, engine=Engine("cpu"), session=whole)
     for state in whole.states[1:-1:2]:
         part = Kept(copy.deepcopy(state))
@@ -358,7 +357,7 @@ REFUSED = ["pc-darts", "gaea-pc-darts", "darts-minus", "p-darts", "drnas-progres
 @pytest.mark.parametrize("name", sorted(set(methods.METHODS) - {*RUNS, *REFUSED, *ASKING}))
 def test_other_methods_run_too(name):
     session, made = Kept(), small(name, steps=2)
-    check(corpus(), space(), made)
+    check_data(corpus(), space(), made)
     task, _ = search(space(), made, corpus(), seed=0, engine=Engine("cpu"), session=session)
     assert math.isfinite(session.history[-1]["train_loss"]) and len(task.conclude().recurrent.edges) == 3
 
@@ -465,7 +464,7 @@ def test_methods_that_make_no_sense_say_why(name, words):
 )
 def test_texts_that_are_too_short_are_refused(data, fields, made, words):
     with pytest.raises(OcheError, match=words) as caught:
-        check(data, space(**fields), method(**made))
+        check_data(data, space(**fields), method(**made))
     assert len(str(caught.value).splitlines()) == 1
 
 

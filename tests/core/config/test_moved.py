@@ -9,7 +9,7 @@ from oche.core.config.moved import as_before, current_path, relocated, renamed, 
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.config.yaml_files import dump_plain, dump_yaml, load_yaml
 from oche.core.optimizers import Sgd
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from oche.methods.recipe import SearchRecipe
 from oche.runs.config import SearchConfig
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from augmented_images import smooth_images
+from data_files import smooth_images
 from oche.data.augment.image_ops import OPERATIONS, apply_operations, luminance
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from augmented_images import smooth_images
+from data_files import smooth_images
 from oche.core.errors import OcheError
 from oche.data import Augment, prepare
 from oche.data.augment.image_ops import OPERATIONS, SIGNED

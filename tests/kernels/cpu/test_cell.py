@@ -29,7 +29,7 @@ from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, S
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge, set_step
 from oche.training.loop import fit_loop
 from oche.training.losses import frozen_statistics
-from tiny import Kept, dataset, space
+from tiny_images import Kept, dataset, space
 
 try:
     native.load()

@@ -19,9 +19,9 @@ from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
 from oche.spaces.mixed_ops import MixedEdge
 from oche.training.losses import frozen_statistics
+from recorded_graphs import Plain, Tape
 from replayed_searches import DOUBLE, differing, run, silent, state
 from single_path_cells import SEARCHES, apart, compare, make, mixture
-from tape import Plain, Tape
 
 D = torch.float64
 

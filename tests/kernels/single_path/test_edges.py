@@ -10,7 +10,7 @@ from cells import darts
 from oche.core.architecture import all_alive
 from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
-from oche.spaces.mixed_ops import PartialEdge
+from oche.spaces.edge_variants import PartialEdge
 from single_path_cells import compare
 
 

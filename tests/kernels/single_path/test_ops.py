@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cells import NHWC, assert_same, cell, darts
-from oche.bilevel.cuda_graph_obstacles import Placed
+from oche.bilevel.cuda_graph_obstacles import DeviceMask
 from oche.core.architecture import DeviceChoice, all_alive
 from oche.kernels.single_path.cell import node_states
 from oche.kernels.single_path.ops import CandidateWeight, Choice, convolve, gather_weights
@@ -90,7 +90,7 @@ def test_the_choice_is_made_and_used_on_the_device(monkeypatch):
     dag, net = cell(space, MixedEdge(), 1, 0)
     relax, alive = EdgeNormalised(GumbelHard()), all_alive(dag, 5)
     alive[1, 2] = False
-    placed, noise = Placed.of(alive, meta), relax.noise(dag, 5, torch.Generator()).to(meta)
+    placed, noise = DeviceMask.of(alive, meta), relax.noise(dag, 5, torch.Generator()).to(meta)
     a, x = torch.empty(5, 6, device=meta, requires_grad=True), torch.empty(2, 4, 6, 6, device=meta)
     net, step = net.float().to(meta), torch.empty((), dtype=D, device=meta)
 

@@ -10,9 +10,9 @@ from torch import nn
 from oche.bilevel.cuda_graph_replay import replay
 from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
+from recorded_graphs import Plain
 from replayed_searches import run, silent, state
 from single_path_cells import apart, make
-from tape import Plain
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,7 +18,7 @@ from oche.spaces.edge_variants import PartialEdge
 from oche.spaces.mixed_ops import MixedEdge
 from oche.training.losses import frozen_statistics
 from paths import ROOT
-from tape import Recorder
+from recorded_graphs import Recorder
 from triton_cells import Cell, normal
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")

@@ -10,7 +10,7 @@ from oche.kernels.triton import depthwise as depthwise_kernels
 from oche.kernels.triton import weighted_sum as sum_kernels
 from oche.networks.forms import node_states
 from oche.networks.operations import FactorizedReduce
-from oche.spaces.mixed_ops import AuxiliarySkip, PartialEdge, PartialOperation, SkipDropout
+from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PartialOperation, SkipDropout
 from triton_cells import Cell
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")

@@ -15,7 +15,7 @@ from oche.core.seeds import generator
 from oche.devices.engine import Engine
 from oche.methods import published as methods
 from oche.methods.discretize import Evolution, KeepOps, Perturbation, SampleBest, TopK, View
-from oche.methods.discretize.successive import draw, key, mutate
+from oche.methods.discretize.successive import architecture_key, mutate, random_cell
 from oche.methods.hypergradients import SgdStep, first_order, fixed
 from oche.methods.method import Stage
 from oche.methods.recipe import SearchRecipe
@@ -24,7 +24,7 @@ from oche.methods.stochastic_relaxations import UniformPath
 from oche.spaces import nb201
 from oche.training.evaluate import evaluate
 from oche.training.loop import Session, fit_loop
-from tiny import dataset, space
+from tiny_images import dataset, space
 
 CONV = Dag()  # 14 edges, 2 kept for each node
 BENCH = Dag(nodes=3, inputs=1, keep=3, none=True)  # 6 edges, all kept
@@ -71,7 +71,7 @@ def test_what_cannot_go_with_it_is_refused():
         OcheError, match=r"TopK reads off logits that Fixed leaves where they start; use a selection that asks"
     ):
         SearchRecipe(hypergrad=fixed)
-    assert SearchRecipe(hypergrad=fixed, select=Perturbation()).method.select.asks
+    assert SearchRecipe(hypergrad=fixed, select=Perturbation()).method.select.asks_supernet
     with pytest.raises(
         OcheError, match=r"SampleBest asks the trained supernet, once and at the end; use it as select="
     ):
@@ -191,7 +191,7 @@ class Table:
         return self.views[group]
 
     def random(self, generator):
-        return {name: draw(view.usable, view.dag, generator) for name, view in self.views.items()}
+        return {name: random_cell(view.usable, view.dag, generator) for name, view in self.views.items()}
 
     def narrow(self, group, alive):
         self.settled[group] = alive
@@ -201,7 +201,7 @@ class Table:
         return sum(float((self.worth[k] * m).sum()) for k, m in masks.items()) + extra
 
     def accuracy(self, alive, images=None):
-        self.asked.append((key(alive), images))
+        self.asked.append((architecture_key(alive), images))
         return self.value(alive, images)
 
     def best(self):
@@ -217,7 +217,7 @@ def test_drawn_cells_are_cells_and_uniform():
     dag, usable = Dag(nodes=2), views(Dag(nodes=2))["normal"].usable
     g, seen = torch.Generator().manual_seed(0), Counter()
     for _ in range(2700):
-        mask = draw(usable, dag, g)
+        mask = random_cell(usable, dag, g)
         assert not (mask & ~usable).any() and [mask[list(e)].sum().item() for e in dag.incoming] == [2, 2]
         seen[tuple(mask[2:].flatten().tolist())] += 1
     assert len(seen) == 27  # 3 pairs of edges, 3 candidates on each ("none" is none)
@@ -243,7 +243,7 @@ def neighbours(cell, usable, dag):
 def test_mutations_are_the_neighbours_and_nothing_else(dag, count):
     seen = views(dag, groups=("cell",))
     g = torch.Generator().manual_seed(1)
-    parent = {"cell": draw(seen["cell"].usable, dag, g)}
+    parent = {"cell": random_cell(seen["cell"].usable, dag, g)}
     before = parent["cell"].clone()
     reached = set()
     for _ in range(60 * count):
@@ -256,7 +256,7 @@ def test_mutations_are_the_neighbours_and_nothing_else(dag, count):
 
 def test_mutations_change_one_cell_and_stay_where_nothing_can_change():
     g, seen = torch.Generator().manual_seed(2), views()
-    parent = {name: draw(view.usable, CONV, g) for name, view in seen.items()}
+    parent = {name: random_cell(view.usable, CONV, g) for name, view in seen.items()}
     changed = Counter()
     for _ in range(200):
         child = mutate(parent, seen, g)
@@ -279,10 +279,10 @@ def test_the_best_sample_is_the_best_sample(images):
     SampleBest(count=40, images=images, finalists=5).conclude(court)
     g, again = torch.Generator().manual_seed(3), Table(3)
     drawn = [again.random(g) for _ in range(40)]
-    first = sorted(drawn, key=lambda m: -again.value(m, images))
-    winner = first[0] if images is None else max(first[:5], key=again.value)
-    assert key(court.settled) == key(winner)
-    assert [a for a in court.asked if a[1] == images][:40] == [(key(m), images) for m in drawn]
+    first = sorted(drawn, architecture_key=lambda m: -again.value(m, images))
+    winner = first[0] if images is None else max(first[:5], architecture_key=again.value)
+    assert architecture_key(court.settled) == architecture_key(winner)
+    assert [a for a in court.asked if a[1] == images][:40] == [(architecture_key(m), images) for m in drawn]
     assert len(court.asked) == 40 + (5 if images else 0)
 
 
@@ -312,8 +312,8 @@ def test_evolution_is_that_of_the_paper():
     Evolution(population=7, sample=3, cycles=60, images=None).conclude(court)
     again = Table(5)
     history = naive_evolution(again, 7, 3, 60, torch.Generator().manual_seed(5))
-    assert [asked for asked, _ in court.asked] == list(dict.fromkeys(map(key, history)))
-    assert key(court.settled) == key(max(history, key=again.value))
+    assert [asked for asked, _ in court.asked] == list(dict.fromkeys(map(architecture_key, history)))
+    assert architecture_key(court.settled) == architecture_key(max(history, architecture_key=again.value))
 
 
 @pytest.mark.parametrize(
@@ -371,13 +371,13 @@ def test_drawn_architectures_keep_to_the_mask():
     alive = {name: mask_of(cells[name], dag, task.space.candidates) for name, dag in task.groups.items()}
     for name in alive:
         task.narrow(name, alive[name])
-    assert key(task.random(generator(0, "z"))) == key(alive)
+    assert architecture_key(task.random(generator(0, "z"))) == architecture_key(alive)
 
 
 @pytest.mark.parametrize("name", ["random_ws", "one_shot", "evolution_ws"])
 def test_recipes(name):
     method = getattr(methods, name)()
-    assert method.method.hypergrad == fixed and method.method.select.asks and method.method.select != TopK()
+    assert method.method.hypergrad == fixed and method.method.select.asks_supernet and method.method.select != TopK()
     assert replace(method, select=Perturbation()).method.hypergrad == fixed
     a = torch.zeros(14, 4) if name == "one_shot" else torch.randn(14, 4)
     assert method.method.arch_optimizer.init == 0 or name != "one_shot"

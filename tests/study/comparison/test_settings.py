@@ -16,7 +16,7 @@ from oche.cli.study import CompareArgs
 from oche.core.config.command_line import parse as parse_words
 from oche.core.console import Log
 from oche.core.errors import OcheError
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from oche.runs.directory import RunDir
 from oche.spaces import SPACES
 from oche.study.comparison import run as compare

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from comparisons import cells_of, put, setting
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from oche.report.plots.nasbench201 import accuracy_by_method
 from oche.runs.directory import RunDir
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy, load_ground_truth

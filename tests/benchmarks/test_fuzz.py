@@ -27,10 +27,10 @@ from sound import make  # noqa: E402
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    import runs
+    import small_runs
 
     with pytest.MonkeyPatch.context() as patch:
-        runs.no_report(patch)
+        small_runs.no_report(patch)
         yield make(tmp_path_factory.mktemp("sound"))
 
 

@@ -22,10 +22,10 @@ kinds = pytest.mark.parametrize("kind", ["search", "training"])
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory):
     """Runs that nothing happened to."""
-    import runs
+    import small_runs
 
     with pytest.MonkeyPatch.context() as patch:
-        runs.no_report(patch)
+        small_runs.no_report(patch)
         made = {kind: tmp_path_factory.mktemp("calm") / kind for kind in system.KINDS}
         for kind, out in made.items():
             system.ended(*system.call([*system.KINDS[kind], "--out", str(out)]), 0)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from crashes import CONTEXT
+from killed_runs import CONTEXT
 
 
 @dataclass(frozen=True)
