@@ -40,8 +40,8 @@ from oche.runs.directory import read_metrics
 SERVER = get_context("forkserver")
 # All that a run imports, late imports too: else each life would begin with seconds of it, in which there is little to kill.
 SERVER.set_forkserver_preload([
-    "oche.api", "oche.report", "oche.bilevel.search", "oche.training", "oche.deploy.evaluate", "oche.data.loading", "oche.runs.session",
-    "oche.cli.search", "oche.cli.train", "oche.cli.resume_evaluate_report", "sklearn.datasets", "torch._dynamo",
+    "oche.api", "oche.report", "oche.bilevel.search", "oche.training", "oche.deploy.evaluate", "oche.data.loading",
+    "oche.runs.session", "oche.cli.search", "oche.cli.train", "oche.cli.runs", "sklearn.datasets", "torch._dynamo",
     "torch.utils.flop_counter", "tensorboard.summary.writer.record_writer",
 ])  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The part of a page that says what a trained network gets right and wrong."""
+"""The section of a page about a classifier's errors: by class, by confidence, and the most confident mistakes."""
 
 from __future__ import annotations
 
@@ -6,107 +6,120 @@ from pathlib import Path
 
 from oche.analysis.classification import Assessment
 from oche.core import atomic_files as atomic
-from oche.report import format_text as words
-from oche.report.figures import Album
-from oche.report.html.page import Cards, Cell, Fold, Heading, Images, Item, Prose, Row, Section, Table, page, slug
-from oche.report.plots import classification as assessment_plots
+from oche.report.figures import FigureWriter
+from oche.report.html.page import (
+    Cards,
+    Fold,
+    Heading,
+    Images,
+    Item,
+    Prose,
+    Row,
+    Section,
+    Table,
+    TableCell,
+    render_page,
+    slug,
+)  # fmt: skip
+from oche.report.metrics import percent
+from oche.report.plots import classification as plots
 
-_PAIRS = 50  # confusions that are listed
+_PAIRS = 50  # confusions that are listed, at most
 _EXPLAINED = (
-    "Confusion matrix: rows are what images are, columns what they were taken for. Reliability: a network is calibrated where "
-    "of the answers it is 80 % sure of 80 % are right; the expected calibration error is the mean gap, weighted by images."
+    "Confusion matrix: rows are true classes, columns predicted classes. Reliability: a network is calibrated if 80 % of the "
+    "answers given with a confidence of 80 % are right. The expected calibration error is the mean gap between confidence and "
+    "accuracy, weighted by images."
 )
 
 
-def write_assessed(folder: Path, found: Assessment, what: str) -> Path:
-    """Pictures and a page of their own for ``found``, in ``folder``; returns the page's path."""
-    section = Section("", items(Album(folder / "pictures"), found, "assessment"), "assessment")
+def write_assessment_page(folder: Path, found: Assessment, title: str) -> Path:
+    """Write report.html and pictures/ about ``found`` into the directory ``folder``; return the path of the page."""
+    section = Section("", assessment_items(FigureWriter(folder / "pictures"), found, "assessment"), "assessment")
     target = folder / "report.html"
-    text = page(what, [section], f"{found.images:,} {found.part} images of {found.data}", kicker="oche evaluate")
+    text = render_page(
+        title, [section], f"{found.images:,} {found.part} images of {found.data}", kicker="oche evaluate"
+    )
     atomic.write_bytes(target, text.encode())
     return target
 
 
-def assessed(album: Album, known: list[tuple[str, Assessment]]) -> list[Section]:
-    """The section for (name, assessment)s; none where there are none."""
-    parts: list[Item] = []
+def assessment_sections(writer: FigureWriter, known: list[tuple[str, Assessment]]) -> list[Section]:
+    """Return the section about ``known``, pairs (name, assessment); no section where there are none."""
+    items: list[Item] = []
     for name, found in known:
-        parts += [
-            Heading(f"{name}: {found.images:,} {found.part} images of {found.data}"),
-            *items(album, found, slug(name)),
-        ]
-    return [Section("What the network gets wrong", [Prose(_EXPLAINED), *parts], "assessment")] if parts else []
+        items.append(Heading(f"{name}: {found.images:,} {found.part} images of {found.data}"))
+        items += assessment_items(writer, found, slug(name))
+    return [Section("Classification errors", [Prose(_EXPLAINED), *items], "assessment")] if items else []
 
 
-def items(album: Album, found: Assessment, name: str) -> list[Item]:
-    """Everything about one assessment; ``name`` begins the names of its pictures and tables."""
-    parts: list[Item] = [Cards(_cards(found)), Prose(_calibration(found))]
-    pictures = (
-        album.plot(f"{name}-confusion", assessment_plots.confusion(found), "Who is taken for whom"),
-        album.plot(f"{name}-reliability", assessment_plots.reliability(found), "How far its confidence can be trusted"),
+def assessment_items(writer: FigureWriter, found: Assessment, name: str) -> list[Item]:
+    """Return numbers, figures and tables of one assessment; ``name`` begins the names of its figures and tables."""
+    figures = (
+        writer.plot(f"{name}-confusion", plots.confusion_matrix(found), "Confusion matrix"),
+        writer.plot(f"{name}-reliability", plots.reliability_diagram(found), "Reliability: accuracy by confidence"),
     )
-    parts += [Row(pictures), _by_class(found, name)]
+    items: list[Item] = [Cards(_cards(found)), Prose(_calibration(found)), Row(figures), _by_class(found, name)]
     if found.confused:
-        parts.append(Fold("The most frequent confusions", [_confusions(found, name)]))
+        items.append(Fold("The most frequent confusions", [_confusions(found, name)]))
     if shown := [m for m in found.mistakes if m.png]:
-        album.plot(f"{name}-mistakes", assessment_plots.mistakes(found), "Most confident mistakes")
-        images = [(m.png, assessment_plots.told(found, m)) for m in shown]
-        parts += [
-            Heading("Its most confident mistakes"),
-            Images(images, "Worst first; percentages are the network's own"),
-        ]
-    return parts
+        writer.plot(f"{name}-mistakes", plots.mistakes(found), "Most confident mistakes")
+        images = [(m.png, plots.mistake_text(found, m)) for m in shown]
+        items.append(Heading("The most confident mistakes"))
+        items.append(
+            Images(
+                images,
+                "Most confident first: predicted class and true class, each with the probability given by the network",
+            )
+        )
+    return items
 
 
 def _cards(found: Assessment) -> list[tuple[str, str]]:
     return [
-        (f"{found.part} accuracy", words.percent(found.accuracy)),
-        ("expected calibration error", words.percent(found.ece)),
+        (f"{found.part} accuracy", percent(found.accuracy)),
+        ("expected calibration error", percent(found.ece)),
         ("negative log-likelihood (nats)", f"{found.nll:.4f}"),
         ("wrong answers", f"{found.images - round(found.accuracy * found.images):,} of {found.images:,}"),
     ]
 
 
 def _calibration(found: Assessment) -> str:
+    """Compare mean confidence and accuracy."""
     confidence = sum(b.count * b.confidence for b in found.bins if b.confidence is not None) / found.images
     gap = 100 * (confidence - found.accuracy)
-    verdict = "about as it should be" if abs(gap) < 0.5 else "over-confident" if gap > 0 else "under-confident"
+    verdict = "well calibrated" if abs(gap) < 0.5 else "over-confident" if gap > 0 else "under-confident"
     return (
-        f"On average it was {words.percent(confidence)} sure of its answers, and right in {words.percent(found.accuracy)}: "
-        f"{verdict} by {abs(gap):.2f} points."
+        f"The mean confidence is {percent(confidence)} and the accuracy {percent(found.accuracy)}: {verdict}, with a gap of "
+        f"{abs(gap):.2f} points."
     )
 
 
 def _by_class(found: Assessment, name: str) -> Table:
     rows = []
     for k, (label, accuracy, row) in enumerate(zip(found.classes, found.by_class, found.confusion, strict=True)):
-        n, other = max(
-            ((n, j) for j, n in enumerate(row) if j != k), default=(0, k), key=lambda pair: (pair[0], -pair[1])
-        )
-        taken = f"{found.classes[other]} ({n})" if n else "–"
-        rows.append((label, Cell(words.percent(accuracy), accuracy), sum(row), sum(row) - row[k], taken))
+        wrong = [(n, j) for j, n in enumerate(row) if j != k]
+        n, other = max(wrong, default=(0, k), key=lambda pair: (pair[0], -pair[1]))
+        mistaken = f"{found.classes[other]} ({n})" if n else "–"
+        rows.append((label, TableCell(percent(accuracy), accuracy), sum(row), sum(row) - row[k], mistaken))
     columns = ("class", "accuracy", "images", "wrong", "most often taken for")
-    return Table(
-        f"{name}-classes", columns, rows, "Accuracy by class: of the images of a class the share that was right"
-    )
+    return Table(f"{name}-classes", columns, rows, "Accuracy by class: the share of a class's images that is right")
 
 
 def _confusions(found: Assessment, name: str) -> Table:
     pairs = found.confused
     rows = [(found.classes[i], found.classes[j], n) for i, j, n in pairs[:_PAIRS]]
     more = f"; {len(pairs) - _PAIRS} rarer ones are left out" if len(pairs) > _PAIRS else ""
-    return Table(f"{name}-confusions", ("is", "taken for", "images"), rows, f"Confusions by frequency{more}")
+    return Table(f"{name}-confusions", ("true class", "taken for", "images"), rows, f"Confusions by frequency{more}")
 
 
-def compared(known: list[tuple[str, Assessment]]) -> list[Section]:
-    """Accuracy by class of several networks, where they are assessed on the same classes."""
+def class_accuracy_sections(known: list[tuple[str, Assessment]]) -> list[Section]:
+    """Return a table of accuracy by class, one column for each network; none unless two or more have the same classes."""
     if len(known) < 2 or len({found.classes for _, found in known}) > 1:
         return []
     rows = [
-        (label, *(Cell(words.percent(found.by_class[k]), found.by_class[k]) for _, found in known))
+        (label, *(TableCell(percent(found.by_class[k]), found.by_class[k]) for _, found in known))
         for k, label in enumerate(known[0][1].classes)
     ]
-    table = Table(
-        "accuracy-by-class", ("class", *(name for name, _ in known)), rows, "Test accuracy by class, a column a run"
-    )
-    return [Section("What the networks get right", [table], "assessment")]
+    columns = ("class", *(name for name, _ in known))
+    table = Table("accuracy-by-class", columns, rows, "Test accuracy by class, one column for each run")
+    return [Section("Accuracy by class", [table], "assessment")]

@@ -1,4 +1,4 @@
-"""Cells beside each other, with what only one of them has marked: by a sign and by a thick arrow, not by colour alone."""
+"""Cells of two runs beside each other; edges that only one of them has are marked by a sign and a thick arrow."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from oche.report.html.page import Fold, Item, Prose, Row, Section
 from oche.report.run_page import side_by_side
 
 _CELLS = (
-    f"Each cell beside the first run's. {MARK} and a thick arrow mark edges (an operation between two nodes) that the other cell "
-    "of the pair has not; what is not marked is in both."
+    f"Each cell beside that of the first run. {MARK} and a thick arrow mark edges (an operation between two nodes) that the "
+    "other cell of the pair does not have; unmarked edges are in both."
 )
 _OPEN = 3  # pairs that are shown without a click
 
 
-def marked(cell: Cell, other: Cell) -> tuple[Cell, str]:
-    """``cell`` with `MARK` before the operations that ``other`` has not on the same edge; and in words which they are.
+def mark_differences(cell: Cell, other: Cell) -> tuple[Cell, str]:
+    """Return ``cell`` with `MARK` before the operation of each edge that ``other`` lacks, and a text that lists these edges.
 
-    Edges are compared by operation and by the numbers of their nodes: cells that differ in the order of their nodes alone differ.
+    Edges are the same if operation, source and target are; cells that differ only in the order of their nodes count as different.
     """
     left, edges, only = Counter(other.edges), [], []
     for op, source, target in cell.edges:
@@ -32,14 +32,14 @@ def marked(cell: Cell, other: Cell) -> tuple[Cell, str]:
         else:
             edges.append((f"{MARK} {op}", source, target))
             only.append(f"{op} {source}→{target}")
-    words = f"{len(only)} of {len(edges)} edges only here: {', '.join(only)}" if only else "the same edges"
+    text = f"{len(only)} of {len(edges)} edges only here: {', '.join(only)}" if only else "the same edges"
     if {*cell.concat} != {*other.concat}:
-        words += f"; its output is made of nodes {', '.join(map(str, sorted(cell.concat)))}"
-    return Cell(tuple(edges), cell.concat), words
+        text += f"; its output joins nodes {', '.join(map(str, sorted(cell.concat)))}"
+    return Cell(tuple(edges), cell.concat), text
 
 
-def compared_cells(known: Sequence[tuple[str, Genotype]]) -> list[Section]:
-    """The section that draws the cells of every (name, genotype) beside those of the first."""
+def cell_sections(known: Sequence[tuple[str, Genotype]]) -> list[Section]:
+    """Return the section that draws the cells of every (name, genotype) beside those of the first; none where there are none."""
     if not known:
         return []
     (first, reference), *others = known
@@ -48,34 +48,33 @@ def compared_cells(known: Sequence[tuple[str, Genotype]]) -> list[Section]:
         return [Section("Cells", side_by_side(figures), "cells")]
     items = []
     for i, (name, genotype) in enumerate(others):
-        summary = f"{name} beside {first}: {_apart(genotype, reference)}"
+        summary = f"{name} beside {first}: {_difference_counts(genotype, reference)}"
         items.append(Fold(summary, _pairs(name, genotype, first, reference), i < _OPEN))
     return [Section("Cells", [Prose(_CELLS), *items], "cells")]
 
 
-def _apart(genotype: Genotype, reference: Genotype) -> str:
-    """How many edges of ``genotype`` the reference has not, cell by cell."""
+def _difference_counts(genotype: Genotype, reference: Genotype) -> str:
+    """Write for each cell type how many edges of ``genotype`` are not in ``reference``."""
     parts = []
     for name, cell in genotype.cells.items():
         if name in reference.cells:
-            other, _ = marked(cell, reference.cells[name])
-            only = sum(op.startswith(MARK) for op, _, _ in other.edges)
-            parts.append(
-                f"{cell_title(name)} {only} of {len(cell.edges)} edges differ"
-                if only
-                else f"{cell_title(name)} the same"
-            )
+            marked, _ = mark_differences(cell, reference.cells[name])
+            only = sum(op.startswith(MARK) for op, _, _ in marked.edges)
+            count = f"{only} of {len(cell.edges)} edges differ" if only else "the same"
+            parts.append(f"{cell_title(name)} {count}")
     return ", ".join(parts) or "other cells"
 
 
 def _pairs(name: str, genotype: Genotype, first: str, reference: Genotype) -> list[Item]:
-    items: list[Item] = []
+    """Return a row for each cell type: the cell of ``reference``, then that of ``genotype``, with their differences marked."""
+    rows: list[Item] = []
     for kind in dict.fromkeys([*reference.cells, *genotype.cells]):
         one, other = reference.cells.get(kind), genotype.cells.get(kind)
         figures = []
-        for who, own, its_other in ((first, one, other), (name, other, one)):
-            if own is not None:
-                drawn, said = marked(own, its_other) if its_other is not None else (own, "the other has no such cell")
-                figures.append(inline_cell(drawn, f"{who}, {cell_title(kind)}: {said}"))
-        items.append(Row([replace(figure, wide=True) for figure in figures]))
-    return items
+        for run, cell, counterpart in ((first, one, other), (name, other, one)):
+            if cell is not None:
+                no_pair = (cell, "the other run has no such cell")
+                drawn, text = no_pair if counterpart is None else mark_differences(cell, counterpart)
+                figures.append(inline_cell(drawn, f"{run}, {cell_title(kind)}: {text}"))
+        rows.append(Row([replace(figure, wide=True) for figure in figures]))
+    return rows

@@ -12,39 +12,43 @@ import yaml
 
 from oche.core import atomic_files as atomic
 from oche.core.errors import OcheError
-from oche.report.read_run import Run, holds_run, nested, read_run
+from oche.report.read_run import RunData, holds_run, nested_runs, read_run
 
 _DEEPEST = 4  # directories below the given one in which runs are looked for
-_OWN = frozenset({"seed", "device", "threads", "engine", "checkpoint", "data_dir", "table", "plugins", "genotype"})
-_NAMED = ("method", "space.type", "recipe", "data")  # what tells groups apart, if it suffices
+_NO_SETTING = frozenset(
+    {"seed", "device", "threads", "engine", "checkpoint", "data_dir", "table", "plugins", "genotype"}
+)
+_NAMED = ("method", "space.type", "recipe", "data")  # settings that name a group, where they tell all groups apart
 
 
 @dataclass(frozen=True)
-class Member:
-    """A run with the trainings that belong to it, and its settings as one flat mapping: "search.w.lr" → "0.025"."""
+class ComparedRun:
+    """A run, the trainings that belong to it, and its settings as a flat mapping: "search.w.lr" → "0.025"."""
 
     name: str
-    run: Run
-    trainings: tuple[Run, ...]
-    random: tuple[Run, ...]
+    run: RunData
+    trainings: tuple[RunData, ...]
+    random: tuple[RunData, ...]
+    """trainings of random cells"""
     settings: Mapping[str, str]
-    group: str = ""  # what it shares with runs of other seeds
+    group: str = ""
+    """name of the group: all runs that differ only in their seed"""
 
 
-def members(paths: Sequence[Path]) -> list[Member]:
-    """The runs at and below ``paths``, named shortly. Raises `OcheError` where there are fewer than two."""
-    places = [place for path in paths for place in _places(path)]
+def find_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Return the runs at and below ``paths`` with short names. Raises `OcheError` where there are fewer than two."""
+    places = [place for path in paths for place in _run_directories(path)]
     if len(places) < 2:
         where = ", ".join(map(str, paths))
         raise OcheError(
             f"a comparison needs two runs, and {where} {'has' if len(paths) == 1 else 'have'} {len(places)}; give several run "
             "directories, or the directory of an oche compare or oche study"
         )
-    return _grouped([member(name, place) for name, place in zip(_names(places), places, strict=True)])
+    return _grouped([read_compared_run(name, place) for name, place in zip(_names(places), places, strict=True)])
 
 
-def _places(path: Path, depth: int = 0) -> Iterator[Path]:
-    """Directories of runs at or below ``path``; what lies inside a run is its own."""
+def _run_directories(path: Path, depth: int = 0) -> Iterator[Path]:
+    """Yield the run directories at or below ``path``; directories inside a run belong to that run."""
     if holds_run(path):
         yield path
     elif path.is_dir() and depth <= _DEEPEST:
@@ -52,13 +56,13 @@ def _places(path: Path, depth: int = 0) -> Iterator[Path]:
         if holds_run(path / "search"):  # a trial of a study: its training belongs to its search
             inside = [path / "search"]
         for child in inside:
-            yield from _places(child, depth + 1)
+            yield from _run_directories(child, depth + 1)
     elif not path.is_dir():
         raise OcheError(f"no run directory at {path}; give one that `oche search` or `oche train` made")
 
 
 def _names(places: list[Path]) -> list[str]:
-    """Paths below what all have in common; a trial of a study is called by what it is, not by its directory."""
+    """Return each path without the part that all share; a trial of a study is named by its group and seed."""
     whole = [place.resolve() for place in places]
     common = Path(os.path.commonpath([place.parent for place in whole]))
     names = []
@@ -71,10 +75,10 @@ def _names(places: list[Path]) -> list[str]:
     return names
 
 
-def member(name: str, place: Path) -> Member:
-    """The run at ``place``; of a trial of a study, with the training beside it."""
+def read_compared_run(name: str, place: Path) -> ComparedRun:
+    """Read the run in the directory ``place``; of a trial of a study, with the training beside it."""
     run = read_run(place.resolve())
-    trainings, random = nested(run)
+    trainings, random = nested_runs(run)
     beside = place.parent / "train"
     if place.name == "search" and holds_run(beside):
         trainings.append(read_run(beside.resolve()))
@@ -82,10 +86,11 @@ def member(name: str, place: Path) -> Member:
         tree = yaml.safe_load(run.config)
     except yaml.YAMLError:
         tree = None
-    return Member(name, run, tuple(trainings), tuple(random), dict(_flat(tree)) if isinstance(tree, dict) else {})
+    return ComparedRun(name, run, tuple(trainings), tuple(random), dict(_flat(tree)) if isinstance(tree, dict) else {})
 
 
 def _flat(tree: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, value as text) of every leaf of a nested mapping."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{before}{key}.")
@@ -93,32 +98,32 @@ def _flat(tree: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, str]
             yield f"{before}{key}", "–" if value is None else str(value)
 
 
-def differing(all_of: Sequence[Member]) -> list[str]:
-    """Settings that two or more runs have, and not all alike."""
-    keys = dict.fromkeys(key for member in all_of for key in member.settings)
-    values = {key: [m.settings[key] for m in all_of if key in m.settings] for key in keys}
+def differing_settings(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return the settings that two or more runs have and that are not the same in all of them."""
+    keys = dict.fromkeys(key for m in runs for key in m.settings)
+    values = {key: [m.settings[key] for m in runs if key in m.settings] for key in keys}
     return [key for key in keys if len(values[key]) > 1 and len({*values[key]}) > 1]
 
 
-def _grouped(all_of: list[Member]) -> list[Member]:
-    """Members with their groups: runs that differ in nothing but the seed, and where and of what they were made."""
-    keys = [key for key in differing(all_of) if key not in _OWN]
+def _grouped(runs: list[ComparedRun]) -> list[ComparedRun]:
+    """Return the runs with their groups: runs whose settings are the same, but for `_NO_SETTING` (seed, device, ...)."""
+    keys = [key for key in differing_settings(runs) if key not in _NO_SETTING]
     named = [key for key in keys if key in _NAMED]
-    alike: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for m in all_of:
-        alike.setdefault(_values(m, named), set()).add(_values(m, keys))
-    suffices = all(len(inner) == 1 for inner in alike.values())
-    return [replace(m, group=_label(m, named if suffices else keys)) for m in all_of]
+    by_name: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for m in runs:
+        by_name.setdefault(_values(m, named), set()).add(_values(m, keys))
+    names_suffice = all(len(settings) == 1 for settings in by_name.values())
+    return [replace(m, group=_label(m, named if names_suffice else keys)) for m in runs]
 
 
-def _values(member: Member, keys: Sequence[str]) -> tuple[str, ...]:
-    return tuple(member.settings.get(key, "") for key in keys)
+def _values(m: ComparedRun, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(m.settings.get(key, "") for key in keys)
 
 
-def _label(member: Member, keys: Sequence[str]) -> str:
+def _label(m: ComparedRun, keys: Sequence[str]) -> str:
     parts = [
         Path(value).name if key in _NAMED else f"{key.rpartition('.')[2]} {value}"
         for key in keys
-        if (value := member.settings.get(key))
+        if (value := m.settings.get(key))
     ]
-    return " · ".join(parts) or member.settings.get("method") or member.settings.get("recipe") or "all"
+    return " · ".join(parts) or m.settings.get("method") or m.settings.get("recipe") or "all"

@@ -1,4 +1,4 @@
-"""The pictures of a report: each written as SVG and PNG, and kept as SVG to inline into the page."""
+"""Figures of a report: each is written as SVG and PNG, and returned as inline SVG for the page."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ from oche.report.html.page import Figure
 from oche.report.plots import style
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure as Plot
 
 
-class Album:
-    """Writes pictures to disk and keeps their inline form."""
+class FigureWriter:
+    """Writes figures to the directory ``folder``, NAME.svg and NAME.png, and returns them for the page."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
-    def plot(self, name: str, drawing: Drawing, caption: str, wide: bool = False) -> Figure:
-        text = style.svg(drawing)
+    def plot(self, name: str, plot: Plot, caption: str, wide: bool = False) -> Figure:
+        """Write a matplotlib figure; ``wide``: see `Figure`."""
+        text = style.svg(plot)
         atomic.write_bytes(self.folder / f"{name}.svg", text.encode())
-        if drawing.get_layout_engine():  # it has done its work, which takes longer than the drawing
-            drawing.set_layout_engine("none")
-        atomic.write_bytes(self.folder / f"{name}.png", style.png(drawing))
-        return Figure.of(drawing, caption, name, wide, text)
+        if plot.get_layout_engine():  # the layout is done; doing it again takes longer than drawing
+            plot.set_layout_engine("none")
+        atomic.write_bytes(self.folder / f"{name}.png", style.png(plot))
+        return Figure.of(plot, caption, name, wide, text)
 
     def cell(self, name: str, cell: Cell, title: str, caption: str) -> Figure:
+        """Write the drawing of a cell, with ``title`` above it in the files."""
         atomic.write_bytes(self.folder / f"{name}.svg", cell_svg(cell, title).encode())
         cell_png(cell, self.folder / f"{name}.png", title)
         return inline_cell(cell, caption)
 
     def network(self, name: str, network: Sequence[Mapping[str, Any]], caption: str) -> Figure:
+        """Write the overview of a network, see `oche.report.drawings.network`."""
         atomic.write_bytes(self.folder / f"{name}.svg", network_svg(network, caption).encode())
         network_png(network, self.folder / f"{name}.png", caption)
         return Figure(network_svg(network, background=None), caption, wide=True)
 
 
 def inline_cell(cell: Cell, caption: str) -> Figure:
-    """A cell for the page alone, without files."""
+    """Return the drawing of a cell for the page, without writing files."""
     return Figure(cell_svg(cell, background=None), caption)

@@ -1,62 +1,68 @@
-"""The mixture weights that a search recorded, cell type by cell type."""
+"""The mixture weights that a search recorded, one history for each cell type.
+
+Shapes: E edges of a cell, O candidate operations.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
+from oche.report.format_numbers import finite_float
 
 
 @dataclass(frozen=True)
-class Group:
-    """The mixture weights of one cell type over epochs. ``history`` holds (epoch, weights (E, O))."""
+class MixtureHistory:
+    """The mixture weights of one cell type over epochs."""
 
     name: str
     edges: tuple[tuple[int, int], ...]
+    """(source, target) of the E edges"""
     candidates: tuple[str, ...]
+    """names of the O operations"""
     inputs: int
+    """number of input nodes of the cell"""
     history: tuple[tuple[int, list[list[float]]], ...]
-    scaled: bool  # weights are multiplied by the edge's own weight, as decisions rank them
+    """(epoch, weights (E, O)), by rising epoch"""
+    scaled: bool
+    """whether the weights are multiplied by the weight of their edge, as the decisions rank them"""
 
 
-def number(value: object) -> float | None:
-    """``value`` as a finite float, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def parse(text: str) -> Genotype | None:
-    """The genotype that ``text`` writes, or None."""
+def parse_genotype(text: str) -> Genotype | None:
+    """Parse a genotype; None where ``text`` is none."""
     try:
         return Genotype.parse(text)
     except OcheError:
         return None
 
 
-def read_groups(space: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[Group, ...]:
-    """Cell types with the weights recorded for them; records of another shape (an earlier stage) are left out."""
+def read_mixtures(space: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[MixtureHistory, ...]:
+    """Return the history of every cell type that ``records`` have weights of.
+
+    ``space`` is the content of space.json. Weights of another shape than the last (from an earlier stage of a search that
+    drops candidates) are left out.
+    """
     names = dict.fromkeys(str(name) for r in records for name in r["arch"])
     described = space.get("groups")
     described = described if isinstance(described, dict) else {}
-    groups = []
+    mixtures = []
     for name in names:
         history, scaled = [], False
         for record in records:
-            weights, by_edge = _weights(record["arch"].get(name))
+            weights, has_edge_weights = _weights(record["arch"].get(name))
             if weights:
                 history.append((record["epoch"], weights))
-                scaled |= by_edge
+                scaled |= has_edge_weights
         if history:
-            groups.append(_group(name, described.get(name), history, scaled))
-    return tuple(groups)
+            mixtures.append(_mixture(name, described.get(name), history, scaled))
+    return tuple(mixtures)
 
 
-def _group(name: str, described: Any, history: list[tuple[int, list[list[float]]]], scaled: bool) -> Group:
+def _mixture(name: str, described: Any, history: list[tuple[int, list[list[float]]]], scaled: bool) -> MixtureHistory:
+    """Join the weights with the edges and candidates of space.json; where those are missing or do not fit, guess them."""
     described = described if isinstance(described, dict) else {}
     shape = (len(history[-1][1]), len(history[-1][1][0]))
     try:
@@ -68,29 +74,29 @@ def _group(name: str, described: Any, history: list[tuple[int, list[list[float]]
         edges = _guess_edges(shape[0])
     if len(candidates) != shape[1]:
         candidates = tuple(f"operation {o}" for o in range(shape[1]))
-    inputs = int(number(described.get("inputs")) or min(j for _, j in edges))
-    same = tuple((epoch, w) for epoch, w in history if (len(w), len(w[0])) == shape)
-    return Group(name, edges, candidates, inputs, same, scaled)
+    inputs = int(finite_float(described.get("inputs")) or min(j for _, j in edges))
+    same_shape = tuple((epoch, w) for epoch, w in history if (len(w), len(w[0])) == shape)
+    return MixtureHistory(name, edges, candidates, inputs, same_shape, scaled)
 
 
 def _guess_edges(count: int) -> tuple[tuple[int, int], ...]:
-    """Edges of a cell with two inputs or one, every node reading all before it; else a plain numbering."""
+    """Return the edges of a cell with two inputs or one whose nodes read all nodes before them; else a chain of edges."""
     for inputs in (2, 1):
         edges = [(i, j) for j in range(inputs, 40) for i in range(j)][:count]
-        if edges[-1][0] + 1 == edges[-1][1]:
+        if edges[-1][0] + 1 == edges[-1][1]:  # the last node has all its edges
             return tuple(edges)
     return tuple((e, e + 1) for e in range(count))
 
 
 def _weights(arch: Any) -> tuple[list[list[float]] | None, bool]:
-    """((E, O) weights or None, whether edge weights were multiplied in)."""
+    """Return ((E, O) weights or None, whether they are multiplied by edge weights) of one cell type in a record."""
     rows = arch.get("weights") if isinstance(arch, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
         return None, False
-    values = [[number(v) for v in row] for row in rows]
+    values = [[finite_float(v) for v in row] for row in rows]
     if len({len(row) for row in values}) > 1 or any(v is None for row in values for v in row):
         return None, False
     edges = arch.get("edges")
-    if isinstance(edges, list) and len(edges) == len(rows) and all(number(b) is not None for b in edges):
+    if isinstance(edges, list) and len(edges) == len(rows) and all(finite_float(b) is not None for b in edges):
         return [[v * b for v in row] for row, b in zip(values, edges, strict=True)], True  # pyright: ignore
     return values, False  # pyright: ignore[reportReturnType]

@@ -1,6 +1,6 @@
-"""What a run directory holds, read with patience: a run may be underway, or have been killed.
+"""Read run directories for reports. Runs may be unfinished, and their files absent or damaged.
 
-Whatever is absent or damaged becomes a line of ``problems`` in plain words; nothing here raises for the contents.
+Every file that is absent or damaged adds a line to ``problems``; no content of a file raises an error.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import Any
 from oche.analysis.classification import Assessment
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
-from oche.report.metric_names import ACCURACY, PERPLEXITY, Measure
-from oche.report.mixture_history import Group, number, parse, read_groups
+from oche.report.format_numbers import finite_float
+from oche.report.metrics import ACCURACY, PERPLEXITY, Metric
+from oche.report.mixture_history import MixtureHistory, parse_genotype, read_mixtures
 
-KNOWN = ("config.yaml", "status.json", "space.json", "metrics.jsonl", "summary.json", "genotype.txt", "toy.json")
+RUN_FILES = ("config.yaml", "status.json", "space.json", "metrics.jsonl", "summary.json", "genotype.txt", "toy.json")
 ASSESSMENT = "assessment.json"
 _NUMBERS = ("step", "progress", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc", "eigenvalue")
-_NUMBERS += ("true_acc", "regret")  # by a table of NAS-Bench-201
+_NUMBERS += ("true_acc", "regret")  # by the table of NAS-Bench-201
 _NUMBERS += ("train_ppl", "val_ppl", "test_ppl")  # of language models
-_NUMBERS += ("cost", "cost_found")  # of searches that mind one, see `oche.report.cost_page`
+_NUMBERS += ("cost", "cost_found")  # of searches with a cost, see `oche.report.metrics.CostTarget`
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run directory. ``summary``, ``space`` and ``status`` are {} where absent; NaN has become None."""
+class RunData:
+    """The contents of one run directory. ``summary``, ``space`` and ``status`` are {} where absent; NaN is read as None."""
 
     path: Path
     kind: str
@@ -43,44 +44,44 @@ class Run:
     summary: dict[str, Any]
     toy: dict[str, Any] | None
     problems: tuple[str, ...]
-    groups: tuple[Group, ...]
+    mixtures: tuple[MixtureHistory, ...]
     assessments: tuple[tuple[str, Assessment], ...]
-    """by the training itself, and by `oche evaluate` into folders below it"""
+    """(name, assessment), written by the training and by `oche evaluate` into directories below it"""
 
     @property
     def name(self) -> str:
         return self.path.name
 
     @property
-    def measure(self) -> Measure:
-        """What its networks are measured by."""
+    def metric(self) -> Metric:
+        """The metric of its networks: perplexity for text, accuracy for images."""
         text = "vocabulary" in self.space or any(r["val_ppl"] or r["train_ppl"] for r in self.records)
         return PERPLEXITY if text else ACCURACY
 
-    def figure(self, key: str) -> float | None:
-        """A number of the summary, or of space.json, or of the last record that has it (time per step, losses …)."""
+    def number(self, key: str) -> float | None:
+        """Return a number from summary.json, else space.json, else the last record that has it; None where it is unknown."""
         for source in (self.summary, self.space):
-            if (value := number(source.get(key))) is not None:
+            if (value := finite_float(source.get(key))) is not None:
                 return value
         for record in reversed(self.records):
             for source in (record, record.get("timings", {})):
-                if (value := number(source.get(key))) is not None:
+                if (value := finite_float(source.get(key))) is not None:
                     return value
         return None
 
 
 def holds_run(path: Path) -> bool:
-    """Whether ``path`` has any file of a run, of whatever kind and state; `oche.runs.claim.is_run` asks for one that began."""
-    return any((path / name).exists() for name in KNOWN)
+    """Whether ``path`` has any file of a run. `oche.runs.claim.is_run` is stricter: it asks for a run that has begun."""
+    return any((path / name).exists() for name in RUN_FILES)
 
 
-def read_run(path: Path) -> Run:
-    """Reads the run directory at ``path``; raises `OcheError` only where there is none."""
+def read_run(path: Path) -> RunData:
+    """Read the run directory at ``path``. Raises `OcheError` only where there is none."""
     if not path.is_dir():
         raise OcheError(f"no run directory at {path}; give one that `oche search`, `oche train` or `oche toy` made")
     if not holds_run(path) and not (path / "toy/toy.json").exists():
         raise OcheError(
-            f"{path} is not a run directory: it has none of {', '.join(KNOWN)}; give one that `oche search` made"
+            f"{path} is not a run directory: it has none of {', '.join(RUN_FILES)}; give one that `oche search` made"
         )
     problems: list[str] = []
     status, space = _json(path, "status.json", problems), _json(path, "space.json", problems)
@@ -91,9 +92,9 @@ def read_run(path: Path) -> Run:
     text, genotype = _genotype(path, summary, records, problems)
     config = _text(path / "config.yaml") or ""
     if kind != "toy":
-        _missing(path, kind, config, records, summary, status, problems)
+        _note_missing(path, kind, config, records, summary, status, problems)
     assessments = _assessments(path, problems)
-    return Run(
+    return RunData(
         path=path,
         kind=kind,
         state=str(status.get("state") or "unknown"),
@@ -107,15 +108,15 @@ def read_run(path: Path) -> Run:
         summary=summary,
         toy=toy,
         problems=tuple(problems),
-        groups=read_groups(space, records),
+        mixtures=read_mixtures(space, records),
         assessments=assessments,
     )
 
 
-def nested(run: Run) -> tuple[list[Run], list[Run]]:
-    """(trainings of the found cell, trainings of random cells) that lie inside ``run``, a training itself included."""
+def nested_runs(run: RunData) -> tuple[list[RunData], list[RunData]]:
+    """Return (trainings of the found cell, trainings of random cells) inside ``run``; a training contains itself."""
     own = [run] if run.kind == "train" else []
-    random: list[tuple[int, Run]] = []
+    random: list[tuple[int, RunData]] = []
     for child in sorted(p for p in run.path.iterdir() if p.is_dir() and p.name not in ("toy", "pictures")):
         if not holds_run(child):
             continue
@@ -135,6 +136,7 @@ def _text(path: Path) -> str | None:
 
 
 def _clean(value: Any) -> Any:
+    """Replace NaN and infinities by None, in nested lists and mappings too."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -151,7 +153,7 @@ def _json(path: Path, name: str, problems: list[str]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        problems.append(f"{name} cannot be read as JSON; what it holds is left out.")
+        problems.append(f"{name} cannot be read as JSON; its content is left out.")
         return {}
     return value
 
@@ -163,14 +165,14 @@ def _assessments(path: Path, problems: list[str]) -> tuple[tuple[str, Assessment
         try:
             found += [(name, Assessment.from_dict(json.loads(text)))] if (text := _text(file)) is not None else []
         except (ValueError, RecursionError, AttributeError, TypeError) as error:
-            problems.append(f"{file.relative_to(path)} cannot be read ({error}); what it holds is left out.")
+            problems.append(f"{file.relative_to(path)} cannot be read ({error}); its content is left out.")
     return tuple(found)
 
 
 def _records(path: Path, problems: list[str]) -> tuple[dict[str, Any], ...]:
-    """Records by rising epoch; of an epoch written twice (before and after a resume) the later one counts."""
+    """Return the records by rising epoch. Of an epoch written twice (before and after a resume) the later record counts."""
     found: dict[int, dict[str, Any]] = {}
-    torn = 0
+    unreadable = 0
     for line in (_text(path) or "").splitlines():
         if not line.strip():
             continue
@@ -178,12 +180,12 @@ def _records(path: Path, problems: list[str]) -> tuple[dict[str, Any], ...]:
             raw = _clean(json.loads(line))
         except (ValueError, RecursionError):
             raw = None
-        if isinstance(raw, dict) and (epoch := number(raw.get("epoch"))) is not None:
+        if isinstance(raw, dict) and (epoch := finite_float(raw.get("epoch"))) is not None:
             found[int(epoch)] = _record(raw, int(epoch))
         else:
-            torn += 1
-    if torn:
-        lines = "one line" if torn == 1 else f"{torn} lines"
+            unreadable += 1
+    if unreadable:
+        lines = "one line" if unreadable == 1 else f"{unreadable} lines"
         problems.append(
             f"metrics.jsonl: {lines} could not be read and were skipped (a run killed while writing leaves one)."
         )
@@ -191,10 +193,11 @@ def _records(path: Path, problems: list[str]) -> tuple[dict[str, Any], ...]:
 
 
 def _record(raw: dict[str, Any], epoch: int) -> dict[str, Any]:
-    record: dict[str, Any] = {"epoch": epoch} | {key: number(raw.get(key)) for key in _NUMBERS}
+    """Return a record with every key that reports use; what is missing or of another type is None or empty."""
+    record: dict[str, Any] = {"epoch": epoch} | {key: finite_float(raw.get(key)) for key in _NUMBERS}
     for key in ("entropy", "skip_share", "timings"):
         inner = raw.get(key)
-        known = {str(k): number(v) for k, v in inner.items()} if isinstance(inner, dict) else {}
+        known = {str(k): finite_float(v) for k, v in inner.items()} if isinstance(inner, dict) else {}
         record[key] = {k: v for k, v in known.items() if v is not None}
     record["arch"] = raw["arch"] if isinstance(raw.get("arch"), dict) else {}
     record["genotype"] = raw["genotype"] if isinstance(raw.get("genotype"), str) else ""
@@ -208,7 +211,7 @@ def _genotype(
     text = (_text(path / "genotype.txt") or str(summary.get("genotype") or "") or last).strip()
     if not text:
         return "", None
-    if genotype := parse(text):
+    if genotype := parse_genotype(text):
         return text, genotype
     problems.append("genotype.txt is not a genotype; its cells cannot be drawn.")
     return text, None
@@ -220,7 +223,7 @@ def _toy(path: Path, problems: list[str]) -> dict[str, Any] | None:
     if not toy:
         return None
     try:
-        runs = [r for r in toy["runs"] if isinstance(r, dict) and number(r.get("xi")) is not None]
+        runs = [r for r in toy["runs"] if isinstance(r, dict) and finite_float(r.get("xi")) is not None]
         for r in runs:
             r["trajectory"] = [(float(a), float(w)) for a, w in r.get("trajectory") or []]
         for key in ("optimum", "start"):
@@ -240,11 +243,11 @@ def _kind(status: dict, summary: dict, records: tuple[dict[str, Any], ...], toy:
     return "toy" if toy and not records and not summary else "search"
 
 
-def _missing(
+def _note_missing(
     path: Path, kind: str, config: str, records: tuple, summary: dict, status: dict, problems: list[str]
 ) -> None:
     if not status:
-        problems.append("status.json is missing: whether the run is still going is not known.")
+        problems.append("status.json is missing: whether the run is still running is not known.")
     if not config:
         problems.append("config.yaml is missing: the settings of this run are not known.")
     if not (path / "space.json").exists():

@@ -1,114 +1,117 @@
-"""The parts of a search's page that say how it decided, and whether it was healthy."""
+"""The sections of a search's page: its architecture weights over the epochs, and diagnostics of the search."""
 
 from __future__ import annotations
 
 from oche.core.architecture import cell_title
-from oche.report import cost_page as priced
-from oche.report import format_text as words
-from oche.report.figures import Album
-from oche.report.heatmap import chosen, heat
+from oche.report.figures import FigureWriter
+from oche.report.findings import collapse_finding, cost_finding, entropy_finding, ground_truth_finding, has_costs
+from oche.report.format_numbers import finite_float
+from oche.report.heatmap import heat_maps, kept_edges
 from oche.report.html.page import Figure, Fold, Item, Prose, Row, Section, slug
-from oche.report.mixture_history import Group, number
+from oche.report.metrics import CostTarget
+from oche.report.mixture_history import MixtureHistory
 from oche.report.plots import curves, mixtures
-from oche.report.read_run import Run
+from oche.report.read_run import RunData
 
-_SOFTMAX = "Softmax of the architecture logits α: how much of each candidate flows through each edge."
-_SCALED = "Weight of each candidate times the weight of its edge, which is what the decision ranks."
+_SOFTMAX = "Softmax of the architecture logits α: the weight of each candidate operation on each edge."
+_SCALED = "Weight of each candidate operation times the weight of its edge: the product that the decision ranks."
 READING = (
-    " Edges along x (source → target), operations along y. Frames mark what the cell would keep at that epoch. Move the slider "
-    "to see it form."
+    " Columns are edges (source → target), rows are operations. Frames mark the operations that the cell would keep at that "
+    "epoch. Move the slider to see how the weights change."
 )
 _COLLAPSE = (
-    "Collapse, the known failure of this kind of search, looks like this: late in the search skip connections, which have no "
-    "weights to learn and carry gradients freely, take over the normal cell; its share below climbs towards one, while "
-    "validation accuracy in the search still looks good and the network trained from the cell is poor."
+    "Collapse is the known failure of differentiable architecture search. Late in the search skip connections, which have no "
+    "weights to learn and pass gradients unchanged, take over the normal cell. Their share below rises towards one; validation "
+    "accuracy in the search still looks good, but the network trained from the cell is poor."
 )
 _ENTROPY = (
-    "Entropy tells how decided the mixture is: it falls from the logarithm of the number of candidates, where all weigh the "
-    "same, towards zero, where each edge has one operation left. "
+    "The entropy of the mixture starts at the logarithm of the number of candidates, where all have the same weight, and falls "
+    "to zero when each edge has one operation left. "
 )
 
 
-def search_sections(album: Album, run: Run) -> list[Section]:
+def search_sections(writer: FigureWriter, run: RunData) -> list[Section]:
+    """Return the sections about the search itself; figures go to ``writer``."""
     return [
-        Section("How the search decided", list(_decided(album, run)), "heat"),
-        Section("Was the search healthy?", list(_healthy(album, run)), "health"),
+        Section("Architecture weights", _weights(writer, run), "heat"),
+        Section("Search diagnostics", _diagnostics(writer, run), "health"),
     ]
 
 
-def _decided(album: Album, run: Run) -> list[Item]:
-    evolution = [figure for group in run.groups for figure in _group(album, run, group)]
-    fold = [Fold("Every edge over the epochs", evolution)] if evolution else []
-    maps = heat([(run.name, run)])
+def _weights(writer: FigureWriter, run: RunData) -> list[Item]:
+    maps = heat_maps([(run.name, run)])
     if maps is None:
         return [Prose("No architecture weights have been recorded, so there is no heat map.")]
-    what = _SCALED if any(group.scaled for group in run.groups) else _SOFTMAX
-    return [Prose(what + READING), maps, *fold]
+    evolution = [figure for mixture in run.mixtures for figure in _mixture(writer, run, mixture)]
+    folded = [Fold("Every edge over the epochs", evolution)] if evolution else []
+    text = _SCALED if any(mixture.scaled for mixture in run.mixtures) else _SOFTMAX
+    return [Prose(text + READING), maps, *folded]
 
 
-def _group(album: Album, run: Run, group: Group) -> list[Figure]:
-    """Files of the heat maps; in the page, the evolution edge by edge (the heat maps there are drawn by its script)."""
-    epoch, weights = group.history[-1]
-    safe, what = slug(group.name), "weight × edge weight" if group.scaled else "softmax(α)"
-    edges, candidates = group.edges, group.candidates
-    title = f"{cell_title(group.name)}: {what} at epoch {epoch}"
-    kept = chosen(group, run.genotype)
-    album.plot(f"heatmap-{safe}", mixtures.alpha_heatmap(weights, edges, candidates, title, group.inputs, kept), title)
-    if len(group.history) == 1:
+def _mixture(writer: FigureWriter, run: RunData, mixture: MixtureHistory) -> list[Figure]:
+    """Write the heat maps as files and return the curves of each edge; the heat maps of the page are drawn by its script."""
+    epoch, weights = mixture.history[-1]
+    name, what = slug(mixture.name), "weight × edge weight" if mixture.scaled else "softmax(α)"
+    edges, candidates = mixture.edges, mixture.candidates
+    title = f"{cell_title(mixture.name)}: {what} at epoch {epoch}"
+    kept = kept_edges(mixture, run.genotype)
+    plot = mixtures.alpha_heatmap(weights, edges, candidates, title, mixture.inputs, kept)
+    writer.plot(f"heatmap-{name}", plot, title)
+    if len(mixture.history) == 1:
         return []
-    title = f"{cell_title(group.name)}: {what} over epochs"
-    album.plot(f"snapshots-{safe}", mixtures.alpha_snapshots(group.history, edges, candidates, title), title)
-    drawing = mixtures.alpha_evolution(group.history, edges, candidates, title)
+    title = f"{cell_title(mixture.name)}: {what} over epochs"
+    writer.plot(f"snapshots-{name}", mixtures.alpha_snapshots(mixture.history, edges, candidates, title), title)
+    plot = mixtures.alpha_evolution(mixture.history, edges, candidates, title)
     caption = f"{title}, edge by edge: rows are target nodes, columns sources"
-    return [album.plot(f"evolution-{safe}", drawing, caption, wide=True)]
+    return [writer.plot(f"evolution-{name}", plot, caption, wide=True)]
 
 
-def _healthy(album: Album, run: Run) -> list[Item]:
+def _diagnostics(writer: FigureWriter, run: RunData) -> list[Item]:
     items: list[Item] = []
-    skips = not run.groups or any("skip_connect" in group.candidates for group in run.groups)
+    has_skips = not run.mixtures or any("skip_connect" in mixture.candidates for mixture in run.mixtures)
     cell = next(iter(run.genotype.cells.values())) if run.genotype else None
-    level, reading = words.collapse(run.records, len(cell.edges) if cell else None)
-    if skips or level != "ok":
-        items.append(Prose(reading, level))
-    if truth := words.truth(run.records, run.figure("true_acc"), run.figure("regret")):
-        items.append(Prose(truth))
-    if skips:
+    level, text = collapse_finding(run.records, len(cell.edges) if cell else None)
+    if has_skips or level != "ok":
+        items.append(Prose(text, level))
+    if text := ground_truth_finding(run.records, run.number("true_acc"), run.number("regret")):
+        items.append(Prose(text))
+    if has_skips:
         items.append(Prose(_COLLAPSE))
-    sizes = {group.name: len(group.candidates) for group in run.groups}
-    items.append(Prose(_ENTROPY + words.decided(run.records, sizes)))
-    if (price := priced.Price.of(run.space)) and (told := priced.told(run.records, price)):
-        items.append(Prose(told))
-    figures = _curves(album, run, sizes, skips)
+    candidates = {mixture.name: len(mixture.candidates) for mixture in run.mixtures}
+    items.append(Prose(_ENTROPY + entropy_finding(run.records, candidates)))
+    if (cost := CostTarget.of(run.space)) and (text := cost_finding(run.records, cost)):
+        items.append(Prose(text))
+    figures = _curves(writer, run, candidates, has_skips)
     return [*items, Row(figures) if figures else Prose("No epoch has been recorded, so there are no curves.")]
 
 
-def _curves(album: Album, run: Run, sizes: dict[str, int], skips: bool) -> list[Figure]:
-    figures = _truth(album, run)
+def _curves(writer: FigureWriter, run: RunData, candidates: dict[str, int], has_skips: bool) -> list[Figure]:
+    """Write the curves of everything that the records hold; ``candidates``: number of operations by cell type."""
+    figures = _true_accuracy(writer, run)
     if epochs := [r for r in run.records if r["epoch"] > 0]:
-        drawing = curves.learning_curves(epochs, "Search", run.measure)
-        figures.append(album.plot("search-curves", drawing, "Learning curves of the search"))
-    if (price := priced.Price.of(run.space)) and priced.known(run.records):
-        drawing = priced.costs(run.records, price, run.measure)
-        caption = f"{price.name} of the network to be found, and validation {run.measure.name} in the search"
-        figures.append(album.plot("costs", drawing, caption[0].upper() + caption[1:]))
-    if run.groups:
-        history = {group.name: (group.candidates, group.history) for group in run.groups}
-        figures.append(album.plot("operations", mixtures.operation_shares(history), "Mean weight of each operation"))
+        plot = curves.learning_curves(epochs, "Search", run.metric)
+        figures.append(writer.plot("search-curves", plot, "Learning curves of the search"))
+    if (cost := CostTarget.of(run.space)) and has_costs(run.records):
+        plot = curves.cost_curves(run.records, cost, run.metric)
+        caption = f"{cost.name} of the final network, and validation {run.metric.name} in the search"
+        figures.append(writer.plot("costs", plot, caption[0].upper() + caption[1:]))
+    if run.mixtures:
+        history = {mixture.name: (mixture.candidates, mixture.history) for mixture in run.mixtures}
+        figures.append(writer.plot("operations", mixtures.operation_shares(history), "Mean weight of each operation"))
     if any(r["entropy"] for r in run.records):
-        uniform = sizes[run.groups[0].name] if len(set(sizes.values())) == 1 else None
-        figures.append(album.plot("entropy", curves.entropy(run.records, uniform), "Entropy of the operation weights"))
-    if skips and any(r["skip_share"] for r in run.records):
-        figures.append(
-            album.plot("skip-share", curves.skip_share(run.records), "Share of skip connections in the cell")
-        )
+        uniform = candidates[run.mixtures[0].name] if len(set(candidates.values())) == 1 else None
+        figures.append(writer.plot("entropy", curves.entropy(run.records, uniform), "Entropy of the operation weights"))
+    if has_skips and any(r["skip_share"] for r in run.records):
+        plot = curves.skip_share(run.records)
+        figures.append(writer.plot("skip-share", plot, "Share of skip connections in the cell"))
     return figures
 
 
-def _truth(album: Album, run: Run) -> list[Figure]:
-    """The curve that shows collapse, where a table of NAS-Bench-201 was at hand."""
+def _true_accuracy(writer: FigureWriter, run: RunData) -> list[Figure]:
+    """Write the true accuracy of the chosen cells, where the run had a table of NAS-Bench-201; it shows collapse."""
     if not any(r["true_acc"] is not None for r in run.records):
         return []
     known = run.space.get("truth")
-    best = number(known.get("best")) if isinstance(known, dict) else None
-    drawing = curves.truth(run.records, best, "True test accuracy, by the table")
-    return [album.plot("truth", drawing, "True test accuracy of the cell that the search would choose at each epoch")]
+    best = finite_float(known.get("best")) if isinstance(known, dict) else None
+    plot = curves.true_accuracy(run.records, best, "True test accuracy, by the table")
+    return [writer.plot("truth", plot, "True test accuracy of the cell that the search would choose at each epoch")]

@@ -1,4 +1,4 @@
-"""What a comparison of groups comes to, in plain words and as the rows of a table."""
+"""Results of statistical tests as sentences and as rows of tables; `oche.analysis` computes them."""
 
 from __future__ import annotations
 
@@ -6,116 +6,125 @@ from collections.abc import Mapping, Sequence
 
 from oche.analysis import CannotSay, Interval, Paired, Ranking, Summary, seeds_for, smallest_p
 from oche.analysis.paired_tests import ALPHA, Pair
-from oche.report.html.page import Cell, Content
-from oche.report.metric_names import UNKNOWN, Measure
+from oche.report.format_numbers import UNKNOWN
+from oche.report.html.page import CellContent, TableCell
+from oche.report.metrics import Metric
 
-#: share of samples of a normal distribution whose mean lies within the interval, by n: measured, see docs/statistics.md
+#: share (%) of samples of n normal values whose 95 % interval holds the mean, by n: measured, see docs/statistics.md
 COVERAGE = {3: 70, 5: 83, 10: 90, 20: 93}
-_NAMED = 12  # pairs that a sentence lists
+_LISTED = 12  # pairs that a sentence lists, at most
 PAIR_COLUMNS = (
     "one", "other", "verdict", "seeds", "difference", "95 % from", "95 % to", "p", "p (Holm)", "chance that one is better",
     "d",
 )  # fmt: skip
 
 
-def points(value: float, measure: Measure, digits: int = 2) -> Cell:
-    """A difference, in points or in perplexity."""
-    return Cell(f"{measure.scale * value:+.{digits}f}", measure.scale * value)
+# --- cells of tables ----------------------------------------------------------------------------------------------------
 
 
-def ends(found: Interval | CannotSay, measure: Measure, signed: bool = False) -> tuple[Cell, Cell]:
-    """The two ends of an interval; dashes where there is none."""
+def difference_cell(value: float, metric: Metric, digits: int = 2) -> TableCell:
+    """Write a difference with its sign, in points or in perplexity."""
+    return TableCell(f"{metric.scale * value:+.{digits}f}", metric.scale * value)
+
+
+def interval_cells(found: Interval | CannotSay, metric: Metric, signed: bool = False) -> tuple[TableCell, TableCell]:
+    """Write the lower and the upper end of an interval; dashes where there is none."""
     if isinstance(found, CannotSay):
-        return Cell(UNKNOWN, None), Cell(UNKNOWN, None)
-    low, high = (Cell(f"{measure.scale * x:{'+' if signed else ''}.2f}", measure.scale * x) for x in found)
+        return TableCell(UNKNOWN, None), TableCell(UNKNOWN, None)
+    low, high = (TableCell(f"{metric.scale * x:{'+' if signed else ''}.2f}", metric.scale * x) for x in found)
     return low, high
 
 
-def p_text(p: float | None) -> Cell:
+def p_cell(p: float | None) -> TableCell:
+    """Write a p-value with three digits."""
     if p is None:
-        return Cell(UNKNOWN, None)
-    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p)
+        return TableCell(UNKNOWN, None)
+    return TableCell("< 0.001" if p < 0.001 else f"{p:.3f}", p)
 
 
-def pair_row(pair: Pair, measure: Measure) -> tuple[Content, ...]:
-    """See `PAIR_COLUMNS`."""
+def pair_row(pair: Pair, metric: Metric) -> tuple[CellContent, ...]:
+    """Return the row of a pair of groups, under `PAIR_COLUMNS`."""
     found = pair.result
     if isinstance(found, CannotSay):
-        return (pair.a, pair.b, verdict(pair, measure), *[None] * (len(PAIR_COLUMNS) - 3))
-    better = found.a12 if measure.higher else 1 - found.a12
-    d = None if isinstance(found.d, CannotSay) else Cell(f"{found.d:+.2f}", found.d)
+        return (pair.a, pair.b, pair_conclusion(pair, metric), *[None] * (len(PAIR_COLUMNS) - 3))
+    better = found.a12 if metric.higher else 1 - found.a12
+    d = None if isinstance(found.d, CannotSay) else TableCell(f"{found.d:+.2f}", found.d)
     seeds = f"{found.n}" + (f" (without {', '.join(map(str, found.left_out))})" if found.left_out else "")
     return (
-        pair.a, pair.b, verdict(pair, measure), Cell(seeds, found.n), points(found.difference, measure),
-        *ends(found.interval, measure, True), p_text(found.p), p_text(pair.holm), Cell(f"{100 * better:.0f} %", better), d,
+        pair.a, pair.b, pair_conclusion(pair, metric), TableCell(seeds, found.n), difference_cell(found.difference, metric),
+        *interval_cells(found.interval, metric, True), p_cell(found.p), p_cell(pair.holm),
+        TableCell(f"{100 * better:.0f} %", better), d,
     )  # fmt: skip
 
 
-def differs(pair: Pair) -> bool:
-    """Whether the two were told apart, at 5 % over all pairs together."""
+# --- sentences ----------------------------------------------------------------------------------------------------------
+
+
+def is_significant(pair: Pair) -> bool:
+    """Whether the two groups differ significantly, at 5 % over all pairs together (Holm's correction)."""
     return pair.holm is not None and pair.holm <= ALPHA
 
 
-def verdict(pair: Pair, measure: Measure) -> str:
-    """ "beta-darts is better", "not told apart"."""
+def pair_conclusion(pair: Pair, metric: Metric) -> str:
+    """Write which group of a pair is better: "beta-darts is better", "no significant difference"."""
     if isinstance(pair.result, CannotSay):
         return f"cannot say: {pair.result}"
-    if not differs(pair):
-        return "not told apart"
-    return f"{pair.a if measure.better(pair.result.difference, 0.0) else pair.b} is better"
+    if not is_significant(pair):
+        return "no significant difference"
+    return f"{pair.a if metric.better(pair.result.difference, 0.0) else pair.b} is better"
 
 
-def pairs_told(pairs: Sequence[Pair], measure: Measure) -> str:
-    """What the pairs come to together, and what these numbers of seeds could have shown at all."""
+def pairs_summary(pairs: Sequence[Pair], metric: Metric) -> str:
+    """Write which of all pairs differ significantly, or that these numbers of seeds cannot show any difference at 5 %."""
     known = [pair for pair in pairs if isinstance(pair.result, Paired)]
     if not known:
-        return f"Nothing can be said of these groups: {pairs[0].result}." if pairs else ""
+        return f"These groups cannot be compared: {pairs[0].result}." if pairs else ""
     n = max(pair.result.n for pair in known if isinstance(pair.result, Paired))
     many = len(known)
-    apart = [verdict(pair, measure) + f" than {_loser(pair, measure)}" for pair in known if differs(pair)]
-    least = min(1.0, many * smallest_p(n))
-    if least > ALPHA:
-        one = f"the least p that the test can give is {smallest_p(n):.3g}"
-        more = f", and {least:.2g} once corrected for {many} comparisons" if many > 1 else ""
+    if (least := min(1.0, many * smallest_p(n))) > ALPHA:
+        corrected = f", and {least:.2g} after the correction for {many} comparisons" if many > 1 else ""
         return (
-            f"With {n} seeds {one}{more}: however large a difference is, it cannot be shown at 5 %. "
-            f"It takes {seeds_for(many)} seeds. Intervals and effect sizes can be read all the same."
+            f"With {n} seeds the smallest p that the test can give is {smallest_p(n):.3g}{corrected}: no difference, however "
+            f"large, can be shown at 5 %. It takes {seeds_for(many)} seeds. Intervals and effect sizes are valid all the same."
         )
     count = f"{many} comparison{'s' * (many > 1)}, up to {n} seeds each"
-    if not apart:
-        return f"No two groups could be told apart at 5 % ({count}, Holm's correction). That is no proof that they are equal."
-    more = f"; and {len(apart) - _NAMED} more" if len(apart) > _NAMED else ""
-    return f"Told apart at 5 % ({count}, Holm's correction): {'; '.join(apart[:_NAMED])}{more}."
+    significant = [
+        f"{pair_conclusion(pair, metric)} than {_worse(pair, metric)}" for pair in known if is_significant(pair)
+    ]
+    if not significant:
+        return f"No two groups differ significantly at 5 % ({count}, Holm's correction). This does not show that they are equal."
+    more = f"; and {len(significant) - _LISTED} more" if len(significant) > _LISTED else ""
+    return f"Significant at 5 % ({count}, Holm's correction): {'; '.join(significant[:_LISTED])}{more}."
 
 
-def _loser(pair: Pair, measure: Measure) -> str:
+def _worse(pair: Pair, metric: Metric) -> str:
     assert isinstance(pair.result, Paired)
-    return pair.b if measure.better(pair.result.difference, 0.0) else pair.a
+    return pair.b if metric.better(pair.result.difference, 0.0) else pair.a
 
 
-def ranking_told(found: Ranking | CannotSay, blocks: str = "seed") -> str:
-    """Friedman's test and the groups that Nemenyi's critical difference leaves together."""
+def ranking_summary(found: Ranking | CannotSay, block: str = "seed") -> str:
+    """Write mean ranks over blocks, Friedman's test and Nemenyi's critical difference; ``block``: what one block is."""
     if isinstance(found, CannotSay):
         return f"No mean ranks: {found}."
-    n = len(found.blocks)
-    p = p_text(found.p).text
+    p = p_cell(found.p).text
     text = (
-        f"Mean ranks over {n} {blocks}s, 1 is best: {', '.join(f'{name} {r:.2f}' for name, r in found.ranks.items())}. "
+        f"Mean ranks over {len(found.blocks)} {block}s, 1 is best: "
+        f"{', '.join(f'{name} {rank:.2f}' for name, rank in found.ranks.items())}. "
         f"Friedman's χ² = {found.chi2:.2f}, p {p if p.startswith('<') else f'= {p}'} by permutation; Nemenyi's critical "
         f"difference {found.difference:.2f}."
     )
     if found.p > ALPHA:
-        return f"{text} The ranks do not differ more than by chance at 5 %, so the critical difference says nothing further."
+        return f"{text} The ranks do not differ significantly at 5 %, so the critical difference does not apply."
     return text
 
 
-def interval_told(summaries: Mapping[str, Summary]) -> str:
-    """How far intervals of so few seeds can be trusted."""
+def coverage_warning(summaries: Mapping[str, Summary]) -> str:
+    """Warn that bootstrap intervals of few seeds are too narrow; empty from 20 seeds on."""
     n = min((s.n for s in summaries.values() if not isinstance(s.interval, CannotSay)), default=None)
     if n is None or n >= 20:
         return ""
     known = max(k for k in COVERAGE if k <= n)
     return (
-        f"Intervals are too narrow where seeds are few: of n = {known} normal values, an interval called 95 % holds the mean in "
+        f"Intervals of few seeds are too narrow: for n = {known} normal values the nominal 95 % interval holds the mean in "
         f"{COVERAGE[known]} % of cases."
     )

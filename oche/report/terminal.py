@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from oche.core.architecture import Cell, Genotype, cell_title
-from oche.report.drawings.cell import PREVIOUS, ends
+from oche.report.drawings.cell import PREVIOUS, cell_names
 from oche.report.drawings.scene import clip, columns
 
 
 def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = PREVIOUS) -> str:
-    """A cell as one small tree a node, side by side as far as ``width`` columns allow.
+    """Return a cell as text: one small tree for each node, side by side as far as ``width`` columns allow.
 
         c_{k-2} ── sep_conv_3x3 ─┐
         c_{k-1} ── sep_conv_3x3 ─┴▶ 2
 
-    Where not even one tree fits, each node is one equation, "2 = sep_conv_3x3(0) + …", wrapped.
+    Where a single tree is too wide, each node is written as an equation, "2 = sep_conv_3x3(0) + …".
     """
-    its = ends(cell, inputs)
-    names = _names(cell, its.inputs)
+    ends = cell_names(cell, inputs)
+    names = _names(cell, ends.inputs)
     trees = [_tree(cell, node, names) for node in cell.nodes]
     room = max(columns(line) for tree in trees for line in tree)
-    output = f"{its.joins}({', '.join(str(n) for n in cell.concat)})" if its.joins else f"node {its.node}"
+    output = f"{ends.joins}({', '.join(str(n) for n in cell.concat)})" if ends.joins else f"node {ends.node}"
     if room > width:
         return "\n".join(_equations(cell, width) + _wrap("output = ", output.split(" "), width))
     across = max(1, min(2 if len(trees) < 5 else 3, (width + 4) // (room + 4)))
@@ -30,7 +30,7 @@ def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = PREVIOUS) -
         padded = [[" " * room] * (height - len(tree)) + [_pad(line, room) for line in tree] for tree in row]
         lines += ["    ".join(parts).rstrip() for parts in zip(*padded, strict=True)]
         lines += [""] * (height > 1 or first + across >= len(trees))
-    return "\n".join(lines + _wrap("", [*output.split(" "), "─▶", its.output], width))
+    return "\n".join(lines + _wrap("", [*output.split(" "), "─▶", ends.output], width))
 
 
 def _names(cell: Cell, inputs: tuple[str, ...]) -> list[str]:
@@ -39,7 +39,7 @@ def _names(cell: Cell, inputs: tuple[str, ...]) -> list[str]:
 
 
 def _tree(cell: Cell, node: int, names: list[str]) -> list[str]:
-    """The node's incoming edges, one a line, joined into the node's number on the last."""
+    """Return the incoming edges of a node, one on each line, joined to the node's number on the last line."""
     incoming = [(op, source) for op, source, target in cell.edges if target == node]
     left = max(columns(name) for name in names)
     middle = max(columns(op) for op, _, _ in cell.edges)
@@ -63,7 +63,7 @@ def _equations(cell: Cell, width: int) -> list[str]:
 
 
 def _wrap(head: str, words: list[str], width: int) -> list[str]:
-    """``words`` after ``head``, in lines of at most ``width`` columns where words allow."""
+    """Write ``words`` after ``head``, in lines of at most ``width`` columns unless a word is longer."""
     lines, indent = [head], " " * max(2, columns(head))
     for i, word in enumerate(words):
         space = " " if i and lines[-1].strip() and not lines[-1].endswith(" ") else ""
@@ -79,7 +79,7 @@ def _pad(line: str, width: int) -> str:
 
 
 def genotype_text(genotype: Genotype, width: int = 80) -> str:
-    """All cells of a genotype, each under its name."""
+    """Return all cells of a genotype as text, each under its name."""
     parts = []
     for name, cell in genotype.cells.items():
         head = cell_title(name)

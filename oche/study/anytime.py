@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from oche.report.cost_page import Price
-from oche.report.metric_names import ACCURACY, PERPLEXITY, Measure
+from oche.report.metrics import ACCURACY, PERPLEXITY, CostTarget, Metric
 from oche.report.plots.study import Curve, Panel
-from oche.report.read_run import Run, read_run
-from oche.study.groups import Arena
+from oche.report.read_run import RunData, read_run
+from oche.study.groups import Comparison
 
 Grouped = dict[str, list[Curve]]
 _SUPERNET = {
@@ -23,7 +22,7 @@ def panels(arena: Arena) -> dict[str, Panel]:
 
     Only the table's panel says how good the incumbent is: validation in the search is the supernet's.
     """
-    found: dict[str, tuple[Measure, Grouped]] = {}
+    found: dict[str, tuple[Metric, Grouped]] = {}
     runs = [
         (group.name, read_run(row.path / "search"))
         for group in arena.groups
@@ -31,19 +30,19 @@ def panels(arena: Arena) -> dict[str, Panel]:
         if (row.path / "search" / "metrics.jsonl").exists()
     ]
     for name, run in runs:
-        for measure, title in _SUPERNET.items():
-            best, true = curves(run.records, measure)
-            for what, its, curve in ((title, measure, best), (_TRUE, ACCURACY, true)):
+        for metric, title in _SUPERNET.items():
+            best, true = incumbent_curves(run.records, metric)
+            for what, its, curve in ((title, metric, best), (_TRUE, ACCURACY, true)):
                 if curve:
                     found.setdefault(what, (its, {}))[1].setdefault(name, []).append(curve)
     return {title: Panel(*panel) for title, panel in found.items()} | _priced(runs)
 
 
-def _priced(runs: Sequence[tuple[str, Run]]) -> dict[str, Panel]:
-    """A panel for each kind of cost that searches mind: that of the network of the cell chosen at each moment."""
+def _cost_panels(runs: Sequence[tuple[str, RunData]]) -> dict[str, Panel]:
+    """A panel for each kind of cost that searches limit: the cost of the network of the current cell over time."""
     found: dict[str, Panel] = {}
-    minded = [(name, run, price) for name, run in runs if (price := Price.of(run.space))]
-    for kind in dict.fromkeys(price.kind for _, _, price in minded):
+    limited = [(name, run, cost) for name, run in runs if (cost := CostTarget.of(run.space))]
+    for kind in dict.fromkeys(cost.kind for _, _, cost in limited):
         grouped: Grouped = {}
         targets: dict[float, None] = {}
         for name, run, price in minded:
@@ -51,10 +50,10 @@ def _priced(runs: Sequence[tuple[str, Run]]) -> dict[str, Panel]:
                 grouped.setdefault(name, []).append(curve)
                 targets |= {} if price.target is None else {price.target: None}
         most = max((v for of in grouped.values() for curve in of for _, v in curve), default=0.0)
-        price = Price(kind, None)
+        cost = CostTarget(kind, None)
         if grouped:
-            title = f"{price.name} of the network of the cell chosen then"
-            found[title] = Panel(price.measure(max([most, *targets])), grouped, [*targets])
+            title = f"{cost.name} of the network of the current cell"
+            found[title] = Panel(cost.metric(max([most, *targets])), grouped, [*targets])
     return found
 
 
@@ -64,18 +63,19 @@ def timed(records: Sequence[Mapping], key: str) -> Curve:
     return [(seconds, value) for seconds, value in times if seconds is not None and value is not None]
 
 
-def curves(records: Sequence[Mapping], measure: Measure) -> tuple[Curve, Curve]:
-    """((seconds, best value so far), (seconds, true accuracy of the cell of that epoch)) at every epoch that has the former."""
+def incumbent_curves(records: Sequence[Mapping], metric: Metric) -> tuple[Curve, Curve]:
+    """Two curves over the seconds of the search: the best value so far, and the true accuracy of the cell of that epoch."""
     best: list[tuple[float, float]] = []
     true: list[tuple[float, float]] = []
     held: float | None = None
     for record in records:
-        value, seconds = record.get(f"val_{measure.key}"), record.get("timings", {}).get("seconds")
+        value, seconds = record.get(f"val_{metric.key}"), record.get("timings", {}).get("seconds")
         if value is None or seconds is None:
             continue
-        if not best or measure.better(value, best[-1][1]):
-            held = record.get("true_acc")
-        best.append((seconds, value if not best or measure.better(value, best[-1][1]) else best[-1][1]))
-        if held is not None:
-            true.append((seconds, held))
+        better = not best or metric.better(value, best[-1][1])
+        if better:
+            incumbent_acc = record.get("true_acc")
+        best.append((seconds, value if better else best[-1][1]))
+        if incumbent_acc is not None:
+            true.append((seconds, incumbent_acc))
     return best, true

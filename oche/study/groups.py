@@ -1,4 +1,7 @@
-"""A study's trials as what can be compared: arenas (one data set, one measure), in them groups (all seeds of one setting)."""
+"""The trials of a study, grouped for comparison.
+
+A comparison has the groups on one data set, judged by one metric. A group has the trials of all seeds of one setting.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from oche.report.metric_names import ACCURACY, PERPLEXITY, Measure
-from oche.study.local import BEST
-from oche.study.results import Row
+from oche.report.metrics import ACCURACY, PERPLEXITY, Metric
+from oche.study.local import MEASURES
+from oche.study.results import TrialResult
 from oche.study.trial import RANDOM
 from oche.study.validate import DATA
 
@@ -40,7 +43,7 @@ class Arena:
     groups: tuple[Group, ...]
 
     @property
-    def measure(self) -> Measure:
+    def metric(self) -> Metric:
         return PERPLEXITY if self.key.endswith("ppl") else ACCURACY
 
     @property
@@ -48,13 +51,13 @@ class Arena:
         """ "test accuracy", "true accuracy by the table"."""
         part = {"test": "test", "val": "validation", "true": "true test", "search_val": "validation (in the search)"}
         own = part.get(self.key.rpartition("_")[0], "")
-        return f"{own} {self.measure.name}" + (" by the table" if self.key == "true_acc" else "")
+        return f"{own} {self.metric.name}" + (" by the table" if self.key == "true_acc" else "")
 
     @property
     def results(self) -> dict[str, dict[int, float]]:
         """By group, then by seed; groups without any result are left out, best mean first."""
         known = {group.name: values for group in self.groups if (values := group.of(self.key))}
-        sign = -1 if self.measure.higher else 1
+        sign = -1 if self.metric.higher else 1
         return dict(sorted(known.items(), key=lambda item: sign * sum(item[1].values()) / len(item[1])))
 
     def control(self, group: Group) -> Group | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from oche.core import atomic_files as atomic
-from oche.report.comparison_page import pictures as of_members
-from oche.report.comparison_runs import Member, member
-from oche.report.cost_page import Price
-from oche.report.html.page import Cell, Content, Section, Table
-from oche.report.metric_names import spread
+from oche.core.atomic_files import read_json
+from oche.report import comparison_page
+from oche.report.comparison_runs import ComparedRun, read_compared_run
+from oche.report.format_numbers import format_mean_sd
+from oche.report.html.page import CellContent, Section, Table, TableCell
+from oche.report.metrics import CostTarget
 from oche.report.read_run import holds_run
-from oche.study.groups import Arena, Group
+from oche.study.groups import Comparison, Group
 
 _PRICED = (
     "What the network of the cell that a search found costs: mean ± sample standard deviation over finished trials; within: "
@@ -20,19 +20,21 @@ _PRICED = (
 )
 
 
-def pictures(arenas: Sequence[Arena]) -> list[Section]:
-    """Learning curves a panel a group, all mixtures under one slider, every cell beside the first; nothing before a run began."""
-    found = [m for arena in arenas for m in _members(arena, arena.name if len(arenas) > 1 else "")]
-    return of_members(found)
+def figure_sections(comparisons: Sequence[Comparison]) -> list[Section]:
+    """Learning curves with a panel per group, all mixtures under one slider, all cells; nothing before the first run."""
+    found = [
+        m for comparison in comparisons for m in _members(comparison, comparison.name if len(comparisons) > 1 else "")
+    ]
+    return comparison_page.figure_sections(found)
 
 
-def _members(arena: Arena, place: str) -> Iterator[Member]:
-    for group in arena.groups:
+def _members(comparison: Comparison, place: str) -> Iterator[ComparedRun]:
+    for group in comparison.groups:
         name = " · ".join(filter(None, (place, group.name)))
         for row in group.rows:
             run = row.path / ("train" if group.control else "search")
             if holds_run(run):
-                yield replace(member(f"{name} · seed {row.seed}", run), group=name)
+                yield replace(read_compared_run(f"{name} · seed {trial.seed}", run), group=name)
 
 
 def priced(arenas: Sequence[Arena]) -> list[Section]:
@@ -48,16 +50,16 @@ def priced(arenas: Sequence[Arena]) -> list[Section]:
     return [Section("Cost of the networks found", [Table("networks", columns, rows, _PRICED)])] if rows else []
 
 
-def _priced(group: Group) -> tuple[Content, ...]:
-    """What, n, cost, target, within; () where nothing is minded, or nothing known yet."""
+def _cost_cells(group: Group) -> tuple[CellContent, ...]:
+    """What, n, cost, target, within; () if the search has no cost, or no result yet."""
     values = [*group.of("search_cost").values()]
     price = next(
-        (p for row in group.rows if (p := Price.of(atomic.read_json(row.path / "search" / "space.json")))), None
+        (p for trial in group.trials if (p := CostTarget.of(read_json(trial.path / "search" / "space.json")))), None
     )
     if price is None or not values:
         return ()
-    axis, mean = price.measure(max(values)), sum(values) / len(values)
-    cost = Cell(f"{spread([axis.scale * v for v in values])}{axis.unit}", mean)
+    axis, mean = price.metric(max(values)), sum(values) / len(values)
+    cost = TableCell(f"{format_mean_sd([axis.scale * v for v in values])}{axis.unit}", mean)
     if price.target is None:
         return price.name, len(values), cost, None, None
     within = sum(value <= price.target for value in values)
@@ -65,6 +67,6 @@ def _priced(group: Group) -> tuple[Content, ...]:
         price.name,
         len(values),
         cost,
-        Cell(price.text(price.target), price.target),
-        Cell(f"{within} of {len(values)}", within),
+        TableCell(price.text(price.target), price.target),
+        TableCell(f"{within} of {len(values)}", within),
     )

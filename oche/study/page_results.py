@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from oche.analysis import CannotSay, Ranking, Summary, improvement, pairwise, rank_groups, summarise
-from oche.report.figures import Album
-from oche.report.html.page import Cell, Content, Fold, Heading, Item, Prose, Section, Table, slug
+from oche.report.figures import FigureWriter
+from oche.report.html.page import CellContent, Fold, Heading, Item, Prose, Section, Table, TableCell, slug
 from oche.report.plots import study as study_plots
-from oche.report.statistics_text import PAIR_COLUMNS, ends, interval_told, pair_row, pairs_told, points, ranking_told
-from oche.study.groups import Arena, Group
+from oche.report.statistics_text import (
+    PAIR_COLUMNS,
+    coverage_warning,
+    difference_cell,
+    interval_cells,
+    pair_row,
+    pairs_summary,
+    ranking_summary,
+)
+from oche.study.groups import Comparison, Group
 
 _INTERVALS = (
     "Every seed as a point, the mean as a bar, its 95 % bootstrap interval as a line; random cells, without a search, in "
@@ -26,9 +34,9 @@ _ADDED = (
 )
 
 
-def results(album: Album, arenas: Sequence[Arena]) -> Iterator[Section]:
-    """What was reached, who is better, and what the searches add; nothing before a trial is finished."""
-    known = [arena for arena in arenas if arena.results]
+def result_sections(writer: FigureWriter, comparisons: Sequence[Comparison]) -> Iterator[Section]:
+    """The sections with results, tests, and improvements over random cells; one sentence before a trial is finished."""
+    known = [comparison for comparison in comparisons if comparison.results]
     if not known:
         yield Section("Results", [Prose("No trial has a result yet.")])
         return
@@ -36,9 +44,11 @@ def results(album: Album, arenas: Sequence[Arena]) -> Iterator[Section]:
     def each(make: Callable[[Arena], list[Item]]) -> list[Item]:
         return [item for arena in known for item in _headed(len(arenas) > 1, arena, make(arena))]
 
-    yield Section("Results", each(lambda arena: _reached(album, arena)))
-    yield Section("Who is better?", [*each(lambda arena: _compared(album, arena)), *_over(album, known)])
-    yield Section("What the search adds", [Prose(_ADDED), *each(_added)])
+    yield Section("Results", each(lambda comparison: _result_items(writer, comparison)))
+    yield Section(
+        "Who is better?", [*each(lambda comparison: _test_items(writer, comparison)), *_over_data_sets(writer, known)]
+    )
+    yield Section("What the search adds", [Prose(_ADDED), *each(_improvement_items)])
 
 
 def _headed(several: bool, arena: Arena, items: list[Item]) -> list[Item]:
@@ -48,18 +58,18 @@ def _headed(several: bool, arena: Arena, items: list[Item]) -> list[Item]:
 # --- what was reached -------------------------------------------------------------------------------------------------
 
 
-def _reached(album: Album, arena: Arena) -> list[Item]:
-    summaries = summed(arena)
+def _result_items(writer: FigureWriter, comparison: Comparison) -> list[Item]:
+    summaries = summarise_groups(comparison)
     columns = ("group", "n", "mean", "sd", "95 % from", "95 % to", "worst", "best", "parameters", "seeds")
-    rows = [_row(arena, group, summaries[group.name]) for group in _ordered(arena)]
-    name = slug(arena.name)
-    lists = {group: [*values.values()] for group, values in arena.results.items()}
-    controls = [group.name for group in arena.groups if group.control]
-    drawing = study_plots.intervals(lists, summaries, arena.what, arena.measure, controls)
-    told, unit = interval_told(summaries), arena.measure.unit
+    rows = [_row(comparison, group, summaries[group.name]) for group in _ordered(comparison)]
+    name = slug(comparison.name)
+    lists = {group: [*values.values()] for group, values in comparison.results.items()}
+    controls = [group.name for group in comparison.groups if group.control]
+    drawing = study_plots.intervals(lists, summaries, comparison.what, comparison.metric, controls)
+    told, unit = coverage_warning(summaries), comparison.metric.unit
     return [
-        album.plot(f"results-{name}", drawing, f"{arena.name}: {arena.what}. {_INTERVALS}"),
-        Table(f"{name}-results", columns, rows, f"{arena.name}: {arena.what}" + (" in percent" if unit else "")),
+        writer.plot(f"results-{name}", drawing, f"{comparison.name}: {comparison.what}. {_INTERVALS}"),
+        Table(f"{name}-results", columns, rows, f"{comparison.name}: {comparison.what}" + (" in percent" if unit else "")),
         *([Prose(told, "muted")] if told else []),
     ]  # fmt: skip
 
@@ -75,11 +85,11 @@ def _ordered(arena: Arena) -> list[Group]:
     return [by_name[name] for name in arena.results]
 
 
-def _row(arena: Arena, group: Group, found: Summary) -> tuple[Content, ...]:
-    measure = arena.measure
+def _row(comparison: Comparison, group: Group, found: Summary) -> tuple[CellContent, ...]:
+    metric = comparison.metric
 
-    def cell(value: float) -> Cell:
-        return Cell(f"{measure.scale * value:.2f}", measure.scale * value)
+    def cell(value: float) -> TableCell:
+        return TableCell(f"{metric.scale * value:.2f}", metric.scale * value)
 
     low, high = cell(found.least), cell(found.most)
     sizes = [*group.of("parameters").values()]
@@ -87,45 +97,51 @@ def _row(arena: Arena, group: Group, found: Summary) -> tuple[Content, ...]:
     mean_size = round(sum(sizes) / len(sizes)) if sizes else None
     return (
         group.name, found.n, cell(found.mean), None if isinstance(found.sd, CannotSay) else cell(found.sd),
-        *ends(found.interval, measure), *((low, high) if measure.higher else (high, low)), mean_size, seeds,
+        *interval_cells(found.interval, metric), *((low, high) if metric.higher else (high, low)), mean_size, seeds,
     )  # fmt: skip
 
 
 # --- who is better ----------------------------------------------------------------------------------------------------
 
 
-def _compared(album: Album, arena: Arena) -> list[Item]:
-    pairs = pairwise(arena.results)
+def _test_items(writer: FigureWriter, comparison: Comparison) -> list[Item]:
+    pairs = pairwise(comparison.results)
     if not pairs:
         return [Prose("There is one group with results, and nothing to compare it with.")]
-    name, told = slug(arena.name), pairs_told(pairs, arena.measure)
-    table = Table(f"{name}-pairs", PAIR_COLUMNS, [pair_row(pair, arena.measure) for pair in pairs], _PAIRS)
+    name, told = slug(comparison.name), pairs_summary(pairs, comparison.metric)
+    table = Table(f"{name}-pairs", PAIR_COLUMNS, [pair_row(pair, comparison.metric) for pair in pairs], _PAIRS)
     shown: list[Item] = [table] if len(pairs) <= 15 else [Fold(f"All {len(pairs)} pairs", [table])]
-    found = rank_groups(arena.results, arena.measure.higher)
-    return [Prose(told, "lead"), *shown, *_ranked(album, found, name, f"{arena.name}: mean ranks over seeds", "seed")]
+    found = rank_groups(comparison.results, comparison.metric.higher)
+    return [
+        Prose(told, "lead"),
+        *shown,
+        *_rank_items(writer, found, name, f"{comparison.name}: mean ranks over seeds", "seed"),
+    ]
 
 
-def _ranked(album: Album, found: Ranking | CannotSay, name: str, title: str, block: str) -> list[Item]:
+def _rank_items(writer: FigureWriter, found: Ranking | CannotSay, name: str, title: str, block: str) -> list[Item]:
     if isinstance(found, CannotSay):
-        return [Prose(ranking_told(found, block), "muted")]
+        return [Prose(ranking_summary(found, block), "muted")]
     caption = (
         f"{title}. Groups joined by a bar do not differ by Nemenyi's critical difference, which corrects for all pairs"
     )
     drawing = study_plots.critical_difference(found, title)
-    return [Prose(ranking_told(found, block)), album.plot(f"ranks-{name}", drawing, caption)]
+    return [Prose(ranking_summary(found, block)), writer.plot(f"ranks-{name}", drawing, caption)]
 
 
-def _over(album: Album, arenas: Sequence[Arena]) -> list[Item]:
-    """Ranks over data sets, as Demšar means them, where three or more were tried."""
-    if len(arenas) < 3:
+def _over_data_sets(writer: FigureWriter, comparisons: Sequence[Comparison]) -> list[Item]:
+    """Ranks over data sets, as in Demšar (JMLR 2006), if the study has three or more."""
+    if len(comparisons) < 3:
         return []
     sign = {True: 1, False: -1}
     means = {
-        name: {i: sign[a.measure.higher] * s.mean for i, a in enumerate(arenas) if (s := summed(a).get(name))}
-        for name in dict.fromkeys(name for arena in arenas for name in arena.results)
+        name: {
+            i: sign[a.metric.higher] * s.mean for i, a in enumerate(comparisons) if (s := summarise_groups(a).get(name))
+        }
+        for name in dict.fromkeys(name for comparison in comparisons for name in comparison.results)
     }
-    found = rank_groups({name: of for name, of in means.items() if len(of) == len(arenas)})
-    return [Heading("Over data sets"), *_ranked(album, found, "data", "Mean ranks over data sets", "data set")]
+    found = rank_groups({name: of for name, of in means.items() if len(of) == len(comparisons)})
+    return [Heading("Over data sets"), *_rank_items(writer, found, "data", "Mean ranks over data sets", "data set")]
 
 
 # --- what the search adds ---------------------------------------------------------------------------------------------
@@ -146,14 +162,14 @@ def _added(arena: Arena) -> list[Item]:
     return [Table(f"{slug(arena.name)}-over-random", columns, rows)] if rows else []
 
 
-def _improved(arena: Arena, group: Group) -> tuple[Content, ...]:
-    control, own = arena.control(group), [*group.of(arena.key).values()]
-    random = [*control.of(arena.key).values()] if control else []
-    found = improvement(own, random, arena.measure.higher)
+def _improvement_row(comparison: Comparison, group: Group) -> tuple[CellContent, ...]:
+    control, own = comparison.control(group), [*group.of(comparison.key).values()]
+    random = [*control.of(comparison.key).values()] if control else []
+    found = improvement(own, random, comparison.metric.higher)
     if isinstance(found, CannotSay):
         return (group.name, *[None] * 4, len(own), len(random), f"cannot say: {found}")
-    difference = points(sum(own) / len(own) - sum(random) / len(random), arena.measure)
-    percent = Cell(f"{found.percent:+.2f}", found.percent)
+    difference = difference_cell(sum(own) / len(own) - sum(random) / len(random), comparison.metric)
+    percent = TableCell(f"{found.percent:+.2f}", found.percent)
     if isinstance(found.interval, CannotSay):
         return (
             group.name, percent, None, None, difference, found.n, found.n_random, f"no interval: {found.interval}",
@@ -161,6 +177,6 @@ def _improved(arena: Arena, group: Group) -> tuple[Content, ...]:
     low, high = found.interval
     reading = "interval above 0" if low > 0 else "interval below 0" if high < 0 else "interval holds 0"
     return (
-        group.name, percent, Cell(f"{low:+.2f}", low), Cell(f"{high:+.2f}", high), difference, found.n, found.n_random,
+        group.name, percent, TableCell(f"{low:+.2f}", low), TableCell(f"{high:+.2f}", high), difference, found.n, found.n_random,
         reading,
     )  # fmt: skip

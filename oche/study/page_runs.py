@@ -7,18 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oche.analysis import Association, CannotSay
-from oche.report import format_text as words
-from oche.report.figures import Album
-from oche.report.html.page import Cell, Code, Content, Fold, Heading, Item, Prose, Section, Table, slug
-from oche.report.metric_names import spread
+from oche.report.figures import FigureWriter
+from oche.report.format_numbers import UNKNOWN, format_mean_sd
+from oche.report.html.page import CellContent, Code, Fold, Heading, Item, Prose, Section, Table, TableCell, slug
 from oche.report.plots import study as study_plots
-from oche.study.anytime import panels
-from oche.study.groups import Arena, Group
-from oche.study.local import Job, score
-from oche.study.nas_checklist import UNKNOWN, answers
-from oche.study.nas_checklist_facts import Facts
-from oche.study.ranking import Agreements
-from oche.study.results import Row
+from oche.study.anytime import anytime_panels
+from oche.study.groups import Comparison, Group
+from oche.study.local import TrialJob, format_score
+from oche.study.nas_checklist import NOT_KNOWN, answers
+from oche.study.provenance import Provenance
+from oche.study.results import TrialResult
+from oche.study.supernet_ranking import RankAgreements
 
 _COST = (
     "Mean ± sample standard deviation over finished trials. CPU time and peak memory are those of the whole process, retries "
@@ -55,8 +54,8 @@ def cost(arenas: Sequence[Arena]) -> Section:
     return Section("What it cost", [Table("cost", columns, rows, _COST)])
 
 
-def _spent(group: Group) -> Iterator[Content]:
-    done = [row for row in group.rows if row.state == "complete"]
+def _spent(group: Group) -> Iterator[CellContent]:
+    done = [trial for trial in group.trials if trial.state == "complete"]
     yield len(done)
     search, train = ([row.numbers.get(f"{part}_seconds") for row in done] for part in ("search", "train"))
     both = [sum(filter(None, pair)) for pair in zip(search, train, strict=True)]
@@ -66,25 +65,27 @@ def _spent(group: Group) -> Iterator[Content]:
         yield _mean_sd([row.numbers[name] for row in done if name in row.numbers], 1)
 
 
-def _mean_sd(values: Sequence[float], digits: int) -> Cell:
-    return Cell(spread(values, digits), statistics.fmean(values) if values else None)
+def _mean_sd(values: Sequence[float], digits: int) -> TableCell:
+    return TableCell(format_mean_sd(values, digits), statistics.fmean(values) if values else None)
 
 
-def over_time(album: Album, arenas: Sequence[Arena]) -> Section:
+def anytime_section(writer: FigureWriter, comparisons: Sequence[Comparison]) -> Section:
     items: list[Item] = []
     for arena in arenas:
         if found := panels(arena):
             drawing = study_plots.incumbents(found, "seconds of the search")
-            more = _MINDED if any(panel.measure.key == "cost_found" for panel in found.values()) else ""
-            items.append(album.plot(f"incumbents-{slug(arena.name)}", drawing, f"{arena.name}: {_INCUMBENTS}{more}"))
+            more = _COST_PANEL if any(panel.metric.key == "cost_found" for panel in found.values()) else ""
+            items.append(
+                writer.plot(f"incumbents-{slug(comparison.name)}", drawing, f"{comparison.name}: {_INCUMBENTS}{more}")
+            )
     return Section("Incumbents over time", items or [Prose("No search has left records yet.")])
 
 
 # --- supernet beside table --------------------------------------------------------------------------------------------
 
 
-def agreement(album: Album, found: Agreements, arenas: Sequence[Arena]) -> list[Section]:
-    """Nothing where no search had a table."""
+def ranking_sections(writer: FigureWriter, found: RankAgreements, comparisons: Sequence[Comparison]) -> list[Section]:
+    """Rank correlations of supernets with a table; nothing if no search has a table."""
     if not found.by_trial and not found.problems:
         return [Section(_SUPERNET, [Prose(_HOW)])] if found.possible else []
     rows, points = [], {}
@@ -96,10 +97,10 @@ def agreement(album: Album, found: Agreements, arenas: Sequence[Arena]) -> list[
     columns = ("data", "group", "seeds", "Kendall's τ", "Spearman's ρ", "cells", "images")
     items: list[Item] = [Prose(_AGREEMENT)]
     if points:
-        drawing = study_plots.agreement(points, "Cells in the supernet and by the table")
+        drawing = study_plots.rank_agreement(points, "Cells in the supernet and by the table")
         items += [
             Table("rank-correlation", columns, rows),
-            album.plot(
+            writer.plot(
                 "agreement",
                 drawing,
                 "Every point is a cell, by its rank in the supernet of one seed and by the table; on the diagonal both agree",
@@ -108,10 +109,10 @@ def agreement(album: Album, found: Agreements, arenas: Sequence[Arena]) -> list[
     return [Section(_SUPERNET, [*items, *(Prose(line, "muted") for line in found.problems)])]
 
 
-def _taus(found: Sequence[Association | CannotSay]) -> tuple[Cell, Cell]:
+def _correlation_cells(found: Sequence[Association | CannotSay]) -> tuple[TableCell, TableCell]:
     known = [a for a in found if isinstance(a, Association)]
     if not known:
-        return Cell(f"cannot say: {found[0]}", None), Cell(words.UNKNOWN, None)
+        return TableCell(f"cannot say: {found[0]}", None), TableCell(UNKNOWN, None)
     return _mean_sd([a.kendall for a in known], 2), _mean_sd([a.spearman for a in known], 2)
 
 
@@ -136,16 +137,16 @@ def _why(row: Row) -> str:
     return "" if row.state in ("waiting", "running") else Job.at(row.path).result()
 
 
-def _true(row: Row) -> Cell:
-    value = row.numbers.get("true_acc")
-    return Cell(words.UNKNOWN if value is None else f"{100 * value:.2f}", value)
+def _true(trial: TrialResult) -> TableCell:
+    value = trial.numbers.get("true_acc")
+    return TableCell(UNKNOWN if value is None else f"{100 * value:.2f}", value)
 
 
 def checklist(facts: Facts) -> Section:
     columns = ("practice", "question", "answer", "because", "to state in the paper")
     rows = [
-        (a.number, a.question, Cell("not known" if a.said == UNKNOWN else a.said, a.said), a.because, a.state)
-        for a in answers(facts)
+        (a.number, a.question, TableCell("not known" if a.said == NOT_KNOWN else a.said, a.said), a.because, a.state)
+        for a in answers(provenance)
     ]
     return Section("Checklist", [Prose(_CHECKLIST), Table("checklist", columns, rows)])
 
@@ -155,4 +156,4 @@ def details(study: Path, facts: Facts) -> Section:
     made = " · ".join(what + ", ".join(found) for what, names in looked.items() if (found := facts.distinct(*names)))
     text = (study / "study.yaml").read_text(encoding="utf-8")
     machine: list[Item] = [Heading("Made with"), Prose(made)] if made else []
-    return Section("To repeat it", [*machine, Fold("study.yaml", [Code(text, "study")])])
+    return Section("Reproduction", [*machine, Fold("study.yaml", [Code(text, "study")])])

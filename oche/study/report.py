@@ -7,17 +7,24 @@ from pathlib import Path
 
 from oche.core import atomic_files as atomic
 from oche.core.console import Log
-from oche.report.figures import Album
+from oche.report.figures import FigureWriter
 from oche.report.html.markdown import csv_text, markdown, tables
-from oche.report.html.page import Cards, Section, page
-from oche.study.groups import Arena, arenas
-from oche.study.nas_checklist_facts import Facts
-from oche.study.page_figures import pictures, priced
-from oche.study.page_results import results, summed
-from oche.study.page_runs import agreement, checklist, cost, details, over_time, trials
-from oche.study.ranking import agreements
-from oche.study.results import Row, rows
-from oche.study.status import summary
+from oche.report.html.page import Cards, Section, render_page
+from oche.study.groups import Comparison, comparisons
+from oche.study.page_figures import cost_sections, figure_sections
+from oche.study.page_results import result_sections, summarise_groups
+from oche.study.page_runs import (
+    anytime_section,
+    checklist_section,
+    cost_section,
+    details_section,
+    ranking_sections,
+    trials_section,
+)
+from oche.study.provenance import Provenance
+from oche.study.results import TrialResult, trial_results
+from oche.study.status import count_states
+from oche.study.supernet_ranking import rank_agreements
 
 
 def write(study: Path, cells: int = 0, log: Log | None = None, out: Path | None = None) -> Path:
@@ -26,24 +33,24 @@ def write(study: Path, cells: int = 0, log: Log | None = None, out: Path | None 
     ``cells``: with how many cells of a table the supernet of each finished search is tried, unless it was before; 0: none.
     ``out``: the page's path, by default report.html in the study's directory, where all else lies.
     """
-    found = rows(study)
-    compared = arenas(found)
-    known = agreements(found, cells, log or Log(quiet=True))
-    album = Album(study / "pictures")
+    found = trial_results(study)
+    compared = comparisons(found)
+    known = rank_agreements(found, cells, log or Log(quiet=True))
+    writer = FigureWriter(study / "pictures")
     sections = [
         *_head(found, compared),
-        *results(album, compared),
-        over_time(album, compared),
-        *priced(compared),
-        *agreement(album, known, compared),
-        cost(compared),
-        *pictures(compared),
-        trials(found),
-        checklist(facts := Facts.of(study, found, compared)),
-        details(study, facts),
+        *result_sections(writer, compared),
+        anytime_section(writer, compared),
+        *cost_sections(compared),
+        *ranking_sections(writer, known, compared),
+        cost_section(compared),
+        *figure_sections(compared),
+        trials_section(found),
+        checklist_section(provenance := Provenance.of(study, found, compared)),
+        details_section(study, provenance),
     ]
-    title, subtitle = study.resolve().name, summary(found)
-    text = page(title, sections, subtitle, kicker="oche study report")
+    title, subtitle = study.resolve().name, count_states(found)
+    text = render_page(title, sections, subtitle, kicker="oche study report")
     for table in tables(sections):
         atomic.write_bytes(study / "tables" / f"{table.name}.csv", csv_text(table).encode())
     atomic.write_bytes(study / "report.md", markdown(title, sections, subtitle).encode())
@@ -58,8 +65,8 @@ def _head(found: tuple[Row, ...], compared: tuple[Arena, ...]) -> list[Section]:
         ("trials finished", f"{states['complete']} of {len(found)}"),
         ("groups", str(sum(len(arena.groups) for arena in compared))),
     ]
-    for arena in compared:
-        for name, best in [*summed(arena).items()][:1]:
-            value = arena.measure.mean_sd([*arena.results[name].values()])
-            cards.append((f"{arena.name}: best mean {arena.what}, {name} (n\u00a0=\u00a0{best.n})", value))
+    for comparison in compared:
+        for name, best in [*summarise_groups(comparison).items()][:1]:
+            value = comparison.metric.mean_sd([*comparison.results[name].values()])
+            cards.append((f"{comparison.name}: best mean {comparison.what}, {name} (n\u00a0=\u00a0{best.n})", value))
     return [Section("", [Cards(cards)])]

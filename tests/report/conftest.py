@@ -10,7 +10,7 @@ from oche.report.run_page import write_report
 from report_runs import made, make_run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def four(tmp_path_factory):
     out = tmp_path_factory.mktemp("four")
     for method, base in (("darts", 0.90), ("gdas", 0.80)):
@@ -19,7 +19,7 @@ def four(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(tmp_path_factory) -> Path:
     """A report of everything that `oche demo` leaves."""
     return write_report(make_run(tmp_path_factory.mktemp("runs") / "whole", epochs=4))

@@ -1,1 +1,1 @@
-"""Drawings of cells and networks."""
+"""Drawings of cells and networks, as SVG text and PNG files."""

@@ -1,7 +1,7 @@
-"""Pictures of a discrete cell: inputs left, nodes by depth, output right, every edge labelled with its operation.
+"""Drawings of a discrete cell: inputs left, nodes by depth, output right, every edge labelled with its operation.
 
-A label is a vertex of the layered layout, as is every layer that a long edge passes. So labels, nodes and foreign edges
-cannot lie on one another, whatever the cell.
+In the layered layout labels are vertices too, and so are the places where a long edge passes a layer. Labels, nodes and passing
+edges can therefore not overlap, for any cell.
 """
 
 from __future__ import annotations
@@ -29,26 +29,28 @@ from oche.report.drawings.scene import (
 from oche.report.plots.style import INK, MUTED, PAPER, operation_colour, tint
 
 _FONT, _LABEL_HEIGHT, _NODE, _PORT, _LANE, _GAP, _MARGIN = 11.0, 21.0, 34.0, 8.0, 5.0, 8.0, 14.0
-MARK = "✱"  # before operations that are to be seen first, see `compare_cells.marked`
-PREVIOUS = ("c_{k-2}", "c_{k-1}")  # the inputs of a convolutional cell: the two cells before it
-_CONCAT = -1  # the edge number of dashed lines to the output
+MARK = "✱"  # before operations that are emphasised, see `oche.report.comparison_cells.mark_differences`
+PREVIOUS = ("c_{k-2}", "c_{k-1}")  # inputs of a convolutional cell: the outputs of the two cells before it
+_CONCAT = -1  # edge number of the dashed lines to the output
 
 
 @dataclass(frozen=True)
-class Ends:
-    """``joins`` is what the output is of its nodes, "concat" or "mean"; empty where it is one of them."""
+class CellNames:
+    """The names of a drawn cell's inputs and output, and how the output is made of the nodes."""
 
     inputs: tuple[str, ...]
     output: str
     joins: str
-    node: int  # number of the output, the one after the last node where it is none of them
+    """"concat" or "mean" of nodes; empty where the output is one of the nodes"""
+    node: int
+    """number of the output: the one after the last node, unless the output is a node"""
 
 
-def ends(cell: Cell, inputs: tuple[str, ...] = ()) -> Ends:
-    """The ends of ``cell``; names ``inputs`` are used where there are as many.
+def cell_names(cell: Cell, inputs: tuple[str, ...] = ()) -> CellNames:
+    """Return the names of ``cell``; ``inputs`` are used where their number is right.
 
-    A cell of one input whose output is its last node alone, of several, is one of NAS-Bench-201; any other cell of one
-    input is a recurrent one.
+    A cell with one input is one of NAS-Bench-201 if it has several nodes and its output is the last of them; otherwise it is a
+    recurrent cell.
     """
     last = max(cell.nodes)
     if cell.inputs != 1:
@@ -57,12 +59,12 @@ def ends(cell: Cell, inputs: tuple[str, ...] = ()) -> Ends:
         names, output, joins = ("in",), "out", ""
     else:
         names, output, joins = ("x, h",), "h_t", "mean"
-    return Ends(inputs if len(inputs) == cell.inputs else names, output, joins, last + 1 if joins else last)
+    return CellNames(inputs if len(inputs) == cell.inputs else names, output, joins, last + 1 if joins else last)
 
 
 @dataclass(frozen=True)
 class Vertex:
-    """A place in the layout; ``kind`` is node, label or lane (of an edge that passes by)."""
+    """A vertex of the layout, centred on (x, y); ``kind`` is node, label, or lane (where an edge passes a layer)."""
 
     kind: str
     layer: int
@@ -76,9 +78,9 @@ class Vertex:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything of a cell goes, in pixels, (x, y) being centres.
+    """The layout of a cell, in pixels.
 
-    ``routes`` holds for each drawn edge the edge's number (-1 for output lines) and the vertices it visits.
+    ``routes`` holds for each drawn edge (number of the edge, -1 for lines to the output; numbers of the vertices on its way).
     """
 
     vertices: tuple[Vertex, ...]
@@ -87,15 +89,15 @@ class Layout:
     height: float
 
 
-def layout(cell: Cell, inputs: tuple[str, ...] = ()) -> Layout:
-    """Places inputs, nodes, labels and output of ``cell``. The output is the node after the last one, if it is none of them."""
-    vertices, routes = _vertices(cell, ends(cell, inputs))
+def layout_cell(cell: Cell, inputs: tuple[str, ...] = ()) -> Layout:
+    """Place inputs, nodes, labels and output of ``cell``."""
+    vertices, routes = _vertices(cell, cell_names(cell, inputs))
     layers: list[list[int]] = [[] for _ in range(1 + max(v.layer for v in vertices))]
     for i, v in enumerate(vertices):
         layers[v.layer].append(i)
-    links = [Link(a, b, _pull(vertices[a], vertices[b])) for _, way in routes for a, b in itertools.pairwise(way)]
+    links = [Link(a, b, _weight(vertices[a], vertices[b])) for _, way in routes for a, b in itertools.pairwise(way)]
     ys = arrange(layers, links, {i: v.height for i, v in enumerate(vertices)}, _GAP)
-    if cell.inputs > 1 and ys[0] > ys[1]:  # the mirror image is as good, and keeps the inputs in their order
+    if cell.inputs > 1 and ys[0] > ys[1]:  # mirror the drawing, so that the inputs keep their order
         ys = {i: -y for i, y in ys.items()}
     top = min(ys[i] - v.height / 2 for i, v in enumerate(vertices)) - _MARGIN
     bottom = max(ys[i] + v.height / 2 for i, v in enumerate(vertices)) + _MARGIN
@@ -108,16 +110,17 @@ def layout(cell: Cell, inputs: tuple[str, ...] = ()) -> Layout:
 
 
 def _depths(cell: Cell) -> dict[int, int]:
+    """Return the depth of every node: the longest path from an input."""
     depths = dict.fromkeys(range(cell.inputs), 0)
     for node in cell.nodes:
         depths[node] = 1 + max(depths[source] for _, source, target in cell.edges if target == node)
     return depths
 
 
-def _vertices(cell: Cell, its: Ends) -> tuple[list[Vertex], list[tuple[int, tuple[int, ...]]]]:
-    """Vertices without places, and the routes through them. Nodes sit in even layers, labels in odd ones."""
+def _vertices(cell: Cell, names: CellNames) -> tuple[list[Vertex], list[tuple[int, tuple[int, ...]]]]:
+    """Return vertices without positions, and the routes through them. Nodes are in even layers, labels in odd ones."""
     depths = _depths(cell)
-    output, joined = its.node, cell.concat if its.joins else ()
+    output, joined = names.node, cell.concat if names.joins else ()
     layer_of = {output: 2 * max(depths.values()) + 1} if joined else {}
     layer_of = {node: 2 * depth for node, depth in depths.items()} | layer_of
     leaving = Counter(source for _, source, _ in cell.edges) + Counter(joined)
@@ -125,7 +128,7 @@ def _vertices(cell: Cell, its: Ends) -> tuple[list[Vertex], list[tuple[int, tupl
     vertices, number = [], {}
     for node, layer in layer_of.items():
         number[node] = len(vertices)
-        name = its.inputs[node] if node < cell.inputs else ""
+        name = names.inputs[node] if node < cell.inputs else ""
         width = max(_NODE, min(text_width(name.replace("_", "").strip("{}"), 13.0), 96.0) + 16) if name else _NODE
         vertices.append(Vertex("node", layer, width, max(_NODE, _PORT * touching[node] + 8), node=node))
     routes, busy = [], Counter()
@@ -149,15 +152,15 @@ def _vertices(cell: Cell, its: Ends) -> tuple[list[Vertex], list[tuple[int, tupl
     return vertices, routes
 
 
-def _pull(a: Vertex, b: Vertex) -> float:
-    """Links between two bends of one edge should be straight, those at nodes may slope."""
+def _weight(a: Vertex, b: Vertex) -> float:
+    """Return the weight of a link: links between two bends of one edge should be straight, those at nodes may slope."""
     return {0: 24.0, 1: 2.0, 2: 1.0}[(a.kind == "node") + (b.kind == "node")]
 
 
 def _columns(
     vertices: list[Vertex], layers: list[list[int]], links: list[Link], ys: dict[int, float]
 ) -> tuple[list[float], float]:
-    """Centre of each layer, and the total width; steep links get more room between layers."""
+    """Return the centre of each layer, and the total width; layers joined by steep links are further apart."""
     widths = [max(vertices[i].width for i in layer) for layer in layers]
     steep = [0.0] * len(layers)
     for link in links:
@@ -170,9 +173,9 @@ def _columns(
     return xs, xs[-1] + widths[-1] / 2 + _MARGIN
 
 
-def scene(cell: Cell, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> Scene:
-    """The cell as boxes, curves and labels."""
-    places, its = layout(cell, inputs), ends(cell, inputs)
+def cell_scene(cell: Cell, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> Scene:
+    """Return the cell as boxes, curves and labels."""
+    places, names = layout_cell(cell, inputs), cell_names(cell, inputs)
     top = 26.0 if title else 0.0
     title = clip(title, 60)
     width = max(places.width, text_width(title, 13) + 2 * _MARGIN)
@@ -184,7 +187,7 @@ def scene(cell: Cell, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> Sc
         if v.kind == "label":
             shapes += _label(cell, v, x, y)
         elif v.kind == "node":
-            shapes += _node(cell, v, x, y, its)
+            shapes += _node(cell, v, x, y, names)
     summary = "; ".join(f"node {t} takes {op} of {s}" for op, s, t in cell.edges)
     return Scene(width, places.height + top, tuple(shapes), f"{title or 'cell'}: {summary}")
 
@@ -209,7 +212,7 @@ def _curves(cell: Cell, places: Layout, at: list[Point]) -> list[Shape]:
 
 
 def _ports(places: Layout) -> dict[tuple[int, int], float]:
-    """(route, step) → how far from a node's middle the edge touches it: edges at one side are spread in order."""
+    """Return (route, step) → vertical distance from the node's centre; the edges at one side of a node are spread out."""
     sides: dict[tuple[int, bool], list[tuple[float, int, int]]] = {}
     for r, (_, way) in enumerate(places.routes):
         for step, other in ((0, 1), (len(way) - 1, len(way) - 2)):
@@ -230,16 +233,16 @@ def _label(cell: Cell, v: Vertex, x: float, y: float) -> list[Shape]:
     return [box, Label(x, y, clip(operation, 24), _FONT)]
 
 
-def _node(cell: Cell, v: Vertex, x: float, y: float, its: Ends) -> list[Shape]:
-    output = v.node == its.node
+def _node(cell: Cell, v: Vertex, x: float, y: float, names: CellNames) -> list[Shape]:
+    output = v.node == names.node
     is_input = v.node < cell.inputs
-    colour = "#c0504d" if is_input else "#3f72b5" if output else "#4f8a4c"  # red, green, blue as the seed's Figure 3
+    colour = "#c0504d" if is_input else "#3f72b5" if output else "#4f8a4c"  # red, green, blue as in the seed's Figure 3
     tip = "output" if output else f"input {v.node}" if is_input else f"node {v.node}"
     box = Box(x - v.width / 2, y - v.height / 2, v.width, v.height, tint(colour, 0.22), colour, 7, tip)
-    if output and its.joins:
-        return [box, *subscripted(its.output, x, y)]
+    if output and names.joins:
+        return [box, *subscripted(names.output, x, y)]
     if is_input or output:
-        name = its.output if output else its.inputs[v.node]
+        name = names.output if output else names.inputs[v.node]
         return [box, *subscripted(name, x, y - 5), Label(x, y + 10, str(v.node), 8.5, "#5a616b")]
     return [box, Label(x, y, str(v.node), 13)]
 
@@ -250,14 +253,14 @@ def cell_svg(
     inputs: tuple[str, ...] = PREVIOUS,
     background: str | None = PAPER,
 ) -> str:
-    """The cell as SVG text; ``background=None`` makes it transparent, for a page of any colour.
+    """Return the drawing as SVG text; ``background=None`` makes it transparent, for pages of any colour.
 
-    Node numbers are those of the genotype. ``inputs`` names the input nodes ("c_{k-2}" is drawn with a lowered part);
-    it is ignored where the cell has another number of inputs.
+    Nodes are numbered as in the genotype. ``inputs`` names the input nodes ("c_{k-2}" is drawn with a subscript); it is ignored
+    where the cell has another number of inputs.
     """
-    return to_svg(scene(cell, title, inputs), background)
+    return to_svg(cell_scene(cell, title, inputs), background)
 
 
 def cell_png(cell: Cell, path: Path | str, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> None:
-    """The same picture as a PNG file at two pixels per unit."""
-    to_png(scene(cell, title, inputs), Path(path))
+    """Write the same drawing as a PNG file, with two pixels per unit."""
+    to_png(cell_scene(cell, title, inputs), Path(path))

@@ -1,7 +1,7 @@
 """Layered drawing of an acyclic graph (after Sugiyama, Tagawa and Toda 1981): order within layers, then heights.
 
-A graph comes as layers of vertex numbers, and links that join neighbouring layers only: whoever calls puts a thin
-vertex wherever a long link passes a layer, so that the link has a lane of its own there.
+A graph is given as layers of vertex numbers, and links that join neighbouring layers only. Where a long link passes a layer, the
+caller adds a thin vertex, which keeps space for the link.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Link:
-    """Joins vertex ``a`` with vertex ``b`` of the next layer; ``pull`` is how much it wants to be level."""
+    """A link from vertex ``a`` to vertex ``b`` of the next layer; a link with a high ``weight`` is drawn almost level."""
 
     a: int
     b: int
-    pull: float = 1.0
+    weight: float = 1.0
 
 
 def arrange(
     layers: Sequence[Sequence[int]], links: Sequence[Link], sizes: dict[int, float], gap: float
 ) -> dict[int, float]:
-    """Height (centre) of every vertex such that vertices of a layer stay ``gap`` apart.
+    """Return the height (of the centre) of every vertex, with at least ``gap`` between the vertices of a layer.
 
-    ``sizes`` gives each vertex's extent along the layer. Deterministic. The smallest height is arbitrary.
+    ``sizes``: extent of each vertex along its layer. The result is deterministic; its smallest height is arbitrary.
     """
     order = _order([list(layer) for layer in layers], links)
     return _heights(order, links, sizes, gap)
 
 
 def _order(layers: list[list[int]], links: Sequence[Link]) -> list[list[int]]:
-    """Layers reordered to have few crossings: sweeps of neighbour means and of swaps, from two starts."""
+    """Return the layers, reordered to have few crossings: sweeps of neighbour means and of swaps, from two starts."""
     best, fewest = layers, crossings(layers, links)
     for start in (layers, [layer[::-1] if i % 2 else layer for i, layer in enumerate(layers)]):
         now = [list(layer) for layer in start]
@@ -47,7 +47,7 @@ def _order(layers: list[list[int]], links: Sequence[Link]) -> list[list[int]]:
 
 
 def crossings(layers: Sequence[Sequence[int]], links: Sequence[Link]) -> int:
-    """Number of pairs of links that cross when drawn straight."""
+    """Count the pairs of links that cross when drawn straight."""
     at = {v: i for layer in layers for i, v in enumerate(layer)}
     rank = {v: r for r, layer in enumerate(layers) for v in layer}
     total = 0
@@ -58,6 +58,7 @@ def crossings(layers: Sequence[Sequence[int]], links: Sequence[Link]) -> int:
 
 
 def _neighbours(links: Sequence[Link]) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """Return the neighbours of every vertex in the layer before it, and in the layer after it."""
     before: dict[int, list[int]] = {}
     after: dict[int, list[int]] = {}
     for link in links:
@@ -67,7 +68,7 @@ def _neighbours(links: Sequence[Link]) -> tuple[dict[int, list[int]], dict[int, 
 
 
 def _mean_sweep(layers: list[list[int]], links: Sequence[Link], forward: bool) -> None:
-    """Sorts each layer by the mean position of its neighbours in the layer just passed."""
+    """Sort each layer by the mean position of its neighbours in the layer before it (``forward``) or after it."""
     before, after = _neighbours(links)
     near = before if forward else after
     for r in range(1, len(layers)) if forward else range(len(layers) - 2, -1, -1):
@@ -82,7 +83,7 @@ def _mean_sweep(layers: list[list[int]], links: Sequence[Link], forward: bool) -
 
 
 def _swap_sweep(layers: list[list[int]], links: Sequence[Link]) -> None:
-    """Swaps neighbours within layers while that removes crossings."""
+    """Swap neighbours within layers while that removes crossings."""
     before, after = _neighbours(links)
     at = {v: i for layer in layers for i, v in enumerate(layer)}
 
@@ -102,11 +103,11 @@ def _swap_sweep(layers: list[list[int]], links: Sequence[Link]) -> None:
 
 
 def _heights(layers: list[list[int]], links: Sequence[Link], sizes: dict[int, float], gap: float) -> dict[int, float]:
-    """Minimises the weighted squared slopes of the links, one layer at a time, keeping order and distances."""
-    pulls: dict[int, list[tuple[int, float]]] = {v: [] for layer in layers for v in layer}
+    """Minimise the weighted squared slopes of the links, one layer at a time, and keep order and distances."""
+    weighted: dict[int, list[tuple[int, float]]] = {v: [] for layer in layers for v in layer}
     for link in links:
-        pulls[link.a].append((link.b, link.pull))
-        pulls[link.b].append((link.a, link.pull))
+        weighted[link.a].append((link.b, link.weight))
+        weighted[link.b].append((link.a, link.weight))
     y: dict[int, float] = {}
     for layer in layers:
         offsets = _offsets(layer, sizes, gap)
@@ -117,16 +118,16 @@ def _heights(layers: list[list[int]], links: Sequence[Link], sizes: dict[int, fl
             offsets = _offsets(layers[r], sizes, gap)
             wanted, weights = [], []
             for v, offset in zip(layers[r], offsets, strict=True):
-                weight = sum(pull for _, pull in pulls[v]) + 1e-3
-                mean = (sum(y[u] * pull for u, pull in pulls[v]) + 1e-3 * y[v]) / weight
+                total = sum(w for _, w in weighted[v]) + 1e-3
+                mean = (sum(y[u] * w for u, w in weighted[v]) + 1e-3 * y[v]) / total
                 wanted.append(mean - offset)
-                weights.append(weight)
+                weights.append(total)
             y.update({v: base + o for v, base, o in zip(layers[r], _rising(wanted, weights), offsets, strict=True)})
     return y
 
 
 def _offsets(layer: Sequence[int], sizes: dict[int, float], gap: float) -> list[float]:
-    """Centres of the layer's vertices when packed as allowed, the first at 0."""
+    """Return the centres of the layer's vertices when packed as tightly as allowed, the first at 0."""
     offsets = [0.0]
     for u, v in itertools.pairwise(layer):
         offsets.append(offsets[-1] + (sizes[u] + sizes[v]) / 2 + gap)
@@ -134,7 +135,7 @@ def _offsets(layer: Sequence[int], sizes: dict[int, float], gap: float) -> list[
 
 
 def _rising(wanted: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """The non-decreasing sequence closest to ``wanted`` in weighted squares (pool adjacent violators)."""
+    """Return the non-decreasing sequence closest to ``wanted`` in weighted squares (pool adjacent violators)."""
     pools: list[tuple[float, float, int]] = []
     for value, weight in zip(wanted, weights, strict=True):
         pools.append((value, weight, 1))

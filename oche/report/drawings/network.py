@@ -15,10 +15,10 @@ _COLOURS = {"normal": BLUE, "reduce": VERMILION, "head": GREEN, "auxiliary": PUR
 
 
 def network_scene(network: Sequence[Mapping[str, Any]], title: str = "") -> Scene:
-    """Blocks in reading order, wrapped into even rows; an auxiliary head hangs below the cell that it reads.
+    """Draw the blocks in reading order, wrapped into rows of equal length; an auxiliary head is below the cell that it reads.
 
-    Each entry has "name", and where known "channels" and "size" (height, width). An auxiliary entry follows the cell
-    it reads; one at the very end is taken to read the last reduction cell's output, as the published networks have it.
+    Each entry has "name", and where known "channels" and "size" (height, width). An auxiliary entry follows the cell that it
+    reads; one at the end of the list is taken to read the last reduction cell, as in the published networks.
     """
     blocks, branches = _split(network)
     rows = -(-len(blocks) // _PER_ROW)
@@ -49,7 +49,7 @@ def network_scene(network: Sequence[Mapping[str, Any]], title: str = "") -> Scen
 
 
 def _split(network: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[int, Mapping[str, Any]]]:
-    """The main path, and what hangs below which of its blocks."""
+    """Return the blocks of the main path, and the auxiliary head by the index of the block that it reads."""
     blocks, branches = [], {}
     for i, entry in enumerate(network):
         if entry.get("name") != "auxiliary":
@@ -74,7 +74,7 @@ def _block(block: Mapping[str, Any], x: float, y: float, number: int | None) -> 
 
 
 def _detail(block: Mapping[str, Any]) -> str:
-    """ "48 · 32×32", or as much of it as is known."""
+    """Write channels and map size, as far as they are known: "48 ch · 32×32"."""
     size = block.get("size")
     sides = "×".join(str(side) for side in size) if isinstance(size, list | tuple) else ""
     channels = block.get("channels")
@@ -82,7 +82,7 @@ def _detail(block: Mapping[str, Any]) -> str:
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> list[Shape]:
-    """From the right side of one block to the left side of the next, or round the corner to the next row."""
+    """Draw an arrow from the right side of one block to the left side of the next, or to the top of the first in the next row."""
     (x0, y0), (x1, y1) = start, end
     if y0 == y1:
         return [Curve(((x0 + _WIDTH, y0 + _HEIGHT / 2), (x1, y1 + _HEIGHT / 2)), MUTED, arrow=True)]
@@ -94,10 +94,10 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> list[Shape]:
 
 
 def network_svg(network: Sequence[Mapping[str, Any]], title: str = "", background: str | None = PAPER) -> str:
-    """SVG text of the overview; entries are as the run directory's space.json has them."""
+    """Return the overview as SVG text; ``network`` is the entry "network" of a run's space.json."""
     return to_svg(network_scene(network, title), background)
 
 
 def network_png(network: Sequence[Mapping[str, Any]], path: Path | str, title: str = "") -> None:
-    """The same picture as a PNG file."""
+    """Write the same drawing as a PNG file."""
     to_png(network_scene(network, title), Path(path))

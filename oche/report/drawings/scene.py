@@ -1,7 +1,6 @@
-"""Flat scenes of boxes, curves and labels, written as SVG text or drawn to PNG, with the same geometry in both.
+"""Scenes of boxes, curves and labels, written as SVG text or as PNG files with the same geometry.
 
-Units are CSS pixels, y points down. SVG needs no ids here (arrow heads are plain polygons), so that many scenes can be
-inlined into one page.
+Units are CSS pixels, y points down. The SVG has no ids (arrow heads are plain polygons), so one page can hold many scenes.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ class Box:
     fill: str
     stroke: str
     radius: float = 5.0
-    tip: str = ""  # shown when the pointer rests on it
+    tip: str = ""  # shown while the pointer is over it
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A path that visits ``points`` with horizontal tangents; the arrow head, if any, points right or down."""
+    """A path through ``points`` with horizontal tangents; the arrow head, if any, points right or down."""
 
     points: tuple[Point, ...]
     stroke: str
@@ -67,7 +66,7 @@ Shape = Box | Curve | Label
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture holds; ``name`` is read out by screen readers."""
+    """The shapes of a drawing and its size; ``name`` is the text for screen readers."""
 
     width: float
     height: float
@@ -76,17 +75,17 @@ class Scene:
 
 
 def columns(text: str) -> int:
-    """Number of monospaced columns that ``text`` takes."""
+    """Return the number of monospaced columns that ``text`` takes."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def text_width(text: str, size: float) -> float:
-    """Width in pixels of monospaced ``text``."""
+    """Return the width in pixels of monospaced ``text``."""
     return columns(text) * MONO * size
 
 
 def clip(text: str, limit: int) -> str:
-    """``text`` without control characters, cut with an ellipsis where it takes more than ``limit`` columns."""
+    """Return ``text`` without control characters, cut with an ellipsis where it takes more than ``limit`` columns."""
     text = _CONTROL.sub(" ", text)
     if columns(text) <= limit:
         return text
@@ -96,7 +95,7 @@ def clip(text: str, limit: int) -> str:
 
 
 def subscripted(text: str, x: float, y: float, size: float = 13.0, limit: int = 12) -> list[Label]:
-    """``text`` centred on (x, y); of "c_{k-2}" the part after the underscore is lowered."""
+    """Return ``text`` centred on (x, y), with the part after an underscore as a subscript: "c_{k-2}"."""
     match = re.fullmatch(r"([^_{}]+)_\{?([^_{}]+)\}?", text)
     if not match:
         return [Label(x, y, clip(text, limit), size)]
@@ -111,7 +110,7 @@ def subscripted(text: str, x: float, y: float, size: float = 13.0, limit: int = 
 
 
 def to_svg(scene: Scene, background: str | None = PAPER) -> str:
-    """SVG text. Without ``background`` it is transparent, and text outside boxes takes the colour of the page."""
+    """Return SVG text. Without ``background`` it is transparent, and text outside boxes has the text colour of the page."""
     width, height = f"{scene.width:.0f}", f"{scene.height:.0f}"
     name = _CONTROL.sub(" ", scene.name)
     parts = [
@@ -126,7 +125,7 @@ def to_svg(scene: Scene, background: str | None = PAPER) -> str:
 
 
 def _on_page(scene: Scene) -> Iterable[Label]:
-    """Labels that lie on no box, hence on the page itself."""
+    """Yield the labels that are not on a box, but on the page itself."""
     boxes = [s for s in scene.shapes if isinstance(s, Box)]
     for s in scene.shapes:
         if not isinstance(s, Label) or s.colour != INK:
@@ -164,7 +163,7 @@ def _baseline(label: Label) -> float:
 
 
 def _segments(curve: Curve) -> list[tuple[Point, Point, Point]]:
-    """Cubic Bézier segments (control, control, end); the last one stops where the arrow head begins."""
+    """Return cubic Bézier segments (control, control, end); the last one ends where the arrow head begins."""
     points = list(curve.points)
     if curve.arrow:
         x, y = points[-1]
@@ -184,7 +183,7 @@ def _head(curve: Curve) -> tuple[Point, Point, Point]:
 
 
 def to_png(scene: Scene, path: Path, dpi: int = 192) -> None:
-    """Draws the scene with matplotlib; fonts come with matplotlib, so that the machine needs none."""
+    """Write the scene as a PNG file, drawn with matplotlib and its own fonts."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

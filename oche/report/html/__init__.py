@@ -1,1 +1,1 @@
-"""HTML pages."""
+"""HTML and Markdown pages of text, tables and figures."""

@@ -20,7 +20,7 @@
     return element;
   }
 
-  // One heat map: made once, then repainted for each epoch.
+  // One heat map: built once, repainted for each epoch.
   function map(group, whose, readout) {
     const E = group.edges.length, O = group.candidates.length, dense = E > 16, column = dense ? 22 : 40;
     const bottom = dense ? 46 : 24, width = LEFT + E * column + 66, height = TOP + O * ROW + bottom;
@@ -82,7 +82,7 @@
       add(frames, "rect", { x: LEFT + e * column + 2, y: TOP + o * ROW + 2, width: column - 4, height: ROW - 4, rx: 2 });
   }
 
-  // The maps of one run. Runs of other lengths share a slider of `last` + 1 places: each shows its own epoch at that share.
+  // The maps of one run. Runs of different lengths share a slider with `last` + 1 positions; each shows its epoch at the same share of its length.
   function run(data, many, readout) {
     const holder = document.createElement("div"), heading = document.createElement("h3"), ends = data.epochs.length - 1;
     if (many) holder.append(heading);

@@ -1,4 +1,4 @@
-"""The values of a page as plain text: tables as CSV, whole pages as Markdown."""
+"""Pages as plain text: tables as CSV, whole pages as Markdown."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from oche.report.html.page import Cell, Item, Section, Table
+from oche.report.html.page import Item, Section, Table, TableCell
 
 
 def csv_text(table: Table) -> str:
-    """What the page's button downloads: the values, not the words, of each cell; empty where there is none."""
+    """Return the table as CSV, with the values of the cells instead of their texts; a missing value is empty.
+
+    The download button of the page writes the same.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
@@ -20,9 +23,9 @@ def csv_text(table: Table) -> str:
 
 
 def markdown(title: str, sections: Sequence[Section], subtitle: str = "", pictures: str = "pictures") -> str:
-    """The page as Markdown; its figures are links to the SVG files in the folder ``pictures``.
+    """Return the page as Markdown, with its figures as links to the SVG files in the directory ``pictures``.
 
-    What only a page's script can show (heat maps, images) is left out.
+    Heat maps and images are left out.
     """
     parts = [f"# {title}", subtitle]
     for section in sections:
@@ -31,7 +34,7 @@ def markdown(title: str, sections: Sequence[Section], subtitle: str = "", pictur
 
 
 def tables(sections: Sequence[Section]) -> Iterator[Table]:
-    """Every table of a page."""
+    """Yield all tables of a page."""
     for section in sections:
         yield from _tables(section.items)
 
@@ -55,7 +58,7 @@ def _table(table: Table, pictures: str) -> str:
     return "\n".join([*([table.caption, ""] if table.caption else []), *lines])
 
 
-def _text(cell: Cell) -> str:
+def _text(cell: TableCell) -> str:
     return cell.text.replace("|", "\\|").replace("\n", " ")
 
 

@@ -4,7 +4,7 @@
   const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
   function compare(a, b, way) {
-    if (a === "" || b === "") return (a === "") - (b === ""); // what is not known comes last, whichever way
+    if (a === "" || b === "") return (a === "") - (b === ""); // unknown values come last in both directions
     const x = Number(a), y = Number(b);
     return way * (Number.isNaN(x) || Number.isNaN(y) ? order.compare(a, b) : x - y);
   }
@@ -43,7 +43,7 @@
       await navigator.clipboard.writeText(source.textContent);
       button.textContent = "copied";
     } catch {
-      getSelection().selectAllChildren(source); // no permission: the text is selected, ready to be copied by hand
+      getSelection().selectAllChildren(source); // no permission: select the text, so that the reader can copy it
       button.textContent = "selected";
     }
     setTimeout(() => { button.textContent = "copy"; }, 1500);

@@ -1,8 +1,8 @@
-"""A page of values: text, tables, figures and what the page's script draws, as one HTML file that needs nothing else.
+"""Pages of text, tables, figures and heat maps, each one self-contained HTML file.
 
-Whoever has something to show makes values and calls `page`; nobody writes HTML. Whatever a value says is escaped, except
-the SVG of a `Figure`, which is one of our own drawings. The page loads nothing from anywhere, and says so to the browser by a
-content security policy; it follows the reader's light or dark scheme.
+A page is built from the dataclasses below and written by `render_page`. All text is escaped, except the SVG of a `Figure`, which
+this package draws itself. The page loads nothing, which its content security policy enforces, and follows the light or dark
+scheme of the browser.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from oche._version import __version__
 from oche.core.errors import OcheError
-from oche.report.metric_names import UNKNOWN
+from oche.report.format_numbers import UNKNOWN
 from oche.report.plots import style
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure as Plot
 
 Tone = Literal["", "lead", "muted", "ok", "watch", "bad", "unknown"]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell of a table that is read as ``text`` and sorted, and written to CSV, as ``value``; None sorts last."""
+class TableCell:
+    """A cell of a table: shown as ``text``, sorted and written to CSV as ``value``; None sorts last."""
 
     text: str
     value: float | str | None
 
 
-Content = str | int | float | None | Cell
+CellContent = str | int | float | None | TableCell
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under ``columns``, sorted by a click or a key on a column's head, and downloaded as ``name``.csv.
+    """A table that the reader can sort by a column and download as ``name``.csv.
 
-    The first column names its row. Floats are shown with four digits, None as a dash; a `Cell` chooses its own words. Raises
-    `OcheError` where a row has not as many cells as there are columns.
+    The first column names the row. Floats are shown with four digits, None as a dash; a `TableCell` has its own text. Raises
+    `OcheError` where a row does not have one cell for each column.
     """
 
     name: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Content]]
+    rows: Sequence[Sequence[CellContent]]
     caption: str = ""
     kind: ClassVar[str] = "table"
 
@@ -53,44 +53,45 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise OcheError(
-                    f"table {self.name!r} has {len(self.columns)} columns and a row of {len(row)} cells, {row!r}; give as many"
+                    f"table {self.name!r} has {len(self.columns)} columns and a row of {len(row)} cells, {row!r}; "
+                    "give one cell for each column"
                 )
 
     @property
-    def cells(self) -> list[list[Cell]]:
+    def cells(self) -> list[list[TableCell]]:
         return [[_cell(content) for content in row] for row in self.rows]
 
 
-def _cell(content: Content) -> Cell:
-    if isinstance(content, Cell):
+def _cell(content: CellContent) -> TableCell:
+    if isinstance(content, TableCell):
         return content
     if content is None:
-        return Cell(UNKNOWN, None)
+        return TableCell(UNKNOWN, None)
     if isinstance(content, int | float):
-        return Cell(f"{content:,}" if isinstance(content, int) else f"{content:.4g}", content)
-    return Cell(content, content)
+        return TableCell(f"{content:,}" if isinstance(content, int) else f"{content:.4g}", content)
+    return TableCell(content, content)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """An SVG picture fit to stand in a page (`style.inline`, or a scene without background), under its ``caption``.
+    """An inline SVG (from `style.inline`, or of a scene without background) with a caption.
 
-    ``wide``: one that must not shrink to a phone's width; it scrolls sideways there.
+    ``wide``: whether the figure scrolls sideways on narrow screens instead of shrinking.
     """
 
     svg: str
     caption: str
     name: str = ""
     wide: bool = False
-    natural: int = 0  #: width in CSS pixels; 0: that of the SVG's own units
+    natural: int = 0
+    """natural width in CSS pixels; 0: that of the SVG's viewBox"""
     kind: ClassVar[str] = "figure"
 
     @classmethod
-    def of(cls, drawing: Drawing, caption: str, name: str, wide: bool = False, svg: str = "") -> Figure:
-        """A matplotlib figure as a part of the page; ``name`` must be this figure's alone, for its ids. ``svg``: what
-        `style.svg` made of it, if that was asked already."""
-        pixels = round(96 * drawing.get_size_inches()[0])
-        return cls(style.inline(svg or style.svg(drawing), f"{slug(name)}-", caption), caption, name, wide, pixels)
+    def of(cls, plot: Plot, caption: str, name: str, wide: bool = False, svg: str = "") -> Figure:
+        """Convert a matplotlib figure. ``name`` must be unique in the page; ``svg``: the result of `style.svg`, if known."""
+        pixels = round(96 * plot.get_size_inches()[0])
+        return cls(style.inline(svg or style.svg(plot), f"{slug(name)}-", caption), caption, name, wide, pixels)
 
     @property
     def width(self) -> int:
@@ -101,7 +102,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Prose:
-    """Plain text; an empty line begins a new paragraph. ``tone`` says how it is set: a lead, a side remark, a verdict."""
+    """Plain text; an empty line begins a new paragraph. ``tone`` is its CSS class: a lead, a side remark, a verdict."""
 
     text: str
     tone: Tone = ""
@@ -110,7 +111,7 @@ class Prose:
 
 @dataclass(frozen=True)
 class Code:
-    """Text as it is: a genotype, a configuration. ``name`` gives it a button that copies it."""
+    """Preformatted text, such as a genotype or a configuration. With a ``name`` it gets a button that copies it."""
 
     text: str
     name: str = ""
@@ -119,7 +120,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Cards:
-    """(what, value) of a few figures that matter most."""
+    """The most important numbers: pairs (label, value)."""
 
     cards: Sequence[tuple[str, str]]
     kind: ClassVar[str] = "cards"
@@ -127,7 +128,7 @@ class Cards:
 
 @dataclass(frozen=True)
 class Images:
-    """Small images side by side: (PNG as base64, text below it)."""
+    """Small images side by side: pairs (PNG as base64, text below the image)."""
 
     images: Sequence[tuple[str, str]]
     caption: str = ""
@@ -135,8 +136,8 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Heat:
-    """Heat maps over epochs, under one slider; ``runs`` as `oche.report.heatmap.frames` makes them."""
+class HeatMaps:
+    """Heat maps over epochs with one slider; ``runs`` come from `oche.report.heatmap.run_frames`."""
 
     runs: Sequence[Mapping[str, Any]]
     kind: ClassVar[str] = "heat"
@@ -144,7 +145,7 @@ class Heat:
 
 @dataclass(frozen=True)
 class Row:
-    """Items side by side where there is room; ``small``: many to a row, as small multiples."""
+    """Items side by side where there is space; ``small``: many in a row, as small multiples."""
 
     items: Sequence[Item]
     small: bool = False
@@ -153,7 +154,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Fold:
-    """Items behind a line that opens them."""
+    """Items that are hidden until the reader opens ``summary``."""
 
     summary: str
     items: Sequence[Item]
@@ -169,12 +170,12 @@ class Heading:
     kind: ClassVar[str] = "heading"
 
 
-Item = Table | Figure | Prose | Code | Cards | Images | Heat | Row | Fold | Heading
+Item = Table | Figure | Prose | Code | Cards | Images | HeatMaps | Row | Fold | Heading
 
 
 @dataclass(frozen=True)
 class Section:
-    """Items under a title; ``name`` is its id in the page, by default made of the title. Without a title: no heading."""
+    """Items under a title, without a heading where the title is empty. ``name`` is the id in the page, by default the title."""
 
     title: str
     items: Sequence[Item]
@@ -186,11 +187,11 @@ class Section:
 
 
 def slug(text: str) -> str:
-    """``text`` as a part of a file name and of an id."""
+    """Return ``text`` in a form that is safe in file names and ids."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in text)[:40].strip("-").lower() or "part"
 
 
-def page(
+def render_page(
     title: str,
     sections: Sequence[Section],
     subtitle: str = "",
@@ -199,12 +200,12 @@ def page(
     state: tuple[str, str] | None = None,
     notes: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """The page as HTML text.
+    """Render the page as HTML text.
 
-    ``subtitle``: a line under the title. ``state``: a run's state and what it means. ``notes``: (who, line) of what a reader
-    must know first.
+    ``subtitle``: a line under the title. ``kicker``: a line above it. ``state``: the state of a run and its meaning. ``notes``:
+    (run, line) of problems and remarks, shown before the sections.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # imported when a page is written
 
     here = Path(__file__).parent
     environment = Environment(

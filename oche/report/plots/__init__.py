@@ -1,1 +1,1 @@
-"""Plots of numbers."""
+"""Figures drawn with matplotlib: mixture weights, curves, classification, studies."""

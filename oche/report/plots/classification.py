@@ -1,4 +1,4 @@
-"""Pictures of an `oche.analysis.classification.Assessment`: confusion matrix, reliability diagram, album of the worst mistakes."""
+"""Figures of an `oche.analysis.classification.Assessment`: confusion matrix, reliability diagram, the most confident mistakes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NAMED = 25  # classes up to which each has its name and each square its number
+_NAMED = 25  # with more classes the matrix shows no names and numbers
 _ACROSS = 6  # mistakes in a row
 
 
 @styled
-def confusion(found: Assessment, title: str = "Confusion matrix") -> Figure:
-    """Rows are what images are, columns what they were taken for; colour is the share of the row, stretched at its low end."""
+def confusion_matrix(found: Assessment, title: str = "Confusion matrix") -> Figure:
+    """Draw the confusion matrix (K, K): rows are true classes, columns predicted classes.
+
+    The colour is the share of the row, on a scale that makes small shares visible.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
 
@@ -30,21 +33,22 @@ def confusion(found: Assessment, title: str = "Confusion matrix") -> Figure:
     figure = new_figure(max(side, 3.6), max(side - 0.5, 3.2))
     axes = figure.add_subplot()
     axes.grid(False)
-    norm = PowerNorm(0.4, 0, 1)  # one in a hundred is seen
+    norm = PowerNorm(0.4, 0, 1)  # a share of one in a hundred is visible
     if k <= _NAMED:
         colours = colormaps["viridis"].resampled(64)
         axes.pcolormesh(shares, norm=norm, cmap=colours, edgecolors=PAPER, linewidth=0.4)
         axes.invert_yaxis()
-        _name(axes, found)
+        _annotate(axes, found)
     else:
         axes.imshow(shares, norm=norm, cmap="viridis", interpolation="nearest")
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set(title=clip(title, 48), xlabel="taken for", ylabel="is")
+    axes.set(title=clip(title, 48), xlabel="predicted class", ylabel="true class")
     return figure
 
 
-def _name(axes: Axes, found: Assessment) -> None:
+def _annotate(axes: Axes, found: Assessment) -> None:
+    """Name the classes and write the number of images into each square."""
     k = len(found.classes)
     names, ticks = [clip(name, 14) for name in found.classes], [i + 0.5 for i in range(k)]
     axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 2 else 0)
@@ -52,7 +56,7 @@ def _name(axes: Axes, found: Assessment) -> None:
     axes.tick_params(length=0, labelsize=8)
     for i, row in enumerate(found.confusion):
         for j, n in enumerate(row):
-            light = n / max(sum(row), 1) > 0.18  # half of the stretched scale
+            light = n / max(sum(row), 1) > 0.18  # the middle of the colour scale
             if n:
                 axes.text(
                     j + 0.5,
@@ -66,8 +70,8 @@ def _name(axes: Axes, found: Assessment) -> None:
 
 
 @styled
-def reliability(found: Assessment, title: str = "Reliability") -> Figure:
-    """How often answers of each confidence were right (1706.04599 Figure 1), and below it how many there were."""
+def reliability_diagram(found: Assessment, title: str = "Reliability") -> Figure:
+    """Draw accuracy by confidence (1706.04599 Figure 1), and below it the number of images in each bin."""
     from matplotlib.ticker import StrMethodFormatter
 
     figure = new_figure(4.6, 4.6)
@@ -87,7 +91,7 @@ def reliability(found: Assessment, title: str = "Reliability") -> Figure:
     lower.bar(lefts, counts, width, align="edge", color=SERIES[0], alpha=0.75, lw=0)
     lower.set_yscale("symlog", linthresh=1)
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    upper.set(xlim=(0, 100), ylim=(0, 105), ylabel="right (%)", title=clip(title, 48))
+    upper.set(xlim=(0, 100), ylim=(0, 105), ylabel="accuracy (%)", title=clip(title, 48))
     lower.set(xlabel="confidence (%)", ylabel="images")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
@@ -95,7 +99,7 @@ def reliability(found: Assessment, title: str = "Reliability") -> Figure:
 
 @styled
 def mistakes(found: Assessment, title: str = "Most confident mistakes") -> Figure:
-    """An album of the worst mistakes: image, what it was taken for and how surely, what it is."""
+    """Draw the most confident mistakes: each image with its predicted and its true class, and their probabilities."""
     from PIL import Image
 
     shown = [m for m in found.mistakes if m.png]
@@ -107,12 +111,12 @@ def mistakes(found: Assessment, title: str = "Most confident mistakes") -> Figur
     for axes, mistake in zip(grid, shown, strict=False):
         image = Image.open(io.BytesIO(base64.b64decode(mistake.png)))
         axes.imshow(image.convert("RGB"), interpolation="nearest")
-        axes.set_title(told(found, mistake, 12), size=7, weight="normal")
+        axes.set_title(mistake_text(found, mistake, 12), size=7, weight="normal")
     figure.suptitle(clip(title, 48), size=10, weight="bold")
     return figure
 
 
-def told(found: Assessment, mistake: Mistake, width: int = 24) -> str:
-    """ "said cat 99.8 %, is dog 0.1 %", in two lines."""
-    said, true = (clip(found.classes[k], width) for k in (mistake.predicted, mistake.true))
-    return f"said {said} {100 * mistake.confidence:.1f} %\nis {true} {100 * mistake.own:.1f} %"
+def mistake_text(found: Assessment, mistake: Mistake, width: int = 24) -> str:
+    """Write "pred. cat 99.8 %" and "true dog 0.1 %" in two lines; class names are cut to ``width`` columns."""
+    predicted, true = (clip(found.classes[k], width) for k in (mistake.predicted, mistake.true))
+    return f"pred. {predicted} {100 * mistake.confidence:.1f} %\ntrue {true} {100 * mistake.own:.1f} %"

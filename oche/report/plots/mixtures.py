@@ -1,7 +1,7 @@
-"""The figures of a report, drawn with matplotlib's objects (never pyplot: no global state, no display).
+"""Figures of mixture weights: heat maps, and the weight of each operation over epochs.
 
-Shapes: E edges of a cell, O candidate operations, T recorded epochs. A *history* is a list of (epoch, weights (E, O)).
-Every function returns a `matplotlib.figure.Figure`; `style.svg` turns it into text, for a file or a page.
+Shapes: E edges of a cell, O candidate operations. A *history* is a list of (epoch, weights (E, O)).
+Every function returns a `matplotlib.figure.Figure` without using pyplot; `style.svg` turns it into text, for a file or a page.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from oche.core.architecture import cell_title
 from oche.report.drawings.scene import clip
-from oche.report.plots.curves import whole_epochs
+from oche.report.plots.curves import TITLE, whole_epochs
 from oche.report.plots.style import PAPER, line_styles, new_figure, styled
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Weights = Sequence[Sequence[float]]  # (E, O)
 History = Sequence[tuple[int, Weights]]
 Edges = Sequence[tuple[int, int]]
-
-_TITLE = 48  # characters that fit over the narrowest figure
 
 
 @styled
@@ -35,9 +33,10 @@ def alpha_heatmap(
     inputs: int = 2,
     chosen: Sequence[tuple[int, int]] = (),
 ) -> Figure:
-    """Candidate weights (E, O) as the seed's Figures 5 and 6: edges along x, operations along y.
+    """Draw weights (E, O) as a heat map, as the seed's Figures 5 and 6: edges along x, operations along y.
 
-    ``chosen`` lists (edge, operation) index pairs to frame. Cells carry their value where there are few enough.
+    ``inputs``: number of input nodes, named below the axis. ``chosen``: (edge, operation) index pairs that get a frame.
+    Squares show their value where there are at most 16 edges.
     """
     count, ops = len(edges), len(candidates)
     figure = new_figure(max(5.2, 2.4 + (0.47 if count <= 16 else 0.24) * count), 1.35 + 0.3 * ops)
@@ -45,7 +44,7 @@ def alpha_heatmap(
     mesh = _mesh(axes, weights, _limits([weights]))
     _edge_ticks(axes, edges)
     axes.set_yticks([o + 0.5 for o in range(ops)], [clip(name, 24) for name in candidates])
-    axes.set_title(clip(title, _TITLE))
+    axes.set_title(clip(title, TITLE))
     nodes = " and ".join(str(i) for i in range(inputs))
     axes.set_xlabel(f"edge: source → target (the cell's input{'s are' if inputs > 1 else ' is'} {nodes})")
     bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=25)
@@ -57,12 +56,14 @@ def alpha_heatmap(
 
 
 def _limits(all_weights: Sequence[Weights]) -> tuple[float, float]:
+    """Return the least and the greatest finite weight, a little apart where they are equal."""
     values = [value for weights in all_weights for row in weights for value in row if math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=0.0)
     return (low, high) if high > low else (low - 0.01, high + 0.01)
 
 
 def _mesh(axes: Axes, weights: Weights, limits: tuple[float, float]):
+    """Draw the squares of a heat map, the first operation on top, and return matplotlib's mesh of them."""
     from matplotlib import colormaps
 
     columns = [list(column) for column in zip(*weights, strict=True)]  # (O, E)
@@ -83,6 +84,7 @@ def _edge_ticks(axes: Axes, edges: Edges) -> None:
 
 
 def _frame(axes: Axes, chosen: Sequence[tuple[int, int]]) -> None:
+    """Draw a frame around the squares at (edge, operation)."""
     from matplotlib.patches import Rectangle
 
     for e, o in chosen:
@@ -90,8 +92,9 @@ def _frame(axes: Axes, chosen: Sequence[tuple[int, int]]) -> None:
 
 
 def _annotate(axes: Axes, weights: Weights, mesh) -> None:
+    """Write each value into its square."""
     middle = (mesh.norm.vmin + mesh.norm.vmax) / 2
-    digits = 2 if mesh.norm.vmax - mesh.norm.vmin >= 0.05 else 3  # a young mixture differs further behind the point
+    digits = 2 if mesh.norm.vmax - mesh.norm.vmin >= 0.05 else 3  # early in a search the weights are almost equal
     for e, row in enumerate(weights):
         for o, value in enumerate(row):
             colour = "#101418" if value > middle else "#f6f8fa"
@@ -100,7 +103,7 @@ def _annotate(axes: Axes, weights: Weights, mesh) -> None:
 
 @styled
 def alpha_snapshots(history: History, edges: Edges, candidates: Sequence[str], title: str = "") -> Figure:
-    """The heat map at up to four epochs, from first to last, with one colour scale."""
+    """Draw the heat maps of up to four epochs, from the first to the last, with one colour scale."""
     picks = sorted({round(i * (len(history) - 1) / 3) for i in range(4)})
     shown = [history[i] for i in picks]
     figure = new_figure(2.2 + max(2.6, 0.2 * len(edges) + 0.3), 0.9 + len(shown) * (0.35 + 0.17 * len(candidates)))
@@ -114,13 +117,13 @@ def alpha_snapshots(history: History, edges: Edges, candidates: Sequence[str], t
     panels[-1].set_xticks([e + 0.5 for e in range(len(edges))], [f"{i}→{j}" for i, j in edges], rotation=90, size=7.5)
     bar = figure.colorbar(mesh, ax=list(panels), pad=0.02, aspect=40)  # pyright: ignore[reportArgumentType]
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    figure.suptitle(clip(title, _TITLE), size=10, weight="bold")
+    figure.suptitle(clip(title, TITLE), size=10, weight="bold")
     return figure
 
 
 @styled
 def alpha_evolution(history: History, edges: Edges, candidates: Sequence[str], title: str = "") -> Figure:
-    """Weight of every operation over epochs, one panel an edge: rows are target nodes, columns sources."""
+    """Draw the weight of each operation over epochs, one panel for each edge: rows are target nodes, columns sources."""
     targets, sources = sorted({j for _, j in edges}), sorted({i for i, _ in edges})
     head = 0.45 + 0.2 * math.ceil(len(candidates) / 4)
     width, height = max(5.2, 0.6 + 1.7 * len(sources)), 0.5 + head + 1.25 * len(targets)
@@ -139,7 +142,7 @@ def alpha_evolution(history: History, edges: Edges, candidates: Sequence[str], t
         axes.tick_params(labelsize=7, labelbottom=last, labelleft=i == min(s for s, k in edges if k == j))
     grid[0, 0].set_ylim(0, 1.05 * _limits([weights for _, weights in history])[1])
     figure.supxlabel("epoch", size=9, y=0.06 / height)
-    figure.suptitle(clip(title, _TITLE), size=10, weight="bold", y=1 - 0.08 / height, va="top")
+    figure.suptitle(clip(title, TITLE), size=10, weight="bold", y=1 - 0.08 / height, va="top")
     names = [clip(name, 20) for name in candidates]
     figure.legend(lines, names, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.26 / height), ncols=4, fontsize=8)
     return figure
@@ -148,7 +151,7 @@ def alpha_evolution(history: History, edges: Edges, candidates: Sequence[str], t
 def _series(
     axes: Axes, history: History, candidates: Sequence[str], value: Callable[[Weights, int], float]
 ) -> list[Any]:
-    """One curve an operation; a single epoch is drawn as points."""
+    """Draw ``value(weights, operation)`` over epochs, one curve for each operation (points if there is one epoch only)."""
     epochs = [epoch for epoch, _ in history]
     marker = "o" if len(epochs) == 1 else None
     lines = []
@@ -161,7 +164,10 @@ def _series(
 
 @styled
 def operation_shares(groups: Mapping[str, tuple[Sequence[str], History]]) -> Figure:
-    """Mean weight of each operation over the edges of a cell, one panel a cell type: group → (candidates, history)."""
+    """Draw the mean weight of each operation over the edges of a cell, one panel for each cell type.
+
+    ``groups``: cell type → (names of the O candidates, history).
+    """
     figure = new_figure(5.2, 0.6 + 2.6 * len(groups))
     panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     for axes, (name, (candidates, history)) in zip(panels, groups.items(), strict=True):

@@ -1,4 +1,4 @@
-"""The picture of a comparison on NAS-Bench-201: what every run's cell really reaches, by method."""
+"""Figure of a comparison on NAS-Bench-201: the true test accuracy of every run's cell, by method."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TICKS = (10, 30, 50, 70, 80, 85, 90, 92, 93, 94, 95, 96, 97, 98, 99)
-_NEAR = 0.3  # points below the best at which the axis stops to stretch
+_NEAR = 0.3  # points: the axis is logarithmic in the distance to the best cell plus this
 
 
 @styled
-def ranking(
+def accuracy_by_method(
     reached: Mapping[str, Sequence[float]],
     best: float,
     random: float,
     published: Mapping[str, float],
     title: str = "",
 ) -> Figure:
-    """A row a method, best mean on top: runs as points, their mean as a bar, the published mean as an empty diamond.
+    """Draw one row for each method, the best mean on top: runs as points, their mean as a bar, the published mean as a diamond.
 
-    ``reached``: accuracies in percent by method, one a run; ``best``: of the best cell there is; ``random``: the mean of all
-    cells. The axis is logarithmic in the distance to the best, where differences are small and matter.
+    ``reached``: accuracies in percent by method, one for each run; ``best``: that of the best cell of the space; ``random``: the
+    mean of all cells; ``published``: mean by method. The axis is logarithmic in the distance to the best cell, because the
+    differences that matter are small and close to it.
     """
     order = sorted(reached, key=lambda method: statistics.fmean(reached[method]))
     figure = new_figure(7.4, 1.5 + 0.27 * len(order))
@@ -38,12 +39,12 @@ def ranking(
     axes.axvline(best, color=INK, lw=1, ls=(0, (1, 2)))
     axes.axvline(random, color=MUTED, lw=1, ls=(0, (5, 3)))
     top = len(order) - 0.35
-    axes.text(best, top, f"the best cell: {best:.2f} ", ha="right", va="bottom", size=7.5)
-    axes.text(random, top, f"a random cell: {random:.2f}", ha="center", va="bottom", size=7.5, color=MUTED)
+    axes.text(best, top, f"best cell: {best:.2f} ", ha="right", va="bottom", size=7.5)
+    axes.text(random, top, f"random cell: {random:.2f}", ha="center", va="bottom", size=7.5, color=MUTED)
     axes.set_yticks(range(len(order)), [clip(method, 24) for method in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     _stretch(axes, [*(x for method in order for x in reached[method]), *published.values(), random], best)
-    axes.set_xlabel("true test accuracy (%), stretched towards the best")
+    axes.set_xlabel("true test accuracy (%), logarithmic in the distance to the best cell")
     axes.set_title(clip(title, 64), pad=16)
     _legend(figure, bool(published))
     return figure
@@ -57,7 +58,7 @@ def _row(axes: Axes, y: int, values: Sequence[float], published: float | None) -
 
 
 def _stretch(axes: Axes, shown: Sequence[float], best: float) -> None:
-    """The axis of x: from the smallest of ``shown`` to a little over ``best``, logarithmic below that."""
+    """Set the x axis: from the smallest of ``shown`` to a little over ``best``, logarithmic in the distance to ``best``."""
     import numpy as np
 
     end = best + _NEAR
@@ -80,7 +81,7 @@ def _legend(figure: Figure, published: bool) -> None:
         return Line2D([], [], color=BLUE, ls="", label=label, **style)
 
     keys = [
-        key("a run", marker="o", alpha=0.65),
+        key("one run", marker="o", alpha=0.65),
         key("mean", marker="|", mew=2, ms=11),
         key("published, full size", marker="D", mfc="none", mec=VERMILION),
     ]

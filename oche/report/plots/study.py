@@ -1,6 +1,6 @@
-"""The figures of a study: intervals, critical differences, incumbents over time, supernet beside table.
+"""Figures of a study: intervals, critical differences, incumbents over time, ranks by supernet and table.
 
-Every function returns a `matplotlib.figure.Figure`, see `oche.report.plots.training`.
+Every function returns a `matplotlib.figure.Figure`, see `oche.report.plots.curves`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from oche.analysis import CannotSay, Ranking, Summary
 from oche.report.drawings.scene import clip
-from oche.report.metric_names import Measure
+from oche.report.metrics import Metric
 from oche.report.plots.style import BLUE, INK, MUTED, SERIES, VERMILION, new_figure, styled
 
 if TYPE_CHECKING:
@@ -27,31 +27,34 @@ def intervals(
     results: Mapping[str, Sequence[float]],
     summaries: Mapping[str, Summary],
     what: str,
-    measure: Measure,
+    metric: Metric,
     controls: Sequence[str] = (),
 ) -> Figure:
-    """A row a group, the first on top: every seed as a point, the mean as a bar, its 95 % interval as a line."""
+    """Draw one row for each group, the first on top: seeds as points, the mean as a bar, its 95 % interval as a line.
+
+    ``results``: values by group, one for each seed; ``what``: label of the axis; ``controls``: groups of random cells.
+    """
     names = [*results][::-1]
     figure = new_figure(5.6, 1.25 + 0.34 * len(names))
     axes = figure.add_subplot()
     for y, name in enumerate(names):
         colour = VERMILION if name in controls else BLUE
-        values = [measure.scale * value for value in results[name]]
+        values = [metric.scale * value for value in results[name]]
         axes.plot(values, [y] * len(values), "o", color=colour, ms=5, alpha=0.65, mew=0)
-        axes.plot([measure.scale * summaries[name].mean], [y], "|", color=colour, ms=15, mew=2.2)
+        axes.plot([metric.scale * summaries[name].mean], [y], "|", color=colour, ms=15, mew=2.2)
         if not isinstance(around := summaries[name].interval, CannotSay):
-            axes.plot([measure.scale * end for end in around], [y, y], color=colour, lw=2)
+            axes.plot([metric.scale * end for end in around], [y, y], color=colour, lw=2)
     axes.set_yticks(range(len(names)), [f"{clip(name, _NAME)} (n={len(results[name])})" for name in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.margins(x=0.06)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"{what}{f' ({measure.unit.strip()})' if measure.unit else ''}")
+    axes.set_xlabel(f"{what}{f' ({metric.unit.strip()})' if metric.unit else ''}")
     return figure
 
 
 @styled
 def critical_difference(ranking: Ranking, title: str = "") -> Figure:
-    """Mean ranks on a line, best on the left, names on both sides; bars join groups that do not differ (Demšar 2006, fig. 1)."""
+    """Draw mean ranks on a line, the best left; bars join groups that do not differ significantly (Demšar 2006, fig. 1)."""
     names, k = [*ranking.ranks], len(ranking.ranks)
     left, joined = (k + 1) // 2, ranking.alike
     step, drop = 0.36, 0.2 * len(joined) + 0.25
@@ -67,8 +70,8 @@ def critical_difference(ranking: Ranking, title: str = "") -> Figure:
         y = -drop - step * ((k - 1 - i) if right else i) - 0.1
         rank, end = ranking.ranks[name], k + 0.04 * (k - 1) if right else 1 - 0.04 * (k - 1)
         axes.plot([rank, rank, end], [0, y, y], color=MUTED, lw=0.9, clip_on=False)
-        words = f"{clip(name, 22)}  {rank:.2f}"
-        axes.text(end, y, f" {words} ", ha="left" if right else "right", va="center", size=8)
+        label = f"{clip(name, 22)}  {rank:.2f}"
+        axes.text(end, y, f" {label} ", ha="left" if right else "right", va="center", size=8)
     for level, clique in enumerate(joined):
         ends = [ranking.ranks[name] for name in (clique[0], clique[-1])]
         pad = 0.012 * (k - 1)
@@ -78,7 +81,7 @@ def critical_difference(ranking: Ranking, title: str = "") -> Figure:
 
 
 def _scale(axes: Axes, k: int, difference: float) -> None:
-    """The line of ranks, and above it how long the critical difference is."""
+    """Draw the axis of ranks, and above it the length of the critical difference."""
     axes.plot([1, k], [0, 0], color=INK, lw=1.2, clip_on=False)
     for rank in range(1, k + 1):
         axes.plot([rank, rank], [0, 0.08], color=INK, lw=1.2, clip_on=False)
@@ -89,33 +92,33 @@ def _scale(axes: Axes, k: int, difference: float) -> None:
 
 @dataclass(frozen=True)
 class Panel:
-    """One of several below each other: group → a curve a seed; ``targets``: values to be marked, unscaled."""
+    """One panel of `incumbents`: the curves of each group, one for each seed; ``targets``: unscaled values to mark."""
 
-    measure: Measure
+    metric: Metric
     groups: Mapping[str, Sequence[Curve]]
     targets: Sequence[float] = ()
 
 
 @styled
 def incumbents(panels: Mapping[str, Panel], time: str) -> Figure:
-    """Values against time, by the panel's title. Thick: the mean from where all seeds have begun."""
+    """Draw values over time; ``panels`` by title. Thin lines are seeds, thick ones their mean (`mean_curve`)."""
     figure = new_figure(5.6, 0.75 + 2.3 * len(panels))
     shown = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel.groups))
     lines: dict[str, Any] = {}
     for axes, (title, panel) in zip(shown, panels.items(), strict=True):
-        measure = panel.measure
+        metric = panel.metric
         for name, curves in panel.groups.items():
             i = names.index(name)
             style = {"color": SERIES[i % len(SERIES)], "ls": ("-", "--", ":", "-.")[i // len(SERIES) % 4]}
             for curve in curves:
-                axes.step(*_scaled(curve, measure), where="post", lw=1.0, alpha=0.55, **style)
-            mean = axes.step(*_scaled(mean_curve(curves), measure), where="post", lw=2, **style)
+                axes.step(*_scaled(curve, metric), where="post", lw=1.0, alpha=0.55, **style)
+            mean = axes.step(*_scaled(mean_curve(curves), metric), where="post", lw=2, **style)
             lines.setdefault(name, mean[0])
         for target in panel.targets:
-            lines["target"] = axes.axhline(measure.scale * target, color=MUTED, lw=1.3, ls=(0, (5, 3)))
+            lines["target"] = axes.axhline(metric.scale * target, color=MUTED, lw=1.3, ls=(0, (5, 3)))
         axes.set_title(clip(title, 64))
-        axes.set_ylabel(measure.axis)
+        axes.set_ylabel(metric.axis)
     shown[-1].set_xlabel(time)
     figure.legend(
         [*lines.values()], [clip(name, _NAME) for name in lines], loc="outside lower center", ncols=3, fontsize=8
@@ -124,7 +127,7 @@ def incumbents(panels: Mapping[str, Panel], time: str) -> Figure:
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """The mean over ``curves`` wherever one changes, from the time when the last has begun to that when the first ends."""
+    """Return the mean of step functions ``curves``, from the time when the last one begins until the first one ends."""
     if not all(curves):
         return ()
     begin, end = max(curve[0][0] for curve in curves), min(curve[-1][0] for curve in curves)
@@ -136,13 +139,13 @@ def _at(curve: Curve, time: float) -> float:
     return [value for t, value in curve if t <= time][-1]
 
 
-def _scaled(curve: Curve, measure: Measure) -> tuple[list[float], list[float]]:
-    return [time for time, _ in curve], [measure.scale * value for _, value in curve]
+def _scaled(curve: Curve, metric: Metric) -> tuple[list[float], list[float]]:
+    return [time for time, _ in curve], [metric.scale * value for _, value in curve]
 
 
 @styled
-def agreement(points: Mapping[str, Sequence[tuple[float, float]]], title: str = "") -> Figure:
-    """Cells by (rank in the supernet, rank by the table), 1 is best: a panel a group."""
+def rank_agreement(points: Mapping[str, Sequence[tuple[float, float]]], title: str = "") -> Figure:
+    """Draw cells at (rank in the supernet, rank by the table), 1 is best; one panel for each group."""
     columns = min(3, len(points))
     lines = -(-len(points) // columns)
     figure = new_figure(0.6 + 2.4 * columns, 0.7 + 2.3 * lines)

@@ -1,4 +1,4 @@
-"""The style that all figures share, and figures as text: SVG for files, SVG to inline into a page, PNG."""
+"""The common style and colours of all figures, and figures as SVG text, as inline SVG for pages, and as PNG."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ _STYLE = {
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Runs ``draw`` under the common style without touching matplotlib's global settings."""
+    """Make ``draw`` use the common style, without changing matplotlib's global settings."""
 
     @functools.wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-        import matplotlib
+        import matplotlib  # imported when the first figure is drawn: a search starts without it
 
         with matplotlib.rc_context(_STYLE):  # pyright: ignore[reportArgumentType]
             return draw(*args, **kwargs)
@@ -73,7 +73,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
-    """An empty figure of that size in inches; ``layout=None`` leaves margins to the caller."""
+    """Return an empty figure of this size in inches; with ``layout=None`` the caller sets the margins."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -86,9 +86,9 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
 
 @styled
 def svg(figure: Figure) -> str:
-    """The figure as a standalone SVG file on paper-white; the same figure gives the same bytes.
+    """Return the figure as a standalone SVG file with a light background; the same figure gives the same text.
 
-    The canvas is asked itself: `Figure.savefig` draws everything twice.
+    The canvas is called directly, because `Figure.savefig` draws everything twice.
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -99,7 +99,7 @@ def svg(figure: Figure) -> str:
 
 @styled
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file of 150 pixels an inch."""
+    """Return the figure as a PNG file with 150 pixels per inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer, before = io.BytesIO(), figure.dpi
@@ -110,10 +110,10 @@ def png(figure: Figure) -> bytes:
 
 
 def inline(text: str, prefix: str, label: str) -> str:
-    """An SVG of `svg` made fit to stand inside a page, beside others.
+    """Convert a text of `svg` for use inside a page, beside other figures.
 
-    Ids that nothing refers to are dropped and the others get ``prefix``; paper becomes transparent; ink becomes the
-    page's text colour; paths lose digits that no screen shows. ``label`` is what a screen reader says.
+    Ids that are not referred to are removed, the others get ``prefix``; the background becomes transparent and `INK` the text
+    colour of the page; coordinates are rounded to what screens can show. ``label`` is the text for screen readers.
     """
     space = "{http://www.w3.org/2000/svg}"
     ElementTree.register_namespace("", space[1:-1])
@@ -139,7 +139,7 @@ def inline(text: str, prefix: str, label: str) -> str:
 
 
 def _short(path: str) -> str:
-    """A path's data in hundredths of a point, without spaces that say nothing: less than half as long."""
+    """Round the coordinates of an SVG path to hundredths and drop needless spaces, which halves its length."""
     rounded = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), path)
     return re.sub(r"\s*([A-Za-z])\s*", r"\1", " ".join(rounded.split()))
 
@@ -148,14 +148,14 @@ def _short(path: str) -> str:
 
 
 def operation_colour(name: str) -> str:
-    """Colour of an operation's family; operations that a user added are purple."""
+    """Return the colour of an operation's family; operations that a user added are purple."""
     if name == "none":
         return GREY
     return next((colour for part, colour in _FAMILIES if part in name), PURPLE)
 
 
 def line_styles(operations: list[str]) -> list[tuple[str, str]]:
-    """(colour, dash) of each operation's curve; members of one family differ in their dash."""
+    """Return (colour, dash) for the curve of each operation; operations of one family differ in their dash."""
     dashes = ("-", "--", ":", "-.")
     seen: dict[str, int] = {}
     styles = []
@@ -167,6 +167,6 @@ def line_styles(operations: list[str]) -> list[tuple[str, str]]:
 
 
 def tint(colour: str, strength: float = 0.25) -> str:
-    """``colour`` mixed with white, light enough to carry dark text."""
+    """Mix ``colour`` with white; the default is light enough for dark text."""
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(255 + (part - 255) * strength):02x}" for part in parts)

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @styled
 def toy_trajectories(toy: Mapping[str, Any]) -> Figure:
-    """The seed's Figure 2: descent in the (α, w) plane over contours of L_val = αw − 2α + 1, a path for each ξ."""
+    """Draw the seed's Figure 2: gradient descent in the (α, w) plane over contours of L_val = αw − 2α + 1, a path for each ξ.
+
+    ``toy`` is the content of toy.json: optimum, start, and runs with xi, iterations and trajectory, a list of (α, w).
+    """
     runs = [(r, [(float(a), float(w)) for a, w in r["trajectory"]]) for r in toy["runs"] if r.get("trajectory")]
     points = [tuple(toy["optimum"]), tuple(toy["start"])] + [p for _, path in runs for p in path]
     (a0, a1), (w0, w1) = (_span([p[k] for p in points]) for k in (0, 1))
@@ -46,11 +49,14 @@ def toy_trajectories(toy: Mapping[str, Any]) -> Figure:
 def _free_spots(
     contours: Any, taken: Sequence[tuple[float, ...]], xs: tuple[float, float], ys: tuple[float, float]
 ) -> list[tuple[float, float]]:
-    """On each contour the point farthest from all that is ``taken``, the labels before it and the frame; none if near."""
+    """Return a place for the label of each contour: the point farthest from ``taken`` points, earlier labels and the frame.
+
+    A contour without a point that is far enough away gets no label.
+    """
     import numpy
 
     corner, size = numpy.array([xs[0], ys[0]]), numpy.array([xs[1] - xs[0], ys[1] - ys[0]])
-    busy, spots = (numpy.array(taken) - corner) / size, []  # in parts of the frame
+    busy, spots = (numpy.array(taken) - corner) / size, []  # in units of the frame's width and height
     for segments in contours.allsegs:
         if not sum(len(s) for s in segments):
             continue
@@ -65,6 +71,7 @@ def _free_spots(
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
+    """Return the range of ``values``, widened by a tenth on both sides."""
     low, high = min(values), max(values)
     pad = 0.1 * (high - low) or 1.0
     return low - pad, high + pad

@@ -49,8 +49,8 @@ def draw_picture(setting: ComparisonConfig, known: GroundTruth) -> None:
     stated = {name: METHODS[name].published for name in reached}
     published = {name: found.on(known.column)[0] for name, found in stated.items() if found and found.on(known.column)}
     title = f"NAS-Bench-201, {' '.join(reversed(setting.length))} for each search"
-    figure = accuracy_by_method(reached, 100 * known.best, statistics.fmean(_every(known)), published, title)
-    atomic.write_bytes(setting.out / "compare.svg", svg(figure).encode())
+    figure = accuracy_by_method(reached, 100 * known.best, statistics.fmean(_all_accuracies(known)), published, title)
+    write_bytes(setting.out / "compare.svg", svg(figure).encode())
 
 
 def write_page(setting: ComparisonConfig) -> Path | None:
@@ -135,7 +135,8 @@ def _method(method: str, rows: Sequence[dict[str, Any]], column: str) -> list[st
         return [unit * row[name] for row in rows if row.get(name) is not None]
 
     return [
-        method, format_mean_sd(true := all_of("true_acc", 100)), _interval(true), format_mean_sd(all_of("regret", 100)), f"{min(true):.2f}",
+        method, format_mean_sd(true := all_of("true_acc", 100)), _interval(true), format_mean_sd(all_of("regret", 100)),
+        f"{min(true):.2f}",
         str(len(rows)), format_mean_sd(all_of("step_ms"), 0), f"{statistics.median(all_of('steps')):.0f}",
         f"{max(memory):.0f}" if (memory := all_of("peak_mb")) else "–",
         f"{statistics.fmean(cpu):.0f}" if (cpu := all_of("cpu_s")) else "–",

@@ -10,6 +10,7 @@ import pytest
 
 from comparisons import cells_of, put, setting
 from oche.methods.catalog import METHODS
+from oche.report.format_numbers import format_mean_sd
 from oche.report.plots.nasbench201 import accuracy_by_method
 from oche.runs.directory import RunDir
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy, load_ground_truth
@@ -123,5 +124,5 @@ def test_the_picture_has_every_run_and_sorts_by_the_mean(table, tmp_path, known)
 
 
 def test_spread():
-    assert standings.spread([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
-    assert standings.spread([5.0]) == "5.00" and standings.spread([]) == "–"
+    assert format_mean_sd([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
+    assert format_mean_sd([5.0]) == "5.00" and format_mean_sd([]) == "–"
