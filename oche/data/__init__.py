@@ -1,8 +1,9 @@
-"""Images and text by one word or path: digits, CIFAR, your own folder, the Penn Treebank.
+"""Images and text, named by one word or a path: digits, CIFAR, your own folder, the Penn Treebank.
 
-`load` reads images, `batches` and `prepare` feed them; `load_text` reads text, `oche.data.text.bptt` feeds it.
+`load` reads images; `batches` and `prepare` make training batches of them. `load_text` reads text; `oche.data.text.bptt`
+makes training windows of it.
 
-Importing this package, `DATASETS` and `Augment` needs no torch; the rest is imported when first used.
+This package, `DATASETS` and `Augment` can be imported without torch. Everything else is imported at first use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,8 @@ from oche.data.registry import DATASETS, FORMS, TEXT_FORMS, TEXTS, Augment
 
 if TYPE_CHECKING:
     from oche.data.augment.basic import prepare
+    from oche.data.batching import batches, halves, steps_per_epoch
     from oche.data.dataset import Dataset, Resident, Split
-    from oche.data.loader import batches, halves, steps_per_epoch
     from oche.data.loading import load
     from oche.data.streaming import Streamed
     from oche.data.text.corpus import Corpus, load_text
@@ -45,9 +46,9 @@ _HOME = {
     "Split": "dataset",
     "Streamed": "streaming",
     "load": "loading",
-    "batches": "loader",
-    "halves": "loader",
-    "steps_per_epoch": "loader",
+    "batches": "batching",
+    "halves": "batching",
+    "steps_per_epoch": "batching",
     "Corpus": "text.corpus",
     "load_text": "text.corpus",
     "is_text": "text.files",

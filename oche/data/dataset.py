@@ -1,6 +1,6 @@
 """Splits of images and labels, and the data set that holds them.
 
-N images of C channels, H × W pixels, always uint8 until `prepare` turns a batch into floats.
+Shapes: N images of C channels, H × W pixels. Images are uint8 until `prepare` turns a batch into floats.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from oche.core.errors import OcheError
 from oche.data.registry import Augment
 
 Batch = tuple[Tensor, Tensor]  # images uint8 (B, C, H, W), labels int64 (B,)
-_FLOATS = 1 << 24  # values of images that are scaled at once
+_FLOATS_AT_ONCE = 1 << 24  # values of the images that are resized together
 
 
 class Split(ABC):
-    """One part of a data set: ``labels`` (N,) int64 on the CPU, ``shape`` (C, H, W), and images gathered on ``device``."""
+    """One part of a data set: ``labels`` (N,) int64 on the CPU, the ``shape`` (C, H, W) of its images, and a ``device``.
+
+    Batches are gathered on the device.
+    """
 
     labels: Tensor
     shape: tuple[int, int, int]
@@ -32,30 +35,33 @@ class Split(ABC):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all images, decoded."""
+        """The bytes of all images when decoded."""
         c, h, w = self.shape
         return len(self) * c * h * w
 
     @abstractmethod
     def gather(self, index: Tensor) -> Batch:
-        """The images uint8 (B, C, H, W) and labels int64 (B,) at ``index`` (B,) int64, on this split's device."""
+        """Return the images uint8 (B, C, H, W) and labels int64 (B,) at ``index`` (B,) int64, on this split's device."""
 
     @abstractmethod
     def subset(self, index: Tensor) -> Split:
-        """The split of the images at ``index`` (K,) int64; the images themselves are shared, not copied."""
+        """Return the split of the images at ``index`` (K,) int64. It shares the images; nothing is copied."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Split:
-        """This split, gathering on ``device``."""
+        """Return this split, with batches gathered on ``device``."""
 
     def walk(self, order: Tensor, batch: int) -> Iterator[Batch]:
-        """Gathers ``order`` (K,) in pieces of ``batch``, the last one smaller where K is no multiple."""
+        """Gather the images at ``order`` (K,) in pieces of ``batch``. The last piece is smaller if K is not a multiple."""
         for piece in order.split(batch):
             yield self.gather(piece)
 
 
 class Resident(Split):
-    """Decoded images as one uint8 tensor: on the device if half of its free memory holds them, else in main memory."""
+    """Decoded images in one uint8 tensor.
+
+    It lies on the device if half of the free memory there holds it, else in main memory.
+    """
 
     def __init__(
         self,
@@ -65,19 +71,22 @@ class Resident(Split):
         rows: Tensor | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """``images`` uint8 (M, C, H, W); ``rows`` (N,) int64: those of this split (None: all), ``labels`` (N,) theirs."""
+        """``images`` uint8 (M, C, H, W).
+
+        ``rows`` (N,) int64: the images of this split (None: all). ``labels`` (N,): their labels.
+        """
         self.labels = labels.cpu()
         self.shape = (images.shape[1], images.shape[2], images.shape[3])
         self.device = torch.device(images.device if device is None else device)
         self._images = images
         self._rows = None if rows is None else rows.to(images.device)
-        self._placed_labels = labels.to(images.device)
+        self._labels_beside_images = labels.to(images.device)
 
     def gather(self, index: Tensor) -> Batch:
         index = index.to(self._images.device)
         rows = index if self._rows is None else self._rows[index]
-        x, y = self._images.index_select(0, rows), self._placed_labels[index]
-        if x.device != self.device:  # kept in main memory for want of room: pinned pages copy without a wait
+        x, y = self._images.index_select(0, rows), self._labels_beside_images[index]
+        if x.device != self.device:  # the images are in main memory; pinned pages copy without a wait
             x, y = (t.pin_memory().to(self.device, non_blocking=True) for t in (x, y))
         return x, y
 
@@ -96,24 +105,24 @@ class Resident(Split):
         return Resident(own.to(device), self.labels)
 
     def walk(self, order: Tensor, batch: int) -> Iterator[Batch]:
-        # One transfer of the whole order, not one a batch.
+        # One transfer of the whole order, instead of one for each batch.
         return super().walk(order.to(self._images.device), batch)
 
     def resized(self, size: tuple[int, int]) -> Resident:
-        """Scaled (bilinear, antialiased) to cover ``size`` (H, W), and the centre cut out."""
+        """Return the images scaled (bilinear, antialiased) to cover ``size`` (H, W) and cut to their centre."""
         if size == self.shape[1:]:
             return self
         c, h, w = self.shape
         images = torch.empty((len(self), c, *size), dtype=torch.uint8)
-        piece = max(
-            1, _FLOATS // (c * max(h * w, size[0] * size[1]))
-        )  # floats take four times the room, so not all at once
+        # Floats take four times the memory, so the images are resized in pieces.
+        piece = max(1, _FLOATS_AT_ONCE // (c * max(h * w, size[0] * size[1])))
         for k in range(0, len(self), piece):
             images[k : k + piece] = _cover(self.gather(torch.arange(k, min(k + piece, len(self))))[0], size)
         return Resident(images, self.labels, device=self.device)
 
 
 def _cover(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return uint8 images x (B, C, H, W) scaled to cover ``size`` and cut to their centre."""
     (h, w), (oh, ow) = x.shape[2:], size
     scale = max(oh / h, ow / w)
     full = (max(oh, round(h * scale)), max(ow, round(w * scale)))
@@ -124,20 +133,23 @@ def _cover(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images with what a run must know of them."""
+    """Training and test images, with the facts that a run needs.
+
+    Raises `OcheError` unless there are one mean and one deviation per channel.
+    """
 
     name: str
     train: Split
     test: Split | None
-    """None only where there is no published test part and ``holdout`` is 0"""
+    """None only if there is no published test part and ``holdout`` is 0"""
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     """per channel, of the training part, in [0, 1] units"""
     std: tuple[float, ...]
     augment: Augment
-    """what suits this set"""
+    """the default augmentation of this set"""
     note: str = ""
-    """one line that a report should carry beside accuracies; empty: nothing to say"""
+    """one line for reports, beside accuracies; may be empty"""
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:
@@ -148,6 +160,7 @@ class Dataset:
 
     @property
     def channels(self) -> int:
+        """C"""
         return self.train.shape[0]
 
     @property
@@ -156,16 +169,16 @@ class Dataset:
         return self.train.shape[1], self.train.shape[2]
 
     def to(self, device: torch.device | str) -> Dataset:
-        """The same set, gathering on ``device``."""
+        """Return the same set, with batches gathered on ``device``."""
         return replace(self, train=self.train.to(device), test=None if self.test is None else self.test.to(device))
 
 
 def channel_moments(
     split: Split, batch: int = 1024, advance: Callable[[int], None] = lambda n: None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and (population) standard deviation of each channel in [0, 1] units, from exact integer sums.
+    """Return mean and (population) standard deviation of each channel in [0, 1] units, from exact integer sums.
 
-    ``advance(n)`` is told of every ``n`` images seen.
+    ``advance(n)`` is called for every ``n`` images read.
     """
     c, h, w = split.shape
     sums = torch.zeros(2, c, dtype=torch.int64, device=split.device)
@@ -176,5 +189,5 @@ def channel_moments(
     mean, square = (sums.double() / (len(split) * h * w)).cpu()
     std = (
         (square - mean**2).clamp_min(1.0).sqrt()
-    )  # a constant channel must not divide by zero: at least one grey level
+    )  # at least one grey level: a constant channel must not divide by zero
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

@@ -1,4 +1,4 @@
-"""From a word or a path to a `Dataset`: read, split, cut to the wanted number and size, decoded once where memory allows."""
+"""Load a `Dataset` by name or path: read it, split it, cut it to the wanted number and size, decode it if memory allows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from oche.data.registry import DATASETS, FORMS, SMALLEST, default_augment
 from oche.data.splits import balanced_subset, held_out
 from oche.data.streaming import Streamed
 
-_BATCH = 1024  # images read at once where all of a streamed part are
-Size = tuple[int, int] | None  # (H, W), or as the images are
+_BATCH = 1024  # images read together, when all of a streamed part are read
+Size = tuple[int, int] | None  # (H, W); None: the size of the images
 
 
 def load(
@@ -38,16 +38,16 @@ def load(
     seed: int = 0,
     progress: bool = False,
 ) -> Dataset:
-    """The data set that ``name`` stands for: one of `DATASETS`, or one of `FORMS`. A word wins over a folder of its name.
+    """Load the data set ``name``: one of `DATASETS`, or one of `FORMS`. A known name wins over a folder of that name.
 
-    ``data_dir``: a folder with the published archives of a named set, used instead of the network. ``holdout``: share of
-    the images that becomes the test part where none comes with them (0: none), the same images whatever the seed.
-    ``limit``: at most this many training images, drawn evenly over the classes by ``seed``. ``size``: side in pixels that
-    images are scaled and cut to. ``progress``: show bars on the terminal.
+    ``data_dir``: a folder with the published archives of a named set, used instead of the network. ``holdout``: the share
+    of images for the test part if the set has none (0: no test part); the same images whatever the seed. ``limit``: at
+    most this many training images, drawn by ``seed`` equally from all classes. ``size``: the side in pixels to which
+    images are scaled and cut. ``progress``: show bars on the terminal.
 
-    Images that half of the free memory holds are decoded here, once, and kept; others stream, and are read through here
-    for their mean and deviation. So whatever is wrong with any image raises `OcheError` now, and names it; with
-    ``damaged="skip"`` an image that cannot be decoded is left out, and the note tells of it.
+    Images that fit in half of the free memory are decoded here, once, and kept. Others stream; here they are read through
+    for their mean and deviation. So any bad image raises `OcheError` now, with its name. With ``damaged="skip"`` images
+    that cannot be decoded are left out, and the note says so.
     """
     if limit is not None and limit < 1:
         raise OcheError(f"limit={limit} leaves no training images; use 1 or more, or nothing for all")
@@ -55,9 +55,9 @@ def load(
         raise OcheError(f"damaged={damaged!r} is unknown; use 'refuse' or 'skip'")
     if size is not None and size < SMALLEST:
         raise OcheError(f"size={size} is too small for the networks; use {SMALLEST} pixels or more")
-    memory, both = free_memory_or_estimate() // 2, None if size is None else (size, size)
+    memory, height_width = free_memory_or_estimate() // 2, None if size is None else (size, size)
     try:
-        return _load(str(name), data_dir, both, damaged == "skip", holdout, limit, seed, memory, progress)
+        return _load(str(name), data_dir, height_width, damaged == "skip", holdout, limit, seed, memory, progress)
     except Damaged as error:
         raise Damaged(f"{error}, or write --damaged skip to leave out what cannot be read") from error
 
@@ -67,15 +67,18 @@ def _load(
     memory: int, show: bool,
 ) -> Dataset:  # fmt: skip
     found = _split(_read(name, data_dir, size, memory, show, skip), holdout, limit, seed)
-    train, test = _placed(found, size, memory, show)
+    train, test = _decode_if_it_fits(found, size, memory, show)
     image = train.shape[1], train.shape[2]
     if min(image) < SMALLEST:
-        raise OcheError(f"{name} has images of {image[1]}x{image[0]} pixels; they need {SMALLEST} a side: give a size")
-    mean, std = _measured(train, test, show)
+        raise OcheError(
+            f"{name} has images of {image[1]}x{image[0]} pixels; networks need {SMALLEST} a side: give a size"
+        )
+    mean, std = _moments(train, test, show)
     return Dataset(found.name, train, test, found.classes, mean, std, default_augment(found.name, image), found.note)
 
 
 def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool, skip: bool) -> RawDataset:
+    """Read the data set with the reader that fits ``name``. Raises `OcheError` if none does."""
     if name in DATASETS:
         return named.read(name, None if data_dir is None else Path(data_dir).expanduser(), memory, show)
     if name.startswith("hf:"):
@@ -88,14 +91,13 @@ def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show:
         return reader(path, size, memory, show)
     possible = f"use {', '.join(DATASETS)}, {', '.join(FORMS)}"
     if path.exists():
-        raise OcheError(
-            f"{name} is a file of a kind that oche does not read; unpack it if it is an archive, else {possible}"
-        )
+        raise OcheError(f"oche cannot read {name}, a file of an unknown kind; unpack it if it is an archive, else {possible}")
     what = "no such file or folder as" if "/" in name or path.suffix else "no data called"
     raise OcheError(f"there is {what} {name!r}; {possible}{did_you_mean(name, list(DATASETS))}")
 
 
 def _split(found: RawDataset, holdout: float, limit: int | None, seed: int) -> RawDataset:
+    """Cut off a test part if there is none, and limit the training part."""
     if found.test is None and holdout:
         train, test = held_out(found.train.labels, holdout)
         found = replace(found, train=found.train.subset(train), test=found.train.subset(test))
@@ -104,8 +106,11 @@ def _split(found: RawDataset, holdout: float, limit: int | None, seed: int) -> R
     return found
 
 
-def _placed(found: RawDataset, size: Size, memory: int, show: bool) -> tuple[Split, Split | None]:
-    """Both parts decoded and of the wanted size; streaming where they do not fit in ``memory`` bytes."""
+def _decode_if_it_fits(found: RawDataset, size: Size, memory: int, show: bool) -> tuple[Split, Split | None]:
+    """Return (training part, test part) in the wanted size: decoded if both fit in ``memory`` bytes, otherwise streamed.
+
+    Raises `OcheError` for decoded images that would not fit after scaling.
+    """
     c, h, w = found.train.shape
     count = len(found.train) + (len(found.test) if found.test else 0)
     need = count * c * ((size[0] * size[1]) if size else h * w)
@@ -125,8 +130,11 @@ def _placed(found: RawDataset, size: Size, memory: int, show: bool) -> tuple[Spl
     return place(found.train), None if found.test is None else place(found.test)
 
 
-def _measured(train: Split, test: Split | None, show: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The training part's mean and deviation. Streamed images are all decoded for it, those of the test part too."""
+def _moments(train: Split, test: Split | None, show: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of the training part.
+
+    This decodes all streamed images, also of the test part, and so checks them.
+    """
     streamed = [split for split in (train, test) if isinstance(split, Streamed)]
     with progress_bar("reading images", sum(map(len, streamed)), show and bool(streamed)) as advance:
         result = channel_moments(train, _BATCH, advance)

@@ -1,4 +1,4 @@
-"""What is known about data without reading any: names, forms, and the augmentation that suits each. No torch here."""
+"""The names and forms of data that oche knows, and the default augmentation of each. Needs no torch and reads no data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oche.core.errors import OcheError
 if TYPE_CHECKING:
     from oche.data.augment.policies import Policy
 
-SMALLEST = 8  # pixels a side: what the networks' two reductions need
+SMALLEST = 8  # pixels a side; the two reductions of the networks need them
 
 DATASETS: dict[str, str] = {
     "digits": "1,797 handwritten digits, 8x8 grey, that ship with scikit-learn: no download",
@@ -41,7 +41,10 @@ TEXT_FORMS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes made to each training image on its own, in batches on the device; see `oche.data.prepare`."""
+    """Random changes of each training image, made in batches on the device; see `oche.data.prepare`.
+
+    Raises `OcheError` for negative lengths and for impossible shares.
+    """
 
     pad: int = 4
     """random crop after zero padding by this many pixels a side (black, before normalisation); 0: off"""
@@ -50,18 +53,18 @@ class Augment:
     cutout: int = 0
     """side in pixels of a square set to zero (after normalisation), its centre uniform over the image; 0: off"""
     crop: tuple[float, float] | None = None
-    """instead of padding: least and largest share of the area that a random crop has, which is scaled to the image's size"""
+    """instead of padding: smallest and largest area of a random crop, as a share; the crop is scaled to the image's size"""
     policy: Policy | None = None
-    """further changes of colours and geometry, after crop and flip (see `oche.data.augment.policies`); None: off"""
+    """changes of colours and geometry, after crop and flip (see `oche.data.augment.policies`); None: off"""
 
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
-            raise OcheError(f"pad={self.pad}, cutout={self.cutout} are no lengths; use 0 (off) or more pixels")
+            raise OcheError(f"pad={self.pad}, cutout={self.cutout} are not lengths; use 0 (off) or more pixels")
         if self.crop is not None and not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise OcheError(f"crop={self.crop} are no shares of an image; use 0 < least <= largest <= 1, or None")
+            raise OcheError(f"crop={self.crop} are not shares of an image; use 0 < smallest <= largest <= 1, or None")
 
 
-# Digits and numbers are not mirrored: a mirrored 2 is no digit. The rest follows from the image side, see `default_augment`.
+# Digits and house numbers are not mirrored: a mirrored 2 is not a digit. `default_augment` scales the padding to the image.
 _AUGMENT = {
     "digits": Augment(pad=1, flip=False),
     "mnist": Augment(pad=2, flip=False),
@@ -74,7 +77,10 @@ _SIDE = {"digits": 8, "mnist": 28, "fashion-mnist": 28}
 
 
 def default_augment(name: str, image: tuple[int, int]) -> Augment:
-    """The crop and flip that suit a set at ``image`` (H, W): a named set's own, else a pad of one eighth, and flips."""
+    """Return the default crop and flip of a data set at ``image`` (H, W).
+
+    A named set has its own. Other sets get a padding of one eighth of the side, and flips.
+    """
     if name not in _AUGMENT:
         return Augment(pad=min(image) // 8)
     known = _AUGMENT[name]

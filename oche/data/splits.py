@@ -1,6 +1,6 @@
-"""Which images of a set go where: a test part for sets that come without one, and a smaller training part.
+"""Choose the images of a split: a test part for sets that come without one, and a smaller training part.
 
-Both look at labels (N,) int64 alone, and give indices (K,) int64 in ascending order.
+Both functions look at labels (N,) int64 alone. They return indices (K,) int64 in ascending order.
 """
 
 from __future__ import annotations
@@ -11,21 +11,25 @@ from torch import Tensor
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
 
-_FIXED = 0  # not the run's seed, see `held_out`
+_HOLDOUT_SEED = 0  # fixed, not the seed of the run; see `held_out`
 
 
 def held_out(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """(training, test) indices: of each class a random ``share`` (rounded, at least one of two images) is for testing.
+    """Return (training, test) indices.
 
-    The choice depends on the labels alone, not on a run's seed. So runs of different seeds are tested on the same images,
-    and a network trained from a search is never tested on images that the search has seen.
+    The test part is a random ``share`` of each class, rounded, at least one of two images.
+
+    The choice depends on the labels alone, not on the seed of a run. So runs with different seeds are tested on the same
+    images, and a network from a search is never tested on images that the search has seen.
+
+    Raises `OcheError` for an impossible share, and if every class has only one image.
     """
     if not 0 < share < 1:
         raise OcheError(
-            f"holdout={share} is no share of the images; use 0 < holdout < 1, or 0 to go without a test part"
+            f"holdout={share} is not a share of the images; use 0 < holdout < 1, or 0 to go without a test part"
         )
     test = []
-    for rows in _by_class(labels, generator(_FIXED, "holdout")):
+    for rows in _by_class(labels, generator(_HOLDOUT_SEED, "holdout")):
         test.append(rows[: min(max(1, round(share * len(rows))), len(rows) - 1)])
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[torch.cat(test)] = True
@@ -37,9 +41,11 @@ def held_out(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 
 def balanced_subset(labels: Tensor, limit: int, seed: int) -> Tensor:
-    """Indices of ``limit`` images, as many of each class as there are, give or take one; small classes are used up first.
+    """Return the indices of ``limit`` random images, equally many of each class, give or take one.
 
-    Raises `OcheError` where the limit leaves a class without an image.
+    Small classes are used up first.
+
+    Raises `OcheError` if the limit leaves a class without an image.
     """
     if limit >= len(labels):
         return torch.arange(len(labels))
@@ -50,14 +56,14 @@ def balanced_subset(labels: Tensor, limit: int, seed: int) -> Tensor:
         )
     chosen: list[Tensor] = []
     left = limit
-    for k, rows in enumerate(sorted(groups, key=len)):  # the smallest first: what they lack falls to the others
+    for k, rows in enumerate(sorted(groups, key=len)):  # smallest first: the images that they lack come from the others
         chosen.append(rows[: left // (len(groups) - k)])
         left -= len(chosen[-1])
     return torch.cat(chosen).sort().values
 
 
 def _by_class(labels: Tensor, g: torch.Generator) -> list[Tensor]:
-    """For each class that occurs, its rows in random order."""
+    """Return the rows of each class that occurs, in random order."""
     order = torch.randperm(len(labels), generator=g)
     shuffled = labels[order]
     return [order[shuffled == c] for c in shuffled.unique()]

@@ -1,6 +1,6 @@
-"""A split whose images stay encoded: decoded by threads when they are asked for, the next batches ahead of time.
+"""A split whose images stay encoded. Threads decode them on demand, and the next batches ahead of time.
 
-Pillow lets go of the interpreter while it decodes, so threads share the work without copying images between processes.
+Pillow releases the interpreter lock while it decodes, so threads share the work without copying images between processes.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from oche.data.readers.decode import EncodedImages, Header, decode, read_header
 
 
 def _cores() -> int:
-    """Cores that decoding may use: those that this process may run on, shared with the other ranks of its machine."""
+    """Return the number of cores for decoding: those of this process, divided by torchrun's processes on this machine."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, mine // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # torchrun sets it
 
 
 WORKERS = min(16, _cores())
 AHEAD = 2  # batches being decoded while the caller works on one
-_PIECE = 256  # images a task, where all are to be read
+_PIECE = 256  # images of one task, when all images are read
 T = TypeVar("T")
 _executors: list[ThreadPoolExecutor] = []
 
 
 def _threads() -> ThreadPoolExecutor:
-    """The one pool of decoding threads, started when first needed."""
+    """Return the one pool of decoding threads, which starts at first use."""
     if not _executors:
         _executors.append(ThreadPoolExecutor(WORKERS, thread_name_prefix="oche-decode"))
     return _executors[0]
@@ -46,7 +46,10 @@ def _threads() -> ThreadPoolExecutor:
 def inspect_all(
     count: int, look: Callable[[int], T], title: str, show: bool = False
 ) -> tuple[list[T | None], list[OcheError]]:
-    """What ``look`` finds of each of ``count`` images, None where it raises `OcheError`; and those errors, in order."""
+    """Call ``look(i)`` for each of ``count`` images, in threads. Return the results and the errors, both in order.
+
+    The result of an image is None if ``look`` raised `OcheError` for it.
+    """
 
     def piece(start: int) -> tuple[list[T | None], list[OcheError]]:
         found: list[T | None] = []
@@ -62,7 +65,7 @@ def inspect_all(
     all_found: list[T | None] = []
     errors: list[OcheError] = []
     with progress_bar(title, count, show) as advance, warnings.catch_warnings(action="ignore"):
-        # Pillow warns of large images, which `read_header` refuses, and of damaged EXIF, which does not matter.
+        # Pillow warns about large images, which `read_header` refuses, and about damaged EXIF, which does not matter.
         for found, bad in _threads().map(piece, range(0, count, _PIECE)):
             all_found += found
             errors += bad
@@ -71,7 +74,7 @@ def inspect_all(
 
 
 def read_headers(items: EncodedImages, show: bool = False) -> list[Header]:
-    """Every image's header; `OcheError` naming the first that cannot be used and counting the others."""
+    """Return the header of every image. Raises `OcheError` that names the first bad image and counts the others."""
     found, errors = inspect_all(len(items), lambda i: read_header(items, i), "checking images", show)
     if errors:
         more = f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""
@@ -80,7 +83,7 @@ def read_headers(items: EncodedImages, show: bool = False) -> list[Header]:
 
 
 class Streamed(Split):
-    """Encoded images decoded on demand to ``shape`` (C, H, W): only references and labels are kept."""
+    """Encoded images that are decoded on demand to ``shape`` (C, H, W). Only references and labels are kept in memory."""
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class Streamed(Split):
         rows: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """``rows`` (N,) int64: the items that belong to this split (None: all), ``labels`` (N,) theirs."""
+        """``rows`` (N,) int64: the items that belong to this split (None: all). ``labels`` (N,): their labels."""
         self.labels = labels.cpu()
         self.shape = shape
         self.device = torch.device(device)
@@ -117,23 +120,23 @@ class Streamed(Split):
                     yield self._finish(coming.popleft())
             while coming:
                 yield self._finish(coming.popleft())
-        finally:  # the caller may stop early
+        finally:  # the caller may have stopped early
             for pending in coming:
                 pending.cancel()
 
     def resident(self, show: bool = False) -> Resident:
-        """All images decoded, once, and kept."""
+        """Decode all images once and return them as a `Resident` split."""
         with progress_bar("decoding images", len(self), show) as advance:
             pending = self._begin(torch.arange(len(self)), _PIECE)
             pending.wait(advance)
         return Resident(pending.images, self.labels).to(self.device)
 
     def _begin(self, index: Tensor, share: int | None = None) -> _Pending:
-        """Starts decoding the images at ``index``, ``share`` of them a task (by default one task a thread)."""
+        """Start decoding the images at ``index``, ``share`` of them in each task (by default one task for each thread)."""
         index = index.cpu()
         rows = self._rows[index].tolist()
         share = share or max(1, -(-len(rows) // WORKERS))
-        # Pinned pages reach a GPU without holding up the caller.
+        # Pinned pages are copied to a GPU without blocking the caller.
         images = torch.empty((len(rows), *self.shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         out = images.numpy()
         spans = [slice(k, k + share) for k in range(0, len(rows), share)]
@@ -152,14 +155,14 @@ class Streamed(Split):
 
 @dataclass(frozen=True)
 class _Pending:
-    """Images being decoded, and the tasks that do it."""
+    """Images that are being decoded, and the tasks that decode them."""
 
     images: Tensor
     index: Tensor
     jobs: list[Future[int]]
 
     def wait(self, advance: Callable[[int], None] = lambda n: None) -> None:
-        """Returns when all are decoded; the first error stops the rest."""
+        """Wait until all are decoded. The first error cancels the rest and is raised."""
         try:
             for job in self.jobs:
                 advance(job.result())

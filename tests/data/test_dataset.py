@@ -64,7 +64,7 @@ def test_moments_of_constant_images_do_not_divide_by_zero():
 )
 def test_resized_is_pillows_scaling_and_the_centre(size, full, monkeypatch):
     """To a grey level: Pillow rounds its filter to integers. ``full``: the smallest size of the same shape that covers."""
-    monkeypatch.setattr(core_module, "_FLOATS", 3 * 16 * 16 * 5)  # several pieces, the last one short
+    monkeypatch.setattr(core_module, "_FLOATS_AT_ONCE", 3 * 16 * 16 * 5)  # several pieces, the last one short
     split, x, _ = resident()
     out = split.resized(size)
     assert out.shape == (3, *size) and torch.equal(out.labels, split.labels)

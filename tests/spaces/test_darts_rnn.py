@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from oche import methods
 from oche.bilevel.batches import check_data
 from oche.bilevel.search import search
 from oche.core.errors import OcheError
 from oche.core.seeds import derive_seed
 from oche.devices.engine import Engine
-from oche.methods import published as methods
 from tiny_images import Kept
 from tiny_text import WORDS, corpus, method, space
 

@@ -1,7 +1,10 @@
-"""From uint8 images to normalised floats, and the random changes on the way: whole batches, on the images' device.
+"""Turn uint8 images into normalised floats, with random crops, flips and cutout on the way.
 
-B images of C channels, H × W pixels, L = cutout side. Every image has its own draws, and nothing loops over images.
-Draws come from the generator's own device, so that a CPU generator gives a GPU run the CPU run's crops.
+Works on whole batches, on their device.
+
+Shapes: B images of C channels, H × W pixels. L is the side of cutout. Every image has its own draws, and nothing loops
+over images. Draws come from the device of the generator, so a CPU generator gives the same crops to a GPU run as to a CPU
+run.
 """
 
 from __future__ import annotations
@@ -25,10 +28,11 @@ def prepare(
     augment: Augment | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Normalised float32 (B, C, H, W) in channels_last memory format, from uint8 (B, C, H, W).
+    """Return normalised float32 images (B, C, H, W) in channels_last memory format, from uint8 (B, C, H, W).
 
-    Crop and flip come first (so padding is black), then the policy, then (x / 255 − mean) / std with ``mean`` and ``std``
-    (C,) in [0, 1] units, then cutout. ``augment=None`` only normalises. ``generator=None`` draws from torch's global one.
+    Crop and flip come first, so the padding is black. Then comes the policy, then (x / 255 − mean) / std with ``mean``
+    and ``std`` (C,) in [0, 1] units, then cutout. ``augment=None`` only normalises. ``generator=None`` draws from torch's
+    global generator.
     """
     if augment is not None and augment.crop is not None:
         x = resized_crop(x, augment.crop, augment.flip, generator)
@@ -45,15 +49,16 @@ def prepare(
 
 @lru_cache(maxsize=64)
 def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return (−mean / std, 1 / (255 std)), each (1, C, 1, 1) float32 on ``device``. Cached."""
     m, s = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
     return (-m / s).float().to(device), (1 / (255 * s)).float().to(device)
 
 
 def crop_and_flip(x: Tensor, pad: int, flip: bool, generator: torch.Generator | None) -> Tensor:
-    """Each image moved by up to ``pad`` pixels each way, zeros moving in, and (``flip``) mirrored with probability 1/2.
+    """Shift each image by up to ``pad`` pixels each way, filling with zeros, and (``flip``) mirror it with probability 1/2.
 
-    x and the result (B, C, H, W), any dtype; the result is in channels_last memory format. One gather: output pixel
-    (i, j) of an image is pixel (i + dy, j + dx) of it padded, or (i + dy, W − 1 − j + dx) where it is mirrored.
+    x and the result are (B, C, H, W) of any dtype; the result is in channels_last memory format. The work is one gather:
+    output pixel (i, j) is pixel (i + dy, j + dx) of the padded image, or (i + dy, W − 1 − j + dx) if it is mirrored.
     """
     b, _, h, w = x.shape
     rows, cols = (torch.arange(n, device=x.device).expand(b, n) for n in (h, w))
@@ -67,20 +72,22 @@ def crop_and_flip(x: Tensor, pad: int, flip: bool, generator: torch.Generator | 
     return x.permute(0, 2, 3, 1)[which, rows.unsqueeze(2), cols.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
-RATIO = 3 / 4  # least width by height; the largest is its inverse
+RATIO = 3 / 4  # smallest ratio of width to height, relative to the image; the largest is its inverse
 
 
 def resized_crop(x: Tensor, areas: tuple[float, float], flip: bool, generator: torch.Generator | None) -> Tensor:
-    """A rectangle of each image at the image's own size, bilinear, and (``flip``) mirrored with probability 1/2.
+    """Cut a random rectangle out of each image and scale it to the image's size (Inception's, 1409.4842 §6), bilinear.
 
-    Its share of the area is uniform in ``areas``, its width by height log-uniform in [3/4, 4/3] times the image's, its place
-    uniform. x and the result (B, C, H, W) uint8. Deviation 1 from the usual code, which draws anew up to ten times what does not
-    fit into the image: a side that is too long is cut to the image's.
+    With ``flip`` it is mirrored with probability 1/2. Its share of the area is uniform in ``areas``. Its width by height
+    is log-uniform in [3/4, 4/3] times the image's. Its place is uniform. x and the result are (B, C, H, W) uint8.
+
+    Deviation 1 from the usual code, which draws up to ten times until the rectangle fits into the image: a side that is
+    too long is cut to the image's.
     """
     draws = batch_uniform(x, generator, 5)
     area = areas[0] + (areas[1] - areas[0]) * draws[0]
-    root = torch.exp(log(RATIO) * (2 * draws[1] - 1) / 2)  # of width by height
-    sizes = (area.sqrt() / root).clamp(max=1), (area.sqrt() * root).clamp(max=1)
+    root = torch.exp(log(RATIO) * (2 * draws[1] - 1) / 2)  # square root of width by height
+    sizes = (area.sqrt() / root).clamp(max=1), (area.sqrt() * root).clamp(max=1)  # height, width
     # grid_sample's coordinates: −1 and 1 are the outer borders of the image
     centres = [(1 - size) * (2 * draw - 1) for size, draw in zip(sizes, draws[2:4], strict=True)]
     mirror = torch.where(draws[4] < 0.5, -1.0, 1.0) if flip else torch.ones_like(area)
@@ -93,14 +100,14 @@ def resized_crop(x: Tensor, areas: tuple[float, float], flip: bool, generator: t
 
 
 def cutout(z: Tensor, side: int, generator: torch.Generator | None) -> Tensor:
-    """A square of zeros in each image, its centre uniform over the pixels, cut off at the borders (1708.04552, §3.2).
+    """Set a square of each image to zero. Its centre is uniform over the pixels; the border cuts it off (1708.04552, §3.2).
 
-    As in the authors' code it spans [centre − L // 2, centre + L // 2) each way, so an odd L acts as L − 1.
-    z and the result (B, C, H, W).
+    As in the authors' code it spans [centre − L // 2, centre + L // 2) each way, so an odd L acts like L − 1.
+    z and the result are (B, C, H, W).
     """
     h, w = z.shape[2:]
     inside = []
     for n in (h, w):
-        away = torch.arange(n, device=z.device) - batch_integers(n, z, generator).unsqueeze(1)  # (B, n)
-        inside.append((away >= -(side // 2)) & (away < side // 2))
+        distance = torch.arange(n, device=z.device) - batch_integers(n, z, generator).unsqueeze(1)  # (B, n)
+        inside.append((distance >= -(side // 2)) & (distance < side // 2))
     return z.masked_fill((inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1), 0.0)

@@ -1,17 +1,18 @@
-"""The fourteen operations of RandAugment's space on whole batches: every image its own, without a loop over images.
+"""The fourteen operations of RandAugment on whole batches: each image has its own operation, and nothing loops over images.
 
-B images of C channels, H × W pixels, uint8. What they do is what Pillow does, which the published codes use (1909.13719,
-2103.10158), with nearest pixels and black where nothing was. Each operation is one of three kinds, and each kind is one pass over
-the batch that leaves the images of the others as they are: a gather (geometry), an interpolation towards a duller image, a table
-of 256 values. So a step waits for nothing on the device. An operation's amount is in its own unit:
+Shapes: B images of C channels, H × W pixels, uint8. The operations compute what Pillow computes, which the published
+codes use (1909.13719, 2103.10158), with nearest pixels, and black outside the image. There are three kinds of operation:
+a gather (geometry), an interpolation with a second image, and a table of 256 values. Each kind is one pass over the batch
+that leaves the other images as they are, so a step never waits for the device. The unit of an amount depends on the
+operation:
 
 ========================  ==========================================================
 shear_x, shear_y          tangent of the angle, about the upper left corner
 translate_x, translate_y  pixels
 rotate                    degrees, anticlockwise
 brightness … sharpness    factor of Pillow's ImageEnhance − 1
-posterize                 bits that go
-solarize                  value from which on pixels are inverted
+posterize                 number of bits removed
+solarize                  value from which pixels are inverted
 others                    none (identity, autocontrast, equalize)
 ========================  ==========================================================
 """
@@ -26,23 +27,29 @@ OPERATIONS = (
     "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast",
     "sharpness", "posterize", "solarize", "autocontrast", "equalize",
 )  # fmt: skip
-SIGNED = OPERATIONS[1:10]  #: whose amount is taken with either sign
+SIGNED = OPERATIONS[1:10]  #: operations whose amount may have either sign
 _INDEX = {name: i for i, name in enumerate(OPERATIONS)}
 
 
 def apply_operations(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
-    """Image i of x (B, C, H, W) uint8 changed by ``OPERATIONS[operation[i]]`` with ``amount[i]``; both (B,), on its device."""
+    """Change image i of x (B, C, H, W) uint8 by ``OPERATIONS[operation[i]]`` with ``amount[i]``.
+
+    Both are (B,), on its device.
+    """
     amount = amount.float()
     return _look_up(_blend(_move(x, operation, amount), operation, amount), operation, amount)
 
 
 def _where(operation: Tensor, name: str, value: Tensor | float, other: Tensor | float) -> Tensor:
-    """(B,): ``value`` for the images whose operation is called ``name``."""
+    """Return (B,): ``value`` for the images whose operation is called ``name``, ``other`` for the rest."""
     return torch.where(operation == _INDEX[name], value, other)
 
 
 def _move(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
-    """Output pixel p is input pixel ⌊A p + t⌋, in coordinates that are half-integers at the centres of pixels; black outside."""
+    """Apply shears, translations and rotations. Output pixel p is input pixel ⌊A p + t⌋; outside the image it is black.
+
+    Coordinates are half-integers at the centres of pixels.
+    """
     _, _, h, w = x.shape
     angle = _where(operation, "rotate", -torch.deg2rad(amount), 0.0)
     cos, sin = (f(angle).view(-1, 1, 1) for f in (torch.cos, torch.sin))
@@ -60,7 +67,7 @@ def _move(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
 
 
 def _blend(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
-    """dull + (1 + amount) · (x − dull), cut to [0, 255], fractions dropped."""
+    """Apply brightness, color, contrast and sharpness: dull + (1 + amount) · (x − dull), cut to [0, 255], fractions dropped."""
     z, dull = x.float(), x.float()
     grey = luminance(x).float()
     for name, other in (
@@ -74,7 +81,7 @@ def _blend(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
 
 
 def luminance(x: Tensor) -> Tensor:
-    """(B, 1, H, W) int32: of red, green and blue by Pillow's weights (ITU-R 601); of other channels the mean."""
+    """Return the grey image (B, 1, H, W) int32: Pillow's weights of red, green, blue (ITU-R 601), or the mean of others."""
     z = x.int()
     if x.shape[1] != 3:
         return (z.sum(1, keepdim=True) + x.shape[1] // 2) // x.shape[1]
@@ -83,7 +90,7 @@ def luminance(x: Tensor) -> Tensor:
 
 
 def _smooth(z: Tensor) -> Tensor:
-    """Each pixel with its eight neighbours, itself five times; pixels at the border stay."""
+    """Average each pixel, with weight five, and its eight neighbours. Border pixels stay."""
     c = z.shape[1]
     kernel = torch.ones(c, 1, 3, 3, device=z.device)
     kernel[:, :, 1, 1] = 5.0
@@ -93,7 +100,7 @@ def _smooth(z: Tensor) -> Tensor:
 
 
 def _look_up(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
-    """Each value of an image and channel replaced by what a table (B, C, 256) has for it."""
+    """Apply posterize, solarize, autocontrast and equalize: replace each value by the entry of a table (B, C, 256)."""
     b, c, h, w = x.shape
     own = torch.arange(256, device=x.device).view(1, 1, 256)
     flat = x.reshape(b, c, h * w).long()
@@ -110,19 +117,23 @@ def _look_up(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
 
 
 def _posterized(own: Tensor, amount: Tensor) -> Tensor:
+    """Return the values ``own`` (1, 1, 256) without their last ``amount`` bits."""
     unit = torch.exp2(amount.round().clamp(0, 8)).long().view(-1, 1, 1)
     return own // unit * unit
 
 
 def _stretched(own: Tensor, flat: Tensor) -> Tensor:
-    """From the least to the largest value of a channel over all of 0 … 255; a constant channel stays."""
+    """Return the table that stretches the range of each channel to 0 … 255. A constant channel stays."""
     low, high = flat.amin(2, keepdim=True), flat.amax(2, keepdim=True)
     return torch.where(high > low, ((own - low) * 255 // (high - low).clamp_min(1)).clamp(0, 255), own)
 
 
 def _equalised(own: Tensor, counts: Tensor) -> Tensor:
-    """Values by the share of pixels below them. Channels of one value, or of too few pixels for 255 steps, stay."""
-    last = counts.gather(2, (own * (counts > 0)).amax(2, keepdim=True))  # how many have the largest value
+    """Return the table that equalises the histogram ``counts`` (B, C, 256) of each channel.
+
+    Channels with one value, or with too few pixels for 255 steps, stay.
+    """
+    last = counts.gather(2, (own * (counts > 0)).amax(2, keepdim=True))  # pixels with the largest value
     step = (counts.sum(2, keepdim=True) - last) // 255
     below = counts.cumsum(2) - counts
     return torch.where(step > 0, ((below + step // 2) // step.clamp_min(1)).clamp(0, 255), own)

@@ -1,6 +1,6 @@
-"""Training on mixtures of two images: mixup (1710.09412) and CutMix (1905.04899), for every image its own.
+"""Mixtures of two images for training: mixup (1710.09412) and CutMix (1905.04899), drawn for each image.
 
-B images of C channels, H × W pixels, K classes.
+Shapes: B images of C channels, H × W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ _QUANTILES = 4096
 
 @dataclass(frozen=True)
 class Mixing:
-    """Every image of a batch is mixed with another of it, and so are their labels, by a share lambda ~ Beta(alpha, alpha).
+    """Mix every image of a batch, and its label, with another image of the batch by a share lambda ~ Beta(alpha, alpha).
 
-    ``mixup``: alpha of x = lambda · x + (1 − lambda) · x'. ``cutmix``: alpha of a rectangle of x' put into x, the share
-    1 − lambda of its area, cut off at the borders; lambda is then what is really left of x. 0: not so. With both, every image
-    is mixed either way with probability 1/2. The other image is the one before it in the batch, whose order is random.
+    ``mixup`` is alpha of x = lambda · x + (1 − lambda) · x'. ``cutmix`` is alpha of a rectangle of x' put into x, with
+    the share 1 − lambda of the area and cut off at the borders; lambda is then the share of x that is really left. 0
+    switches either off. With both, each image is mixed either way with probability 1/2. The other image is the one before
+    it in the batch, whose order is random.
 
-    Deviation 1 from the papers, whose codes draw one lambda and one rectangle a batch: one for every image.
+    Deviation 1 from the papers, whose codes draw one lambda and one rectangle for the batch: one for each image.
     """
 
     mixup: float = 0.0
@@ -34,7 +35,7 @@ class Mixing:
     def __call__(
         self, x: Tensor, labels: Tensor, classes: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Mixed images and the shares of the classes in them (B, K), of floats x (B, C, H, W) and labels (B,) int64."""
+        """Return the mixed images and the class shares (B, K), for floats x (B, C, H, W) and labels (B,) int64."""
         partner, left, mixed = x.roll(1, 0), labels.new_ones(len(x), dtype=x.dtype), x
         cut = torch.full_like(left, float(self.cutmix > 0), dtype=torch.bool)
         if self.mixup and self.cutmix:
@@ -52,26 +53,27 @@ class Mixing:
 
 
 def _box(x: Tensor, share: Tensor, generator: torch.Generator | None) -> Tensor:
-    """(B, H, W): whether a pixel is in a rectangle of 1 − ``share`` of the area around a centre uniform over the image.
+    """Return the mask (B, H, W) of a rectangle with 1 − ``share`` of the area around a centre uniform over the image.
 
-    As in the authors' code sides are ⌊W √(1 − share)⌋, and it spans [centre − ⌊side / 2⌋, centre + ⌊side / 2⌋).
+    As in the authors' code its sides are ⌊W √(1 − share)⌋, and it spans [centre − ⌊side / 2⌋, centre + ⌊side / 2⌋).
     """
     inside = []
     for n in x.shape[2:]:
         half = (n * (1 - share).sqrt()).long().unsqueeze(1) // 2
-        away = torch.arange(n, device=x.device) - (n * batch_uniform(x, generator)).long().unsqueeze(1)
-        inside.append((away >= -half) & (away < half))
+        distance = torch.arange(n, device=x.device) - (n * batch_uniform(x, generator)).long().unsqueeze(1)
+        inside.append((distance >= -half) & (distance < half))
     return inside[0].unsqueeze(2) & inside[1].unsqueeze(1)
 
 
 def _beta(alpha: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """(B,) draws of Beta(alpha, alpha): one of 4,096 equally likely quantiles, so that every device draws alike."""
+    """Draw (B,) from Beta(alpha, alpha): one of 4,096 equally likely quantiles, so that every device draws the same."""
     values = _quantiles(alpha).to(like.device, non_blocking=True)
     return values[(batch_uniform(like, generator) * _QUANTILES).long()].to(like.dtype)
 
 
 @lru_cache(maxsize=16)
 def _quantiles(alpha: float) -> Tensor:
+    """Return the 4,096 quantiles of Beta(alpha, alpha) at the middles of equal intervals. Cached."""
     from scipy.special import betaincinv
 
     middles = (torch.arange(_QUANTILES, dtype=torch.float64) + 0.5) / _QUANTILES

@@ -1,7 +1,7 @@
-"""The files that data sets were published in: IDX (MNIST), CIFAR's binary records, SVHN's MATLAB files. Nothing is unpickled.
+"""Read the original files of data sets: IDX (MNIST), CIFAR's binary records, SVHN's MATLAB files. Nothing is unpickled.
 
-Readers give images uint8 (N, C, H, W) and labels (N,). A file's claims about its size are checked before memory is taken
-for them; `OcheError` names the file.
+Readers return images uint8 (N, C, H, W) and labels (N,). The size that a file claims is checked before memory is taken
+for it. An `OcheError` names the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PIXELS = 3 * 32 * 32
 
 
 def read_idx(path: Path, axes: int, memory: int) -> np.ndarray:
-    """The uint8 array with ``axes`` axes of an IDX file, gzipped or not, of at most ``memory`` bytes."""
+    """Return the uint8 array with ``axes`` axes of an IDX file, gzipped or not, of at most ``memory`` bytes."""
     try:
         with path.open("rb") as plain:
             zipped = plain.read(2) == b"\x1f\x8b"
@@ -29,25 +29,26 @@ def read_idx(path: Path, axes: int, memory: int) -> np.ndarray:
             magic = file.read(4)
             if magic != bytes((0, 0, 8, axes)):
                 raise OcheError(
-                    f"{path} is no IDX file of bytes with {axes} axes (it starts with {magic.hex(' ') or 'nothing'}); get it anew"
+                    f"{path} is not an IDX file of bytes with {axes} axes (it starts with {magic.hex(' ') or 'nothing'}); "
+                    "download it again"
                 )
             head = file.read(4 * axes)
             shape = tuple(int.from_bytes(head[k : k + 4], "big") for k in range(0, 4 * axes, 4))
             size = math.prod(shape)
-            if not size:  # a header cut short ends in zeros
-                raise OcheError(f"{path} is an IDX file of {shape} bytes: nothing; get it anew")
+            if not size:  # the header was cut short
+                raise OcheError(f"{path} is an IDX file of {shape} bytes, which is empty; download it again")
             check_fits(path, size, memory)
             data = file.read(size + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise _damaged(path, error) from error
     if len(data) != size:
-        held = "more" if len(data) > size else f"{len(data):,}"
-        raise OcheError(f"{path} says it holds {size:,} bytes {shape} and holds {held}; get it anew")
+        found = "more" if len(data) > size else f"{len(data):,}"
+        raise OcheError(f"{path} claims {size:,} bytes {shape} and has {found}; download it again")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def read_members(path: Path, wanted: Iterable[str], memory: int) -> dict[str, bytes]:
-    """The contents of the ``wanted`` files (by their last name) of a tar archive, or of a folder that it was unpacked to."""
+    """Return the contents of the ``wanted`` files, by file name, of a tar archive or of the folder that it unpacks to."""
     wanted = set(wanted)
     found: dict[str, bytes] = {}
     try:
@@ -69,16 +70,18 @@ def read_members(path: Path, wanted: Iterable[str], memory: int) -> dict[str, by
 
 
 def read_cifar(where: str, data: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Records of CIFAR's binary form: ``label_bytes`` labels, the last of them the finest, then 3 × 32 × 32 bytes."""
+    """Read CIFAR's binary records: ``label_bytes`` labels, the last of them the finest, then 3 × 32 × 32 bytes."""
     record = label_bytes + _PIXELS
     if not data or len(data) % record:
-        raise OcheError(f"{where} has {len(data):,} bytes, which is no multiple of {record} (one image); get it anew")
+        raise OcheError(
+            f"{where} has {len(data):,} bytes, which is not a multiple of {record} (one image); download it again"
+        )
     rows = np.frombuffer(data, np.uint8).reshape(-1, record)
     return rows[:, label_bytes:].reshape(-1, 3, 32, 32), rows[:, label_bytes - 1]
 
 
 def read_svhn(path: Path, memory: int) -> tuple[np.ndarray, np.ndarray]:
-    """X (32, 32, 3, N) and y (N, 1) of a MATLAB file, in which label 10 is the digit 0."""
+    """Read X (32, 32, 3, N) and y (N, 1) of a MATLAB file, in which label 10 stands for the digit 0."""
     from scipy.io import loadmat, whosmat
 
     try:
@@ -99,14 +102,14 @@ def read_svhn(path: Path, memory: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_fits(path: Path, need: int, memory: int) -> None:
-    """`OcheError` unless ``need`` bytes, which reading ``path`` takes, are at most ``memory``."""
+    """Raise `OcheError` if reading ``path`` takes more than ``memory`` bytes."""
     if need > memory:
         raise OcheError(
             f"{path} takes {need / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB may be used; unpack it to a folder of "
-            "class folders, which streams, or make room"
+            "class folders, which streams, or free memory"
         )
 
 
 def _damaged(path: Path, error: Exception) -> OcheError:
     reason = "it is empty" if path.is_file() and not path.stat().st_size else str(error).split("\n")[0]
-    return OcheError(f"{path} cannot be read ({reason}); get it anew")
+    return OcheError(f"{path} cannot be read ({reason}); download it again")

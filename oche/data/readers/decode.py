@@ -1,6 +1,6 @@
-"""Encoded images: where they are, what their headers say, and their pixels as uint8. All through Pillow.
+"""Encoded images: where they are, what their headers say, and their pixels as uint8. Pillow does the decoding.
 
-A header tells size, mode and format for a few dozen bytes, so every image is checked before any is decoded.
+A header gives size, mode and format for a few dozen bytes, so every image is checked before any is decoded.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ T = TypeVar("T")
 
 
 class Damaged(OcheError):
-    """An image that cannot be decoded."""
+    """An image cannot be decoded."""
 
 
 class EncodedImages(Protocol):
-    """Encoded images by number, wherever they are."""
+    """Encoded images by number, wherever they are stored."""
 
     def __len__(self) -> int: ...
 
     def read(self, i: int) -> Encoded:
-        """The file or the bytes of image ``i``; `OcheError` where there are none. Called from several threads."""
+        """Return the file or the bytes of image ``i``. Raises `OcheError` if there are none. Several threads call this."""
         ...
 
     def name(self, i: int) -> str:
-        """How an error message calls image ``i``."""
+        """Return the name of image ``i`` for error messages."""
         ...
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that are files."""
+    """Images in files."""
 
     paths: Sequence[Path | str]
-    """of many as text, which takes a quarter of the memory"""
+    """text takes a quarter of the memory of Path objects, which matters for many images"""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -60,22 +60,22 @@ class ImageFiles:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an image's first bytes say of it."""
+    """The facts in the first bytes of an image."""
 
-    size: tuple[int, int]  # (H, W) as it will be shown, after the EXIF orientation
+    size: tuple[int, int]  # (H, W) after the EXIF orientation
     grey: bool
     format: str
 
 
 def read_header(items: EncodedImages, i: int) -> Header:
-    """The header of image ``i``; `OcheError` naming it when it is no image that can be used."""
+    """Return the header of image ``i``. Raises `OcheError` with its name if the image cannot be used."""
 
     def look(image: Image.Image) -> Header:
         w, h = image.size
         if not w * h:
             raise ValueError(f"{w}x{h} pixels")
         if w * h > (Image.MAX_IMAGE_PIXELS or w * h):
-            raise ValueError(f"{w}x{h} pixels: more than Pillow takes for safe")
+            raise ValueError(f"{w}x{h} pixels: more than Pillow considers safe")
         if image.mode == "F":
             raise ValueError("floating-point pixels; save it with 8 bits a channel")
         return Header((w, h) if _orientation(image) >= 5 else (h, w), image.mode in _GREY, image.format or "")
@@ -84,15 +84,16 @@ def read_header(items: EncodedImages, i: int) -> Header:
 
 
 def decode(items: EncodedImages, i: int, size: tuple[int, int], channels: int) -> np.ndarray:
-    """Pixels uint8 (C, H, W) of image ``i``, scaled to cover ``size`` and cut to its centre; C = 1 is grey, 3 colour.
+    """Return the pixels uint8 (C, H, W) of image ``i``, scaled to cover ``size`` (H, W) and cut to its centre.
 
-    Transparency is dropped; 16-bit grey keeps its upper 8 bits. `OcheError` naming the image when it cannot be decoded.
+    ``channels`` is 1 for grey and 3 for colour. Transparency is dropped; 16-bit grey keeps its upper 8 bits. Raises
+    `Damaged` with the name of an image that cannot be decoded.
     """
 
     def pixels(image: Image.Image) -> np.ndarray:
         if image.size != (size[1], size[0]):
             side = 2 * max(size)
-            image.draft(None, (side, side))  # JPEG: decode at a lower resolution that is still ample
+            image.draft(None, (side, side))  # JPEG: decode at a lower resolution of at least twice the wanted size
         image = _eight_bits(image, channels)
         if image.size != (size[1], size[0]):
             image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
@@ -103,7 +104,7 @@ def decode(items: EncodedImages, i: int, size: tuple[int, int], channels: int) -
 
 
 def decode_fully(items: EncodedImages, i: int) -> tuple[int, int]:
-    """Decodes image ``i`` to its end; its (H, W). `OcheError` naming it when it cannot be used."""
+    """Decode image ``i`` to its end and return its (H, W). Raises `OcheError` with its name if the image cannot be used."""
 
     def pixels(image: Image.Image) -> tuple[int, int]:
         image.load()
@@ -114,11 +115,12 @@ def decode_fully(items: EncodedImages, i: int) -> tuple[int, int]:
 
 
 def _open(items: EncodedImages, i: int, use: Callable[[Image.Image], T]) -> T:
+    """Return ``use(image)`` for image ``i``. Any error becomes `Damaged` with the name of the image."""
     encoded = items.read(i)
     try:
         with Image.open(_stream(encoded)) as image:
             return use(image)
-    except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead them to
+    except Exception as error:  # Pillow's plugins raise any kind of error for damaged bytes
         reason = str(error).split("\n")[0]
         if isinstance(error, FileNotFoundError):
             reason = "there is no such file"
@@ -136,13 +138,15 @@ def _length(encoded: Encoded) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of ``image``, 1 if there is none."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF beside sound pixels: the image is used as stored
+    except Exception:  # damaged EXIF with sound pixels: the image is used as stored
         return 1
 
 
 def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
+    """Return ``image`` upright, as 8-bit grey or RGB."""
     if _orientation(image) > 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):

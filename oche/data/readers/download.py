@@ -1,4 +1,4 @@
-"""Published archives: downloaded once, checked, kept; or found where somebody put them by hand."""
+"""Published archives: downloaded once, checked and cached, or found in a folder of the user."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from oche.core.console import progress_bar
 from oche.core.errors import OcheError
 
-_CHUNK = 1 << 18  # bytes between two movements of the progress bar
-_TIMEOUT = 30  # seconds without an answer
+_CHUNK = 1 << 18  # bytes between two updates of the progress bar
+_TIMEOUT = 30  # seconds to wait for an answer
 
 
 @dataclass(frozen=True)
@@ -22,36 +22,38 @@ class Archive:
 
     file: str
     md5: str
-    """as the publisher, or torchvision's source, gives it"""
+    """from the publisher or from torchvision's source"""
     urls: tuple[str, ...]
-    """where it lies; the next is tried when one fails"""
+    """the next is tried if one fails"""
     unpacked: str
-    """the file or folder that unpacking makes of it, which serves as well"""
+    """the file or folder that unpacking makes of it, which is accepted too"""
 
 
 def cache_folder(name: str) -> Path:
-    """The folder that keeps the downloads of the set ``name``. (Several sets have files of the same name.)"""
+    """Return the folder for downloads of the set ``name``. (Several sets have files with the same name.)"""
     import pooch
 
     return Path(pooch.os_cache("oche")) / name
 
 
 def locate_archive(name: str, archive: Archive, data_dir: Path | None, show: bool) -> tuple[Path, str]:
-    """Where ``archive`` of the set ``name`` lies, and a note if it is not as published.
+    """Return the path of ``archive`` of the set ``name``, and a note if it differs from the published file.
 
-    With ``data_dir``: in it, in its folder ``name``, or in the folder that torchvision makes; archived or unpacked; the
-    network is left alone. Without: from the cache, downloaded first if need be. Raises `OcheError`.
+    With ``data_dir`` it is looked for there, in its folder ``name``, and in the folder that torchvision makes, archived
+    or unpacked; the network is not used. Otherwise it is in the cache, and is downloaded first if it is not. Raises
+    `OcheError`.
     """
     return _download(name, archive, show) if data_dir is None else _on_disk(name, archive, data_dir)
 
 
 def _on_disk(name: str, archive: Archive, data_dir: Path) -> tuple[Path, str]:
+    """Find ``archive`` in ``data_dir``."""
     if data_dir.name == archive.unpacked and data_dir.is_dir():
         return data_dir, ""
     for folder in (data_dir, data_dir / name, data_dir / _TORCHVISION.get(name, name)):
         if (path := folder / archive.file).is_file():
-            other = "" if _md5(path) == archive.md5 else f"{archive.file} differs from the published file (by its md5)"
-            return path, other
+            note = "" if _md5(path) == archive.md5 else f"{archive.file} differs from the published file (by its md5)"
+            return path, note
         if (path := folder / archive.unpacked).exists():
             return path, ""
     unpacked = "" if archive.unpacked == archive.file else f" (nor {archive.unpacked}, unpacked)"
@@ -67,6 +69,7 @@ def _md5(path: Path) -> str:
 
 
 def _download(name: str, archive: Archive, show: bool) -> tuple[Path, str]:
+    """Find ``archive`` in the cache, or download it."""
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)
@@ -74,7 +77,7 @@ def _download(name: str, archive: Archive, show: bool) -> tuple[Path, str]:
     tried = []
     for url in archive.urls:
         with progress_bar(f"downloading {archive.file}", None, show, download=True) as advance:
-            meter: Any = _Meter(advance)  # pooch's annotations know of booleans alone
+            meter: Any = _Meter(advance)  # pooch annotates this argument as a boolean only
             fetch: Any = pooch.HTTPDownloader(meter, _CHUNK, timeout=_TIMEOUT)
             try:
                 pooch.retrieve(url, f"md5:{archive.md5}", archive.file, folder, downloader=fetch)
@@ -88,7 +91,7 @@ def _download(name: str, archive: Archive, show: bool) -> tuple[Path, str]:
 
 
 class _Meter:
-    """What pooch takes for a progress bar."""
+    """The interface that pooch expects of a progress bar."""
 
     def __init__(self, advance: Callable[..., None]) -> None:
         self.total = 0
@@ -103,6 +106,7 @@ class _Meter:
 
 
 def _reason(error: Exception) -> str:
+    """Return the reason of a failed download in a few words."""
     from requests import exceptions as e
 
     if isinstance(error, e.HTTPError) and error.response is not None:

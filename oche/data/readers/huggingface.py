@@ -1,4 +1,4 @@
-"""Image sets on the Hugging Face hub, through its own package `datasets` (pip install 'oche[hub]')."""
+"""Image sets on the Hugging Face hub, read with its own package `datasets` (pip install 'oche[hub]')."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from oche.data.readers.decode import Encoded
 from oche.data.readers.parquet_npz import LABEL
 from oche.data.readers.records import LabelledImages, RawDataset, choose_splits, encode_labels
 
-_HIDDEN = -1  # label of test images whose true labels are kept secret
+_SECRET = -1  # label of test images whose true labels are not published
 
 
 @dataclass(frozen=True)
 class HubImages:
-    """Images that are rows of one or more of the hub's tables, one after the other, undecoded."""
+    """Undecoded images in the rows of one or more tables of the hub, one table after another."""
 
     where: str
     tables: tuple[tuple[str, Any], ...]  # (name of the part, datasets.Dataset)
-    starts: tuple[int, ...]  # number of each table's first image, and of the one past the last
+    starts: tuple[int, ...]  # number of the first image of each table, then the number of all images
     column: str
 
     def __len__(self) -> int:
@@ -46,25 +46,25 @@ class HubImages:
 
 
 def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False) -> RawDataset:
-    """The set ``hf:owner/name[:config]``, streamed: its first column of type Image, its label of type ClassLabel.
+    """Read the set ``hf:owner/name[:config]``, streamed: its first column of type Image, its label of type ClassLabel.
 
-    Parts whose labels are all −1 (kept secret) are passed over, as are damaged images with ``skip``.
+    Parts whose labels are all −1 (not published) are skipped. ``skip``: whether damaged images are skipped too.
     """
     repository, _, config = name.removeprefix("hf:").partition(":")
     if not repository.strip("/"):
-        raise OcheError(f"{name} names no set on the hub; write hf:owner/name, or hf:owner/name:config")
+        raise OcheError(f"{name} does not name a set on the hub; write hf:owner/name, or hf:owner/name:config")
     datasets = _package(name)
     found = _fetch(datasets, name, repository, config or None)
     features = next(iter(found.values())).features
     image = _column(name, features, datasets.Image, ())
     label = _column(name, features, datasets.ClassLabel, LABEL)
     values = {part: np.array(table[label][:], dtype=object) for part, table in found.items()}
-    seen = [part for part in found if not (values[part] == _HIDDEN).all()]
+    seen = [part for part in found if not (values[part] == _SECRET).all()]
     train, test, note = choose_splits(seen, name)
     secret = ", ".join(part for part in found if part not in seen)
     note = "; ".join(filter(None, (note, secret and f"not used for want of labels: {secret}")))
     parts = [part for part in (train, test) if part is not None]
-    raw = datasets.Image(decode=False)  # the encoded bytes: oche decodes, and in threads
+    raw = datasets.Image(decode=False)  # keep the encoded bytes: oche decodes in threads
     tables = tuple((p, found[p].select_columns([image]).cast_column(image, raw)) for p in parts)
     starts = (0, *np.cumsum([len(values[p]) for p in parts]).tolist())
     items = HubImages(name, tables, starts, image)
@@ -88,12 +88,13 @@ def _package(name: str) -> Any:
 
 
 def _fetch(datasets: Any, name: str, repository: str, config: str | None) -> dict[str, Any]:
+    """Return the tables of the set, by name of their part."""
     try:
         found = datasets.load_dataset(repository, config)
     except Exception as error:  # network, unknown name, unknown config, gated set: each of another type
         reason = str(error).split("\n")[0]
         raise OcheError(
-            f"{name} could not be had from the hub ({type(error).__name__}: {reason}); check the name and the connection, "
+            f"{name} could not be read from the hub ({type(error).__name__}: {reason}); check the name and the connection, "
             "or download it and give a folder or .parquet file"
         ) from error
     found = {str(part): table for part, table in found.items() if len(table)}
@@ -103,7 +104,10 @@ def _fetch(datasets: Any, name: str, repository: str, config: str | None) -> dic
 
 
 def _column(name: str, features: Any, kind: type, usual: Iterable[str]) -> str:
-    """The column of type ``kind``, by preference one that has a ``usual`` name; a usual name will do for a plain column."""
+    """Return the column of type ``kind``, preferably one with a ``usual`` name.
+
+    Without such a column a usual name is enough.
+    """
     typed = [c for c, feature in features.items() if isinstance(feature, kind)]
     named = {c.lower(): c for c in reversed(typed or features)}
     for word in usual:
@@ -112,6 +116,6 @@ def _column(name: str, features: Any, kind: type, usual: Iterable[str]) -> str:
     if not typed:
         columns = ", ".join(f"{c} ({type(feature).__name__})" for c, feature in features.items())
         raise OcheError(
-            f"{name} has columns {columns} and none of type {kind.__name__}; it is no set of images with classes"
+            f"{name} has columns {columns} and none of type {kind.__name__}; give a set of images with classes"
         )
     return typed[0]

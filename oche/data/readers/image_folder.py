@@ -14,10 +14,11 @@ from oche.data.readers.records import LabelledImages, RawDataset, choose_splits,
 
 
 def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = False) -> RawDataset:
-    """The folder's images, streamed; classes in the order of their names.
+    """Read the images of the folder, streamed. Classes are in the order of their names.
 
-    Colour unless every image is grey. ``size`` None: the images' own size where all agree, else 64x64 or the median of
-    their shorter sides if that is less. Files that are no images, and hidden ones, are passed over. ``skip``: damaged ones too.
+    Images are colour unless every image is grey. Without ``size`` they keep their size if all agree; otherwise it is
+    64x64, or the median of their shorter sides if that is smaller. Other files and hidden ones are ignored. ``skip``:
+    whether damaged images are skipped.
     """
     folders = _folders(root)
     names = [f.name for f in folders]
@@ -28,10 +29,12 @@ def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = Fals
 
 
 def _has_train(names: list[str]) -> bool:
+    """Tell whether one of the folders ``names`` is a training part."""
     return any(n.lower().startswith("train") and is_split_name(n) for n in names)
 
 
 def _table(root: Path, folders: list[Path], test: Path | None, note: str) -> LabelledImages:
+    """Return the images and labels of the class ``folders``, and of the class folders in ``test``."""
     classes = tuple(f.name for f in folders)
     if len(classes) < 2:
         raise OcheError(f"{folders[0].parent} has one class folder, {folders[0].name}; give at least 2 classes")
@@ -47,7 +50,7 @@ def _table(root: Path, folders: list[Path], test: Path | None, note: str) -> Lab
 
 
 def _folders(root: Path) -> list[Path]:
-    """Folders in ``root``, hidden ones left out; `OcheError` where there are none."""
+    """Return the folders in ``root``, without hidden ones. Raises `OcheError` if there are none."""
     found = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not found:
         raise OcheError(f"{root} has no class folders; put the images of each class in a folder of its name")
@@ -55,13 +58,13 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    """All images below ``folders``, which are of ``classes``, with their class numbers."""
+    """Return all images below the class ``folders``, with their class numbers."""
     files: list[str] = []
     labels: list[int] = []
     for folder in folders:
         if folder.name not in classes:
             raise OcheError(
-                f"{folder} is a class that training has not{did_you_mean(folder.name, classes)}; remove or rename it"
+                f"{folder} is a class without training images{did_you_mean(folder.name, classes)}; remove or rename it"
             )
         images = images_below(folder)
         if not images:
@@ -72,7 +75,7 @@ def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[str], 
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Files that may be images, at any depth, in the order of their names; hidden ones left out."""
+    """Return the files that may be images, at any depth, in the order of their names, without hidden ones."""
     found: list[Path] = []
     for base, below, names in os.walk(folder):
         below[:] = sorted(d for d in below if not d.startswith("."))

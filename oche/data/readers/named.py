@@ -1,4 +1,4 @@
-"""The named sets, from the files in which their makers published them."""
+"""The named data sets, read from the files that their authors published."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Sh
 
 @dataclass(frozen=True)
 class RawSplit:
-    """One part as read: ``images`` uint8 (N, C, H, W), ``labels`` (N,), and the file that an error about them names."""
+    """One part as read: ``images`` uint8 (N, C, H, W), ``labels`` (N,), and the file for error messages."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -34,26 +34,26 @@ Read = tuple[RawSplit, RawSplit, tuple[str, ...]]  # training part, test part, c
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A published set: its archives, and how their paths and a bound on memory become its parts."""
+    """A published set: its archives, and the function that reads them within a limit on memory."""
 
     archives: tuple[Archive, ...]
     read: Callable[[list[Path], int], Read]
 
 
 def read(name: str, data_dir: Path | None, memory: int, show: bool) -> RawDataset:
-    """The set called ``name``, one of `DATASETS`: from ``data_dir``, or from the cache or the network. Raises `OcheError`."""
+    """Read the set ``name``, one of `DATASETS`, from ``data_dir``, the cache or the network. Raises `OcheError`."""
     if name == "digits":
         return digits()
     named = NAMED[name]
     paths, notes = zip(*(locate_archive(name, a, data_dir, show) for a in named.archives), strict=True)
     train, test, classes = named.read(list(paths), memory)
     labels = []
-    for piece in (train, test):
-        if len(piece.images) != len(piece.labels):
+    for part in (train, test):
+        if len(part.images) != len(part.labels):
             raise OcheError(
-                f"{piece.file} has {len(piece.labels)} labels for {len(piece.images)} images; get both anew"
+                f"{part.file} has {len(part.labels)} labels for {len(part.images)} images; download both again"
             )
-        labels.append(piece.labels)
+        labels.append(part.labels)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise OcheError(
             f"{name}: training images are {train.images.shape[1:]}, those of {test.file} {test.images.shape[1:]}"
@@ -65,14 +65,14 @@ def read(name: str, data_dir: Path | None, memory: int, show: bool) -> RawDatase
 
     codes, classes = encode_labels(np.concatenate(labels), rows[:cut], rows[cut:], classes, row)
     splits = [
-        Resident(torch.from_numpy(np.array(p.images, order="C")), c)  # a copy: buffers read from files are read-only
-        for p, c in ((train, codes[:cut]), (test, codes[cut:]))
+        Resident(torch.from_numpy(np.array(part.images, order="C")), own)  # a copy: buffers from files are read-only
+        for part, own in ((train, codes[:cut]), (test, codes[cut:]))
     ]
     return RawDataset(name, splits[0], splits[1], classes, "; ".join(filter(None, notes)))
 
 
 def digits() -> RawDataset:
-    """1,797 digits (1, 8, 8) from scikit-learn, whose 17 grey levels become 0..255. They have no test part of their own."""
+    """Read the 1,797 digits (1, 8, 8) of scikit-learn. Their 17 grey levels become 0..255. They have no test part."""
     from sklearn.datasets import load_digits
 
     found: Any = load_digits()
@@ -81,18 +81,22 @@ def digits() -> RawDataset:
     return RawDataset("digits", Resident(torch.from_numpy(images).unsqueeze(1), labels), None, DIGITS)
 
 
-def _idx(classes: tuple[str, ...]) -> Callable[[list[Path], int], Read]:
+def _idx_reader(classes: tuple[str, ...]) -> Callable[[list[Path], int], Read]:
+    """Return a reader of four IDX files: images and labels for training, then for testing."""
+
     def read(paths: list[Path], memory: int) -> Read:
-        pieces = [
+        parts = [
             RawSplit(formats.read_idx(images, 3, memory)[:, None], formats.read_idx(labels, 1, memory), str(labels))
             for images, labels in (paths[:2], paths[2:])
         ]
-        return pieces[0], pieces[1], classes
+        return parts[0], parts[1], classes
 
     return read
 
 
-def _cifar(train: tuple[str, ...], test: str, names: str, label_bytes: int) -> Callable[[list[Path], int], Read]:
+def _cifar_reader(train: tuple[str, ...], test: str, names: str, label_bytes: int) -> Callable[[list[Path], int], Read]:
+    """Return a reader of CIFAR's binary archive: the files of the training part, of the test part and of the class names."""
+
     def read(paths: list[Path], memory: int) -> Read:
         path = paths[0]
         found = formats.read_members(path, (*train, test, names), memory)
@@ -105,7 +109,7 @@ def _cifar(train: tuple[str, ...], test: str, names: str, label_bytes: int) -> C
     return read
 
 
-def _svhn(paths: list[Path], memory: int) -> Read:
+def _read_svhn(paths: list[Path], memory: int) -> Read:
     train, test = (RawSplit(*formats.read_svhn(p, memory), str(p)) for p in paths)
     return train, test, DIGITS
 
@@ -131,7 +135,7 @@ NAMED: dict[str, NamedSet] = {
              "9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
             "https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/",
         ),
-        _idx(DIGITS),
+        _idx_reader(DIGITS),
     ),
     "fashion-mnist": NamedSet(
         _idx_archives(
@@ -139,19 +143,19 @@ NAMED: dict[str, NamedSet] = {
              "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         ),
-        _idx(_CLOTHES),
+        _idx_reader(_CLOTHES),
     ),
     "cifar10": NamedSet(
         (_archive(_TORONTO, "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin"),),
-        _cifar(_BATCHES, "test_batch.bin", "batches.meta.txt", label_bytes=1),
+        _cifar_reader(_BATCHES, "test_batch.bin", "batches.meta.txt", label_bytes=1),
     ),
     "cifar100": NamedSet(
         (_archive(_TORONTO, "cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary"),),
-        _cifar(("train.bin",), "test.bin", "fine_label_names.txt", label_bytes=2),
+        _cifar_reader(("train.bin",), "test.bin", "fine_label_names.txt", label_bytes=2),
     ),
     "svhn": NamedSet(
         (_archive(_STANFORD, "train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", "train_32x32.mat"),
          _archive(_STANFORD, "test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", "test_32x32.mat")),
-        _svhn,
+        _read_svhn,
     ),
 }  # fmt: skip

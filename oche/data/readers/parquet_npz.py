@@ -1,4 +1,4 @@
-"""Images in one file: parquet (encoded images and labels in columns) and npz (arrays)."""
+"""Images in one file: parquet (encoded images and labels in columns) or npz (arrays)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from oche.data.readers.decode import Encoded
 from oche.data.readers.records import LabelledImages, RawDataset, choose_splits, encode_labels
 from oche.data.registry import SMALLEST
 
-_IMAGE = ("image", "img", "picture", "jpg", "jpeg", "png")
+IMAGE = ("image", "img", "picture", "jpg", "jpeg", "png")
 LABEL = ("label", "labels", "fine_label", "target", "class", "y")
-_KEYS = (  # names of (training images, labels, test images, labels), in lower case
+_ARRAY_NAMES = (  # (training images, their labels, test images, their labels), in lower case
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("x", "y", None, None),
@@ -32,7 +32,7 @@ _KEYS = (  # names of (training images, labels, test images, labels), in lower c
 
 @dataclass(frozen=True)
 class ParquetImages:
-    """Images that are rows of an Arrow column: bytes, or structs with a field ``bytes``."""
+    """Encoded images in a column of an Arrow table."""
 
     path: Path
     rows: Any  # pyarrow.ChunkedArray of binary
@@ -50,14 +50,14 @@ class ParquetImages:
 
 
 def read_parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bool, skip: bool = False) -> RawDataset:
-    """Columns image (bytes, or struct with bytes), label (integer or string), and split (train, test, val) where there is one.
+    """Read the columns image (bytes, or struct with bytes), label (integer or string) and, if present, split (train, test, val).
 
-    Class names come from the schema's metadata: ``class_names`` (a JSON list) or what Hugging Face writes; so does the
-    note: ``note`` or ``source``. The encoded images stay in memory. ``skip``: whether damaged ones are left out.
+    Class names come from the schema's metadata: ``class_names`` (a JSON list) or Hugging Face's. So does the note:
+    ``note`` or ``source``. The encoded images stay in memory. ``skip``: whether damaged images are skipped.
     """
     file = _open_parquet(path)
     schema = file.schema_arrow
-    image = _column(path, schema, _IMAGE, "image")
+    image = _column(path, schema, IMAGE, "image")
     label = _column(path, schema, LABEL, "label")
     split = [n for n in schema.names if n.lower() == "split"]
     need = sum(file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups))
@@ -84,18 +84,18 @@ def _open_parquet(path: Path) -> Any:
 
 
 def _read(path: Path, read: Callable[[], Any]) -> Any:
-    """What ``read`` gives of the parquet file ``path``. Raises `OcheError` where the file is damaged."""
+    """Return ``read()``. Raises `OcheError` if the parquet file ``path`` is damaged."""
     from pyarrow import ArrowException
 
     try:
         return read()
     except (ArrowException, OSError, ValueError) as error:
         reason = "it is empty" if path.stat().st_size == 0 else str(error).split("\n")[0]
-        raise OcheError(f"{path} is no parquet file that can be read ({reason}); fetch or write it anew") from error
+        raise OcheError(f"{path} cannot be read as a parquet file ({reason}); fetch or write it again") from error
 
 
 def _column(path: Path, schema: Any, names: Sequence[str], what: str) -> str:
-    """The first column that is called one of ``names``."""
+    """Return the first column with one of ``names``, in any case. Raises `OcheError` if there is none."""
     columns = {n.lower(): n for n in schema.names}
     for name in names:
         if name in columns:
@@ -106,7 +106,7 @@ def _column(path: Path, schema: Any, names: Sequence[str], what: str) -> str:
 
 
 def _binary(path: Path, column: Any) -> Any:
-    """The column of encoded images, out of its structs if need be."""
+    """Return the column of encoded images, taken out of structs if needed."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -118,7 +118,7 @@ def _binary(path: Path, column: Any) -> Any:
 
 
 def _metadata(schema: Any, label: str) -> tuple[tuple[str, ...] | None, str]:
-    """Class names and a note, where the schema carries them."""
+    """Return (class names, note) from the metadata of ``schema``; None for class names that it lacks."""
     found = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in (schema.metadata or {}).items()}
     note = found.get("note") or (f"source: {found['source']}" if "source" in found else "")
     try:
@@ -126,12 +126,12 @@ def _metadata(schema: Any, label: str) -> tuple[tuple[str, ...] | None, str]:
             return tuple(map(str, json.loads(found["class_names"]))), note
         hub = json.loads(found.get("huggingface", "{}"))
         return tuple(map(str, hub["info"]["features"][label]["names"])), note
-    except (KeyError, TypeError, ValueError):  # metadata is a courtesy: without it the labels name themselves
+    except (KeyError, TypeError, ValueError):  # metadata is optional: without it the labels are the class names
         return None, note
 
 
 def _rows(path: Path, split: list | None, n: int) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """Rows of the training and the test part, and a note on others."""
+    """Return the rows of the training part and of the test part, and a note about other parts."""
     if split is None:
         return np.arange(n), None, ""
     column = np.array([str(s) for s in split])
@@ -140,15 +140,15 @@ def _rows(path: Path, split: list | None, n: int) -> tuple[np.ndarray, np.ndarra
 
 
 def read_npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> RawDataset:
-    """Arrays x, y (or images, labels), or x_train, y_train, x_test, y_test (or train_images, …), and optionally classes.
+    """Read arrays x, y (or images, labels), or x_train, y_train, x_test, y_test (or train_images, …), and optionally classes.
 
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W): of the second and the last axis the shorter is C (the last if
-    equal). They are uint8, other integers in 0..255, or floats in [0, 1], which are rounded to 8 bits (noted). Pickled
-    arrays are refused.
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W): the shorter of the second and the last axis is C (the last if they
+    are equal). They are uint8, other integers in 0..255, or floats in [0, 1], which are rounded to 8 bits (noted).
+    Pickled arrays are refused.
     """
     del size, show
     arrays = _arrays(path, memory)
-    keys = next((k for k in _KEYS if k[0] in arrays and k[1] in arrays), None)
+    keys = next((k for k in _ARRAY_NAMES if k[0] in arrays and k[1] in arrays), None)
     if keys is None:
         raise OcheError(
             f"{path} has arrays {', '.join(arrays) or '(none)'}; give x and y, or x_train, y_train, x_test, y_test"
@@ -176,7 +176,7 @@ def read_npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) 
 
 
 def _arrays(path: Path, memory: int) -> dict[Any, np.ndarray]:
-    """All arrays of the file by lower-case name."""
+    """Return all arrays of the file, by lower-case name."""
     try:
         with zipfile.ZipFile(path) as archive:
             check_fits(path, sum(i.file_size for i in archive.infolist()), memory)
@@ -184,18 +184,20 @@ def _arrays(path: Path, memory: int) -> dict[Any, np.ndarray]:
             return {k.lower(): file[k] for k in file.files}
     except OcheError:
         raise
-    except Exception as error:  # numpy and zipfile raise whatever damaged bytes lead them to
+    except Exception as error:  # numpy and zipfile raise any kind of error for damaged bytes
         reason = "it is empty" if path.stat().st_size == 0 else str(error).split("\n")[0]
-        raise OcheError(f"{path} is no npz file of plain arrays ({reason}); write it with numpy.savez") from error
+        raise OcheError(f"{path} is not an npz file of plain arrays ({reason}); write it with numpy.savez") from error
 
 
 def _images(path: Path, key: str, x: np.ndarray) -> tuple[Tensor, bool]:
-    """uint8 (N, C, H, W), and whether floats were rounded."""
+    """Return uint8 images (N, C, H, W), and whether floats were rounded."""
     if x.ndim not in (3, 4) or not x.size:
         raise OcheError(f"{path}: {key} has shape {x.shape}; give images (N, H, W), (N, H, W, C) or (N, C, H, W)")
     x = x[:, None] if x.ndim == 3 else x if x.shape[1] < x.shape[3] else x.transpose(0, 3, 1, 2)
     if min(x.shape[2:]) < SMALLEST:
-        raise OcheError(f"{path}: {key} has images of {x.shape[3]}x{x.shape[2]} pixels; they need {SMALLEST} a side")
+        raise OcheError(
+            f"{path}: {key} has images of {x.shape[3]}x{x.shape[2]} pixels; networks need {SMALLEST} a side"
+        )
     low, high = x.min(), x.max()
     if x.dtype.kind == "f" and low >= 0 and high <= 1:
         return torch.from_numpy(np.ascontiguousarray(np.rint(x * 255).astype(np.uint8))), True
@@ -207,6 +209,7 @@ def _images(path: Path, key: str, x: np.ndarray) -> tuple[Tensor, bool]:
 
 
 def _labels(path: Path, key: str, y: np.ndarray, n: int) -> np.ndarray:
+    """Return labels (N,). Raises `OcheError` for other shapes and types."""
     if y.shape not in ((n,), (n, 1)) or y.dtype.kind not in "iuUb":
         raise OcheError(
             f"{path}: {key} has shape {y.shape} and type {y.dtype}; {n} images need ({n},) integers or strings"

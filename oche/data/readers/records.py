@@ -1,4 +1,4 @@
-"""What every reader returns, and the checks they share: which part is which, what the labels mean, how large images are."""
+"""The result of a reader, and the checks that readers share: which part is which, labels, image sizes, damaged images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oche.data.readers.decode import Encoded, EncodedImages, Header, decode_full
 from oche.data.registry import SMALLEST
 from oche.data.streaming import Streamed, inspect_all, read_headers
 
-USUAL = 64  # pixels a side for images of differing sizes
+USUAL = 64  # pixels a side, at most, for images of differing sizes
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing")
 _VAL = ("val", "valid", "validation")
@@ -24,7 +24,7 @@ _VAL = ("val", "valid", "validation")
 
 @dataclass(frozen=True)
 class RawDataset:
-    """What a reader found; ``test`` is None where there is no published test part."""
+    """The result of a reader. ``test`` is None if there is no published test part."""
 
     name: str
     train: Split
@@ -35,7 +35,7 @@ class RawDataset:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Encoded images with their labels: ``train`` and ``test`` are rows (int64) of ``items`` and ``labels`` (N,)."""
+    """Encoded images with their labels. ``train`` and ``test`` are rows (int64) of ``items`` and of ``labels`` (N,)."""
 
     name: str
     items: EncodedImages
@@ -46,8 +46,10 @@ class LabelledImages:
     note: str = ""
 
     def parts(self, size: tuple[int, int] | None, show: bool, skip: bool, lossy: bool = False) -> RawDataset:
-        """Streamed splits, every header checked. ``skip``: whether to leave out images that cannot be decoded, rather than
-        refuse them. ``lossy``: whether to note that JPEG images are."""
+        """Return streamed splits, after a check of every header.
+
+        ``skip``: leave out images that cannot be decoded, instead of refusing them. ``lossy``: note if images are JPEG.
+        """
         if skip:
             return without_damaged(self, show).parts(size, show, False, lossy)
         found = read_headers(self.items, show)
@@ -60,12 +62,15 @@ class LabelledImages:
 
 
 def is_split_name(name: str) -> bool:
-    """Whether ``name`` is what people call a part of a data set."""
+    """Tell whether ``name`` is a usual name for a part of a data set, such as train or val."""
     return name.lower() in _TRAIN + _TEST + _VAL
 
 
 def choose_splits(found: Iterable[str], where: str) -> tuple[str, str | None, str]:
-    """Of the parts that ``where`` has: the one to train on, the one to test on (test before val), and a note on the rest."""
+    """Return the part to train on, the part to test on (test before val), and a note about the other parts of ``where``.
+
+    Raises `OcheError` if there is no training part.
+    """
     known = {name.lower(): name for name in found}
     train = next((known.pop(n) for n in _TRAIN if n in known), None)
     if train is None:
@@ -84,21 +89,24 @@ def encode_labels(
     names: tuple[str, ...] | None,
     row: Callable[[int], str],
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels as class numbers (N,) int64, and the class names.
+    """Return the labels as class numbers (N,) int64, and the class names.
 
-    ``values`` (N,) integers or strings; ``train`` and ``test`` rows of it; ``names`` of the classes where they are known,
-    else the distinct training values in order stand for them. ``row(i)`` is how an error names row i. Rows in neither
-    part get class 0.
+    ``values`` (N,) are integers or strings; ``train`` and ``test`` are rows of it. ``names`` are the class names, if
+    known; otherwise the distinct training values in order are the classes. ``row(i)`` is the name of row i in errors.
+    Rows in neither part get class 0.
+
+    Raises `OcheError` for missing, unknown or odd labels, for fewer than two classes, and for a class without training
+    images.
     """
     listed = values.tolist()
     if (odd := next((i for i, v in enumerate(listed) if not isinstance(v, _LABELS)), None)) is not None:
         raise OcheError(f"{row(odd)} has a label of type {type(listed[odd]).__name__}; give integers or strings")
-    known = _known(listed, train, names)
+    known = _class_numbers(listed, train, names)
     codes = torch.zeros(len(listed), dtype=torch.int64)
     for part in (train, test):
         for i in () if part is None else part.tolist():
             if listed[i] not in known:
-                raise _unknown(listed[i], row(i), names, known)
+                raise _label_error(listed[i], row(i), names, known)
             codes[i] = known[listed[i]]
     classes = tuple(str(v) for v in known) if names is None else names
     if len(classes) < 2:
@@ -111,8 +119,8 @@ def encode_labels(
     return codes, classes
 
 
-def _known(listed: list, train: np.ndarray, names: tuple[str, ...] | None) -> dict:
-    """Label value → class number."""
+def _class_numbers(listed: list, train: np.ndarray, names: tuple[str, ...] | None) -> dict:
+    """Return the class number of each label value."""
     if not len(train):
         return {}
     first = listed[int(train[0])]
@@ -122,20 +130,24 @@ def _known(listed: list, train: np.ndarray, names: tuple[str, ...] | None) -> di
     return {name if isinstance(first, str) else k: k for k, name in enumerate(names)}
 
 
-def _unknown(value: object, row: str, names: tuple[str, ...] | None, known: dict) -> OcheError:
+def _label_error(value: object, row: str, names: tuple[str, ...] | None, known: dict) -> OcheError:
+    """Return the error for a label ``value`` that is missing or unknown."""
     if value is None:
         return OcheError(f"{row} has no label; give it one or remove it")
     if names is None:
-        return OcheError(f"{row} has label {value!r}, which no training image has; training has {_few([*known])}")
-    return OcheError(f"{row} has label {value!r}; the {len(names)} classes allow {_few([*known])}")
+        return OcheError(
+            f"{row} has label {value!r}, which no training image has; training has {_first_values([*known])}"
+        )
+    return OcheError(f"{row} has label {value!r}; the {len(names)} classes allow {_first_values([*known])}")
 
 
-def _few(values: list) -> str:
+def _first_values(values: list) -> str:
+    """Return ``values`` as text, or the first and the last of more than eight."""
     return f"{values[0]} to {values[-1]}" if len(values) > 8 else ", ".join(map(str, values))
 
 
 def _shape(items: EncodedImages, found: list[Header], size: tuple[int, int] | None) -> tuple[tuple[int, int, int], str]:
-    """(C, H, W) that all images will have, and a note where that changes them."""
+    """Return (C, H, W) of all images, and a note if that changes them."""
     channels = 1 if all(h.grey for h in found) else 3
     sizes = {h.size for h in found}
     if size is not None:
@@ -149,18 +161,15 @@ def _shape(items: EncodedImages, found: list[Header], size: tuple[int, int] | No
     if len(sizes) == 1:
         return (channels, *sizes.pop()), ""
     side = int(min(USUAL, median(min(h.size) for h in found)))
-    return (
-        channels,
-        side,
-        side,
-    ), f"images of differing sizes were scaled and cut to {side}x{side}; size chooses another"
+    note = f"images of differing sizes were scaled and cut to {side}x{side}; size chooses another"
+    return (channels, side, side), note
 
 
-# --- damaged images, left out where the user asks for that instead of an error -------------------------------------
+# --- leaving out damaged images, if the user asks for that instead of an error ----------------------------------------
 
 
 class Subset:
-    """Those of ``items`` whose numbers are ``rows``, renumbered."""
+    """The ``items`` at ``rows``, numbered anew from 0."""
 
     def __init__(self, items: EncodedImages, rows: list[int]) -> None:
         self.items, self.rows = items, rows
@@ -176,9 +185,11 @@ class Subset:
 
 
 def without_damaged(table: LabelledImages, show: bool) -> LabelledImages:
-    """``table`` without the images that cannot be decoded, of which its note tells. All images are decoded once for it.
+    """Return ``table`` without the images that cannot be decoded, with a note about them.
 
-    Raises `OcheError` where a class then has no training image, or none is left to test with.
+    All images are decoded once for this.
+
+    Raises `OcheError` if a class then has no training image, or if no test image is left.
     """
     found, errors = inspect_all(
         len(table.items), lambda i: decode_fully(table.items, i), "looking for damaged images", show
@@ -186,35 +197,39 @@ def without_damaged(table: LabelledImages, show: bool) -> LabelledImages:
     if not errors:
         return table
     sound = torch.tensor([size is not None for size in found])
-    place = sound.cumsum(0) - 1
-    train = _kept(table.train, sound, place)
+    new_number = sound.cumsum(0) - 1
+    train = _sound_rows(table.train, sound, new_number)
     labels = table.labels[sound]
-    test = None if table.test is None else _kept(table.test, sound, place)
+    test = None if table.test is None else _sound_rows(table.test, sound, new_number)
     empty = torch.bincount(labels[train], minlength=len(table.classes)).eq(0).nonzero().flatten().tolist()
     if empty:
-        own = table.train[table.labels[table.train] == empty[0]]
-        raise OcheError(
-            f"class {table.classes[empty[0]]!r} has no training image that can be read; {_of(own, found, errors)}"
-        )
+        of_class = table.train[table.labels[table.train] == empty[0]]
+        reason = _first_error(of_class, found, errors)
+        raise OcheError(f"class {table.classes[empty[0]]!r} has no training image that can be read; {reason}")
     if table.test is not None and test is not None and not len(test):
-        raise OcheError(f"no test image can be read; {_of(table.test, found, errors)}")
-    note = f"{len(errors)} of {len(found)} images were left out, since they cannot be read: {_first(errors)}"
+        raise OcheError(f"no test image can be read; {_first_error(table.test, found, errors)}")
+    note = f"{len(errors)} of {len(found)} images were left out, since they cannot be read: {_names(errors)}"
     return replace(
         table, items=Subset(table.items, sound.nonzero().flatten().tolist()), labels=labels, train=train, test=test,
         note="; ".join(filter(None, (table.note, note))),
     )  # fmt: skip
 
 
-def _kept(rows: Tensor, sound: Tensor, place: Tensor) -> Tensor:
-    return place[rows[sound[rows]]]
+def _sound_rows(rows: Tensor, sound: Tensor, new_number: Tensor) -> Tensor:
+    """Return the new numbers of the ``rows`` whose image is ``sound``."""
+    return new_number[rows[sound[rows]]]
 
 
-def _of(rows: Tensor, found: Sequence[object], errors: list[OcheError]) -> OcheError:
-    """The error of the first of ``rows`` that has one; ``errors`` are those of the images of which nothing was ``found``."""
+def _first_error(rows: Tensor, found: Sequence[object], errors: list[OcheError]) -> OcheError:
+    """Return the error of the first of ``rows`` that has one.
+
+    ``errors`` are those of the images whose entry in ``found`` is None.
+    """
     damaged = dict(zip((i for i, size in enumerate(found) if size is None), errors, strict=True))
     return next((damaged[i] for i in rows.tolist() if i in damaged), errors[0])
 
 
-def _first(errors: list[OcheError]) -> str:
+def _names(errors: list[OcheError]) -> str:
+    """Return the name of the first damaged image, "and N more"."""
     more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
     return str(errors[0]).partition(" cannot be read")[0] + more

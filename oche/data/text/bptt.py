@@ -1,4 +1,4 @@
-"""Long texts in pieces that a network can be trained on: parallel streams, and windows of them.
+"""Cut a long text into pieces for training: parallel streams, and windows of the streams.
 
 Shapes: N tokens, B streams of T steps.
 """
@@ -11,15 +11,21 @@ from torch import Tensor
 
 from oche.core.errors import OcheError
 
-Window = tuple[int, int]  # (first step, steps); the targets are the tokens one step further
+Window = tuple[int, int]  # (first step, number of steps); the targets are the tokens one step later
 
-SHORTEST, LONGER, SPREAD, HALVED = 5, 20, 5.0, 0.05  # of windows of varying length, as in the released code
+# Windows of varying length, as in the released code.
+SHORTEST = 5  # steps
+LONGEST_BEYOND = 20  # steps beyond bptt
+DEVIATION = 5.0  # steps
+HALF_SHARE = 0.05  # probability of a window around half of bptt
 
 
 def parallel_streams(tokens: Tensor, batch: int, bptt: int = 1) -> Tensor:
-    """``tokens`` (N,) as ``batch`` streams side by side (T, batch), each a piece of the text; the rest is left out.
+    """Return ``tokens`` (N,) as ``batch`` streams side by side (T, batch).
 
-    Raises `OcheError` where a stream is too short for one window of ``bptt`` steps and the target after it.
+    Each is one piece of the text; a remainder is dropped.
+
+    Raises `OcheError` if a stream is too short for one window of ``bptt`` steps and its last target.
     """
     steps = len(tokens) // batch
     if steps <= bptt:
@@ -31,20 +37,20 @@ def parallel_streams(tokens: Tensor, batch: int, bptt: int = 1) -> Tensor:
 
 
 def fixed_windows(steps: int, bptt: int) -> list[Window]:
-    """Windows of ``bptt`` steps one after the other over a stream of ``steps``; the last one may be shorter."""
+    """Return consecutive windows of ``bptt`` steps over a stream of ``steps``. The last may be shorter."""
     return [(start, min(bptt, steps - 1 - start)) for start in range(0, steps - 1, bptt)]
 
 
 def varying_windows(steps: int, bptt: int, random: Random) -> list[Window]:
-    """Windows of varying length (1708.02182 §5): normal around ``bptt``, with probability 0.05 around half of it.
+    """Return windows of varying length (1708.02182 §5): normal around ``bptt``, with probability 0.05 around half of it.
 
-    The spread is 5 steps, and lengths stay between 5 and ``bptt`` + 20, as in the released code. Deviation 1 from it: a last
-    window of one step is taken, too.
+    The standard deviation is 5 steps, and lengths stay between 5 and ``bptt`` + 20, as in the released code. Deviation 1
+    from it: a last window of one step is used too.
     """
     windows, start = [], 0
     while start < steps - 1:
-        middle = bptt if random.random() >= HALVED else bptt / 2
-        length = min(max(SHORTEST, int(random.gauss(middle, SPREAD))), bptt + LONGER)
+        mean = bptt if random.random() >= HALF_SHARE else bptt / 2
+        length = min(max(SHORTEST, int(random.gauss(mean, DEVIATION))), bptt + LONGEST_BEYOND)
         windows.append((start, min(length, steps - 1 - start)))
         start += length
     return windows

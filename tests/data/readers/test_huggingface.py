@@ -148,7 +148,7 @@ def test_the_hubs_own_errors_become_one_line(hub):
         OcheError, match=r"^hf:someone/things could not .* \(FileNotFoundError: Couldn't find someone/things\)"
     ):
         load("hf:someone/things")
-    with pytest.raises(OcheError, match="names no set on the hub"):
+    with pytest.raises(OcheError, match="does not name a set on the hub"):
         load("hf:")
 
 

@@ -123,7 +123,7 @@ def test_mistakes(tmp_path):
     broken(
         tmp_path,
         lambda r: (r / "test/bee").rename(r / "test/bees"),
-        "test/bees is a class that training has not.*'bee'",
+        "test/bees is a class without training images.*'bee'",
     )
     broken(tmp_path, lambda r: shutil.rmtree(r / "train/bee"), "train has one class folder, ant")
     broken(tmp_path, lambda r: (r / "train").rename(r / "val"), "has test, val but no train part")

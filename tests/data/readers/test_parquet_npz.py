@@ -98,7 +98,7 @@ def test_parquet_columns_and_files_that_are_none(tmp_path):
     write(tmp_path / "b.parquet", image=pa.array([], pa.binary()), label=pa.array([], pa.int64()))
     (tmp_path / "c.parquet").write_text("PAR1 not really")
     (tmp_path / "d.parquet").write_bytes(b"")
-    for name, says in {"b": "has no rows", "c": "no parquet file that can be read", "d": "it is empty"}.items():
+    for name, says in {"b": "has no rows", "c": "cannot be read as a parquet file", "d": "it is empty"}.items():
         with pytest.raises(OcheError, match=rf"{name}\.parquet.*{says}"):
             load(tmp_path / f"{name}.parquet")
 
@@ -145,7 +145,7 @@ _TWO = {"x_train": X[:6], "y_train": LABELS[:6], "x_test": X[6:], "y_test": LABE
         ({**_TWO, "x_test": X[6:, :, :10]}, r"test images \(3, 9, 10\)"),
         ({"x": X, "y": [4] * 8}, "of one class, '4'"),
         ({"x": X, "y": LABELS, "classes": np.array(["a", "b", "c", "d"])}, "class 'd' has no training image"),
-        ({"x": X, "y": np.array(LABELS, dtype=object)}, "no npz file of plain arrays"),
+        ({"x": X, "y": np.array(LABELS, dtype=object)}, "not an npz file of plain arrays"),
     ],
 )
 def test_npz_mistakes(tmp_path, arrays, says):
@@ -163,5 +163,5 @@ class Trap:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", pickle.dumps(Trap())])
 def test_npz_files_that_are_none(tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(OcheError, match="no npz file of plain arrays"):
+    with pytest.raises(OcheError, match="not an npz file of plain arrays"):
         load(tmp_path / "x.npz")

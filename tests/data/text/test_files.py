@@ -152,7 +152,7 @@ def test_missing_and_damaged_files_are_refused(tmp_path):
     packed = gzip.compress(POEM.encode() * 99)
     for data in (packed[:-20], packed[:40] + b"????????" + packed[48:], b"no gzip"):
         (tmp_path / "bad.txt.gz").write_bytes(data)
-        with pytest.raises(OcheError, match=r"bad.txt.gz cannot be read .*; get it anew"):
+        with pytest.raises(OcheError, match=r"bad.txt.gz cannot be read .*; download it again"):
             load_text(tmp_path / "bad.txt.gz")
     (tmp_path / "wikitext-2-v1.zip").write_bytes(b"no zip")
     with pytest.raises(OcheError, match=r"wikitext-2-v1.zip: wikitext-2/wiki.train.tokens cannot be read"):

@@ -1,4 +1,4 @@
-"""Batches in an order that depends on (seed, epoch) alone, and halves of a split for a bilevel search."""
+"""Batches in an order that depends on (seed, epoch) alone, and the two parts of a split for a bilevel search."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ def batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of (images uint8 (B, C, H, W), labels int64 (B,)) on the split's device.
+    """Yield one epoch of (images uint8 (B, C, H, W), labels int64 (B,)) on the split's device.
 
-    The order is a pure function of (``seed``, ``epoch``); ``shuffle=False`` keeps the split's own. ``start`` skips that
-    many batches without reading them. ``drop_last`` leaves the incomplete last batch out, unless it is the only one.
+    The order is a function of (``seed``, ``epoch``); ``shuffle=False`` keeps the order of the split. ``start`` skips that
+    many batches without reading them. ``drop_last`` leaves out an incomplete last batch, unless it is the only one.
 
-    Of ``world`` processes the one numbered ``rank`` gets every ``world``-th image of each batch, so B = batch / world: what
-    all of them get in a step is the batch that one alone would. (An incomplete batch is shared as evenly as it goes.)
+    Of ``world`` processes, the one with number ``rank`` gets every ``world``-th image of each batch, so B = batch /
+    world. Together they get the batch that a single process would. (An incomplete batch may be shared unevenly.)
+
+    Raises `OcheError` for impossible sizes and for a batch that is not a multiple of ``world``.
     """
     if batch < 1 or start < 0:
         raise OcheError(f"batch={batch}, start={start} make no batches; use batch >= 1 and start >= 0")
@@ -42,22 +44,25 @@ def batches(
     order = torch.randperm(n, generator=generator(seed, "order", epoch)) if shuffle else torch.arange(n)
     if drop_last:
         order = order[: steps_per_epoch(n, batch) * batch]
-    own, share = order[rank::world], batch // world
-    if start * share < len(own):
-        yield from split.walk(own[start * share :], share)
+    own_order, own_batch = order[rank::world], batch // world
+    if start * own_batch < len(own_order):
+        yield from split.walk(own_order[start * own_batch :], own_batch)
 
 
 def steps_per_epoch(n: int, batch: int) -> int:
-    """Batches in an epoch of ``n`` images: ⌊n / batch⌋, at least 1.
+    """Return the number of batches in an epoch of ``n`` images: ⌊n / batch⌋, at least 1.
 
-    The incomplete last batch is dropped; the order changes every epoch, so no image is lost for good. (Deviation 1 from the
-    code of DARTS, which trains on it.) Fewer images than ``batch`` make one batch of all of them.
+    The incomplete last batch is dropped. The order changes every epoch, so no image is lost for good. (Deviation 1 from
+    the code of DARTS, which trains on it.) Fewer images than ``batch`` make one batch of all of them.
     """
     return max(1, n // batch)
 
 
 def halves(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Two disjoint random parts that make up ``split``, the first with ``fraction`` of it (rounded); they share its images."""
+    """Split ``split`` at random into two parts, the first with ``fraction`` of the images (rounded). They share its images.
+
+    Raises `OcheError` if a part would be empty.
+    """
     n = len(split)
     first = round(fraction * n)
     if not 0 < first < n:
