@@ -69,7 +69,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.study.comparison.run.run_comparison",
         "oche.export.export",
         "oche.deploy.predict.predict",
-        "oche.deploy.evaluate.measure",
+        "oche.deploy.evaluate.evaluate_run",
         "oche.cli.demo.run_demo",
         "oche.cli.demo.run_toy",
         "oche.report.run_page.write_report",
@@ -351,8 +351,8 @@ def test_deviations_are_collected() -> None:
     for name, stated in found.items():
         numbered = len(re.findall(r"\bDeviation \d", sources[name]))
         assert sum(len(re.findall(r"\bDeviation \d", text)) for _, text in stated) == numbered
-    about, text = found["oche/core/schedules.py"][0]
-    assert about == "cosine" and "Half a cosine" in text and "every step, not every epoch" in text
+    (text,) = (text for about, text in found["oche/core/schedules.py"] if about == "cosine")
+    assert "half a cosine" in text and "every step, not every epoch" in text
 
 
 def test_every_folder_is_in_how_it_is_built() -> None:
