@@ -148,7 +148,7 @@ def page(growth: Growth, points: Points) -> str:
     parts = [
         "# Growth of a search step",
         describe_machine(base),
-        f"`{sizes(base)}`, one size changed at a time",
+        f"`{equivalent_command(base)}`, one size changed at a time",
         f"![time and memory]({growth.out.with_suffix('.svg').name})",
         "\n".join(rows),
         "Time grows as this power of the size:",

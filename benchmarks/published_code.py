@@ -1,8 +1,8 @@
-"""The published code of DARTS (github.com/quark0/darts) or PC-DARTS, from a checkout, made to run on torch 2.
+"""Run the published code of DARTS (github.com/quark0/darts) or PC-DARTS from a checkout on torch 2, for `oche bench --reference`.
 
-It is imported as it is. What torch 2 and machines without a GPU lack is put in its place from outside: `utils` (which
-wants torchvision, and draws drop path from a type of tensor that is gone), ``.cuda()`` where there is no GPU, and the loop
-of its train_search.py and train.py, a few lines that use what torch has removed.
+The published modules are imported unchanged. Three things are replaced from outside: ``utils``, which needs torchvision and a
+type of tensor that torch has removed; ``.cuda()`` on machines without a GPU; and the loops of train_search.py and train.py,
+a few lines that use functions that torch has removed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ARCHITECT = SimpleNamespace(momentum=0.9, weight_decay=3e-4, arch_learning_rate=
 
 
 def folder_for(setting: BenchConfig, work: str) -> Path | None:
-    """The folder with the published code that does ``work``: first, second and train in DARTS', pc-darts in PC-DARTS'."""
+    """The folder with the published code for ``work``: DARTS for first, second and train, PC-DARTS for pc-darts; None if none."""
     for path in setting.reference:
         folder = next((f for f in (path / "cnn", path) if (f / "model_search.py").is_file()), None)
         if folder is None:
@@ -46,7 +46,7 @@ def _sgd(net: nn.Module) -> torch.optim.SGD:
 
 
 class Published:
-    """Steps of the published code, which reads the loss in every step, as its loops do."""
+    """Steps of the published code. They read the loss in every step, as the published loops do."""
 
     def __init__(self, step: Callable[[], Tensor]) -> None:
         self.step, self.finite = step, True
@@ -59,13 +59,16 @@ class Published:
 
 
 def published(setting: BenchConfig, work: str) -> Published:
-    """Steps of the published code. It changes how this process imports, and torch where there is no GPU: for a child."""
+    """Return the steps of the published code.
+
+    It changes the imports of this process, and torch on machines without a GPU, so call it in a child process only.
+    """
     folder = folder_for(setting, work)
     if folder is None:
-        raise OcheError(f"no checkout given by --reference does {work!r}")
+        raise OcheError(f"no checkout given by --reference has the code for {work!r}")
     _check(setting, work)
     device = Engine(setting.device).device
-    _mend(folder, device)
+    _prepare_imports(folder, device)
     x, y = _batch(setting, device), torch.arange(setting.batch, device=device) % 10
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the width of every cell
         make = _training if work == "train" else _search
@@ -79,7 +82,7 @@ def _check(setting: BenchConfig, work: str) -> None:
         raise OcheError(f"the published code has no {', '.join(f'{name}={value}' for name, value in odd.items())}")
 
 
-def _mend(folder: Path, device: torch.device) -> None:
+def _prepare_imports(folder: Path, device: torch.device) -> None:
     sys.path.insert(0, str(folder))
     utils = ModuleType("utils")
     utils.__dict__["drop_path"] = _drop_path
@@ -93,7 +96,7 @@ def _mend(folder: Path, device: torch.device) -> None:
 
 
 def _drop_path(x: Tensor, probability: float) -> Tensor:
-    """In place, as published."""
+    """Drop whole images with ``probability`` and scale the others, in place, as published."""
     if probability > 0:
         keep = 1 - probability
         x.div_(keep).mul_(torch.empty(len(x), 1, 1, 1, device=x.device).bernoulli_(keep))

@@ -1,1 +1,1 @@
-"""`oche bench`: what a step costs in each form of the same computation, measured so that the forms can be compared."""
+"""`oche bench`: time and memory of a step in several forms of the same computation."""

@@ -1,4 +1,7 @@
-"""Forms of one work take turns, each in a process of its own, so that they see the same machine and memory is theirs alone."""
+"""Time forms of the same work in turns, each in a process of its own.
+
+Turns let all forms see the machine in the same state; a process of its own gives each form its own peak memory.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from oche.bench.kernels import kernels
+import torch
+from torch.profiler import ProfilerActivity, profile
+
 from oche.bench.settings import FORMS, BenchConfig
 from oche.bench.steps import steps_of
 from oche.core.errors import OcheError
@@ -28,8 +33,14 @@ Row = dict[str, Any]
 
 @dataclass
 class Result:
-    """What was measured of a form: ``times`` of single steps in seconds, ``memory`` in bytes on top of the libraries (None:
-    unknown). ``note`` says why there is nothing, ``failed`` that this was a mistake of the program or a lack of memory."""
+    """The measurements of a form.
+
+    times     seconds of single steps
+    memory    peak in bytes, without that of the libraries; None if it is unknown
+    note      the reason why there are no measurements
+    failed    whether that reason is an error of the program or a lack of memory
+    profile   rows of `profile_step`
+    """
 
     times: list[float] = field(default_factory=list)
     memory: int | None = None
@@ -50,36 +61,36 @@ def measure_forms(
     profile: bool = False,
     say: Callable[[str], None] = lambda s: None,
 ) -> dict[str, Result]:
-    """Times ``work`` in ``forms``, in turns; with ``profile`` a last step tells what it spends its time on."""
+    """Time ``work`` in ``forms``, in turns; with ``profile``, profile one more step of each."""
     results = {form: Result() for form in forms}
-    with _contenders(setting, work, forms) as contenders:
-        for form in forms:  # one after the other: what is built or compiled disturbs nobody
-            contenders[form].ask(results[form], "ready", None)
+    with _start_processes(setting, work, forms) as processes:
+        for form in forms:  # one after the other, so that compiling disturbs no other form
+            processes[form].request(results[form], "ready", None)
         for i in range(setting.rounds):
             say(f"{work}: round {i + 1} of {setting.rounds}")
-            for form in (*forms[i % len(forms) :], *forms[: i % len(forms)]):  # nobody is always first
+            for form in (*forms[i % len(forms) :], *forms[: i % len(forms)]):  # a different form is first in each round
                 if not results[form].note:
-                    contenders[form].ask(results[form], "turn", setting.steps)
+                    processes[form].request(results[form], "turn", setting.steps)
         for form in forms:
             if profile and not results[form].note:
-                contenders[form].ask(results[form], "profile", None)
+                processes[form].request(results[form], "profile", None)
     return results
 
 
 @contextmanager
-def _contenders(setting: BenchConfig, work: str, forms: tuple[str, ...]) -> Iterator[dict[str, FormProcess]]:
-    made: dict[str, FormProcess] = {}
+def _start_processes(setting: BenchConfig, work: str, forms: tuple[str, ...]) -> Iterator[dict[str, FormProcess]]:
+    started: dict[str, FormProcess] = {}
     try:
         for form in forms:
-            made[form] = FormProcess(setting, work, form)
-        yield made
+            started[form] = FormProcess(setting, work, form)
+        yield started
     finally:
-        for contender in made.values():
-            contender.end()
+        for process in started.values():
+            process.end()
 
 
 class FormProcess:
-    """The parent's end of a child process."""
+    """The parent's end of the child process of one form."""
 
     def __init__(self, setting: BenchConfig, work: str, form: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -88,12 +99,12 @@ class FormProcess:
         self.process.start()
         theirs.close()
 
-    def ask(self, result: Result, what: str, value: Any) -> None:
-        """Has the child do ``what`` and enters what it answers."""
+    def request(self, result: Result, what: str, value: Any) -> None:
+        """Make the child call the method ``what`` of its `Worker`, and add the answer to ``result``."""
         try:
             self.pipe.send((what, value))
             answer: dict[str, Any] = self.pipe.recv()
-        except (EOFError, OSError):  # a system that runs out of memory ends processes without a word
+        except (EOFError, OSError):  # a system without memory kills processes without a message
             self.process.join()
             ended = f"the process was ended ({self.process.exitcode}); too little memory for all --forms at once?"
             answer = {"note": ended, "failed": True}
@@ -102,7 +113,7 @@ class FormProcess:
             setattr(result, name, found)
 
     def end(self) -> None:
-        self.pipe.close()  # the child ends when nobody is there any more
+        self.pipe.close()  # the child then ends
         self.process.join(timeout=10)
         self.process.kill()
 
@@ -111,7 +122,7 @@ class FormProcess:
 
 
 def exit_with_parent() -> None:
-    """Ends this process when its parent is gone, however that ended: in the middle of a step, which may take minutes."""
+    """End this process when its parent has ended, even in the middle of a step, which may take minutes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -119,10 +130,12 @@ def exit_with_parent() -> None:
 
 
 def serve(pipe: Connection, setting: BenchConfig, work: str, form: str) -> None:
-    """Answers what is asked through ``pipe`` until its other end is closed."""
+    """Answer the requests from ``pipe`` until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
     threading.Thread(target=exit_with_parent, daemon=True).start()
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what code under test prints is not our output
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # the code under test may print, and that is no output of oche bench
     worker: Worker | None = None
     while True:
         try:
@@ -143,52 +156,72 @@ def serve(pipe: Connection, setting: BenchConfig, work: str, form: str) -> None:
 
 
 class Worker:
-    """Does the steps and takes the time. Every answer holds fields of `Result`."""
+    """Runs and times the steps in the child process. Every method returns fields of `Result`."""
 
     def __init__(self, setting: BenchConfig, work: str, form: str) -> None:
         self.engine = Engine(setting.device, setting.threads)
         self.device = self.engine.device
         if setting.threads:
-            import torch
-
             torch.set_num_threads(setting.threads)
-        _wake()
-        self.held = peak_memory(str(self.device))
+        _load_libraries()
+        self.base_memory = peak_memory(str(self.device))
         self.step = steps_of(setting, work, form)
-        # The first steps choose kernels and make the optimisers' state; a graph is recorded in the fourth.
-        self.warm = 5 if form in FORMS and FORMS[form].graph else 1
+        # The first steps choose kernels and create the optimisers' state; a CUDA graph is recorded in the fourth.
+        self.warmup = 5 if form in FORMS and FORMS[form].graph else 1
 
     def ready(self, value: None) -> dict[str, Any]:
-        for _ in range(self.warm):
+        for _ in range(self.warmup):
             self._timed()
         return {}
 
     def turn(self, steps: int) -> dict[str, Any]:
         if self.device.type == "cuda":
-            self._timed()  # a GPU slows its clock where it has nothing to do
+            self._timed()  # an idle GPU lowers its clock
         times = [self._timed() for _ in range(steps)]
         if not self.step.sound():
             raise ArithmeticError("a loss was no number")
         most = peak_memory(str(self.device))
-        return {"times": times, "memory": None if most is None or self.held is None else most - self.held}
+        return {"times": times, "memory": None if most is None or self.base_memory is None else most - self.base_memory}
 
     def profile(self, value: None) -> dict[str, Any]:
-        return {"profile": kernels(self.step, self.device)}
+        return {"profile": profile_step(self.step, self.device)}
 
     def _timed(self) -> float:
-        """Seconds of one step, all its work done."""
+        """Seconds of one complete step."""
         began = time.perf_counter()
         self.step()
         if self.device.type == "cuda":
-            import torch
-
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - began
 
 
-def _wake() -> None:
-    """Has the libraries take the memory that they take once, so that it is not put down to a form."""
-    import torch
-
+def _load_libraries() -> None:
+    """Make the libraries take the memory that they take once, so that no form is charged for it."""
     x = torch.zeros(2, 3, 8, 8)
     torch.nn.Conv2d(3, 3, 3)(x).sum().backward()
+
+
+# --- profile ------------------------------------------------------------------------------------------------------------
+
+MAX_ROWS = 30  # the last row sums up all others
+
+
+def profile_step(step: Callable[[], object], device: torch.device) -> list[dict[str, Any]]:
+    """Return where the time of one step goes, a row for each kernel (on a GPU) or operation (on a CPU), longest first.
+
+    A row has ``name``, ``ms`` (without the operations that it calls), ``share`` and ``calls``.
+    """
+    gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
+    with profile(activities=activities) as made:
+        step()
+        if gpu:
+            torch.cuda.synchronize(device)
+    rows = [
+        {"name": e.key, "ms": (e.self_device_time_total if gpu else e.self_cpu_time_total) / 1000, "calls": e.count}
+        for e in made.key_averages()
+    ]
+    whole = sum(row["ms"] for row in rows) or 1.0
+    rows = sorted(({**row, "share": row["ms"] / whole} for row in rows if row["ms"] > 0), key=lambda row: -row["ms"])
+    rest = {"name": "all others", **{key: sum(row[key] for row in rows[MAX_ROWS:]) for key in ("ms", "calls", "share")}}
+    return [*rows[:MAX_ROWS], *([rest] if rows[MAX_ROWS:] else [])]

@@ -1,4 +1,4 @@
-"""What a measurement is told, and what there is to measure. Nothing here imports torch."""
+"""The settings of `oche bench`, and the works and forms that it knows. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from oche.core.errors import OcheError, did_you_mean
 
-REFERENCE = "reference"  # the form that is the published code
-BASELINE = "plain-nchw"  # what forms are compared with where there is no published code
+REFERENCE = "reference"  # the form of the published code
+BASELINE = "plain-nchw"  # the form that others are compared with if there is no published code
 WORKS = {
     "first": "a search step of DARTS, first order",
     "second": "the same, second order",
@@ -21,8 +21,14 @@ WORKS = {
 
 @dataclass(frozen=True)
 class Form:
-    """A way to compute the same: ``flow`` is how the cells of a network compute (a form of `oche.kernels.choose`), ``last`` whether
-    in channels_last, ``graph`` whether whole steps are replayed from CUDA graphs; ``device``: the only one that it is for."""
+    """One way to compute the same.
+
+    about    description for people
+    flow     how the cells of a network compute: a form of `oche.kernels.choose`
+    last     whether tensors are in channels_last
+    graph    whether whole steps are replayed from CUDA graphs
+    device   the only device type that has the form; "" for all
+    """
 
     about: str
     flow: str = "plain"
@@ -45,42 +51,42 @@ FORMS = {
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Sizes that are not given are the published ones."""
+    """What to time, in which sizes. By default, sizes are the published ones."""
 
     works: tuple[str, ...] = ("first", "second", "gdas", "pc-darts", "train")
-    """what to time: first, second, exact, gdas, pc-darts (search steps); train (the final network DARTS_V2)"""
+    """works to time: first, second, exact, gdas, pc-darts (search steps), train (a training step of the network of DARTS_V2)"""
     forms: tuple[str, ...] = ()
-    """forms to time it in: plain-nchw, plain, shared, native (CPU), triton, graph, graph-shared, graph-triton (CUDA); by default
-    all that there are for the device"""
+    """forms to time: plain-nchw, plain, shared, native (CPU), triton, graph, graph-shared, graph-triton (CUDA); by default all
+    forms for the device"""
     reference: tuple[Path, ...] = ()
-    """checkouts of the published code of DARTS or PC-DARTS, which is then timed beside oche's forms and is what they are
-    compared with; otherwise that is plain-nchw"""
+    """checkouts of the published code of DARTS or PC-DARTS, to time too and to compare oche's forms with; by default they are
+    compared with plain-nchw"""
     space: str = "darts"
-    """darts, seed, nb201"""
+    """search space: darts, seed, nb201"""
     batch: int = 16
-    """images in a batch, of searches and of training"""
+    """images in a batch"""
     channels: int | None = None
-    """width of the supernet"""
+    """channels of the supernet"""
     cells: int | None = None
     """cells in the supernet"""
     nodes: int | None = None
-    """nodes of its cells"""
+    """nodes in each cell of the supernet"""
     candidates: int | None = None
-    """use only the first so many of the space's candidates"""
+    """number of candidate operations; the first ones of the space are used"""
     train_channels: int = 36
-    """width of the final network"""
+    """channels of the final network"""
     train_cells: int = 20
     """cells in the final network"""
     image: int = 32
-    """side of the images, which are random"""
+    """side of the random images"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1"""
     threads: int = 0
-    """CPU threads; 0: torch's own choice"""
+    """CPU threads; 0: as many as torch chooses"""
     rounds: int = 5
-    """rounds; in each of them every form has its turn"""
+    """number of rounds; every form has one turn in each"""
     steps: int = 1
-    """timed steps of a turn"""
+    """timed steps in a turn"""
 
     def __post_init__(self) -> None:
         for what, given, known in (("work", self.works, [*WORKS]), ("form", self.forms, [*FORMS])):
@@ -95,7 +101,7 @@ class BenchConfig:
             "batch": 2,
             "threads": 0,
             **dict.fromkeys(_COUNTS, 1),
-        }  # a BatchNorm of one image has nothing to normalise
+        }  # a BatchNorm needs two images
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:

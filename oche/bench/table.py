@@ -1,4 +1,4 @@
-"""The command: who takes part, the contests one after another, and the table of what came of them."""
+"""Measure all works in all forms, and show and write the table of results."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from oche.bench.interleaved import Result, measure_forms
-from oche.bench.published_code import folder_for
 from oche.bench.settings import BASELINE, FORMS, REFERENCE, WORKS, BenchConfig
+from oche.bench.steps import published_code
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
 from oche.core.environment import describe_environment
@@ -28,7 +28,7 @@ class Line:
 
 
 def run_bench(setting: BenchConfig, out: Path | None, log: Log) -> int:
-    """Measures, shows the table and writes it to ``out``; 1 if anything failed that could have worked, else 0."""
+    """Measure, show the table and write it to ``out``. Returns 1 if a measurement failed, else 0."""
     device = Engine(setting.device).device.type
     if out is not None and out.is_dir():
         raise OcheError(f"--out {out} is a folder; give the name of a file, {out / 'speed.md'} say")
@@ -42,16 +42,17 @@ def run_bench(setting: BenchConfig, out: Path | None, log: Log) -> int:
 
 
 def forms_for(setting: BenchConfig, work: str, device: str) -> tuple[str, ...]:
-    """The published code, where a checkout has it, then the forms asked for, by default all for ``device`` (a type)."""
+    """The forms to measure: the published code if a checkout has it, then those of ``setting``, by default all for ``device``."""
     forms = setting.forms or tuple(name for name, form in FORMS.items() if form.device in ("", device))
-    return (REFERENCE, *forms) if folder_for(setting, work) else forms
+    has_reference = setting.reference and published_code().folder_for(setting, work)
+    return (REFERENCE, *forms) if has_reference else forms
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
 def baseline(forms: dict[str, Result]) -> float | None:
-    """Seconds that a step is compared with: of the published code where it ran, else of oche's plain form."""
+    """Seconds of the step that others are compared with: that of the published code if it ran, else of oche's plain form."""
     return next((m for name in (REFERENCE, BASELINE) if name in forms and (m := forms[name].median)), None)
 
 
@@ -81,7 +82,7 @@ def _ratio(base: float | None, median: float) -> str:
 
 
 def show_table(setting: BenchConfig, results: Results) -> None:
-    """Prints the table."""
+    """Print the table."""
     from rich.console import Console
     from rich.table import Table
 
@@ -105,12 +106,12 @@ def describe_machine(setting: BenchConfig) -> str:
 
 
 def equivalent_command(setting: BenchConfig) -> str:
-    """The command that measures the same."""
+    """The command with the same settings."""
     words = ["oche bench"]
     for f in fields(BenchConfig):
         value = getattr(setting, f.name)
         if value != f.default:
-            if isinstance(value, tuple):  # of checkouts the names: where they lie is nobody's business
+            if isinstance(value, tuple):  # of checkouts only the names, since paths are private
                 value = " ".join(v.name if isinstance(v, Path) else v for v in value)
             words.append(f"--{f.name.replace('_', '-')} {value}")
     return " ".join(words)
@@ -119,18 +120,18 @@ def equivalent_command(setting: BenchConfig) -> str:
 def table_notes(setting: BenchConfig, results: Results) -> str:
     n = setting.rounds * setting.steps
     used = {form for forms in results.values() for form in forms}
-    text = f"n = {n} steps each, in {setting.rounds} rounds of turns; memory: at most, on top of the libraries"
+    text = f"n = {n} steps each, in {setting.rounds} rounds of turns; memory: peak, without that of the libraries"
     text += ". × baseline: how many times as fast as " + (
-        f"{REFERENCE}, or {BASELINE} where that has none" if REFERENCE in used else BASELINE
+        f"{REFERENCE}, or {BASELINE} if the published code has no such step" if REFERENCE in used else BASELINE
     )
     if {"gdas", "pc-darts"} & results.keys() and "first" in results:
-        text += "; × DARTS: as the baseline's first-order step of the whole supernet"
+        text += "; × DARTS: as fast as the baseline's first-order step of the whole supernet"
     silent = [f"{w}, {f}: {r.note}" for w, forms in results.items() for f, r in forms.items() if r.note]
     return "\n".join([text + ".", *silent])
 
 
 def markdown(setting: BenchConfig, results: Results) -> str:
-    """The same as a page."""
+    """The table and its notes as a Markdown page."""
     rows = [HEADS, ("---",) * len(HEADS), *(line.cells for line in table_lines(setting, results))]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
     about = {

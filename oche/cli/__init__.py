@@ -1,1 +1,1 @@
-"""The commands of the command line, by module. Each takes its arguments as a list and prints for people."""
+"""The commands of the command line. Each takes its arguments as a list and prints its results."""

@@ -1,4 +1,4 @@
-"""What commands share: options before the configuration's own, checked choices, and what is said at the end."""
+"""Options, checks and closing messages that several commands share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from oche.core.config.yaml_files import parse, read_yaml
+from oche.core.config.command_line import parse
+from oche.core.config.yaml_files import read_yaml
 from oche.core.console import Log
-from oche.core.errors import OcheError, nearest
-from oche.core.plugins import load_plugins, named_in
+from oche.core.errors import OcheError, did_you_mean
+from oche.core.plugins import load_plugins, plugin_paths
 from oche.runs.run import Run
 from oche.training.recipes import RECIPES
 
@@ -28,21 +29,22 @@ Path_ = Annotated[Path, tyro.conf.Positional]
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What a command is told beside its configuration."""
+    """Options of `oche search` and `oche train` that are not part of the configuration."""
 
     out: Path | None = None
     """run directory; by default the next free one below runs/"""
     overwrite: bool = False
-    """move an existing run of that name aside and start anew"""
+    """move an existing run at that path aside and start a new one"""
     quiet: bool = False
-    """say nothing but warnings"""
+    """print warnings only"""
 
 
 def take(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
-    """Takes ``--name VALUE`` out of ``args`` for each of ``names``; a --config file answers where the command line does not.
+    """Take ``--name VALUE`` out of ``args`` for each of ``names``; return the values by name, and the other arguments.
 
-    These choose the defaults that all other options then change, so they are read first; plugins are run here too, since
-    options may name what they register.
+    These options choose the defaults that all others then change, so they are read first. A --config file supplies those
+    that the command line does not give. Plugins are run here too, since options may name what they register.
+    Raises `OcheError` for an option without a value, or one that contradicts the file.
     """
     found: dict[str, str] = {}
     rest: list[str] = []
@@ -57,7 +59,7 @@ def take(args: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
         else:
             rest.append(item)
     file = _from_config(rest)
-    load_plugins(_paths(rest, "--plugins") or named_in(file))
+    load_plugins(_paths(rest, "--plugins") or plugin_paths(file))
     for name, value in file.items():
         if name in names and name != "data" and name in found and found[name] != value:
             raise OcheError(
@@ -91,29 +93,30 @@ def _from_config(args: list[str]) -> dict[str, Any]:
 
 
 def values(args: list[str], flag: str) -> list[str]:
-    """The values of ``flag``."""
+    """The values given to the option ``flag``."""
     pairs = pairwise([*args, ""])
     return [a.partition("=")[2] or b for a, b in pairs if a.partition("=")[0] == flag]
 
 
 def choose(what: str, name: str, table: dict[str, T]) -> T:
+    """Return ``table[name]``. Raises `OcheError` for an unknown name; ``what`` says what the table holds."""
     if name not in table:
-        raise OcheError(f"unknown {what} {name!r}{nearest(name, [*table])}; known: {', '.join(table)}")
+        raise OcheError(f"unknown {what} {name!r}{did_you_mean(name, [*table])}; known: {', '.join(table)}")
     return table[name]
 
 
 def part(args: Any, cls: Callable[..., T]) -> T:
-    """The configuration among a command's arguments."""
+    """The configuration ``cls`` that is part of a command's arguments."""
     return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})  # pyright: ignore[reportArgumentType]
 
 
 def simple(cls: type[T], args: list[str], command: str, description: str, example: str) -> T:
-    """Parses the arguments of a command without a configuration."""
+    """Parse the arguments of a command without a configuration. ``example``: lines of the help."""
     return parse(cls, args, prog=f"oche {command}", description=description, epilog=f"examples:\n  {example}")
 
 
 def console() -> Console:
-    """Where tables go. A pipe has no width to fit: there a row is a line, for grep and cut."""
+    """The console for tables. In a pipe every row is one line, for grep and cut."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 1000, highlight=False)

@@ -1,4 +1,4 @@
-"""A trained network in use: `oche export` and `oche predict`."""
+"""Use a trained network: `oche export` and `oche predict`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ class ExportArgs:
     run: Path_
     """directory of a finished training"""
     to: Literal["onnx", "torch-export", "safetensors"] = "onnx"
-    """onnx and torch-export: a graph that needs no oche; safetensors: weights that oche.load reads"""
+    """onnx, torch-export: a graph that runs without oche; safetensors: weights that oche.load reads"""
     out: Path | None = None
-    """file to write; by default export/model.onnx, .pt2 or .safetensors in the run's directory"""
+    """file to write; by default export/model.onnx, model.pt2 or model.safetensors in the run's directory"""
     input: Literal["normalised", "uint8-nchw", "uint8-nhwc"] = "normalised"
-    """normalised: floats in, logits out; uint8: images as they are in, in this layout, probabilities out"""
+    """normalised: the graph takes normalised floats and returns logits; uint8-nchw, uint8-nhwc: it takes pixels in that
+    layout and returns probabilities"""
     size: int | None = None
-    """side of the images that the graph takes; by default as trained"""
+    """side of the images that the graph takes; by default that of the training"""
     fold: bool = True
-    """whether BatchNorms become part of the convolutions before them"""
+    """fold each BatchNorm into the convolution before it"""
     int8: bool = False
-    """quantise to 8 bits, ranges measured on training images (onnx)"""
+    """quantise to 8 bits, with ranges measured on training images (onnx only)"""
     tolerance: float = 1e-4
-    """largest difference to the trained network that is let through"""
+    """largest accepted difference between the outputs of the file and of the trained network"""
     card: bool = True
-    """whether a model card (README.md, or OUT.md beside --out) goes with it"""
+    """write a model card too: README.md, or OUT.md beside --out"""
     overwrite: bool = False
-    """replace a file of that name, and a card that somebody has changed"""
+    """replace an existing file, and a model card that somebody has edited"""
     quiet: bool = False
-    """say nothing but warnings"""
+    """print warnings only"""
 
 
 def export(args: list[str]) -> int:
@@ -44,8 +45,8 @@ def export(args: list[str]) -> int:
         ExportArgs,
         args,
         "export",
-        "Writes the network of a finished training to a file, without what only training needs, and checks on images of the run "
-        "that the file gives the network's own numbers. Batches may be of any size.",
+        "Write the network of a finished training to a file, without the parts that only training needs, and check on images of "
+        "the run that the file gives the outputs of the network. The batch size stays free.",
         "oche export runs/x/train                                   ONNX\n"
         "  oche export runs/x/train --input uint8-nhwc --int8         pixels in, probabilities out, 8 bits\n"
         "  oche export runs/x/train --to torch-export --out x.pt2\n"
@@ -65,21 +66,21 @@ def export(args: list[str]) -> int:
 @dataclass(frozen=True)
 class PredictArgs:
     run: Path_
-    """directory of a finished training, or a file of oche export --to safetensors"""
+    """directory of a finished training, or a file written by oche export --to safetensors"""
     folder: Path_
-    """folder of images; those in folders below it too"""
+    """folder of images; folders below it are searched too"""
     out: Path = Path("predictions.csv")
-    """file to write"""
+    """CSV file to write"""
     top: int = 3
-    """classes an image, the likeliest first"""
+    """number of classes listed for each image, the most likely first"""
     batch: int = 256
-    """images at once"""
+    """images in a batch"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     overwrite: bool = False
-    """replace a file of that name"""
+    """replace an existing file"""
     quiet: bool = False
-    """say nothing but warnings"""
+    """print warnings only"""
 
 
 def predict(args: list[str]) -> int:
@@ -89,7 +90,7 @@ def predict(args: list[str]) -> int:
         PredictArgs,
         args,
         "predict",
-        "Classifies the images of a folder and writes a CSV file: file, class, probability, and the next likeliest classes.",
+        "Classify the images of a folder and write a CSV file: file, class, probability, and the next most likely classes.",
         "oche predict runs/x/train my/images --out predictions.csv",
     )
     classify(

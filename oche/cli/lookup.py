@@ -1,8 +1,9 @@
-"""Looking things up: `oche query`, `oche show`, `oche list`."""
+"""Look things up: `oche show`, `oche query`, `oche list`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,38 +14,14 @@ from oche.cli.common import console, simple
 from oche.core.architecture import cell_title
 from oche.core.errors import OcheError, did_you_mean
 from oche.core.plugins import load_plugins
-from oche.runs.prepare import read_genotype
+from oche.runs.resolve import read_genotype
 from oche.runs.run import Run
-
-
-@dataclass(frozen=True)
-class QueryArgs:
-    what: Annotated[str, tyro.conf.Positional]
-    """cell of NAS-Bench-201: its text, that of a genotype, or the directory of a search"""
-    table: Path
-    """Parquet file of the benchmark's accuracies (see oche.core.nasbench201.Table)"""
-
-
-def query(args: list[str]) -> int:
-    from oche.core.nasbench201 import Table
-
-    given = simple(
-        QueryArgs,
-        args,
-        "query",
-        "Looks a cell up in a table of NAS-Bench-201: accuracies, ranks, and how far it is below the best.",
-        "oche query '|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|' "
-        "--table nasbench201.parquet\n  oche query runs/x --table nasbench201.parquet",
-    )
-    arch = Run.open(given.what).genotype if os.path.isdir(given.what) else given.what
-    print(Table(given.table).describe(arch))
-    return 0
 
 
 @dataclass(frozen=True)
 class ShowArgs:
     what: Annotated[str, tyro.conf.Positional]
-    """published name, run directory, file with a genotype, or its text"""
+    """published name, run directory, file with a genotype, or the text of a genotype"""
     out: Path = Path(".")
     """folder for the drawings (SVG and PNG)"""
 
@@ -57,7 +34,7 @@ def show(args: list[str]) -> int:
         ShowArgs,
         args,
         "show",
-        "Draws the cells of a genotype in the terminal and to files.",
+        "Draw the cells of a genotype in the terminal and to files.",
         "oche show DARTS_V2\n  oche show runs/x --out pictures",
     )
     path = Path(given.what)
@@ -77,11 +54,92 @@ def show(args: list[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class QueryArgs:
+    what: Annotated[str, tyro.conf.Positional]
+    """cell of NAS-Bench-201: the text of the cell or of a genotype, or the directory of a search"""
+    table: Path
+    """Parquet file with the accuracies of the benchmark (see oche.core.nasbench201.Table)"""
+
+
+def query(args: list[str]) -> int:
+    from oche.core.nasbench201 import Table
+
+    given = simple(
+        QueryArgs,
+        args,
+        "query",
+        "Look a cell up in a table of NAS-Bench-201: its accuracies, its ranks, and how far it is below the best cell.",
+        "oche query '|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|' "
+        "--table nasbench201.parquet\n  oche query runs/x --table nasbench201.parquet",
+    )
+    arch = Run.open(given.what).genotype if os.path.isdir(given.what) else given.what
+    print(Table(given.table).describe(arch))
+    return 0
+
+
+# --- oche list --------------------------------------------------------------------------------------------------------
+
+Listing = tuple[tuple[str, ...], Iterable[tuple[str, ...]]]  # titles of the columns, rows
+
+
+def _methods() -> Listing:
+    from oche.methods.catalog import METHODS
+
+    return ("name", "paper", "year", "what differs"), [(n, e.paper, str(e.year), e.differs) for n, e in METHODS.items()]
+
+
+def _spaces() -> Listing:
+    from oche.spaces import SPACES
+
+    return ("name", "what it is"), [(n, _first_sentence(make)) for n, make in SPACES.items()]
+
+
+def _data() -> Listing:
+    from oche.data import DATASETS, FORMS, TEXT_FORMS, TEXTS
+
+    return ("name or form", "what it is"), [
+        item for table in (DATASETS, TEXTS, FORMS, TEXT_FORMS) for item in table.items()
+    ]
+
+
+def _genotypes() -> Listing:
+    from oche.core.genotypes import GENOTYPES
+
+    return ("name", "paper", "year", "source"), [(n, g.paper, str(g.year), g.source) for n, g in GENOTYPES.items()]
+
+
+def _operations() -> Listing:
+    from oche.spaces import OPERATIONS
+
+    return ("name", "what it does"), [(n, op.summary) for n, op in OPERATIONS.items()]
+
+
+def _recipes() -> Listing:
+    from oche.training.recipes import RECIPES
+
+    return ("name", "what it is"), [(n, _first_sentence(make)) for n, make in RECIPES.items()]
+
+
+def _first_sentence(make: Callable[..., object]) -> str:
+    """The first sentence of a docstring, up to a semicolon."""
+    return " ".join((make.__doc__ or "").split()).split(". ")[0].split("; ")[0].rstrip(".")
+
+
+TABLES: dict[str, Callable[[], Listing]] = {
+    "methods": _methods,
+    "spaces": _spaces,
+    "data": _data,
+    "genotypes": _genotypes,
+    "operations": _operations,
+    "recipes": _recipes,
+}
+
+
 def list_things(args: list[str]) -> int:
+    """`oche list`, under a name that does not hide Python's own ``list``."""
     from rich.markup import escape
     from rich.table import Table
-
-    from oche.cli.list import TABLES
 
     known = ", ".join(TABLES)
     if args and args[0] in ("-h", "--help"):
@@ -93,7 +151,9 @@ def list_things(args: list[str]) -> int:
         load_plugins(tuple(Path(p) for p in args[at + 1 :]))
         topics = args[:at]
     if len(topics) > 1 or (topics and topics[0] not in TABLES):
-        raise OcheError(f"oche list knows no {' '.join(topics)!r}{did_you_mean(topics[0], [*TABLES])}; write one of {known}")
+        raise OcheError(
+            f"oche list knows no {' '.join(topics)!r}{did_you_mean(topics[0], [*TABLES])}; write one of {known}"
+        )
     out = console()
     for topic in topics or TABLES:
         columns, rows = TABLES[topic]()

@@ -1,4 +1,4 @@
-"""The command line's front door: finds the command, turns mistakes into one line. Heavy imports wait until a command runs."""
+"""Run a command and print mistakes as one line. Heavy modules are imported only when a command needs them."""
 
 from __future__ import annotations
 
@@ -6,48 +6,30 @@ import sys
 from importlib import import_module
 
 from oche._version import __version__
-from oche.core.errors import OcheError, nearest, one_line
-from oche.devices.process_group import several, speaks
+from oche.core.errors import OcheError, did_you_mean, one_line
+from oche.devices.launch import reports_error, started_by_torchrun
 
-# command: (module of oche.cli, what it is for)
+# command: (module of oche.cli, what it does)
 COMMANDS = {
-    "demo": ("demo", "the whole story on handwritten digits, in three minutes: toy, search, training, report"),
-    "toy": ("demo", "the bilevel toy problem: iterations and trajectories for several look-ahead steps"),
+    "demo": ("demo", "toy problem, search, training and report on handwritten digits, in three minutes"),
+    "toy": ("demo", "solve the bilevel toy problem with several look-ahead steps"),
     "search": ("search", "find cells by gradient descent:  oche search --data cifar10 --method darts-2nd"),
     "train": ("train", "train a found or published network from scratch:  oche train runs/x"),
-    "resume": ("resume_evaluate_report", "go on with an interrupted run:  oche resume runs/x"),
-    "evaluate": (
-        "resume_evaluate_report",
-        "measure a trained network anew, on other data too:  oche evaluate runs/x/train",
-    ),
-    "export": (
-        "export_predict",
-        "write a trained network for others to run: ONNX, torch.export, weights:  oche export runs/x/train",
-    ),
-    "predict": (
-        "export_predict",
-        "classify a folder of images with a trained network:  oche predict runs/x/train FOLDER",
-    ),
-    "compare": (
-        "compare_bench",
-        "methods and seeds on NAS-Bench-201 at one length:  oche compare --table FILE --methods darts gdas",
-    ),
-    "study": ("study", "many methods, seeds and settings, each trial once, with statistics:  oche study study.yaml"),
-    "bench": (
-        "compare_bench",
-        "time and memory of a step in every form, beside the published code:  oche bench --batch 16",
-    ),
-    "cost": ("cost", "weights, FLOPs and time of a network and of every candidate in it:  oche cost DARTS_V2"),
-    "query": (
-        "show_list_query",
-        "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE",
-    ),
-    "show": ("show_list_query", "draw a cell in the terminal and to a file:  oche show DARTS_V2"),
-    "report": ("resume_evaluate_report", "write the report of a run anew:  oche report runs/x"),
-    "list": ("show_list_query", "what there is: oche list methods|spaces|data|genotypes|operations|recipes"),
+    "resume": ("runs", "continue an interrupted run:  oche resume runs/x"),
+    "evaluate": ("runs", "measure a trained network again, on other data too:  oche evaluate runs/x/train"),
+    "export": ("deploy", "write a trained network as ONNX, torch.export or weights:  oche export runs/x/train"),
+    "predict": ("deploy", "classify a folder of images with a trained network:  oche predict runs/x/train FOLDER"),
+    "compare": ("study", "run methods and seeds on NAS-Bench-201:  oche compare --table FILE --methods darts gdas"),
+    "study": ("study", "run many methods, seeds and settings, with statistics:  oche study study.yaml"),
+    "bench": ("measure", "time a step in every form, beside the published code:  oche bench --batch 16"),
+    "cost": ("measure", "show weights, FLOPs and time of a network and its operations:  oche cost DARTS_V2"),
+    "query": ("lookup", "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE"),
+    "show": ("lookup", "draw a cell in the terminal and to a file:  oche show DARTS_V2"),
+    "report": ("runs", "write the report of a run again:  oche report runs/x"),
+    "list": ("lookup", "list names: oche list methods|spaces|data|genotypes|operations|recipes"),
 }
 
-SHARED = ("search", "train", "resume")  # what torchrun's processes can do together
+SHARED = ("search", "train", "resume")  # commands that several processes of torchrun can run together
 
 
 def usage() -> str:
@@ -64,7 +46,7 @@ Your own images: 'oche search --data path/to/folder' with one folder of images p
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0 done, 1 failed, 2 a mistake in what was asked, 130 interrupted."""
+    """Run one command; return the exit code: 0 done, 1 failed, 2 a mistake in the arguments, 130 interrupted."""
     args = sys.argv[1:] if argv is None else argv
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
@@ -75,32 +57,34 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(args[0], args[1:])
     except OcheError as error:
-        if speaks(error):
+        if reports_error(error):
             print(f"oche: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         sys.stderr.close()
         return 0
-    except OSError as error:  # a full disk, a folder that may not be written: the system says what, the name says where
+    except OSError as error:  # such as a full disk, or a folder without write permission
         where = f"{error.filename}: " if error.filename else ""
         print(f"oche: {one_line(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 1
 
 
-_SMALLER = (
-    "out of memory; what is saved stays: write a smaller batch (--search.batch, --train.batch) or fewer channels "
+_OUT_OF_MEMORY = (
+    "out of memory; saved checkpoints stay; use a smaller batch (--search.batch, --train.batch) or fewer channels "
     "(--space.channels, --train.channels)"
 )
 
 
 def _run(command: str, args: list[str]) -> int:
     if command not in COMMANDS:
-        raise OcheError(f"unknown command {command!r}{nearest(command, [*COMMANDS])}; commands: {', '.join(COMMANDS)}")
-    if several() and command not in SHARED:
         raise OcheError(
-            f"oche {command} is no work for several ranks, {', '.join(SHARED)} are; start it without torchrun"
+            f"unknown command {command!r}{did_you_mean(command, [*COMMANDS])}; commands: {', '.join(COMMANDS)}"
+        )
+    if started_by_torchrun() and command not in SHARED:
+        raise OcheError(
+            f"oche {command} cannot run on several ranks; only {', '.join(SHARED)} can; start it without torchrun"
         )
     module = import_module(f"oche.cli.{COMMANDS[command][0]}")
     run = getattr(module, command.replace("list", "list_things"))
@@ -111,7 +95,7 @@ def _run(command: str, args: list[str]) -> int:
             return 130
         from oche.core.memory import out_of_memory
 
-        if out_of_memory(error):  # not in a step, where it is tried which batch would fit
-            print(f"oche: {_SMALLER}", file=sys.stderr)
+        if out_of_memory(error):  # outside of a step; a step itself tries which batch would fit
+            print(f"oche: {_OUT_OF_MEMORY}", file=sys.stderr)
             return 1
         raise

@@ -1,4 +1,4 @@
-"""Commands about a run that is there: `oche resume`, `oche evaluate`, `oche report`."""
+"""Commands for a run that exists: `oche resume`, `oche evaluate`, `oche report`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oche.api import resume as resume_run
 from oche.cli.common import Path_, console, percent, reached, say_found, say_trained, simple
 from oche.core.console import Log
 from oche.core.errors import OcheError
-from oche.devices.process_group import voice
+from oche.devices.launch import make_log
 from oche.runs.claim import is_run
 from oche.runs.run import Run
 
@@ -23,7 +23,7 @@ class ResumeArgs:
     run: Path_
     """run directory"""
     quiet: bool = False
-    """say nothing but warnings"""
+    """print warnings only"""
 
 
 def resume(args: list[str]) -> int:
@@ -31,14 +31,14 @@ def resume(args: list[str]) -> int:
         ResumeArgs,
         args,
         "resume",
-        "Goes on with an interrupted or killed run, to the very same result.",
+        "Continue an interrupted or killed run. Its result is that of a run without interruption.",
         "oche resume runs/x",
     )
-    log = voice(given.quiet)
+    log = make_log(given.quiet)
     if (given.run / "demo.json").exists():
-        from oche.cli.demo_pipeline import go_on
+        from oche.cli.demo import resume_demo
 
-        go_on(given.run, log)
+        resume_demo(given.run, log)
         return 0
     run = resume_run(given.run, quiet=given.quiet)
     if run.kind != "toy":
@@ -51,43 +51,43 @@ class EvaluateArgs:
     run: Path_
     """directory of a finished training"""
     data: str | None = None
-    """other data than the run's own: with the same classes, or text"""
+    """data to measure on instead of the run's own: images of the same classes, or text"""
     data_dir: Path | None = None
-    """folder with archives downloaded by hand, used instead of the network"""
+    """folder with archives downloaded by hand; nothing is downloaded then"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     out: Path | None = None
-    """folder for assessment.json, its pictures and page; by default evaluation, or evaluation-DATA, in the run's directory"""
+    """folder for assessment.json, its pictures and its page; by default evaluation or evaluation-DATA in the run's directory"""
     quiet: bool = False
-    """say nothing but the result"""
+    """print the result only"""
 
 
 def evaluate(args: list[str]) -> int:
-    from oche.deploy.evaluate import keep, measure, numbers
+    from oche.deploy.evaluate import evaluate_run, result_numbers, write_evaluation
 
     given = simple(
         EvaluateArgs, args, "evaluate",
-        "Measures the network of a finished training anew. On images: accuracy, by class too, calibration, who is taken for "
-        "whom, the worst mistakes, as a table and as a page with pictures. On text: validation and test perplexity.",
+        "Measure the network of a finished training again. On images: accuracy in all and by class, calibration, confused "
+        "classes and the worst mistakes, as a table and as a page with pictures. On text: validation and test perplexity.",
         "oche evaluate runs/x/train\n  oche evaluate runs/x/train --data other.npz --out other\n"
         "  oche evaluate runs/ptb/train --data other.txt",
     )  # fmt: skip
     run, log = Run.open(given.run), Log(quiet=given.quiet)
-    found = measure(run, given.data, given.data_dir, given.device, log)
-    print(reached(numbers(found)))
+    found = evaluate_run(run, given.data, given.data_dir, given.device, log)
+    print(reached(result_numbers(found)))
     if isinstance(found, Assessment):
-        _tell(found)
+        _print_assessment(found)
         name = "evaluation" if given.data is None else f"evaluation-{Path(given.data).stem}"
-        print(f"report: {keep(found, run, given.out or run.path / name)}")
+        print(f"report: {write_evaluation(found, run, given.out or run.path / name)}")
     elif given.out is not None:
-        keep(found, run, given.out)
+        write_evaluation(found, run, given.out)
     else:
-        _tell_unknown(found)
+        _print_unknown_tokens(found)
     return 0
 
 
-def _tell(found: Assessment) -> None:
-    """Prints accuracy by class and calibration."""
+def _print_assessment(found: Assessment) -> None:
+    """Print the accuracy of each class and the calibration."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -105,7 +105,7 @@ def _tell(found: Assessment) -> None:
     )
 
 
-def _tell_unknown(numbers: dict[str, float | int]) -> None:
+def _print_unknown_tokens(numbers: dict[str, float | int]) -> None:
     shares = {key: numbers[key] for key in numbers if key.endswith("_unknown") and numbers[key]}
     if shares:
         said = [
@@ -117,9 +117,9 @@ def _tell_unknown(numbers: dict[str, float | int]) -> None:
 @dataclass(frozen=True)
 class ReportArgs:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """run directory; or several, or the directory of a comparison: they are compared; or of a study: its report"""
+    """directory of a run or a study; or several run directories, or the directory of a comparison, to compare them"""
     out: Path | None = None
-    """the page of a comparison; by default report.html in its directory, of several ones comparison.html here"""
+    """page of a comparison; by default report.html in its directory, or comparison.html here for several directories"""
 
 
 def report(args: list[str]) -> int:
@@ -130,8 +130,8 @@ def report(args: list[str]) -> int:
         ReportArgs,
         args,
         "report",
-        "Draws the pictures of a run and writes its report.html; of several runs one page that compares them; of a study "
-        "the report that oche study report makes.",
+        "Draw the pictures of a run and write its report.html. For several runs, write one page that compares them; for a study, "
+        "write the report that oche study report makes.",
         "oche report runs/x\n  oche report runs/a runs/b --out a-b.html\n  oche report runs/compare",
     )
     one = given.runs[0] if len(given.runs) == 1 else None
@@ -143,9 +143,9 @@ def report(args: list[str]) -> int:
         write_report(Run.open(one).path)
         print(one / "report.html")
     elif one is not None and (one / "study.yaml").is_file():
-        from oche.study.report import write
+        from oche.study.report import write_study_report
 
-        print(write(one, out=given.out))
+        print(write_study_report(one, out=given.out))
     else:
         print(write_comparison(given.runs, given.out or (one / "report.html" if one else Path("comparison.html"))))
     return 0

@@ -1,4 +1,4 @@
-"""`oche search`."""
+"""`oche search`: find cells by gradient descent."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 
 from oche.api import run_search
 from oche.cli.common import Flags, choose, part, say_found, take
-from oche.core.config.yaml_files import parse
-from oche.devices.process_group import voice
-from oche.methods.published import METHODS
+from oche.core.config.command_line import parse
+from oche.devices.launch import make_log
+from oche.methods.catalog import METHODS
 from oche.runs.config import SearchConfig
-from oche.runs.prepare import plan_search
+from oche.runs.resolve import default_search
 from oche.spaces import SPACES
 
 
@@ -24,19 +24,19 @@ def search(args: list[str]) -> int:
     choose("space", space := named.get("space", "darts"), SPACES)
     if "method" in named:
         choose("method", named["method"], METHODS)
-    planned = plan_search(space, named.get("method"))
+    planned = default_search(space, named.get("method"))
     default = SearchArgs(**{f.name: getattr(planned, f.name) for f in fields(SearchConfig)})
     given = parse(
         default, rest, prog="oche search",
-        description="Finds cells by gradient descent. Options follow the method: choose it with --method NAME (see oche list "
-        "methods), the space with --space NAME; --config FILE repeats a run or starts from its settings.",
+        description="Find cells by gradient descent. Choose the method with --method NAME (see oche list methods) and the space "
+        "with --space NAME; they set the defaults of all other options. --config FILE repeats a run or starts from its settings.",
         epilog="examples:\n"
         "  oche search                                          digits, β-DARTS\n"
         "  oche search --data cifar10 --method darts-2nd --out runs/cifar\n"
         "  oche search --data my/images --search.budget 30m --space.channels 8\n"
         "  oche search --config runs/cifar/config.yaml --seed 1 --out runs/cifar-1",
     )  # fmt: skip
-    log = voice(given.quiet)
+    log = make_log(given.quiet)
     run = run_search(part(given, SearchConfig), out=given.out, overwrite=given.overwrite, log=log)
     say_found(run, log)
     return 0

@@ -1,4 +1,4 @@
-"""`oche train`."""
+"""`oche train`: train a network from scratch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from oche.api import run_train
 from oche.cli.common import Flags, choose, part, say_trained, take, values
-from oche.core.config.yaml_files import parse
+from oche.core.config.command_line import parse
 from oche.core.console import Log
 from oche.core.errors import OcheError
-from oche.devices.process_group import voice
+from oche.devices.launch import make_log
 from oche.runs.config import TrainConfig
-from oche.runs.prepare import free, plan_training
+from oche.runs.resolve import default_training, next_free_path
 from oche.runs.run import Run
 from oche.training.recipes import RECIPES
 
@@ -20,12 +20,12 @@ from oche.training.recipes import RECIPES
 @dataclass(frozen=True, kw_only=True)
 class TrainArgs(Flags, TrainConfig):
     random: int = 0
-    """train this many random cells of the run's space the same way, to compare"""
+    """number of random cells of the run's space to train in the same way, for comparison"""
 
 
 def train(args: list[str]) -> int:
     named, rest = take(args, "recipe", "data")
-    if "data" in named:  # it decides what else a run's settings say, and comes on top of a --config file all the same
+    if "data" in named:  # it sets defaults, and counts more than a --config file
         rest += ["--data", named["data"]]
     what = rest.pop(0) if rest and not rest[0].startswith("-") else next(iter(values(rest, "--genotype")), None)
     if what is None and not values(rest, "--config") and not {"-h", "--help"} & set(rest):
@@ -35,15 +35,15 @@ def train(args: list[str]) -> int:
     options: dict[str, Any] = {}
     if (recipe := named.get("recipe")) is not None:
         options = {"recipe": recipe, "train": choose("recipe", recipe, RECIPES)()}
-    config, out = plan_training(what or "DARTS_V2", named.get("data"), options)
-    if {"-h", "--help"} & set(rest):  # a whole genotype among the defaults would say nothing to anybody
+    config, out = default_training(what or "DARTS_V2", named.get("data"), options)
+    if {"-h", "--help"} & set(rest):  # a whole genotype would only fill the help
         config = replace(config, genotype=what or "")
     given = parse(
         TrainArgs(**{f.name: getattr(config, f.name) for f in fields(TrainConfig)}), rest,
         prog="oche train WHAT",
-        description="Trains a network from scratch. WHAT is a run directory, a published name (oche list genotypes) or the text "
-        "of a genotype; --recipe NAME chooses size and schedule, --data another data set. Recurrent cells, and "
-        "lstm, make language models, trained on text.",
+        description="Train a network from scratch. WHAT is a run directory, a published name (see oche list genotypes) or the "
+        "text of a genotype. --recipe NAME chooses size and schedule (see oche list recipes), --data another data set. Recurrent "
+        "cells and lstm make language models, trained on text.",
         epilog="examples:\n"
         "  oche train runs/cifar                                published setting: 20 cells, 600 epochs\n"
         "  oche train runs/digits-beta-darts --recipe small --random 3\n"
@@ -52,7 +52,7 @@ def train(args: list[str]) -> int:
         "  oche train DARTS_RNN_V2 --data ptb                   a language model, as published\n"
         "  oche train --genotype lstm --data my.txt --recipe recurrent-small",
     )  # fmt: skip
-    log = voice(given.quiet)
+    log = make_log(given.quiet)
     config = part(given, TrainConfig)
     if given.random < 0:
         raise OcheError(f"--random {given.random} is no number of cells; use 0 or more")
@@ -72,7 +72,10 @@ def _train_random(origin: Run, config: TrainConfig, count: int, log: Log) -> Non
     for i in range(1, count + 1):
         cell = origin.config.space.random(generator(config.seed, "random cell", i))
         done = run_train(
-            replace(config, genotype=str(cell)), out=free(origin.path / f"random-{i}"), overwrite=False, log=log
+            replace(config, genotype=str(cell)),
+            out=next_free_path(origin.path / f"random-{i}"),
+            overwrite=False,
+            log=log,
         )
         say_trained(done, log)
     if not log.mute:

@@ -1,4 +1,4 @@
-"""What the searches of a study had at each moment, from the records that every epoch leaves."""
+"""The incumbents of a study's searches over time, from the records of each epoch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ _SUPERNET = {
 _TRUE = "true test accuracy of that incumbent, by the table"
 
 
-def panels(arena: Arena) -> dict[str, Panel]:
-    """By title: the incumbent by validation; with a table, what it really reaches; of searches that mind it, the cost.
+def anytime_panels(comparison: Comparison) -> dict[str, Panel]:
+    """Panels by title: the supernet's validation of the incumbent, its true accuracy by the table, its cost.
 
-    Only the table's panel says how good the incumbent is: validation in the search is the supernet's.
+    The last two are there for searches with a table and for searches with a cost. Only the table says how good the incumbent
+    is, since the validation in the search is that of the supernet.
     """
     found: dict[str, tuple[Metric, Grouped]] = {}
     runs = [
-        (group.name, read_run(row.path / "search"))
-        for group in arena.groups
-        for row in group.rows
-        if (row.path / "search" / "metrics.jsonl").exists()
+        (group.name, read_run(trial.path / "search"))
+        for group in comparison.groups
+        for trial in group.trials
+        if (trial.path / "search" / "metrics.jsonl").exists()
     ]
     for name, run in runs:
         for metric, title in _SUPERNET.items():
@@ -35,7 +36,7 @@ def panels(arena: Arena) -> dict[str, Panel]:
             for what, its, curve in ((title, metric, best), (_TRUE, ACCURACY, true)):
                 if curve:
                     found.setdefault(what, (its, {}))[1].setdefault(name, []).append(curve)
-    return {title: Panel(*panel) for title, panel in found.items()} | _priced(runs)
+    return {title: Panel(*panel) for title, panel in found.items()} | _cost_panels(runs)
 
 
 def _cost_panels(runs: Sequence[tuple[str, RunData]]) -> dict[str, Panel]:
@@ -45,10 +46,10 @@ def _cost_panels(runs: Sequence[tuple[str, RunData]]) -> dict[str, Panel]:
     for kind in dict.fromkeys(cost.kind for _, _, cost in limited):
         grouped: Grouped = {}
         targets: dict[float, None] = {}
-        for name, run, price in minded:
-            if price.kind == kind and (curve := timed(run.records, "cost_found")):
+        for name, run, cost in limited:
+            if cost.kind == kind and (curve := values_over_time(run.records, "cost_found")):
                 grouped.setdefault(name, []).append(curve)
-                targets |= {} if price.target is None else {price.target: None}
+                targets |= {} if cost.target is None else {cost.target: None}
         most = max((v for of in grouped.values() for curve in of for _, v in curve), default=0.0)
         cost = CostTarget(kind, None)
         if grouped:
@@ -57,8 +58,8 @@ def _cost_panels(runs: Sequence[tuple[str, RunData]]) -> dict[str, Panel]:
     return found
 
 
-def timed(records: Sequence[Mapping], key: str) -> Curve:
-    """(seconds of the search, value) of the records that have ``key``."""
+def values_over_time(records: Sequence[Mapping], key: str) -> Curve:
+    """The points (seconds of the search, value) of the records that have ``key``."""
     times = ((record.get("timings", {}).get("seconds"), record.get(key)) for record in records)
     return [(seconds, value) for seconds, value in times if seconds is not None and value is not None]
 
@@ -67,7 +68,7 @@ def incumbent_curves(records: Sequence[Mapping], metric: Metric) -> tuple[Curve,
     """Two curves over the seconds of the search: the best value so far, and the true accuracy of the cell of that epoch."""
     best: list[tuple[float, float]] = []
     true: list[tuple[float, float]] = []
-    held: float | None = None
+    incumbent_acc: float | None = None
     for record in records:
         value, seconds = record.get(f"val_{metric.key}"), record.get("timings", {}).get("seconds")
         if value is None or seconds is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from oche.core.config.serialize import from_dict
 from oche.core.errors import OcheError, did_you_mean
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.resolve import default_search, with_absolute_paths
 from oche.spaces import SPACES

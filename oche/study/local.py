@@ -1,4 +1,4 @@
-"""A study's trials as jobs: on this machine, as many at a time as there is room."""
+"""The trials of a study as jobs, done on this machine, as many at a time as fit."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oche.core import atomic_files as atomic
+from oche.core.atomic_files import read_json
 from oche.core.console import Log, Row
 from oche.core.lock import is_locked
 from oche.core.signals import Interrupt
 from oche.runs.directory import last_metric
-from oche.study.config import Place
-from oche.study.processes.pool import Pool, Process
-from oche.study.processes.resources import Room, Slot, cores, gpus
-from oche.study.processes.subprocess import Child
-from oche.study.results import about
-from oche.study.trial import RANDOM, mark
+from oche.study.config import Placement
+from oche.study.processes.oche_process import OcheProcess
+from oche.study.processes.resources import ResourcePool, Slot, core_slots, gpu_slots
+from oche.study.processes.scheduler import Process, Scheduler
+from oche.study.results import read_trial_file
+from oche.study.trial import RANDOM, mark_trial
 
 
 @dataclass(frozen=True)
-class Job:
-    """The trial in the directory ``path``, see `oche.study.processes.pool.Job`."""
+class TrialJob:
+    """The trial in the directory ``path``, see `oche.study.processes.scheduler.Job`."""
 
     path: Path
     name: str
     parts: tuple[str, ...]
-    """runs it consists of: a search, a training or both"""
+    """the runs that it consists of: a search, a training or both"""
 
     @classmethod
-    def at(cls, path: Path) -> Job:
-        """Raises `OcheError` where there is no trial."""
-        tree = about(path)
+    def at(cls, path: Path) -> TrialJob:
+        """The job of the trial at ``path``. Raises `OcheError` if there is no trial."""
+        tree = read_trial_file(path)
         searched = () if tree["labels"]["method"] == RANDOM else ("search",)
         trained = () if tree["train"] is None else ("train",)
         return cls(path, f"{tree['group']} · seed {tree['seed']}", searched + trained)
 
     @property
     def last(self) -> str:
-        """The run that ends it."""
+        """Its last run."""
         return self.parts[-1]
 
     @property
@@ -51,27 +51,27 @@ class Job:
         return self.path / "usage.json"
 
     def words(self) -> list[str]:
-        """The command that does what is left of it."""
+        """The command that finishes it."""
         return ["study", "trial", str(self.path)]
 
-    def found(self) -> dict[str, Any]:
-        """What it reached; {} before its end."""
-        return atomic.read_json(self.path / "summary.json")
+    def outcome(self) -> dict[str, Any]:
+        """Its results; {} before its end."""
+        return read_json(self.path / "summary.json")
 
-    def busy(self) -> bool:
+    def is_running(self) -> bool:
         return is_locked(self.path)
 
-    def result(self) -> str:
-        if summary := self.found():
-            return score(summary) or "complete"
-        said = atomic.read_json(self.path / "state.json")
-        return said.get("error") or ("killed" if said.get("state") == "running" else "not finished")
+    def describe_outcome(self) -> str:
+        if summary := self.outcome():
+            return format_score(summary) or "complete"
+        noted = read_json(self.path / "state.json")
+        return noted.get("error") or ("killed" if noted.get("state") == "running" else "not finished")
 
     def stopped(self) -> bool:
-        """Whether it was ended early because others do better."""
-        return not self.found() and atomic.read_json(self.path / "state.json").get("state") == "stopped"
+        """Whether it was stopped early because other trials are better."""
+        return not self.outcome() and read_json(self.path / "state.json").get("state") == "stopped"
 
-    def row_of_progress(self) -> Row:
+    def progress_row(self) -> Row:
         last = [found for part in self.parts if (found := last_metric(self.path / part))]
         share = sum(record.get("progress", 0.0) for record in last) / max(1, len(self.parts))
         newest = last[-1] if last else {}
@@ -79,77 +79,87 @@ class Job:
         return self.name, share, {name: newest[name] for name in shown if name in newest}
 
 
-def ended(job: Job, process: Process) -> None:
-    """Notes what a process could not say itself: that it was killed."""
-    if process.exit is not None and process.exit < 0 and not job.found():
-        mark(job.path, "failed", f"killed by signal {-process.exit}")
+def note_killed(job: TrialJob, process: Process) -> None:
+    """Mark a trial as failed if its process was killed, since that process could not do it."""
+    if process.exit_code is not None and process.exit_code < 0 and not job.outcome():
+        mark_trial(job.path, "failed", f"killed by signal {-process.exit_code}")
 
 
-BEST = {
+MEASURES = {
     "test_acc": max,
     "val_acc": max,
     "true_acc": max,
     "search_val_acc": max,
     "test_ppl": min,
     "val_ppl": min,
-}  # in order
+}  # results by which trials are compared, and whether the larger is better; the first that all have counts
 
 
-def score(numbers: dict[str, Any]) -> str:
-    """What a trial reached, for people: the number that says most."""
-    name = next((name for name in BEST if name in numbers), None)
+def format_score(numbers: dict[str, Any]) -> str:
+    """The result of a trial as text: the first of `MEASURES` that it has; "" for none."""
+    name = next((name for name in MEASURES if name in numbers), None)
     if name is None:
         return ""
     value = numbers[name]
     return f"{name.replace('_', ' ')} " + (f"{100 * value:.2f} %" if name.endswith("acc") else f"{value:.2f}")
 
 
-def best(jobs: Sequence[Job]) -> str:
-    """The best of the trials so far: its name and what it reached; "" for none."""
-    done = [(job, numbers) for job in jobs if (numbers := job.found())]
-    for name, choose in BEST.items():
+def best_trial(jobs: Sequence[TrialJob]) -> str:
+    """Name and result of the best trial so far; "" for none."""
+    done = [(job, numbers) for job in jobs if (numbers := job.outcome())]
+    for name, choose in MEASURES.items():
         having = [(job, numbers) for job, numbers in done if isinstance(numbers.get(name), int | float)]
         if having:
             job, numbers = choose(having, key=lambda pair: pair[1][name])
-            return f"{job.name}, {score({name: numbers[name]})}"
+            return f"{job.name}, {format_score({name: numbers[name]})}"
     return ""
 
 
-def run(jobs: Sequence[Job], place: Place, device: str, log: Log, interrupt: Interrupt) -> None:
-    """Does the ``jobs`` that are not done, those of the study at ``place``; ``device`` as trials are told."""
-    pool(jobs, room(jobs, place, device), log, interrupt, lambda job, slot: begin(job, place.threads, slot))
+def run_locally(jobs: Sequence[TrialJob], place: Placement, device: str, log: Log, interrupt: Interrupt) -> None:
+    """Do the unfinished ``jobs`` of a study. ``device``: the one that its trials ask for."""
+    run_jobs(
+        jobs,
+        local_resources(jobs, place, device),
+        log,
+        interrupt,
+        lambda job, slot: start_process(job, place.threads, slot),
+    )
 
 
-def pool(
-    jobs: Sequence[Job], room: Room, log: Log, interrupt: Interrupt, start: Callable[[Job, Slot], Process]
+def run_jobs(
+    jobs: Sequence[TrialJob],
+    resources: ResourcePool,
+    log: Log,
+    interrupt: Interrupt,
+    start: Callable[[TrialJob, Slot], Process],
 ) -> None:
-    """Has those of ``jobs`` done that are not, by processes that ``start`` begins."""
-    head = lambda: {"best": found} if (found := best(jobs)) else {}  # noqa: E731
-    Pool(room, log, interrupt, start, after=ended, head=head).work(jobs)
+    """Do the unfinished ``jobs`` in the processes that ``start`` begins."""
+    head = lambda: {"best": found} if (found := best_trial(jobs)) else {}  # noqa: E731
+    Scheduler(resources, log, interrupt, start, after=note_killed, head=head).run(jobs)
 
 
-def rows_of(jobs: Sequence[Job]) -> list[Row]:
-    """Live lines where no pool makes them: one for all, one for each under way."""
-    each = [job.row_of_progress() for job in jobs if job.busy()]
-    over = sum(1 for job in jobs if job.found() or job.stopped())
-    return [(f"{over} of {len(jobs)} trials", over / len(jobs), {"best": best(jobs)}), *each]
+def progress_rows(jobs: Sequence[TrialJob]) -> list[Row]:
+    """Live lines for a study that no scheduler runs: one for all trials, one for each running trial."""
+    each = [job.progress_row() for job in jobs if job.is_running()]
+    over = sum(1 for job in jobs if job.outcome() or job.stopped())
+    return [(f"{over} of {len(jobs)} trials", over / len(jobs), {"best": best_trial(jobs)}), *each]
 
 
-def begin(job: Job, threads: int, slot: Slot) -> Child:
-    """The process that does what is left of ``job``."""
-    return Child(job.words(), job.log, job.usage_file, threads, slot)
+def start_process(job: TrialJob, threads: int, slot: Slot) -> OcheProcess:
+    """Start the process that finishes ``job``."""
+    return OcheProcess(job.words(), job.log, job.usage_file, threads, slot)
 
 
-def room(jobs: Sequence[Job], place: Place, device: str) -> Room:
-    """Room for trials on this machine. With ``jobs: auto`` the memory counts that trials of this study have needed so far."""
+def local_resources(jobs: Sequence[TrialJob], place: Placement, device: str) -> ResourcePool:
+    """Slots for trials on this machine. With ``jobs: auto`` the peak memory of earlier trials of the study counts."""
     count = None if place.jobs == "auto" else place.jobs
-    slots = gpus(place.gpus, count) if on_gpu(device) else cores(place.threads, count)
-    known = [atomic.read_json(job.usage_file).get("peak_mb", 0) for job in jobs]
-    return Room(slots, measured=count is None, need=int(2**20 * max(known, default=0)))
+    slots = gpu_slots(place.gpus, count) if on_gpu(device) else core_slots(place.threads, count)
+    known = [read_json(job.usage_file).get("peak_mb", 0) for job in jobs]
+    return ResourcePool(slots, measured=count is None, need=int(2**20 * max(known, default=0)))
 
 
 def on_gpu(device: str) -> bool:
-    """Whether trials that are told ``device`` compute on GPUs here."""
+    """Whether trials that ask for ``device`` compute on GPUs of this machine."""
     import torch
 
     return device in ("auto", "cuda") and torch.cuda.is_available()

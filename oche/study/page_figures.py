@@ -1,4 +1,4 @@
-"""The sections of a study's page that draw its runs, as a comparison does: curves, mixtures, cells; and what networks cost."""
+"""The sections of a study's page that draw its runs (curves, mixtures, cells), and the table of the networks' costs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from oche.report.metrics import CostTarget
 from oche.report.read_run import holds_run
 from oche.study.groups import Comparison, Group
 
-_PRICED = (
-    "What the network of the cell that a search found costs: mean ± sample standard deviation over finished trials; within: "
-    "trials whose cell keeps the target."
+_COST = (
+    "Cost of the network of the found cell: mean ± sample standard deviation over finished trials; within: number of trials "
+    "whose cell keeps the target."
 )
 
 
@@ -31,23 +31,23 @@ def figure_sections(comparisons: Sequence[Comparison]) -> list[Section]:
 def _members(comparison: Comparison, place: str) -> Iterator[ComparedRun]:
     for group in comparison.groups:
         name = " · ".join(filter(None, (place, group.name)))
-        for row in group.rows:
-            run = row.path / ("train" if group.control else "search")
+        for trial in group.trials:
+            run = trial.path / ("train" if group.control else "search")
             if holds_run(run):
                 yield replace(read_compared_run(f"{name} · seed {trial.seed}", run), group=name)
 
 
-def priced(arenas: Sequence[Arena]) -> list[Section]:
-    """The table of costs; nothing where no search minds one."""
-    several = len(arenas) > 1
+def cost_sections(comparisons: Sequence[Comparison]) -> list[Section]:
+    """The table of costs; nothing if no search has a cost."""
+    several = len(comparisons) > 1
     rows = [
-        (f"{arena.name}: {group.name}" if several else group.name, *cells)
-        for arena in arenas
-        for group in arena.groups
-        if (cells := _priced(group))
+        (f"{comparison.name}: {group.name}" if several else group.name, *cells)
+        for comparison in comparisons
+        for group in comparison.groups
+        if (cells := _cost_cells(group))
     ]
     columns = ("group", "what", "n", "cost", "target", "within")
-    return [Section("Cost of the networks found", [Table("networks", columns, rows, _PRICED)])] if rows else []
+    return [Section("Cost of the networks found", [Table("networks", columns, rows, _COST)])] if rows else []
 
 
 def _cost_cells(group: Group) -> tuple[CellContent, ...]:

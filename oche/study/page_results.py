@@ -1,10 +1,10 @@
-"""The sections of a study's page that say how good its groups are, and which differ."""
+"""The sections of a study's page with the results of its groups, and the tests of their differences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from oche.analysis import CannotSay, Ranking, Summary, improvement, pairwise, rank_groups, summarise
+from oche.analysis import Ranking, Summary, Undetermined, pairwise, rank_groups, relative_improvement, summarise
 from oche.report.figures import FigureWriter
 from oche.report.html.page import CellContent, Fold, Heading, Item, Prose, Section, Table, TableCell, slug
 from oche.report.plots import study as study_plots
@@ -20,17 +20,17 @@ from oche.report.statistics_text import (
 from oche.study.groups import Comparison, Group
 
 _INTERVALS = (
-    "Every seed as a point, the mean as a bar, its 95 % bootstrap interval as a line; random cells, without a search, in "
-    "the other colour."
+    "Every seed as a point, the mean as a bar, its 95 % bootstrap interval as a line; random cells (no search) in the other "
+    "colour."
 )
 _PAIRS = (
     "Seed by seed: the exact sign-flip permutation test of the mean difference (one minus other), two-sided, corrected by Holm; "
-    "the chance that one seed of the one is better than one of the other (Vargha and Delaney's A); d: mean by standard deviation "
-    "of the differences."
+    "the probability that a seed of the first is better than a seed of the second (Vargha and Delaney's A); d: mean divided by "
+    "the standard deviation of the differences."
 )
 _ADDED = (
     "Relative improvement over random cells of the same space, trained the same way (1912.12522): 100 (found - random) / random "
-    "of mean results. Random cells are what the space and the training reach by themselves."
+    "of mean results. Random cells show what the space and the training reach without a search."
 )
 
 
@@ -41,8 +41,8 @@ def result_sections(writer: FigureWriter, comparisons: Sequence[Comparison]) -> 
         yield Section("Results", [Prose("No trial has a result yet.")])
         return
 
-    def each(make: Callable[[Arena], list[Item]]) -> list[Item]:
-        return [item for arena in known for item in _headed(len(arenas) > 1, arena, make(arena))]
+    def each(make: Callable[[Comparison], list[Item]]) -> list[Item]:
+        return [item for comparison in known for item in _headed(len(comparisons) > 1, comparison, make(comparison))]
 
     yield Section("Results", each(lambda comparison: _result_items(writer, comparison)))
     yield Section(
@@ -51,11 +51,11 @@ def result_sections(writer: FigureWriter, comparisons: Sequence[Comparison]) -> 
     yield Section("What the search adds", [Prose(_ADDED), *each(_improvement_items)])
 
 
-def _headed(several: bool, arena: Arena, items: list[Item]) -> list[Item]:
-    return [Heading(arena.name), *items] if several and items else items
+def _headed(several: bool, comparison: Comparison, items: list[Item]) -> list[Item]:
+    return [Heading(comparison.name), *items] if several and items else items
 
 
-# --- what was reached -------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
 def _result_items(writer: FigureWriter, comparison: Comparison) -> list[Item]:
@@ -74,15 +74,15 @@ def _result_items(writer: FigureWriter, comparison: Comparison) -> list[Item]:
     ]  # fmt: skip
 
 
-def summed(arena: Arena) -> dict[str, Summary]:
-    """Summaries of the groups that have results."""
-    found = {name: summarise([*values.values()]) for name, values in arena.results.items()}
-    return {name: summary for name, summary in found.items() if not isinstance(summary, CannotSay)}
+def summarise_groups(comparison: Comparison) -> dict[str, Summary]:
+    """The summaries of the groups that have results."""
+    found = {name: summarise([*values.values()]) for name, values in comparison.results.items()}
+    return {name: summary for name, summary in found.items() if not isinstance(summary, Undetermined)}
 
 
-def _ordered(arena: Arena) -> list[Group]:
-    by_name = {group.name: group for group in arena.groups}
-    return [by_name[name] for name in arena.results]
+def _ordered(comparison: Comparison) -> list[Group]:
+    by_name = {group.name: group for group in comparison.groups}
+    return [by_name[name] for name in comparison.results]
 
 
 def _row(comparison: Comparison, group: Group, found: Summary) -> tuple[CellContent, ...]:
@@ -93,15 +93,15 @@ def _row(comparison: Comparison, group: Group, found: Summary) -> tuple[CellCont
 
     low, high = cell(found.least), cell(found.most)
     sizes = [*group.of("parameters").values()]
-    seeds = ", ".join(map(str, sorted(group.of(arena.key))))
+    seeds = ", ".join(map(str, sorted(group.of(comparison.key))))
     mean_size = round(sum(sizes) / len(sizes)) if sizes else None
     return (
-        group.name, found.n, cell(found.mean), None if isinstance(found.sd, CannotSay) else cell(found.sd),
+        group.name, found.n, cell(found.mean), None if isinstance(found.sd, Undetermined) else cell(found.sd),
         *interval_cells(found.interval, metric), *((low, high) if metric.higher else (high, low)), mean_size, seeds,
     )  # fmt: skip
 
 
-# --- who is better ----------------------------------------------------------------------------------------------------
+# --- tests ------------------------------------------------------------------------------------------------------------
 
 
 def _test_items(writer: FigureWriter, comparison: Comparison) -> list[Item]:
@@ -119,8 +119,8 @@ def _test_items(writer: FigureWriter, comparison: Comparison) -> list[Item]:
     ]
 
 
-def _rank_items(writer: FigureWriter, found: Ranking | CannotSay, name: str, title: str, block: str) -> list[Item]:
-    if isinstance(found, CannotSay):
+def _rank_items(writer: FigureWriter, found: Ranking | Undetermined, name: str, title: str, block: str) -> list[Item]:
+    if isinstance(found, Undetermined):
         return [Prose(ranking_summary(found, block), "muted")]
     caption = (
         f"{title}. Groups joined by a bar do not differ by Nemenyi's critical difference, which corrects for all pairs"
@@ -144,10 +144,10 @@ def _over_data_sets(writer: FigureWriter, comparisons: Sequence[Comparison]) -> 
     return [Heading("Over data sets"), *_rank_items(writer, found, "data", "Mean ranks over data sets", "data set")]
 
 
-# --- what the search adds ---------------------------------------------------------------------------------------------
+# --- improvement over random cells ------------------------------------------------------------------------------------
 
 
-def _added(arena: Arena) -> list[Item]:
+def _improvement_items(comparison: Comparison) -> list[Item]:
     columns = (
         "group",
         "relative improvement (%)",
@@ -158,19 +158,19 @@ def _added(arena: Arena) -> list[Item]:
         "random cells",
         "reading",
     )
-    rows = [_improved(arena, group) for group in _ordered(arena) if not group.control]
-    return [Table(f"{slug(arena.name)}-over-random", columns, rows)] if rows else []
+    rows = [_improvement_row(comparison, group) for group in _ordered(comparison) if not group.control]
+    return [Table(f"{slug(comparison.name)}-over-random", columns, rows)] if rows else []
 
 
 def _improvement_row(comparison: Comparison, group: Group) -> tuple[CellContent, ...]:
     control, own = comparison.control(group), [*group.of(comparison.key).values()]
     random = [*control.of(comparison.key).values()] if control else []
-    found = improvement(own, random, comparison.metric.higher)
-    if isinstance(found, CannotSay):
+    found = relative_improvement(own, random, comparison.metric.higher)
+    if isinstance(found, Undetermined):
         return (group.name, *[None] * 4, len(own), len(random), f"cannot say: {found}")
     difference = difference_cell(sum(own) / len(own) - sum(random) / len(random), comparison.metric)
     percent = TableCell(f"{found.percent:+.2f}", found.percent)
-    if isinstance(found.interval, CannotSay):
+    if isinstance(found.interval, Undetermined):
         return (
             group.name, percent, None, None, difference, found.n, found.n_random, f"no interval: {found.interval}",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The sections of a study's page that say what it cost, how its searches went, and how it was made."""
+"""The sections of a study's page about its runs: cost, incumbents over time, supernet ranking, trials, checklist."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from oche.analysis import Association, CannotSay
+from oche.analysis import RankCorrelation, Undetermined
 from oche.report.figures import FigureWriter
 from oche.report.format_numbers import UNKNOWN, format_mean_sd
 from oche.report.html.page import CellContent, Code, Fold, Heading, Item, Prose, Section, Table, TableCell, slug
@@ -24,32 +24,32 @@ _COST = (
     "included; times depend on what else ran on the machine."
 )
 _INCUMBENTS = (
-    "Best so far against the seconds of the search: a thin line a seed, a thick one their mean. The supernet's validation "
-    "accuracy says how the search fared, not how good its cell is."
+    "Best so far against the seconds of the search: a thin line per seed, a thick line for their mean. The supernet's "
+    "validation accuracy shows the progress of the search, not the quality of its cell."
 )
-_MINDED = " Below, what the network of the cell chosen at that moment costs."
+_COST_PANEL = " Below: the cost of the network of the current cell."
 _AGREEMENT = (
-    "Cells drawn from the table, tried with the weights of each finished search: does the supernet put them in the order of "
-    "their own trainings? Kendall's τ and Spearman's ρ, 1 for the same order, 0 for none; over seeds mean ± sd."
+    "Cells drawn from the table, evaluated with the supernet weights of each finished search: does the supernet rank them as "
+    "their own trainings do? Kendall's τ and Spearman's ρ: 1 for the same order, 0 for no relation; mean ± sd over seeds."
 )
 _SUPERNET = "Supernet and stand-alone accuracy"
 _HOW = (
-    "Whether the supernets rank cells as their own trainings do has not been tried: oche study report DIR --cells 100 tries that "
-    "many cells of the table with every search's weights, in minutes a search, and keeps what it finds."
+    "The supernet ranking of cells was not measured: oche study report DIR --cells 100 evaluates 100 cells of the table with the "
+    "weights of each search, in minutes per search, and keeps the results."
 )
 _CHECKLIST = (
-    "The 14 best practices for research on architecture search by Lindauer and Hutter (JMLR 2020, 1909.02453), by their numbers "
-    "there and in our words, as far as the files of this study know the answers."
+    "The 14 best practices for research on architecture search by Lindauer and Hutter (JMLR 2020, 1909.02453), with its "
+    "numbers, in our words, answered as far as the files of this study allow."
 )
 
 
-def cost(arenas: Sequence[Arena]) -> Section:
+def cost_section(comparisons: Sequence[Comparison]) -> Section:
     columns = ("group", "n", "search (s)", "training (s)", "both (s)", "CPU (s)", "peak memory (MB)")
-    several = len(arenas) > 1
+    several = len(comparisons) > 1
     rows = [
-        (f"{arena.name}: {group.name}" if several else group.name, *_spent(group))
-        for arena in arenas
-        for group in arena.groups
+        (f"{comparison.name}: {group.name}" if several else group.name, *_spent(group))
+        for comparison in comparisons
+        for group in comparison.groups
     ]
     return Section("What it cost", [Table("cost", columns, rows, _COST)])
 
@@ -57,12 +57,12 @@ def cost(arenas: Sequence[Arena]) -> Section:
 def _spent(group: Group) -> Iterator[CellContent]:
     done = [trial for trial in group.trials if trial.state == "complete"]
     yield len(done)
-    search, train = ([row.numbers.get(f"{part}_seconds") for row in done] for part in ("search", "train"))
+    search, train = ([trial.numbers.get(f"{part}_seconds") for trial in done] for part in ("search", "train"))
     both = [sum(filter(None, pair)) for pair in zip(search, train, strict=True)]
     for values in (search, train, [b for b in both if b]):
         yield _mean_sd([v for v in values if v is not None], 1)
     for name in ("cpu_s", "peak_mb"):
-        yield _mean_sd([row.numbers[name] for row in done if name in row.numbers], 1)
+        yield _mean_sd([trial.numbers[name] for trial in done if name in trial.numbers], 1)
 
 
 def _mean_sd(values: Sequence[float], digits: int) -> TableCell:
@@ -71,8 +71,8 @@ def _mean_sd(values: Sequence[float], digits: int) -> TableCell:
 
 def anytime_section(writer: FigureWriter, comparisons: Sequence[Comparison]) -> Section:
     items: list[Item] = []
-    for arena in arenas:
-        if found := panels(arena):
+    for comparison in comparisons:
+        if found := anytime_panels(comparison):
             drawing = study_plots.incumbents(found, "seconds of the search")
             more = _COST_PANEL if any(panel.metric.key == "cost_found" for panel in found.values()) else ""
             items.append(
@@ -81,7 +81,7 @@ def anytime_section(writer: FigureWriter, comparisons: Sequence[Comparison]) -> 
     return Section("Incumbents over time", items or [Prose("No search has left records yet.")])
 
 
-# --- supernet beside table --------------------------------------------------------------------------------------------
+# --- supernet ranking -------------------------------------------------------------------------------------------------
 
 
 def ranking_sections(writer: FigureWriter, found: RankAgreements, comparisons: Sequence[Comparison]) -> list[Section]:
@@ -89,10 +89,10 @@ def ranking_sections(writer: FigureWriter, found: RankAgreements, comparisons: S
     if not found.by_trial and not found.problems:
         return [Section(_SUPERNET, [Prose(_HOW)])] if found.possible else []
     rows, points = [], {}
-    for place, group in ((arena.name, group) for arena in arenas for group in arena.groups):
-        if known := [found.by_trial[row.id] for row in group.rows if row.id in found.by_trial]:
+    for place, group in ((comparison.name, group) for comparison in comparisons for group in comparison.groups):
+        if known := [found.by_trial[trial.id] for trial in group.trials if trial.id in found.by_trial]:
             points[group.name] = [pair for a in known for pair in a.ranks]
-            taus = _taus([a.association for a in known])
+            taus = _correlation_cells([a.association for a in known])
             rows.append((place, group.name, len(known), *taus, len(known[0].cells), known[0].images))
     columns = ("data", "group", "seeds", "Kendall's τ", "Spearman's ρ", "cells", "images")
     items: list[Item] = [Prose(_AGREEMENT)]
@@ -109,8 +109,8 @@ def ranking_sections(writer: FigureWriter, found: RankAgreements, comparisons: S
     return [Section(_SUPERNET, [*items, *(Prose(line, "muted") for line in found.problems)])]
 
 
-def _correlation_cells(found: Sequence[Association | CannotSay]) -> tuple[TableCell, TableCell]:
-    known = [a for a in found if isinstance(a, Association)]
+def _correlation_cells(found: Sequence[RankCorrelation | Undetermined]) -> tuple[TableCell, TableCell]:
+    known = [a for a in found if isinstance(a, RankCorrelation)]
     if not known:
         return TableCell(f"cannot say: {found[0]}", None), TableCell(UNKNOWN, None)
     return _mean_sd([a.kendall for a in known], 2), _mean_sd([a.spearman for a in known], 2)
@@ -119,22 +119,23 @@ def _correlation_cells(found: Sequence[Association | CannotSay]) -> tuple[TableC
 # --- trials, checklist, how to repeat it ------------------------------------------------------------------------------
 
 
-def trials(rows: Sequence[Row]) -> Section:
+def trials_section(trials: Sequence[TrialResult]) -> Section:
     columns = ("group", "seed", "state", "result", "true accuracy (%)", "id", "genotype")
     listed = [
-        (row.group, row.seed, row.state, score(row.numbers), _true(row), row.id, row.genotype) for row in rows
+        (trial.group, trial.seed, trial.state, format_score(trial.numbers), _true(trial), trial.id, trial.genotype)
+        for trial in trials
     ]  # fmt: skip
-    left = [row for row in rows if row.state != "complete"]
-    missing = [(row.group, row.seed, row.state, _why(row), row.id) for row in left]
+    left = [trial for trial in trials if trial.state != "complete"]
+    missing = [(trial.group, trial.seed, trial.state, _why(trial), trial.id) for trial in left]
     items: list[Item] = []
     if missing:
-        told = f"{len(left)} of {len(rows)} trials are not finished; nothing above counts them."
+        told = f"{len(left)} of {len(trials)} trials are not finished; the results above leave them out."
         items += [Prose(told, "watch"), Table("unfinished", ("group", "seed", "state", "why", "id"), missing)]
-    return Section("Trials", [*items, Fold(f"All {len(rows)} trials", [Table("trials", columns, listed)])])
+    return Section("Trials", [*items, Fold(f"All {len(trials)} trials", [Table("trials", columns, listed)])])
 
 
-def _why(row: Row) -> str:
-    return "" if row.state in ("waiting", "running") else Job.at(row.path).result()
+def _why(trial: TrialResult) -> str:
+    return "" if trial.state in ("waiting", "running") else TrialJob.at(trial.path).describe_outcome()
 
 
 def _true(trial: TrialResult) -> TableCell:
@@ -142,7 +143,7 @@ def _true(trial: TrialResult) -> TableCell:
     return TableCell(UNKNOWN if value is None else f"{100 * value:.2f}", value)
 
 
-def checklist(facts: Facts) -> Section:
+def checklist_section(provenance: Provenance) -> Section:
     columns = ("practice", "question", "answer", "because", "to state in the paper")
     rows = [
         (a.number, a.question, TableCell("not known" if a.said == NOT_KNOWN else a.said, a.said), a.because, a.state)
@@ -151,9 +152,11 @@ def checklist(facts: Facts) -> Section:
     return Section("Checklist", [Prose(_CHECKLIST), Table("checklist", columns, rows)])
 
 
-def details(study: Path, facts: Facts) -> Section:
+def details_section(study: Path, provenance: Provenance) -> Section:
     looked = {"": ("gpu", "cpu"), "torch ": ("torch",), "Python ": ("python",), "oche ": ("oche",)}
-    made = " · ".join(what + ", ".join(found) for what, names in looked.items() if (found := facts.distinct(*names)))
+    made = " · ".join(
+        what + ", ".join(found) for what, names in looked.items() if (found := provenance.distinct(*names))
+    )
     text = (study / "study.yaml").read_text(encoding="utf-8")
     machine: list[Item] = [Heading("Made with"), Prose(made)] if made else []
     return Section("Reproduction", [*machine, Fold("study.yaml", [Code(text, "study")])])

@@ -1,7 +1,7 @@
-"""Hyper-parameters drawn at random for a study: a pure function of its file, so that it can be gone on with.
+"""Random search of hyper-parameters in a study. The points follow from the study's file alone, so a study can be continued.
 
-Each of ``samples`` points is tried by every trial of the grid. On Ray, asynchronous successive halving (ASHA, 1810.05934)
-stops those early that trail; elsewhere all of them run to their end.
+Every trial of the grid runs at each of ``samples`` points. On Ray, asynchronous successive halving (ASHA, 1810.05934) stops
+the worse ones early; elsewhere all of them run to their end.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from oche.core.config.yaml_files import from_dict
-from oche.core.errors import OcheError, nearest
-from oche.core.seeds import fold
+from oche.core.config.serialize import from_dict
+from oche.core.errors import OcheError, did_you_mean
+from oche.core.seeds import derive_seed
 
-Draw = tuple[str, tuple[Any, ...]]  # how, and between or among what
+Draw = tuple[str, tuple[Any, ...]]  # kind of distribution, its bounds or values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """What to draw, and when to stop. Raises `OcheError`."""
+    """The settings to draw, and when to stop a trial. Raises `OcheError` for impossible values."""
 
     samples: int = 8
-    """points to draw"""
+    """number of points"""
     seed: int = 0
-    """they follow from it"""
+    """seed of the points"""
     grace: int = 1
-    """epochs that each trial gets at least"""
+    """smallest number of epochs of a trial"""
     reduction: int = 3
-    """of so many trials one goes on at each rung; rungs are at grace, grace x reduction, …  epochs"""
+    """one in this many trials continues at each rung; the rungs are at grace, grace x reduction, … epochs"""
     over: tuple[tuple[str, Draw], ...] = ()
-    """settings with what they are drawn from"""
+    """settings with their distributions"""
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.grace < 1 or self.reduction < 2:
@@ -43,7 +43,7 @@ class Tune:
 
     @classmethod
     def of(cls, tree: Any, where: str) -> Tune:
-        """From the section of a file. Raises `OcheError`."""
+        """Read the section ``tree`` of a file. Raises `OcheError`."""
         if not isinstance(tree, dict) or not isinstance(tree.get("over"), dict) or not tree["over"]:
             raise OcheError(
                 f"{where}: tune: write over: with settings to draw, such as search.a.lr: {{log: [1e-4, 1e-2]}}"
@@ -53,15 +53,15 @@ class Tune:
 
     @property
     def tree(self) -> dict[str, Any]:
-        """The section of a file that says the same."""
+        """The section of a file that describes the same."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "over"}
         return {**own, "over": {key: {kind: list(values)} for key, (kind, values) in self.over}}
 
     def points(self) -> list[dict[str, Any]]:
-        """The settings of each point. More samples leave those of before as they are."""
+        """The settings of each point. With more samples, the first points stay the same."""
         return [
             {
-                key: _DRAWS[kind](random.Random(fold(self.seed, "tune", key, i)), values)
+                key: _DRAWS[kind](random.Random(derive_seed(self.seed, "tune", key, i)), values)
                 for key, (kind, values) in self.over
             }
             for i in range(self.samples)
@@ -78,7 +78,7 @@ def _uniform(source: random.Random, values: Sequence[float]) -> float:
 
 
 def _round(x: float) -> float:
-    """Four digits are enough to try, and can be read."""
+    """Round to four digits, which are readable and exact enough."""
     return float(f"{x:.4g}")
 
 
@@ -96,7 +96,7 @@ def _draw(tree: Any, place: str) -> Draw:
         )
     ((kind, values),) = tree.items()
     if kind not in _DRAWS:
-        raise OcheError(f"{place}: unknown {kind!r}{nearest(str(kind), [*_DRAWS])}; known: {', '.join(_DRAWS)}")
+        raise OcheError(f"{place}: unknown {kind!r}{did_you_mean(str(kind), [*_DRAWS])}; known: {', '.join(_DRAWS)}")
     if not isinstance(values, list) or not values:
         raise OcheError(f"{place}.{kind}: expected a list, found {values!r}")
     return (kind, tuple(values)) if kind == "among" else (kind, _bounds(values, kind, f"{place}.{kind}"))

@@ -1,8 +1,8 @@
-"""`--on ray`: a study's trials on a Ray cluster. The only file that knows Ray.
+"""`--on ray`: the trials of a study on a Ray cluster. No other file imports Ray.
 
-A trial is what it is everywhere: a process of its own, started by the worker that Ray gives it to, in a directory that all
-nodes see. So Ray's own state is worth nothing to us and is not kept: whatever dies, a worker, a node or the driver, the
-directories say what is left to do, and locks that nobody does it twice.
+The worker that Ray gives a trial to starts the usual process for it, in a directory that all nodes see. Ray's own state is not
+kept: if a worker, a node or the driver dies, the directories say what is left to do, and their locks keep two processes from
+doing it twice.
 """
 
 from __future__ import annotations
@@ -20,34 +20,36 @@ from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.signals import Interrupt
 from oche.runs.directory import last_metric
-from oche.study.config import Place, Study
-from oche.study.early_stopping import Follower
-from oche.study.local import Job, begin, ended, pool, rows_of
-from oche.study.processes.resources import Room
-from oche.study.processes.subprocess import Child
+from oche.study.config import Placement, Study
+from oche.study.early_stopping import TrialEpochs
+from oche.study.local import TrialJob, note_killed, progress_rows, run_jobs, start_process
+from oche.study.processes.oche_process import OcheProcess
+from oche.study.processes.resources import ResourcePool
 from oche.study.random_search import Tune
-from oche.study.results import state
-from oche.study.run import close, opened
-from oche.study.trial import mark
+from oche.study.results import trial_state
+from oche.study.run import finish_study, open_study
+from oche.study.trial import mark_trial
 
-_LOOK = 0.2  # seconds between two looks at a process
-_LOST = 3  # workers and nodes that a trial may lose before that counts as a crash
+_POLL = 0.2  # seconds between two looks at a process
+_MAX_LOST = 3  # workers and nodes that a trial may lose before it counts as crashed
 
 
-def run(study: Study, log: Log, where: str, address: str | None) -> int:
-    """Does all trials of ``study`` that are not done, on the cluster at ``address``; None: one on this machine, while it lasts.
+def run_study_on_ray(study: Study, log: Log, where: str, address: str | None) -> int:
+    """Do the unfinished trials of ``study`` on the Ray cluster at ``address``; None starts a cluster on this machine.
 
-    Returns 0 if all are done, 1 if some failed, 130 if it was interrupted. Raises `OcheError` as `opened` does, and where Ray
-    is not installed or cannot be reached.
+    Returns 0 if all are done, 1 if some failed, 130 if it was interrupted. Raises `OcheError` as `open_study` does, and if
+    Ray is not installed or cannot be reached.
     """
     _ray()
-    with opened(study, log, where) as jobs, Interrupt() as interrupt, _cluster(address, study.place):
+    with open_study(study, log, where) as jobs, Interrupt() as interrupt, _cluster(address, study.place):
         if study.tune is None:
             needs = _needs(study)
-            pool(jobs, Room([{}] * len(jobs)), log, interrupt, lambda job, slot: Task(job, needs))  # Ray has them wait
+            run_jobs(
+                jobs, ResourcePool([{}] * len(jobs)), log, interrupt, lambda job, slot: Task(job, needs)
+            )  # Ray queues them
         else:
             _tuned(jobs, study, study.tune, log, interrupt)
-    return close(study.place.out, jobs, log, interrupt.asked)
+    return finish_study(study.place.out, jobs, log, interrupt.asked)
 
 
 def _ray() -> Any:
@@ -59,7 +61,7 @@ def _ray() -> Any:
 
 
 @contextmanager
-def _cluster(address: str | None, place: Place) -> Iterator[None]:
+def _cluster(address: str | None, place: Placement) -> Iterator[None]:
     ray = _ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = {"include_dashboard": False, "num_cpus": None if place.jobs == "auto" else place.jobs * place.threads}
@@ -77,74 +79,74 @@ def _cluster(address: str | None, place: Place) -> Iterator[None]:
 
 
 def _needs(study: Study) -> dict[str, float]:
-    """What Ray sets aside for a trial. Of GPUs a share, where trials are told to use them or the cluster has any."""
+    """The resources that Ray reserves for a trial: CPUs, and a share of a GPU if trials use GPUs or the cluster has any."""
     device, place = study.trials[0].search.device, study.place
     on_gpu = device.startswith("cuda") or (device == "auto" and _ray().cluster_resources().get("GPU", 0) > 0)
     return {"num_cpus": place.threads, "num_gpus": place.gpus if on_gpu else 0}
 
 
-# --- trials as they are -----------------------------------------------------------------------------------------------
+# --- trials without early stopping ------------------------------------------------------------------------------------
 
 
 class Task:
-    """One trial given to the cluster, as a process that ends, and can be asked to."""
+    """One trial on the cluster, with the interface of a process."""
 
-    def __init__(self, job: Job, needs: dict[str, float]) -> None:
+    def __init__(self, job: TrialJob, needs: dict[str, float]) -> None:
         ray = _ray()
-        self.pid = 0  # it is on another machine, or may be
-        self.exit: int | None = None
+        self.pid = 0  # its process may be on another machine
+        self.exit_code: int | None = None
         self._asked = False
-        task = ray.remote(**needs, max_retries=_LOST)(_attend)
+        task = ray.remote(**needs, max_retries=_MAX_LOST)(_finish_trial)
         self._result = task.remote(str(job.path.absolute()), int(needs["num_cpus"]))
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         ray = _ray()
         if not ray.wait([self._result], timeout=0)[0]:
             return False
         try:
-            self.exit = ray.get(self._result)
+            self.exit_code = ray.get(self._result)
         except (ray.exceptions.TaskCancelledError, KeyboardInterrupt):
-            self.exit = 130
+            self.exit_code = 130
         except ray.exceptions.RayError:
-            self.exit = 1  # the worker was lost, too often
+            self.exit_code = 1  # the worker was lost, too often
         return True
 
-    def ask(self) -> None:
+    def request_stop(self) -> None:
         if not self._asked:
             self._asked = True
-            _ray().cancel(self._result)  # in the worker, a KeyboardInterrupt
+            _ray().cancel(self._result)  # raises KeyboardInterrupt in the worker
 
     def kill(self) -> None:
-        _ray().cancel(self._result, force=True)  # the worker dies, and its trial saves and stops
+        _ray().cancel(self._result, force=True)  # the worker dies, so its trial saves and stops
 
 
-def _attend(path: str, threads: int) -> int:
-    """In a worker: does what is left of a trial; returns the exit code of its process."""
-    job = Job.at(Path(path))
-    child = begin(job, threads, {})
+def _finish_trial(path: str, threads: int) -> int:
+    """Finish a trial, in a worker; return the exit code of its process."""
+    job = TrialJob.at(Path(path))
+    process = start_process(job, threads, {})
     try:
-        _wait(child)
+        _wait(process)
     except KeyboardInterrupt:
-        child.ask()
-        _wait(child)
-    ended(job, child)
-    assert child.exit is not None
-    return child.exit
+        process.request_stop()
+        _wait(process)
+    note_killed(job, process)
+    assert process.exit_code is not None
+    return process.exit_code
 
 
-def _wait(child: Child) -> None:
-    while not child.ended():
-        time.sleep(_LOOK)
+def _wait(process: OcheProcess) -> None:
+    while not process.has_ended():
+        time.sleep(_POLL)
 
 
-# --- hyper-parameters -------------------------------------------------------------------------------------------------
+# --- trials with early stopping ---------------------------------------------------------------------------------------
 
 
-def _tuned(jobs: Sequence[Job], study: Study, tune: Tune, log: Log, interrupt: Interrupt) -> None:
-    """Successive halving (ASHA) over ``jobs``, by Ray Tune. What it ends early is marked as stopped."""
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours, see `_watch`
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the trials' own records say all
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints even when quiet
+def _tuned(jobs: Sequence[TrialJob], study: Study, tune: Tune, log: Log, interrupt: Interrupt) -> None:
+    """Asynchronous successive halving (ASHA, 1810.05934) over ``jobs``, by Ray Tune; mark the trials that it stops early."""
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is handled here, see `_stopper`
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the trials write their own records
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer output prints even when quiet
     from ray import tune as api
     from ray.tune.schedulers import ASHAScheduler
 
@@ -154,9 +156,9 @@ def _tuned(jobs: Sequence[Job], study: Study, tune: Tune, log: Log, interrupt: I
         grace_period=tune.grace, reduction_factor=tune.reduction,
     )  # fmt: skip
     with log.lines() as show, TemporaryDirectory(prefix="ray-", dir=out) as scratch:
-        run = api.RunConfig(
-            storage_path=scratch, verbose=0, failure_config=api.FailureConfig(max_failures=_LOST),
-            stop=_watch(lambda: interrupt.asked, lambda: show(lambda: rows_of(jobs))),
+        run_config = api.RunConfig(
+            storage_path=scratch, verbose=0, failure_config=api.FailureConfig(max_failures=_MAX_LOST),
+            stop=_stopper(lambda: interrupt.asked, lambda: show(lambda: progress_rows(jobs))),
         )  # fmt: skip
         api.Tuner(
             api.with_resources(_trainable(), {"cpu": needs["num_cpus"], "gpu": needs["num_gpus"]}),
@@ -165,42 +167,42 @@ def _tuned(jobs: Sequence[Job], study: Study, tune: Tune, log: Log, interrupt: I
                 "threads": study.place.threads,
             },
             tune_config=api.TuneConfig(scheduler=scheduler),
-            run_config=run,
+            run_config=run_config,
         ).fit()  # fmt: skip
     for job in jobs if not interrupt.asked else ():
-        if state(job.path) == "interrupted":
-            mark(job.path, "stopped", f"stopped after epoch {last_metric(job.path / job.last).get('epoch', 0)}")
+        if trial_state(job.path) == "interrupted":
+            mark_trial(job.path, "stopped", f"stopped after epoch {last_metric(job.path / job.last).get('epoch', 0)}")
 
 
 def _trainable() -> Any:
     from ray.tune import Trainable
 
     class Trial(Trainable):
-        """A trial as Ray Tune sees it: a step is an epoch."""
+        """A trial for Ray Tune; a step is an epoch."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            self.follower = Follower(Job.at(Path(config["path"])), config["metric"], config["threads"])
+            self.epochs = TrialEpochs(TrialJob.at(Path(config["path"])), config["metric"], config["threads"])
 
         def step(self) -> dict[str, Any]:
-            return self.follower.next()
+            return self.epochs.next()
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """The trial's own directory has all; Tune asks for this at each end."""
+            """Save nothing; the trial's own directory has everything. Tune calls this at each end."""
 
         def load_checkpoint(self, checkpoint: Any) -> None:
-            """After a worker's death the epochs that there are come once more, without work."""
+            """Load nothing; after the death of a worker the recorded epochs come again, without work."""
 
         def cleanup(self) -> None:
-            self.follower.stop()
+            self.epochs.stop()
 
     return Trial
 
 
-def _watch(asked: Callable[[], bool], show: Callable[[], None]) -> Any:
-    """What Tune asks now and then whether all is to stop; the live lines are drawn on the occasion."""
+def _stopper(asked: Callable[[], bool], show: Callable[[], None]) -> Any:
+    """A Stopper, which Tune asks now and then whether to stop everything; it draws the live lines too."""
     from ray.tune.stopper import NoopStopper, Stopper
 
-    class Watch(Stopper):
+    class StopWhenInterrupted(Stopper):
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
 
@@ -208,7 +210,7 @@ def _watch(asked: Callable[[], bool], show: Callable[[], None]) -> Any:
             show()
             return asked()
 
-        def __reduce__(self) -> tuple[Any, ...]:  # Tune keeps a copy on disk, which nobody reads
+        def __reduce__(self) -> tuple[Any, ...]:  # Tune pickles it, and nobody reads that copy
             return NoopStopper, ()
 
-    return Watch()
+    return StopWhenInterrupted()

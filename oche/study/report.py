@@ -1,11 +1,11 @@
-"""`oche study report`: report.html, report.md, tables/ of CSV and pictures/ of a study, from its files alone, at any time."""
+"""`oche study report`: write report.html, report.md, tables/ (CSV) and pictures/ of a study, from its files, at any time."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-from oche.core import atomic_files as atomic
+from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
 from oche.report.figures import FigureWriter
 from oche.report.html.markdown import csv_text, markdown, tables
@@ -27,11 +27,11 @@ from oche.study.status import count_states
 from oche.study.supernet_ranking import rank_agreements
 
 
-def write(study: Path, cells: int = 0, log: Log | None = None, out: Path | None = None) -> Path:
-    """Makes the report of the study at ``study`` and returns the page's path. Raises `OcheError` where there is no study.
+def write_study_report(study: Path, cells: int = 0, log: Log | None = None, out: Path | None = None) -> Path:
+    """Write the report of the study at ``study``; return the path of the page. Raises `OcheError` if there is no study.
 
-    ``cells``: with how many cells of a table the supernet of each finished search is tried, unless it was before; 0: none.
-    ``out``: the page's path, by default report.html in the study's directory, where all else lies.
+    ``cells``: number of cells of a table to evaluate in the supernet of each finished search that has no rank correlation
+    yet; 0: none. ``out``: path of the page, by default report.html in the study's directory. All other files go there too.
     """
     found = trial_results(study)
     compared = comparisons(found)
@@ -52,18 +52,18 @@ def write(study: Path, cells: int = 0, log: Log | None = None, out: Path | None 
     title, subtitle = study.resolve().name, count_states(found)
     text = render_page(title, sections, subtitle, kicker="oche study report")
     for table in tables(sections):
-        atomic.write_bytes(study / "tables" / f"{table.name}.csv", csv_text(table).encode())
-    atomic.write_bytes(study / "report.md", markdown(title, sections, subtitle).encode())
+        write_bytes(study / "tables" / f"{table.name}.csv", csv_text(table).encode())
+    write_bytes(study / "report.md", markdown(title, sections, subtitle).encode())
     target = out or study / "report.html"
-    atomic.write_bytes(target, text.encode())
+    write_bytes(target, text.encode())
     return target
 
 
-def _head(found: tuple[Row, ...], compared: tuple[Arena, ...]) -> list[Section]:
-    states = Counter(row.state for row in found)
+def _head(found: tuple[TrialResult, ...], compared: tuple[Comparison, ...]) -> list[Section]:
+    states = Counter(trial.state for trial in found)
     cards = [
         ("trials finished", f"{states['complete']} of {len(found)}"),
-        ("groups", str(sum(len(arena.groups) for arena in compared))),
+        ("groups", str(sum(len(comparison.groups) for comparison in compared))),
     ]
     for comparison in compared:
         for name, best in [*summarise_groups(comparison).items()][:1]:

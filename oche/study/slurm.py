@@ -1,4 +1,4 @@
-"""`--on slurm`: a job array script, of which each task does one trial. Nothing is submitted."""
+"""`--on slurm`: write a job array script whose tasks each do one trial. It submits nothing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import jinja2
 
-from oche.core import atomic_files as atomic
+from oche.core.atomic_files import read_json, write_bytes
 from oche.core.console import Log
 from oche.study.config import Study
-from oche.study.local import Job
-from oche.study.run import opened
+from oche.study.local import TrialJob
+from oche.study.run import open_study
 
 _SCRIPT = """\
 #!/bin/bash
-# {{ trials | length }} trials, one a task. Submit it with:  sbatch {{ script }}
-# A task whose trial is complete ends at once, and one that was stopped goes on: submit it again, as it is, until
-# oche study status {{ out }} says that all are complete.
+# {{ trials | length }} trials, one per task. Submit it with:  sbatch {{ script }}
+# A task whose trial is complete ends at once; a trial that was stopped continues. Submit this file again until
+# oche study status {{ out }} shows that all are complete.
 #SBATCH --job-name=oche-{{ name }}
 #SBATCH --array=0-{{ trials | length - 1 }}{{ "%" ~ jobs if jobs }}
 #SBATCH --cpus-per-task={{ threads }}
@@ -39,34 +39,34 @@ trials=(
 {%- endfor %}
 )
 export OMP_NUM_THREADS={{ threads }}
-# exec: the signal that Slurm sends before the time is up reaches oche itself, which saves and stops.
+# exec: the signal that Slurm sends before the time limit reaches oche itself, which saves and stops.
 exec {{ python }} -m oche study trial {{ out }}/trials/"${trials[$SLURM_ARRAY_TASK_ID]}" --usage
 """
 
 
-def script(jobs: Sequence[Job], study: Study, out: Path) -> str:
-    """The text of the job array for ``jobs``, with ``out``, the study's directory, from the root.
+def job_array_script(jobs: Sequence[TrialJob], study: Study, out: Path) -> str:
+    """The text of the job array for the unfinished ``jobs``; ``out``: the study's directory, as an absolute path.
 
-    Memory is asked for where trials of the study have run: half as much again as the largest of them took.
+    If trials of the study have run, it asks for 1.5 times the largest peak memory among them.
     """
-    peaks = [atomic.read_json(job.usage_file).get("peak_mb", 0) for job in jobs]
+    peaks = [read_json(job.usage_file).get("peak_mb", 0) for job in jobs]
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(_SCRIPT)
     return template.render(
-        trials=[job for job in jobs if not job.found()], name=out.name, threads=study.place.threads,
+        trials=[job for job in jobs if not job.outcome()], name=out.name, threads=study.place.threads,
         jobs=None if study.place.jobs == "auto" else study.place.jobs, memory=round(1.5 * max(peaks, default=0)),
         gpu=study.trials[0].search.device.startswith("cuda"), out=shlex.quote(str(out)), python=shlex.quote(sys.executable),
         script=shlex.quote(str(out / "array.sh")),
     )  # fmt: skip
 
 
-def write(study: Study, log: Log, where: str) -> int:
-    """Writes OUT/array.sh for the trials of ``study`` that are not done. Raises as `opened` does."""
+def write_job_array(study: Study, log: Log, where: str) -> int:
+    """Write OUT/array.sh for the unfinished trials of ``study``. Raises as `open_study` does."""
     out = study.place.out.absolute()
-    with opened(study, log, where) as jobs:
-        if all(job.found() for job in jobs):
+    with open_study(study, log, where) as jobs:
+        if all(job.outcome() for job in jobs):
             log.say("all trials are complete; there is nothing to submit")
             return 0
-        (out / "slurm").mkdir(exist_ok=True)  # Slurm makes no directory for what tasks say
-        atomic.write_bytes(out / "array.sh", script(jobs, study, out).encode())
+        (out / "slurm").mkdir(exist_ok=True)  # Slurm does not make the folder for the tasks' output
+        write_bytes(out / "array.sh", job_array_script(jobs, study, out).encode())
     log.say(f"written: {out / 'array.sh'}\nsubmit it with: sbatch {shlex.quote(str(out / 'array.sh'))}")
     return 0

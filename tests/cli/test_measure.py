@@ -62,8 +62,8 @@ def test_a_table_for_searches(tell, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("", "oche cost takes a genotype, or --table FILE"),
-        ("DARTS_V2 --table t.json", "oche cost takes a genotype, or --table FILE"),
+        ("", "oche cost needs a genotype or --table FILE"),
+        ("DARTS_V2 --table t.json", "oche cost needs a genotype or --table FILE"),
         ("DARTS_V3", "did you mean 'DARTS_V2'?"),
         ("DARTS_V2 --recipe drats", "unknown recipe 'drats'; did you mean 'darts'?"),
         ("DARTS_V2 --recipe recurrent", "unknown recipe 'recurrent'"),

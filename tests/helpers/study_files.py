@@ -39,14 +39,14 @@ class Here:
         self.started.append(job.path.name)
         try:
             trial.run_trial(job.path, LOG)
-            self.exit = 0
+            self.exit_code = 0
         except Exception:
-            self.exit = 1
+            self.exit_code = 1
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return True
 
-    def ask(self) -> None: ...
+    def request_stop(self) -> None: ...
     def kill(self) -> None: ...
 
 
@@ -56,6 +56,6 @@ def here(monkeypatch) -> list[str]:
 
     small_runs.no_report(monkeypatch)
     Here.started = []
-    monkeypatch.setattr(local, "begin", Here)
+    monkeypatch.setattr(local, "start_process", Here)
     monkeypatch.setattr("oche.study.processes.scheduler._POLL", 0.0)
     return Here.started

@@ -14,7 +14,7 @@ OTHER = {0: 0.940, 1: 0.951, 2: 0.951, 3: 0.949, 4: 0.940, 5: 0.950, 6: 0.944}
 RANDOM = {0: 0.900, 1: 0.935, 2: 0.921, 3: 0.911, 4: 0.927, 5: 0.915, 6: 0.908}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     made = report_studies.make(folder, results(darts=OTHER, gdas=FOUND, random=RANDOM))

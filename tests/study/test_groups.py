@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import study_files
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study.groups import comparisons
 from oche.study.results import trial_results
 from study_pages import one, said
@@ -11,29 +11,29 @@ from study_pages import one, said
 
 def settings(tmp_path, **keys):
     asked = study_files.study(tmp_path, **keys)
-    drive.write_study(asked)
+    study_run.write_study(asked)
     return comparisons(trial_results(asked.place.out))
 
 
 def test_groups_are_named_by_what_tells_them_apart_and_find_their_random_cells(tmp_path):
     grid = {"method": ["darts", "random"], "search.a.lr": [0.001, 0.01], "train.steps": [2, 3], "seed": [0]}
-    (arena,) = settings(tmp_path, recipe="small", grid=grid)
-    names = {group.name for group in arena.groups}
+    (comparison,) = settings(tmp_path, recipe="small", grid=grid)
+    names = {group.name for group in comparison.groups}
     searched = {f"darts · train.steps={steps} · search.a.lr={lr}" for steps in (2, 3) for lr in (0.001, 0.01)}
     assert names == searched | {"random · train.steps=2", "random · train.steps=3"}
-    for group in arena.groups:  # what a search is told is nothing to a random cell; what its training is told is
-        control = arena.control(group)
+    for group in comparison.groups:  # what a search is told is nothing to a random cell; what its training is told is
+        control = comparison.control(group)
         assert control is not None and control.control
         assert control.labels["train.steps"] == group.labels["train.steps"]
 
 
-def test_other_data_are_another_arena(tmp_path):
+def test_other_data_are_another_comparison(tmp_path):
     found = settings(tmp_path, recipe="small", grid={"method": ["darts"], "limit": [40, 60], "seed": [0, 1]})
-    assert [arena.name for arena in found] == ["digits · limit=40", "digits · limit=60"]
-    assert all([group.name for group in arena.groups] == ["darts"] for arena in found)
+    assert [comparison.name for comparison in found] == ["digits · limit=40", "digits · limit=60"]
+    assert all([group.name for group in comparison.groups] == ["darts"] for comparison in found)
 
 
 def test_spaces_of_other_sizes_are_another_benchmark(tmp_path):
     asked = study_files.study(tmp_path, recipe="small", grid={"method": ["darts"], "space.nodes": [2, 3], "seed": [0]})
-    drive.write_study(asked)
+    study_run.write_study(asked)
     assert one(said(asked.place.out), "same benchmark") == ("in part", "spaces differ in space.nodes")

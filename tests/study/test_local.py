@@ -14,7 +14,7 @@ import pytest
 
 import small_runs
 import study_files
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study.config import read_study
 from oche.study.results import trial_results
 from study_processes import outcome, records, wait_for, workers
@@ -37,7 +37,7 @@ def disturb(what: str, out: Path, driver: subprocess.Popen, chance: random.Rando
     driver.send_signal({"driver": signal.SIGKILL, "ctrl-c": signal.SIGINT}[what])
     said = driver.communicate(timeout=900)[0].decode()
     if driver.returncode == 130:
-        assert f"go on with: oche study {out}" in said and "Traceback" not in said
+        assert f"continue with: oche study {out}" in said and "Traceback" not in said
         assert "running" not in {row.state for row in trial_results(out)}
 
 
@@ -65,7 +65,7 @@ def test_nothing_is_lost_and_no_trial_runs_twice(tmp_path, monkeypatch):
 
     begun = study_files.here(monkeypatch)
     assert (
-        drive.run_study(read_study(file), study_files.LOG, "x") == 0 and not begun
+        study_run.run_study(read_study(file), study_files.LOG, "x") == 0 and not begun
     )  # what is complete is not even begun
-    assert drive.run_study(read_study(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
+    assert study_run.run_study(read_study(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
     assert outcome(out) == outcome(tmp_path / "calm") and len(begun) == 2

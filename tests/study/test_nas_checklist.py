@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import report_studies
 import study_files
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study.groups import comparisons
 from oche.study.nas_checklist import answers
 from oche.study.provenance import Provenance
@@ -16,10 +16,10 @@ def test_the_checklist_answers_what_the_files_know(study):
     found = said(study)
     assert len(found) == 14
     assert one(found, "trains the networks") == one(found, "search methods") == ("yes", "oche 0.1.0")
-    assert one(found, "as it was run") == ("yes", "all runs: commit 0123456789ab")
+    assert one(found, "the code that was run") == ("yes", "all runs: commit 0123456789ab")
     assert one(found, "function of the time") == (
         "in part",
-        "incumbents over time in this report, by the supernet's own validation: that is not how good their cells are",
+        "incumbents over time in this report, by the supernet's own validation, which is not the quality of the cells",
     )
     assert one(found, "other causes")[0] == "yes" and "a processor" in one(found, "other causes")[1]
     assert one(found, "same benchmark")[0] == "yes" and one(found, "several runs")[0] == "yes"
@@ -32,13 +32,13 @@ def test_the_checklist_answers_what_the_files_know(study):
 def test_the_checklist_does_not_say_yes_where_trials_differ(tmp_path):
     grid = {"method": ["darts", "gdas"], "train.steps": [2, 3], "seed": [0, 1]}
     asked = study_files.study(tmp_path, recipe="small", grid=grid)
-    drive.write_study(asked)
+    study_run.write_study(asked)
     for i, row in enumerate(trial_results(asked.place.out)):
         report_studies.finish(row, 0.9)
         changed = {"torch": f"2.{i % 2}", "commit": "abc-dirty" if i else "abc"}
         report_studies.write_json(row.path / "search" / "environment.json", report_studies.MACHINE | changed)
     found = said(asked.place.out)
-    assert one(found, "as it was run") == ("no", "files differed from commit abc-dirty")
+    assert one(found, "the code that was run") == ("no", "files differed from commit abc-dirty")
     assert one(found, "other causes") == ("no", "torch: 2.0; 2.1; 2.13.0")
     assert one(found, "same benchmark") == ("in part", "trainings differ in train.steps")
     assert one(found, "ablations") == ("yes", "trials vary train.steps")
@@ -49,7 +49,7 @@ def test_the_checklist_does_not_say_yes_where_trials_differ(tmp_path):
 def test_a_study_that_tunes_says_so(tmp_path):
     tune = {"samples": 2, "over": {"search.a.lr": {"log": [1e-4, 1e-2]}}}
     asked = study_files.study(tmp_path, recipe="none", grid={"method": ["darts"], "seed": [0]}, tune=tune)
-    drive.write_study(asked)
+    study_run.write_study(asked)
     found = said(asked.place.out)
     answer, because = one(found, "yper-parameters")
     assert answer == "in part" and "this study draws search.a.lr, 2 points, seed 0" in because
@@ -74,8 +74,8 @@ def test_practices_are_numbered_as_in_the_paper(study):
     """JMLR 2020, 1909.02453: 1 to 3 on code, 4 benchmarks, 5 ablations, 6 protocol, 7 over time, 8 random, 9 seeds, 10 tables,
     11 confounders, 12 hyper-parameters, 13 end to end, 14 setup."""
     found = answers(Provenance.of(study, trial_results(study), comparisons(trial_results(study))))
-    words = ("trains", "search methods", "as it was run", "same benchmark", "ablations", "judged", "time", "random", "seeds",
-             "tabular", "other causes", "chosen", "whole pipeline", "setup")  # fmt: skip
+    words = ("trains", "search methods", "the code that was run", "same benchmark", "ablations", "evaluated in", "time",
+             "random", "seeds", "tabular", "other causes", "chosen", "whole pipeline", "setup")  # fmt: skip
     assert [a.number for a in found] == [*range(1, 15)]
     assert all(word in a.question for word, a in zip(words, found, strict=True))
     assert [a.part for a in found] == ["code"] * 3 + ["comparing methods"] * 8 + ["reporting"] * 3

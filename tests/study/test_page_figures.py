@@ -76,8 +76,8 @@ def test_the_cost_of_networks_is_a_table(study):
 
 
 def test_over_time_a_panel_has_the_cost_of_the_cell_chosen_then(study):
-    (arena,) = comparisons(trial_results(study))
-    found = anytime_panels(arena)
+    (comparison,) = comparisons(trial_results(study))
+    found = anytime_panels(comparison)
     assert [*found] == [
         "validation accuracy of the supernet",
         "parameters of the network of the cell chosen then",

@@ -11,7 +11,7 @@ import pytest
 
 import report_studies
 import study_files
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study.report import write_study_report
 from oche.study.results import trial_results
 from study_pages import results, table
@@ -95,7 +95,7 @@ def test_where_no_difference_could_be_shown_it_says_how_many_seeds_it_takes(tmp_
 def test_over_three_data_sets_ranks_are_demsars(tmp_path):
     grid = {"method": ["darts", "gdas", "random"], "limit": [40, 50, 60], "seed": [0]}
     asked = study_files.study(tmp_path, recipe="small", grid=grid)
-    drive.write_study(asked)
+    study_run.write_study(asked)
     for row in trial_results(asked.place.out):
         report_studies.finish(row, {"darts": 0.8, "gdas": 0.9, "random": 0.7}[row.labels["method"]])
     text = write_study_report(asked.place.out).with_suffix(".md").read_text()

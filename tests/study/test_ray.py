@@ -15,7 +15,7 @@ import small_runs
 import study_files
 from oche.cli import main as cli
 from oche.study import local
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study.config import read_study
 from oche.study.ray import Task, _needs
 from study_processes import outcome, records, wait_for, workers
@@ -86,7 +86,7 @@ def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch):
     steps = [record["step"] for record in small_runs.metrics(next(out.glob("trials/*/search")))]
     assert steps == sorted({*steps}) and steps[-1] == 150
     study_files.here(monkeypatch)
-    assert drive.run_study(read_study(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
+    assert study_run.run_study(read_study(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
     assert outcome(out) == outcome(tmp_path / "calm")
 
 

@@ -11,7 +11,7 @@ import yaml
 import study_files
 from oche.cli.main import main
 from oche.core.errors import OcheError
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study.report import write_study_report
 from oche.study.results import trial_results
 from study_pages import table
@@ -34,12 +34,12 @@ def test_it_is_the_same_every_time(study, tmp_path):
 
 
 def test_a_study_that_is_reported_can_still_be_gone_on_with(study):
-    drive.check_directory(study)  # refuses folders with foreign files
+    study_run.check_directory(study)  # refuses folders with foreign files
 
 
 def test_a_study_that_has_only_begun_has_a_report(tmp_path):
     asked = study_files.study(tmp_path, grid={"method": ["darts", "random"], "seed": [0]}, recipe="small")
-    drive.write_study(asked)
+    study_run.write_study(asked)
     text = write_study_report(asked.place.out).with_suffix(".md").read_text()
     assert "2 trials: 2 waiting" in text and "No trial has a result yet." in text
 

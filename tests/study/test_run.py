@@ -11,7 +11,7 @@ from oche.core.lock import Lock
 from oche.core.seeds import generator
 from oche.runs.run import Run
 from oche.study import local
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study import trial as trials
 from oche.study.config import read_study
 from oche.study.results import trial_results
@@ -23,7 +23,7 @@ GRID = {"method": ["darts", "random"], "seed": [0, 1]}
 
 def test_every_trial_is_searched_and_trained_and_the_control_is_only_trained(tmp_path, started):
     study = study_files.study(tmp_path, recipe="small", grid=GRID)
-    assert drive.run_study(study, LOG, "x") == 0
+    assert study_run.run_study(study, LOG, "x") == 0
     found = trial_results(tmp_path / "out")
     assert [trial_result.id for trial_result in found] == started == [t.id for t in study.trials]
     assert {trial_result.state for trial_result in found} == {"complete"}
@@ -49,19 +49,19 @@ def test_every_trial_is_searched_and_trained_and_the_control_is_only_trained(tmp
 
 
 def test_more_seeds_run_the_new_ones_only_and_nothing_runs_twice(tmp_path, started):
-    assert drive.run_study(study_files.study(tmp_path, grid={"method": "darts", "seed": [0]}), LOG, "x") == 0
+    assert study_run.run_study(study_files.study(tmp_path, grid={"method": "darts", "seed": [0]}), LOG, "x") == 0
     first = trial_results(tmp_path / "out")
     assert len(started) == 1
     more = study_files.study(tmp_path, grid={"method": "darts", "seed": [1, 0]})
-    assert drive.run_study(more, LOG, "x") == 0
+    assert study_run.run_study(more, LOG, "x") == 0
     assert started == [t.id for t in more.trials] and trial_results(tmp_path / "out")[0] == first[0]
-    assert drive.run_study(more, LOG, "x") == 0
+    assert study_run.run_study(more, LOG, "x") == 0
     assert (
-        drive.run_study(read_study(tmp_path / "out", out=str(tmp_path / "out")), LOG, "x") == 0
+        study_run.run_study(read_study(tmp_path / "out", out=str(tmp_path / "out")), LOG, "x") == 0
     )  # from its own directory
     assert len(started) == 2
     fewer = study_files.study(tmp_path, grid={"method": "darts", "seed": [1]})
-    assert drive.run_study(fewer, LOG, "x") == 0
+    assert study_run.run_study(fewer, LOG, "x") == 0
     assert [trial_result.seed for trial_result in trial_results(tmp_path / "out")] == [1] and len(started) == 2
 
 
@@ -76,7 +76,7 @@ def test_a_crash_leaves_the_others_going_and_is_tried_once_more(tmp_path, starte
         return work(path, *rest)
 
     monkeypatch.setattr(trials, "_work", crashing)
-    assert drive.run_study(study, LOG, "x") == 1
+    assert study_run.run_study(study, LOG, "x") == 1
     names = [t.id for t in study.trials]
     assert started == [*names, names[0], names[1]]
     assert [trial_result.state for trial_result in trial_results(tmp_path / "out")] == [
@@ -86,7 +86,7 @@ def test_a_crash_leaves_the_others_going_and_is_tried_once_more(tmp_path, starte
     ]
     assert capsys.readouterr().err.count("gdas · darts · digits · seed 0: RuntimeError: out of luck") == 2
     crashes.clear()
-    assert drive.run_study(study, LOG, "x") == 0 and started[5:] == [names[1]]  # asked for anew, it is tried anew
+    assert study_run.run_study(study, LOG, "x") == 0 and started[5:] == [names[1]]  # asked for anew, it is tried anew
 
 
 def test_a_mistake_is_not_tried_again(tmp_path, started, monkeypatch):
@@ -95,14 +95,14 @@ def test_a_mistake_is_not_tried_again(tmp_path, started, monkeypatch):
     class Mistaken(study_files.Here):
         def __init__(self, *rest):
             super().__init__(*rest)
-            self.exit = 2
+            self.exit_code = 2
 
     def refused(*rest):
         raise OcheError("no")
 
     monkeypatch.setattr(trials, "_work", refused)
-    monkeypatch.setattr(local, "begin", Mistaken)
-    assert drive.run_study(study, LOG, "x") == 1 and len(started) == 1
+    monkeypatch.setattr(local, "start_process", Mistaken)
+    assert study_run.run_study(study, LOG, "x") == 1 and len(started) == 1
 
 
 def test_two_drivers_do_not_share_a_study(tmp_path, started):
@@ -111,7 +111,7 @@ def test_two_drivers_do_not_share_a_study(tmp_path, started):
     lock = Lock(tmp_path / "out")
     try:
         with pytest.raises(OcheError, match="is in use by"):
-            drive.run_study(study, LOG, "x")
+            study_run.run_study(study, LOG, "x")
     finally:
         lock.release()
     assert not started and not (tmp_path / "out/study.yaml").exists()
@@ -122,7 +122,7 @@ def test_something_else_is_left_alone(tmp_path, started):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").touch()
     with pytest.raises(OcheError, match="is no study and not empty"):
-        drive.run_study(study, LOG, "x")
+        study_run.run_study(study, LOG, "x")
     with pytest.raises(OcheError, match="is no study: it has no study"):
         trial_results(tmp_path / "out")
 
@@ -133,7 +133,7 @@ def test_the_example_runs_at_a_tiny_size(tmp_path, started):
     tiny = {**example, **study_files.TINY, "recipe": "small", "grid": {**example["grid"], "seed": 0}}
     del tiny["search.epochs"]  # its length is in steps
     study = study_files.study(tmp_path, **{k: v for k, v in tiny.items() if k != "out"})
-    assert drive.run_study(study, LOG, "x") == 0
+    assert study_run.run_study(study, LOG, "x") == 0
     assert [trial_result.labels["method"] for trial_result in trial_results(tmp_path / "out")] == [
         "beta-darts",
         "darts",

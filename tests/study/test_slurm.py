@@ -18,7 +18,7 @@ import study_files
 from oche.core import atomic_files as atomic
 from oche.core.console import Log
 from oche.study import local
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study.config import read_study
 from oche.study.results import trial_results
 from oche.study.slurm import job_array_script
@@ -106,7 +106,7 @@ def test_a_task_does_its_trial_alone_saves_before_the_time_is_up_and_goes_on_whe
 
 def test_the_array_has_a_task_for_each_trial_that_is_missing(tmp_path, started, capsys):
     study = study_files.study(tmp_path, grid={"method": "darts", "seed": [0]})
-    assert drive.run_study(study, LOG, "x") == 0
+    assert study_run.run_study(study, LOG, "x") == 0
     (tmp_path / "out/trials" / study.trials[0].id / "usage.json").write_text(json.dumps({"peak_mb": 400.0}))
     more = study_files.study(tmp_path, grid={"method": "darts", "seed": [0, 1, 2]}, jobs=2, threads=3)
     assert write_array(more, Log(), "x") == 0
@@ -140,5 +140,5 @@ def test_the_array_has_a_task_for_each_trial_that_is_missing(tmp_path, started, 
 
 def test_a_complete_study_has_nothing_to_submit(tmp_path, started, capsys):
     study = study_files.study(tmp_path, grid={"method": "darts"})
-    assert drive.run_study(study, LOG, "x") == 0 and write_array(study, Log(), "x") == 0
+    assert study_run.run_study(study, LOG, "x") == 0 and write_array(study, Log(), "x") == 0
     assert "nothing to submit" in capsys.readouterr().out and not (tmp_path / "out/array.sh").exists()

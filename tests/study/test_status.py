@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import study_files
 from oche.cli import main as cli
 from oche.study import local
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study.config import Placement
 from oche.study.processes.resources import usable_cores
 from study_files import LOG
@@ -41,13 +41,13 @@ def test_what_is_said(tmp_path, started, capsys):
 
 def test_status_follows_until_nothing_is_left_to_do(tmp_path, started, monkeypatch, capsys):
     study = study_files.study(tmp_path, grid={"method": "darts", "seed": [0, 1]})
-    drive.write_study(study)
+    study_run.write_study(study)
     looks = []
 
     def sleep(seconds):
         looks.append(seconds)
         if len(looks) == 2:  # between the second look and the third somebody runs it
-            assert drive.run_study(study, LOG, "x") == 0
+            assert study_run.run_study(study, LOG, "x") == 0
 
     monkeypatch.setattr("oche.cli.study.time", SimpleNamespace(sleep=sleep))
     assert cli.main(["study", "status", str(tmp_path / "out"), "--follow"]) == 0
@@ -61,7 +61,7 @@ def test_status_follows_until_nothing_is_left_to_do(tmp_path, started, monkeypat
 
 def test_the_best_and_the_room_follow_from_what_trials_left(tmp_path, monkeypatch):
     study = study_files.study(tmp_path, grid={"method": ["darts", "gdas", "snas"]})
-    jobs = drive.write_study(study)
+    jobs = study_run.write_study(study)
     assert local.best_trial(jobs) == "" and local.local_resources(jobs, study.place, "cpu").need == 0
     for job, value in zip(jobs, (0.25, 0.75, None), strict=True):
         job.usage_file.write_text(json.dumps({"peak_mb": 100 * (value or 9)}))

@@ -13,7 +13,7 @@ import pytest
 import small_runs
 import study_files
 from oche.study import local
-from oche.study import run as drive
+from oche.study import run as study_run
 from oche.study import trial as trials
 from oche.study.results import trial_results
 from oche.study.trial import Trial
@@ -69,28 +69,26 @@ def test_a_trial_is_read_as_it_was_written(tmp_path):
 
 def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monkeypatch):
     study = study_files.study(tmp_path, recipe="small", checkpoint=0, grid={"method": "darts"})
-    assert drive.run_study(study, LOG, "x") == 0
+    assert study_run.run_study(study, LOG, "x") == 0
     (whole,) = trial_results(tmp_path / "out")
     out = tmp_path / "killed"
     trial: Trial = study.trials[0]
     trial.write(out)
-    job_array_script = f"""
+    script = f"""
 import os, signal, sys
 from pathlib import Path
-from types import SimpleNamespace
 from oche.bilevel.search import Search
 from oche.core.console import Log
-from oche.study.processes.resources import usable_cores
-from oche.study.trial import run
+from oche.study.trial import run_trial
 step = Search.step
 def dying(self, at, progress):
     if at == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     step(self, at, progress)
 Search.step = dying
-run(Path({str(out)!r}), Log(quiet=True))
+run_trial(Path({str(out)!r}), Log(quiet=True))
 """
-    assert subprocess.run([sys.executable, "-c", job_array_script]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
     assert local.TrialJob.at(out).describe_outcome() == "killed" and local.TrialJob.at(out).progress_row()[
         1
     ] == pytest.approx(1 / 3, abs=0.2)

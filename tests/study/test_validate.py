@@ -11,7 +11,7 @@ from oche.study.validate import check_trials
 GRID = {"method": ["darts"]}
 LATER = {  # known only from data and networks
     "pc-darts · darts · digits: partial channels": {"grid": {"method": ["darts", "pc-darts"], "space.channels": [3]}},
-    "says nothing without training; write recipe: small": {"grid": {"method": ["random"]}},
+    "has no result without a training or a table; write recipe: small": {"grid": {"method": ["random"]}},
     "there is no data called 'digitz'": {"grid": GRID, "data": "digitz"},
     "darts · darts · digits: cutout=8 can erase whole images": {"grid": GRID, "recipe": "small", "train.cutout": 8},
     "images": {"grid": {"method": ["darts"], "space": ["recurrent"], "data": ["digits"]}, "space": {}, "limit": None},

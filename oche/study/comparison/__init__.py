@@ -1,1 +1,1 @@
-"""`oche compare`: methods and seeds at one length, in one table."""
+"""`oche compare`: methods and seeds on NAS-Bench-201 at one length."""

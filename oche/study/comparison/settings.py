@@ -1,4 +1,4 @@
-"""What is compared, at what length and size, and where each search of it stands."""
+"""The settings of a comparison, and the state of each of its searches."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from oche.core import atomic_files as atomic
+from oche.core.atomic_files import read_json
 from oche.core.console import Row
 from oche.core.errors import OcheError
 from oche.core.lock import is_locked
 from oche.core.nasbench201 import CELL, to_text
+from oche.methods.catalog import METHODS
 from oche.methods.discretize import Evolution, SampleBest
-from oche.methods.published import METHODS
 from oche.runs.directory import last_metric
 from oche.runs.run import Run
 
@@ -24,35 +24,35 @@ DEFAULT_METHODS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonConfig:
-    """What is compared, and at what size. Raises `OcheError` for what contradicts itself."""
+    """Methods, seeds, and the length and size of every search. Raises `OcheError` for contradictions."""
 
     data: str = "cifar10"
-    """CIFAR-10, CIFAR-100 or ImageNet16-120: a name that oche search knows, or a file"""
+    """CIFAR-10, CIFAR-100 or ImageNet16-120: a name known to oche search, or a file"""
     table: Path | None = None
-    """Parquet file of the benchmark's accuracies (see oche.core.nasbench201.Table); by default that of the environment variable
-    OCHE_NB201"""
+    """Parquet file with the accuracies of the benchmark (see oche.core.nasbench201.Table); by default the file named by the
+    environment variable OCHE_NB201"""
     out: Path = Path("runs/compare")
-    """folder for runs, table and picture"""
+    """folder for the runs, the table and the picture"""
     methods: tuple[str, ...] = DEFAULT_METHODS
-    """names as in oche list methods"""
+    """names from oche list methods"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of each method"""
     steps: int | None = None
-    """steps of each search: the same cells whatever else runs"""
+    """length of each search in steps, which makes the results reproducible"""
     budget: str | None = None
-    """time of each search instead, such as 90s, 10m; by default 3m"""
+    """length of each search in time, such as 90s or 10m, instead of steps; default: 3m"""
     channels: int = 4
     """width of the supernet's first stage; published: 16"""
     cells: int = 1
     """cells in each stage of the supernet; published: 5"""
     limit: int | None = 5000
-    """training images, of which one half validates; None: all"""
+    """number of training images, half of them for validation; None: all"""
     batch: int | None = None
-    """images in a batch; by default each method's own"""
+    """images in a batch; by default that of each method"""
     tried: int = 200
-    """architectures that selections of whole ones try; published: 1000"""
+    """architectures evaluated by methods that select among whole architectures; published: 1000"""
     jobs: int = 1
-    """searches at a time; with more than one, times depend on the others"""
+    """searches at a time; with more than one, they slow each other down"""
     threads: int = 1
     """CPU threads of each search"""
     device: str = "auto"
@@ -73,22 +73,22 @@ class ComparisonConfig:
 
     @property
     def length(self) -> tuple[str, str]:
-        """The option of ``oche search`` that sets it, and its value."""
+        """The option of ``oche search`` that sets the length of a search, and its value."""
         return ("budget", self.budget or "3m") if self.steps is None else ("steps", str(self.steps))
 
     @property
-    def kept(self) -> dict[str, Any]:
-        """What all runs of a table have in common."""
+    def shared(self) -> dict[str, Any]:
+        """The settings that all runs of a table have in common."""
         free = ("out", "methods", "seeds", "jobs", "table")
         return {f.name: getattr(self, f.name) for f in fields(ComparisonConfig) if f.name not in free}
 
     @property
     def trials(self) -> list[Trial]:
-        """The searches, seed by seed, so that an early end leaves a fair table."""
+        """The searches, seed by seed, so that a table that ends early has as many seeds of each method."""
         return [Trial(self.out, method, seed) for seed in self.seeds for method in self.methods]
 
     def words(self, trial: Trial) -> list[str]:
-        """The command that starts, or goes on with, one search."""
+        """The command that starts or continues one search."""
         if (trial.path / "status.json").exists():
             return ["resume", str(trial.path), "--quiet"]
         options = {
@@ -102,7 +102,7 @@ class ComparisonConfig:
 
 
 def _selection(method: str, tried: int) -> list[str]:
-    """Options that let a selection of whole architectures try that many."""
+    """The options that make a selection among whole architectures evaluate ``tried`` of them."""
     population = max(2, tried // 10)
     values = {
         SampleBest: {"count": tried},
@@ -119,7 +119,7 @@ COLUMNS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Trial:
-    """One search of a comparison, and what it left in the directory ``out``."""
+    """One search of a comparison, and its files in the directory ``out``."""
 
     out: Path
     method: str
@@ -140,11 +140,11 @@ class Trial:
 
     @property
     def usage_file(self) -> Path:
-        """What its process used, see `oche.study.processes.oche_process.OcheProcess`; absent before it has ended."""
+        """Memory and time of its process (see `oche.study.processes.oche_process.OcheProcess`); absent before it has ended."""
         return self.out / f"{self.name}.json"
 
     def outcome(self) -> Run | None:
-        """The run, if it is complete and knows what its cell reaches."""
+        """The run, if it is complete and has the true accuracy of its cell."""
         try:
             run = Run.open(self.path)
         except OcheError:
@@ -152,22 +152,22 @@ class Trial:
         return run if run.state == "complete" and "true_acc" in run.summary else None
 
     def is_running(self) -> bool:
-        """Whether a process is at work on it."""
+        """Whether a process works on it."""
         return is_locked(self.path)
 
     def describe_outcome(self) -> str:
-        """The accuracy that it reached, or why there is none."""
+        """Its true accuracy in words, or the reason why there is none."""
         if run := self.outcome():
             return f"{100 * run.summary['true_acc']:.2f} %"
-        if atomic.read_json(self.path / "status.json").get("state") in ("running", "interrupted"):
+        if read_json(self.path / "status.json").get("state") in ("running", "interrupted"):
             return "not finished"
         if not self.usage_file.exists():
             return "not run"
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
-        return lines[-1][:300] if lines else "nothing was said"
+        return lines[-1][:300] if lines else "it printed nothing"
 
     def progress_row(self) -> Row:
-        """Its live line: name, share that is done, newest accuracies."""
+        """Its live line: name, share of the work that is done, newest accuracies."""
         last = last_metric(self.path)
         return self.name, last.get("progress", 0.0), {k: last[k] for k in ("val_acc", "true_acc") if k in last}
 
@@ -175,9 +175,9 @@ class Trial:
         """Its row of table.csv, see `COLUMNS`."""
         row: dict[str, Any] = {"method": self.method, "seed": self.seed, "state": "not run"}
         if self.path.exists():
-            row["state"] = atomic.read_json(self.path / "status.json").get("state", "failed")
+            row["state"] = read_json(self.path / "status.json").get("state", "failed")
         if run := self.outcome():
             genotype = run.genotype
             row |= {**run.summary, "arch": to_text(genotype)}
             row["skip_share"] = genotype.cells[CELL].share("skip_connect")
-        return {name: value for name, value in {**row, **atomic.read_json(self.usage_file)}.items() if name in COLUMNS}
+        return {name: value for name, value in {**row, **read_json(self.usage_file)}.items() if name in COLUMNS}

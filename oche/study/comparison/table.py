@@ -1,6 +1,6 @@
-"""What the runs of a comparison reached: a table for people, one row a run for programs, a picture.
+"""The results of a comparison: table.md with a row per method, table.csv with a row per run, and a picture.
 
-Accuracies are shares of 1 in records and in table.csv, and percent where people read them.
+Accuracies are shares of 1 in records and in table.csv, and percent in table.md and the picture.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oche.analysis import CannotSay, interval, pairwise, rank_groups
-from oche.core import atomic_files as atomic
-from oche.methods.published import METHODS
+from oche.analysis import Undetermined, interval, pairwise, rank_groups
+from oche.core.atomic_files import read_json, write_bytes
+from oche.methods.catalog import METHODS
 from oche.report.comparison_page import write_comparison
 from oche.report.format_numbers import format_mean_sd
 from oche.report.metrics import ACCURACY
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 
 def write_table(setting: ComparisonConfig, known: GroundTruth) -> None:
-    """Writes table.md and table.csv."""
+    """Write table.md and table.csv."""
     rows = [trial.row() for trial in setting.trials]
-    atomic.write_bytes(setting.out / "table.md", markdown(setting, known, rows).encode())
+    write_bytes(setting.out / "table.md", markdown(setting, known, rows).encode())
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    atomic.write_bytes(setting.out / "table.csv", text.getvalue().encode())
+    write_bytes(setting.out / "table.csv", text.getvalue().encode())
 
 
 def draw_picture(setting: ComparisonConfig, known: GroundTruth) -> None:
-    """Draws compare.svg: every run's accuracy, by method."""
+    """Draw compare.svg: the accuracy of every run, by method."""
     rows = [trial.row() for trial in setting.trials]
     reached = {m: [100 * row["true_acc"] for row in of] for m in setting.methods if (of := _rows_of(m, rows))}
     if not reached:
@@ -54,19 +54,19 @@ def draw_picture(setting: ComparisonConfig, known: GroundTruth) -> None:
 
 
 def write_page(setting: ComparisonConfig) -> Path | None:
-    """Writes report.html, the page that `oche report` makes of the directory; None where there are not two runs yet."""
+    """Write report.html, the page that `oche report` makes of the directory; None if there are fewer than two runs."""
     if sum(holds_run(trial.path) for trial in setting.trials) < 2:
         return None
     return write_comparison([setting.out], setting.out / "report.html")
 
 
 def _rows_of(method: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of ``rows`` that are finished runs of ``method``."""
+    """The rows of finished runs of ``method``."""
     return [row for row in rows if row["method"] == method and "true_acc" in row]
 
 
-def _every(known: GroundTruth) -> list[float]:
-    """What each cell of the table reaches, in percent."""
+def _all_accuracies(known: GroundTruth) -> list[float]:
+    """The accuracies of all cells of the table, in percent."""
     return [known.table.accuracy(arch, known.column) for arch in known.table.archs]
 
 
@@ -79,7 +79,7 @@ _HEAD = (
 
 
 def markdown(setting: ComparisonConfig, known: GroundTruth, rows: Sequence[dict[str, Any]]) -> str:
-    """The table of the runs that there are, best method first, and which are missing."""
+    """The table of finished runs, best method first, followed by the missing ones."""
     means = {m: statistics.fmean(r["true_acc"] for r in of) for m in setting.methods if (of := _rows_of(m, rows))}
     lines = [
         *_preface(setting, known),
@@ -103,7 +103,7 @@ def _preface(setting: ComparisonConfig, known: GroundTruth) -> list[str]:
     return [
         f"# NAS-Bench-201, {' '.join(reversed(setting.length))} for each search",
         "",
-        f"{_where(setting)}{Path(setting.data).name}, {setting.limit or 'all'} training images, half of them to validate; "
+        f"{_provenance(setting)}{Path(setting.data).name}, {setting.limit or 'all'} training images, half of them to validate; "
         f"{size}; {batch}; selections of whole architectures try {setting.tried}.",
         "",
         f"True test accuracy: column {known.column} of the table, after 200 epochs of training at published size. "
@@ -114,10 +114,10 @@ def _preface(setting: ComparisonConfig, known: GroundTruth) -> list[str]:
     ]
 
 
-def _where(setting: ComparisonConfig) -> str:
-    """When and on what the finished runs were made, by their own account."""
+def _provenance(setting: ComparisonConfig) -> str:
+    """Dates, versions and hardware of the finished runs, by their environment.json."""
     found = [run.path for trial in setting.trials if (run := trial.outcome())]
-    made = [e for path in found if (e := atomic.read_json(path / "environment.json"))]
+    made = [e for path in found if (e := read_json(path / "environment.json"))]
     if not made:
         return ""
     days = sorted({e["time"][:10] for e in made})
@@ -129,7 +129,7 @@ def _where(setting: ComparisonConfig) -> str:
 
 
 def _method(method: str, rows: Sequence[dict[str, Any]], column: str) -> list[str]:
-    """The cells of a method's line, from its finished runs."""
+    """The cells of a method's row, from its finished runs."""
 
     def all_of(name: str, unit: float = 1.0) -> list[float]:
         return [unit * row[name] for row in rows if row.get(name) is not None]
@@ -151,7 +151,7 @@ def _published(method: str, column: str) -> str:
 
 
 def _random(known: GroundTruth) -> list[str]:
-    every = _every(known)
+    every = _all_accuracies(known)
     regret = 100 * known.best - statistics.fmean(every)
     name = "a random cell, the mean of all"
     cells = [name, format_mean_sd(every), "–", f"{regret:.2f}", f"{min(every):.2f}", f"{len(every):,}"]
@@ -159,13 +159,13 @@ def _random(known: GroundTruth) -> list[str]:
 
 
 def _interval(values: Sequence[float]) -> str:
-    """The bootstrap interval of the mean; of too few runs none."""
+    """The bootstrap interval of the mean; "–" for too few runs."""
     found = interval(values)
-    return "–" if isinstance(found, CannotSay) else " to ".join(f"{end:.2f}" for end in found)
+    return "–" if isinstance(found, Undetermined) else " to ".join(f"{end:.2f}" for end in found)
 
 
 def _compared(setting: ComparisonConfig, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Which methods can be told apart seed by seed, and their mean ranks."""
+    """Sentences on the paired tests of methods over seeds, and on their mean ranks."""
     results = {m: {row["seed"]: row["true_acc"] for row in of} for m in setting.methods if (of := _rows_of(m, rows))}
     if len(results) < 2:
         return []
@@ -173,7 +173,7 @@ def _compared(setting: ComparisonConfig, rows: Sequence[dict[str, Any]]) -> list
 
 
 def _missing(setting: ComparisonConfig) -> list[str]:
-    """What became of the runs that are not there: a line for each method and reason."""
+    """Lines on the missing runs: one for each method and reason."""
     reasons: dict[tuple[str, str], list[int]] = {}
     for trial in setting.trials:
         if not trial.outcome():

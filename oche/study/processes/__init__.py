@@ -1,1 +1,1 @@
-"""Runs as processes of their own, as many at once as the machine holds."""
+"""Runs in processes of their own, as many at a time as the machine can hold."""

@@ -1,4 +1,4 @@
-"""An oche command as a process of its own, whose memory and time are its own too."""
+"""An oche command in a process of its own, whose memory and time are recorded."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oche.core import atomic_files as atomic
+from oche.core.atomic_files import read_json, write_bytes
 from oche.training.loop import Interrupted
 
 _OCHE = (sys.executable, "-m", "oche.cli.supervised")
 
 
-class Child:
-    """The process of ``oche WORDS``. What it says is added to the file ``log``. It saves and stops if this process ends.
+class OcheProcess:
+    """The process of ``oche WORDS``. Its output is appended to the file ``log``. It saves and stops if this process ends.
 
-    What it used is kept in the file ``usage`` when it has ended, on top of what is there from before: ``peak_mb`` (of the
-    largest), ``wall_s`` and ``cpu_s`` (of all together), ``exit`` (code of the last). ``environment``: variables of its own.
-    Linux and macOS only.
+    When it has ended, its usage is added to the file ``usage``, which covers all processes of the same work: ``peak_mb`` of
+    the largest, ``wall_s`` and ``cpu_s`` of all together, ``exit`` the exit code of the last. ``environment`` has variables
+    of its own. Linux and macOS only.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class Child:
         with log.open("a", encoding="utf-8") as file:
             file.write(f"oche {' '.join(words)}\n")
             file.flush()
-            # A group of its own: Ctrl-C reaches whoever waits for it alone, and `ask` is the one way to stop it. Its input
-            # is never written to; it ends when this process does, see `oche.cli.supervised`.
+            # In a process group of its own it gets no Ctrl-C; only `request_stop` stops it. Nobody writes to its input; the
+            # system closes that when this process ends, see `oche.cli.supervised`.
             self._process = subprocess.Popen(
                 [*_OCHE, *words], stdin=subprocess.PIPE, stdout=file, stderr=file, env=variables, process_group=0
             )
@@ -51,27 +51,27 @@ class Child:
         return self._process.pid
 
     @property
-    def exit(self) -> int | None:
-        """Its exit code, minus the number of the signal that killed it; None before it has `ended`."""
+    def exit_code(self) -> int | None:
+        """Its exit code, or minus the number of the signal that killed it; None before it `has_ended`."""
         return self._process.returncode
 
-    def ask(self) -> None:
-        """Has it save and stop, see `oche.core.signals`."""
+    def request_stop(self) -> None:
+        """Ask it to save and stop; see `oche.core.signals`."""
         if not self._asked:
             self._asked = True
-            os.kill(self._process.pid, signal.SIGTERM)  # Popen's own way may reap the process, and its use be lost
+            os.kill(self._process.pid, signal.SIGTERM)  # Popen.terminate may reap the process, and lose its usage
 
     def kill(self) -> None:
-        """Ends it at once; the files of a run are whole all the same, see `oche.runs.directory`."""
+        """Kill it at once. The files of a run stay whole; see `oche.runs.directory`."""
         os.kill(self._process.pid, signal.SIGKILL)
         self._reap(0)
 
-    def ended(self) -> bool:
-        """Whether it has; to be asked until it has, and not again."""
+    def has_ended(self) -> bool:
+        """Whether it has ended. Call it until it returns True, and not again."""
         return self._reap(os.WNOHANG)
 
     def _reap(self, options: int) -> bool:
-        pid, status, spent = os.wait4(self._process.pid, options)  # of this process alone, whatever else runs
+        pid, status, spent = os.wait4(self._process.pid, options)  # waits for this process only
         if pid == 0:
             return False
         self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -82,9 +82,11 @@ class Child:
 
 
 @contextmanager
-def noted(usage: Path) -> Iterator[None]:
-    """Keeps what this process used in the file ``usage``, as a `Child` does: for one that nobody waits for, such as a task of a
-    job array. Linux and macOS only."""
+def record_usage(usage: Path) -> Iterator[None]:
+    """Add the usage of this process to the file ``usage``, as `OcheProcess` does for a child process.
+
+    For a process whose parent records nothing, such as a task of a job array. Linux and macOS only.
+    """
     import resource
 
     began, code = time.monotonic(), 1
@@ -99,13 +101,13 @@ def noted(usage: Path) -> Iterator[None]:
 
 
 def _add(usage: Path, spent: Any, wall: float, code: int) -> None:
-    """Adds to the file ``usage`` what a process ``spent`` in ``wall`` seconds, and the code that it ended with."""
-    before = atomic.read_json(usage)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in kilobytes here
+    """Add the resources that a process ``spent`` in ``wall`` seconds, and its exit code, to the file ``usage``."""
+    before = read_json(usage)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in kilobytes on Linux
     now = {
         "peak_mb": max(before.get("peak_mb", 0), spent.ru_maxrss / unit),
         "wall_s": before.get("wall_s", 0) + wall,
         "cpu_s": before.get("cpu_s", 0) + spent.ru_utime + spent.ru_stime,
         "exit": code,
     }
-    atomic.write_bytes(usage, json.dumps(now).encode())
+    write_bytes(usage, json.dumps(now).encode())

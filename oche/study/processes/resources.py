@@ -1,4 +1,4 @@
-"""How many processes fit on this machine: by processor cores or GPUs, and by what memory they turn out to need."""
+"""How many processes fit on this machine, by its processor cores or GPUs and by the memory that they use."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from oche.core.memory import free_memory, process_memory
 
-Slot = Mapping[str, str]  # environment variables of the process that takes it
+Slot = Mapping[str, str]  # the environment variables of the process in it
 
 
-class Room:
+class ResourcePool:
     """Places for processes. ``slots``: one for each that may run at a time.
 
     With ``measured``, memory counts too: the first process has the machine to itself until its peak is seen, then another
@@ -20,14 +20,14 @@ class Room:
 
     def __init__(self, slots: Sequence[Slot], measured: bool = False, need: int = 0) -> None:
         if not slots:
-            raise ValueError("a room without slots lets nothing run; give at least one, {}")
+            raise ValueError("no slots: nothing could run; give at least one, {}")
         self.slots, self.measured, self.need = [*slots], measured, need
 
-    def free(self, taken: Sequence[Slot], processes: Mapping[int, float]) -> Slot | None:
-        """A slot for one more process; None where it would not fit now.
+    def free_slot(self, taken: Sequence[Slot], processes: Mapping[int, float]) -> Slot | None:
+        """Return a free slot, or None if another process would not fit.
 
-        ``taken``: the slots of ``processes``, those under way by number, each with the share of its work that is done: what
-        has done none yet has not shown what it needs.
+        ``taken`` lists the slots in use. ``processes`` maps the pid of each running process to its progress in [0, 1]; a
+        process at 0 has not yet shown its peak memory.
         """
         left = [*self.slots]
         for slot in taken:
@@ -49,13 +49,13 @@ class Room:
         return free - growing >= self.need
 
 
-def cores(threads: int, jobs: int | None = None) -> list[Slot]:
+def core_slots(threads: int, jobs: int | None = None) -> list[Slot]:
     """``jobs`` slots, by default as many as processes of ``threads`` threads have cores of their own."""
     return [{}] * (jobs or max(1, usable_cores() // threads))
 
 
-def gpus(share: float, jobs: int | None = None) -> list[Slot]:
-    """Slots on the GPUs of this machine, of which a process takes ``share``, in turns over them; at most ``jobs``."""
+def gpu_slots(share: float, jobs: int | None = None) -> list[Slot]:
+    """At most ``jobs`` slots on the GPUs of this machine, one GPU after the other; a process takes ``share`` of a GPU."""
     each = max(1, int(1 / share + 1e-9))
     slots: list[Slot] = [{"CUDA_VISIBLE_DEVICES": name} for _ in range(each) for name in _visible()]
     return slots[:jobs]

@@ -12,7 +12,7 @@ import pytest
 from oche.core.nasbench201 import OPERATIONS
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def table(tmp_path_factory) -> Path:
     """A table in which all cells reach 50 %, and the one of 3 × 3 convolutions 60 %."""
     archs = ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*row) for row in itertools.product(OPERATIONS, repeat=6)]

@@ -15,10 +15,9 @@ import pytest
 from comparisons import TRAPS, cells_of, put, setting
 from oche.cli import main as cli
 from oche.core.console import Log
-from oche.study.comparison import run as compare
+from oche.study.comparison import run as comparison_run
 from oche.study.comparison.settings import ComparisonConfig
-from oche.study.processes import oche_process as child_module
-from oche.study.processes import scheduler as pool
+from oche.study.processes import oche_process, scheduler
 from oche.study.processes.oche_process import OcheProcess
 
 # --- runs
@@ -26,7 +25,7 @@ from oche.study.processes.oche_process import OcheProcess
 
 def oche_compare(asked: ComparisonConfig) -> list[str]:
     """The command that asks for ``asked``."""
-    pairs = {**asked.kept, "out": asked.out, "table": asked.table, "jobs": asked.jobs}
+    pairs = {**asked.shared, "out": asked.out, "table": asked.table, "jobs": asked.jobs}
     words = [w for name, value in pairs.items() if value is not None for w in (f"--{name}", str(value))]
     return ["compare", *words, "--methods", *asked.methods, "--seeds", *map(str, asked.seeds)]
 
@@ -42,7 +41,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(table, tmp_path, monkeypatch)
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
+    assert process.returncode == 130 and "the same command continues" in err and "Traceback" not in err
     assert "gdas-0: not finished" in out
     assert json.loads((asked.out / "gdas-0/status.json").read_text())["state"] == "interrupted"
     before = json.loads((asked.out / "gdas-0.json").read_text())
@@ -58,7 +57,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(table, tmp_path, monkeypatch)
     log = (asked.out / "gdas-0.log").read_text()
     assert log.startswith("oche search --method gdas") and "\noche resume " in log
 
-    monkeypatch.setattr(compare, "Child", None)  # nothing is started again
+    monkeypatch.setattr(comparison_run, "OcheProcess", None)  # nothing is started again
     assert cli.main([*oche_compare(asked), "--quiet"]) == 0
 
 
@@ -89,8 +88,8 @@ def children(monkeypatch) -> list[OcheProcess]:
             time.sleep(0.01)
         return started[-1]
 
-    monkeypatch.setattr(child_module, "_OCHE", (sys.executable, "-c", TRAPS))
-    monkeypatch.setattr(compare, "Child", start)
+    monkeypatch.setattr(oche_process, "_OCHE", (sys.executable, "-c", TRAPS))
+    monkeypatch.setattr(comparison_run, "OcheProcess", start)
     return started
 
 
@@ -98,9 +97,9 @@ def children(monkeypatch) -> list[OcheProcess]:
 def test_those_under_way_are_asked_to_save_and_no_others_begin(table, tmp_path, monkeypatch, children, number):
     sent, wait = [], time.sleep
     clock = SimpleNamespace(sleep=lambda s: wait(s) if sent else sent.append(os.kill(os.getpid(), number)))
-    monkeypatch.setattr(pool, "time", clock)
+    monkeypatch.setattr(scheduler, "time", clock)
     asked = setting(table, tmp_path / "out", methods=("darts", "gdas", "snas"), jobs=2)
-    assert compare.run_comparison(asked, Log(quiet=True)) == 130
+    assert comparison_run.run_comparison(asked, Log(quiet=True)) == 130
     assert len(children) == 2
     assert [(asked.out / f"{m}-0.log").exists() for m in asked.methods] == [True, True, False]
     assert all((asked.out / f"{m}-0.log").read_text().endswith("saved\n") for m in asked.methods[:2])
@@ -112,9 +111,11 @@ def test_a_second_ctrl_c_leaves_no_process_behind(table, tmp_path, monkeypatch, 
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(pool, "time", SimpleNamespace(sleep=twice))
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(sleep=twice))
     with pytest.raises(KeyboardInterrupt):
-        compare.run_comparison(setting(table, tmp_path / "out", methods=("darts", "gdas"), jobs=2), Log(quiet=True))
+        comparison_run.run_comparison(
+            setting(table, tmp_path / "out", methods=("darts", "gdas"), jobs=2), Log(quiet=True)
+        )
     assert len(children) == 2
     for child in children:
         with pytest.raises(ProcessLookupError):
@@ -125,7 +126,7 @@ def test_the_page_of_its_runs_is_made_at_the_end_and_named(table, tmp_path, caps
     for i, method in enumerate(("darts", "gdas")):
         put(tmp_path, method, 0, 50 + 10 * i)
     asked = setting(table, tmp_path, methods=("darts", "gdas"))
-    assert compare.run_comparison(asked, Log()) == 0
+    assert comparison_run.run_comparison(asked, Log()) == 0
     assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
     text = (tmp_path / "report.html").read_text()
     assert "2 runs in 1 group;" in text and "60.00\u00a0%" in text and 'data-name="runs"' in text
@@ -134,5 +135,5 @@ def test_the_page_of_its_runs_is_made_at_the_end_and_named(table, tmp_path, caps
 
 def test_of_a_single_run_there_is_no_page(table, tmp_path, capsys):
     put(tmp_path, "darts", 0, 50)
-    assert compare.run_comparison(setting(table, tmp_path, methods=("darts",)), Log()) == 0
+    assert comparison_run.run_comparison(setting(table, tmp_path, methods=("darts",)), Log()) == 0
     assert "report:" not in capsys.readouterr().out and not (tmp_path / "report.html").exists()

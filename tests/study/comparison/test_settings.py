@@ -19,7 +19,7 @@ from oche.core.errors import OcheError
 from oche.methods.catalog import METHODS
 from oche.runs.directory import RunDir
 from oche.spaces import SPACES
-from oche.study.comparison import run as compare
+from oche.study.comparison import run as comparison_run
 from oche.study.comparison.settings import DEFAULT_METHODS, ComparisonConfig
 from paths import ROOT
 
@@ -48,7 +48,7 @@ def test_options_are_those_of_the_setting_and_have_defaults():
         ("budget", "3m"),
         False,
     )
-    assert given.kept == ComparisonConfig(methods=("gdas",), out=Path("elsewhere"), jobs=2, table=Path("t")).kept
+    assert given.shared == ComparisonConfig(methods=("gdas",), out=Path("elsewhere"), jobs=2, table=Path("t")).shared
     assert set(DEFAULT_METHODS) <= set(METHODS)
 
 
@@ -61,7 +61,7 @@ def test_a_run_that_was_begun_goes_on(table, tmp_path):
 def test_the_keys_of_setting_json_stay_as_they_are(tmp_path):
     """A comparison of before these names are changed could not be gone on with."""
     asked = ComparisonConfig(data="/data/cifar10.parquet", steps=400, batch=64)
-    assert json.dumps(asked.kept) == (
+    assert json.dumps(asked.shared) == (
         '{"data": "/data/cifar10.parquet", "steps": 400, "budget": null, "channels": 4, "cells": 1, "limit": 5000, '
         '"batch": 64, "tried": 200, "threads": 1, "device": "auto"}'
     )
@@ -82,7 +82,7 @@ REFUSED = {
 def test_what_cannot_be_compared_is_refused(table, tmp_path, monkeypatch, says):
     monkeypatch.delenv("OCHE_NB201", raising=False)
     with pytest.raises(OcheError) as refusal:
-        compare.run_comparison(replace(setting(table, tmp_path / "new"), **REFUSED[says]), Log(quiet=True))
+        comparison_run.run_comparison(replace(setting(table, tmp_path / "new"), **REFUSED[says]), Log(quiet=True))
     assert says in str(refusal.value) and "\n" not in str(refusal.value)
     assert not (tmp_path / "new").exists()
 
@@ -104,23 +104,26 @@ def test_settings_that_mean_nothing_are_refused(fields, says):
 def test_runs_of_another_setting_are_not_mixed(table, tmp_path):
     put(tmp_path, "darts", 0, 50)
     asked = setting(table, tmp_path, methods=("darts",))
-    assert compare.run_comparison(asked, Log(quiet=True)) == 0
-    with pytest.raises(OcheError, match="holds runs of another setting: channels=2, not 4; give that setting"):
-        compare.run_comparison(replace(asked, channels=4), Log(quiet=True))
+    assert comparison_run.run_comparison(asked, Log(quiet=True)) == 0
+    with pytest.raises(OcheError, match="holds runs of another setting: channels=2, not 4; use that setting"):
+        comparison_run.run_comparison(replace(asked, channels=4), Log(quiet=True))
 
 
 def test_the_table_may_be_named_in_the_environment(table, tmp_path, monkeypatch):
     put(tmp_path, "darts", 0, 60)
     monkeypatch.setenv("OCHE_NB201", str(table))
     assert (
-        compare.run_comparison(replace(setting(table, tmp_path, methods=("darts",)), table=None), Log(quiet=True)) == 0
+        comparison_run.run_comparison(
+            replace(setting(table, tmp_path, methods=("darts",)), table=None), Log(quiet=True)
+        )
+        == 0
     )
     assert "60.00" in (tmp_path / "table.md").read_text()
 
 
 def test_the_script_asks_for_the_comparison_of_two_cores(monkeypatch):
     asked = []
-    monkeypatch.setattr(compare, "run", lambda setting, log: asked.append(setting) or 0)
+    monkeypatch.setattr(comparison_run, "run_comparison", lambda setting, log: asked.append(setting) or 0)
     monkeypatch.setattr(sys, "argv", ["compare_nb201.py", "--data", "x.parquet", "--table", "t", "--seeds", "7"])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / "benchmarks/compare_nb201.py"), run_name="__main__")

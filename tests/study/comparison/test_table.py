@@ -14,7 +14,7 @@ from oche.report.format_numbers import format_mean_sd
 from oche.report.plots.nasbench201 import accuracy_by_method
 from oche.runs.directory import RunDir
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy, load_ground_truth
-from oche.study.comparison import table as standings
+from oche.study.comparison import table as comparison_table
 from paths import ROOT
 
 CONVS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -31,7 +31,7 @@ def test_the_table_holds_means_and_deviations(table, tmp_path, known):
     put(tmp_path, "darts", 1, 60, CONVS, {"peak_mb": 612.0, "wall_s": 3, "cpu_s": 15, "exit": 0}, step_ms=30.0)
     put(tmp_path, "gdas", 0, 58)  # its comparison was killed before it wrote what the process used
     asked = setting(table, tmp_path, methods=("darts", "gdas", "snas"), seeds=(0, 1))
-    standings.write_table(asked, known)
+    comparison_table.write_table(asked, known)
     text = (tmp_path / "table.md").read_text()
     assert cells_of(text, "darts")[1:] == [
         "55.00 ± 7.07", "–", "5.00 ± 7.07", "50.00", "2", "25 ± 7", "40", "612", "12", "0.25", "54.30 ± 0.00 (2001.00326)",
@@ -57,7 +57,7 @@ def test_intervals_and_differences_are_told_where_seeds_suffice(table, tmp_path,
     for seed in range(6):
         put(tmp_path, "darts", seed, 50 + seed % 2)
         put(tmp_path, "gdas", seed, 58 + seed % 3)
-    standings.write_table(setting(table, tmp_path, methods=("darts", "gdas"), seeds=tuple(range(6))), known)
+    comparison_table.write_table(setting(table, tmp_path, methods=("darts", "gdas"), seeds=tuple(range(6))), known)
     text = (tmp_path / "table.md").read_text()
     low, high = map(float, cells_of(text, "gdas")[2].split(" to "))
     assert 58 <= low < 59 < high <= 60
@@ -75,10 +75,10 @@ def test_why_a_run_is_missing_is_said_in_its_own_words(table, tmp_path, known):
     (tmp_path / "darts-0.json").write_text(json.dumps({"exit": 1, "peak_mb": 1, "wall_s": 1}))
     with RunDir.create(tmp_path / "snas-0", "", "search") as run:
         run.set_state("interrupted")
-    standings.write_table(asked, known)
+    comparison_table.write_table(asked, known)
     text = (tmp_path / "table.md").read_text()
     assert "- darts, seed 0: oche: the loss became nan\n- gdas, seed 0: not run\n- snas, seed 0: not finished\n" in text
-    standings.draw_picture(asked, known)
+    comparison_table.draw_picture(asked, known)
     assert not (tmp_path / "compare.svg").exists()  # nothing to show
 
 
@@ -86,8 +86,8 @@ def test_published_values_stand_beside_the_column_they_belong_to():
     stated = PublishedAccuracy("2001.00326", (93.61, 0.09), (70.70, 0.30), (41.71, 0.98))
     assert stated.on("cifar100_test_200ep") == (70.70, 0.30) and stated.on("imagenet16_test_200ep") == (41.71, 0.98)
     assert stated.on("cifar10_valid_12ep") == () == PublishedAccuracy("x", (1.0,)).on("cifar100_test_200ep")
-    assert standings._published("gdas", "cifar10_test_200ep") == "93.61 ± 0.09 (2001.00326)"
-    assert standings._published("i-darts", "cifar10_test_200ep") == "–"
+    assert comparison_table._published("gdas", "cifar10_test_200ep") == "93.61 ± 0.09 (2001.00326)"
+    assert comparison_table._published("i-darts", "cifar10_test_200ep") == "–"
 
 
 def test_published_values_are_those_of_the_documentation():
@@ -115,7 +115,7 @@ def test_the_picture_has_every_run_and_sorts_by_the_mean(table, tmp_path, known)
 
     put(tmp_path, "darts", 0, 50)
     put(tmp_path, "gdas", 0, 60)
-    standings.draw_picture(setting(table, tmp_path, methods=("darts", "gdas", "snas")), known)
+    comparison_table.draw_picture(setting(table, tmp_path, methods=("darts", "gdas", "snas")), known)
     text = (tmp_path / "compare.svg").read_text()
     assert (
         all(word in text for word in (">darts<", ">gdas<", "the best cell: 60.00", "published"))

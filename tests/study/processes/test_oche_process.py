@@ -8,12 +8,12 @@ import sys
 import time
 
 from comparisons import TRAPS
-from oche.study.processes import oche_process as child_module
+from oche.study.processes import oche_process
 from oche.study.processes.oche_process import OcheProcess
 
 
 def test_a_child_is_asked_or_killed_and_its_use_adds_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(child_module, "_OCHE", (sys.executable, "-c", TRAPS))
+    monkeypatch.setattr(oche_process, "_OCHE", (sys.executable, "-c", TRAPS))
     log, usage = tmp_path / "log", tmp_path / "usage.json"
 
     def child(seconds: str) -> OcheProcess:
@@ -24,14 +24,14 @@ def test_a_child_is_asked_or_killed_and_its_use_adds_up(tmp_path, monkeypatch):
         return child
 
     def wait(child: OcheProcess) -> dict:
-        while not child.ended():
+        while not child.has_ended():
             time.sleep(0.01)
         return json.loads(usage.read_text())
 
     first = child("60")
-    assert not first.ended()
-    first.ask()
-    first.ask()
+    assert not first.has_ended()
+    first.request_stop()
+    first.request_stop()
     one = wait(first)
     assert one["exit"] == 130 and log.read_text() == "oche 60\nready\nsaved\n"
     two = wait(child("0"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oche.core import memory
-from oche.study.processes import resources as room
+from oche.study.processes import resources
 from oche.study.processes.resources import ResourcePool, core_slots, gpu_slots, usable_cores
 
 MB = 2**20
@@ -20,27 +20,27 @@ MB = 2**20
 def machine(monkeypatch):
     """A machine with 1,000 MB free, on which process 1 has needed 300 MB at most and holds 250 now."""
     known = {1: (300 * MB, 250 * MB)}
-    monkeypatch.setattr(room, "process_memory", known.get)
-    monkeypatch.setattr(room, "free_memory", lambda: 1000 * MB)
+    monkeypatch.setattr(resources, "process_memory", known.get)
+    monkeypatch.setattr(resources, "free_memory", lambda: 1000 * MB)
     return known
 
 
 def test_slots_are_taken_and_given_back():
     a, b = {"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}
     place = ResourcePool([a, b, a])
-    assert place.free([], {}) == a
-    assert place.free([a], {1: 0.0}) == b
-    assert place.free([a, b], {}) == a
-    assert place.free([a, a, b], {}) is None
-    with pytest.raises(ValueError, match="without slots"):
+    assert place.free_slot([], {}) == a
+    assert place.free_slot([a], {1: 0.0}) == b
+    assert place.free_slot([a, b], {}) == a
+    assert place.free_slot([a, a, b], {}) is None
+    with pytest.raises(ValueError, match="no slots"):
         ResourcePool([])
 
 
 def test_the_first_process_is_alone_until_it_has_shown_what_it_needs(machine):
     place, first = ResourcePool([{}] * 4, measured=True), 1
-    assert place.free([], {}) == {}
-    assert place.free([{}], {first: 0.0}) is None
-    assert place.free([{}], {first: 0.1}) == {} and place.need == 300 * MB
+    assert place.free_slot([], {}) == {}
+    assert place.free_slot([{}], {first: 0.0}) is None
+    assert place.free_slot([{}], {first: 0.1}) == {} and place.need == 300 * MB
 
 
 def test_what_those_under_way_may_still_take_is_left_to_them(machine):
@@ -48,24 +48,24 @@ def test_what_those_under_way_may_still_take_is_left_to_them(machine):
     machine.update({2: (10 * MB, 10 * MB), 3: (10 * MB, 10 * MB)})
     one, two = 1, 2
     # 1,000 free; process 1 may take 50 more, process 2 290 more: 660 are left, and 300 are asked for
-    assert place.free([{}, {}], {one: 0.5, two: 0.0}) == {}
+    assert place.free_slot([{}, {}], {one: 0.5, two: 0.0}) == {}
     # process 3 may take 290 more as well: 370 are left; with a fourth like it, 80
-    assert place.free([{}] * 3, {one: 0.5, two: 0.0, 3: 0.0}) == {}
+    assert place.free_slot([{}] * 3, {one: 0.5, two: 0.0, 3: 0.0}) == {}
     machine[4] = (10 * MB, 10 * MB)
-    assert place.free([{}] * 4, {one: 0.5, two: 0.0, 3: 0.0, 4: 0.0}) is None
+    assert place.free_slot([{}] * 4, {one: 0.5, two: 0.0, 3: 0.0, 4: 0.0}) is None
 
 
 def test_the_largest_counts_and_without_measuring_none_does(machine):
     machine[2] = (900 * MB, 900 * MB)
     both = {1: 0.5, 2: 0.5}
-    assert ResourcePool([{}] * 3, measured=True).free([{}, {}], both) is None
-    assert ResourcePool([{}] * 3).free([{}, {}], both) == {}
+    assert ResourcePool([{}] * 3, measured=True).free_slot([{}, {}], both) is None
+    assert ResourcePool([{}] * 3).free_slot([{}, {}], both) == {}
 
 
 @pytest.mark.parametrize("lacking", ["process_memory", "free_memory"])
 def test_where_the_system_does_not_tell_the_slots_alone_count(machine, monkeypatch, lacking):
-    monkeypatch.setattr(room, lacking, lambda *args: None)
-    assert ResourcePool([{}] * 2, measured=True).free([{}], {1: 0.0}) == {}
+    monkeypatch.setattr(resources, lacking, lambda *args: None)
+    assert ResourcePool([{}] * 2, measured=True).free_slot([{}], {1: 0.0}) == {}
 
 
 def test_slots_of_a_machine(monkeypatch):

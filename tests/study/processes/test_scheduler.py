@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from oche.core.console import Log
-from oche.study.processes import scheduler as module
+from oche.study.processes import scheduler
 from oche.study.processes.resources import ResourcePool
 from oche.study.processes.scheduler import Scheduler
 
@@ -41,19 +41,19 @@ class Process:
     pid = 0
 
     def __init__(self, job: Job, events: list[str]) -> None:
-        self.job, self.events, self.exit, self.left = job, events, None, job.looks
+        self.job, self.events, self.exit_code, self.left = job, events, None, job.looks
         events.append(f"+{job.name}")
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         self.left -= 1
         if self.left > 0:
             return False
-        self.exit = self.job.ends.pop(0)
-        self.job.done = self.exit == 0
+        self.exit_code = self.job.ends.pop(0)
+        self.job.done = self.exit_code == 0
         self.events.append(f"-{self.job.name}")
         return True
 
-    def ask(self) -> None:
+    def request_stop(self) -> None:
         self.events.append(f"?{self.job.name}")
 
     def kill(self) -> None:
@@ -67,12 +67,12 @@ class Asked:
 @pytest.fixture
 def work(monkeypatch):
     """Does jobs in so many slots; returns what happened, in order."""
-    monkeypatch.setattr(module, "_LOOK", 0.0)
+    monkeypatch.setattr(scheduler, "_POLL", 0.0)
 
     def work(*jobs: Job, slots: int = 1, after=lambda job, process: None, asked=None, events=None) -> list[str]:
         events = [] if events is None else events
         start = lambda job, slot: Process(job, events)  # noqa: E731
-        Scheduler(ResourcePool([{}] * slots), Log(quiet=True), asked or Asked(), start, after=after).work(jobs)
+        Scheduler(ResourcePool([{}] * slots), Log(quiet=True), asked or Asked(), start, after=after).run(jobs)
         return events
 
     return work
@@ -86,7 +86,7 @@ def test_jobs_run_in_order_as_many_as_there_is_room(work):
 def test_a_crash_is_tried_once_more_after_the_others(work, capsys):
     lost = Job("a", ends=[1, -9, 0])
     assert work(lost, Job("b")) == ["+a", "-a", "+b", "-b", "+a", "-a"] and not lost.done
-    assert capsys.readouterr().err == "a: crashed (exit code 1); once more, see log\n"
+    assert capsys.readouterr().err == "a: crashed (exit code 1); trying again, see log\n"
 
 
 @pytest.mark.parametrize("code", [2, 130])
@@ -99,7 +99,7 @@ def test_what_another_process_is_at_work_on_waits_and_lets_others_go_first(work)
     assert work(Job("a", elsewhere=5)) == ["+a", "-a"]
 
 
-def test_those_under_way_are_asked_and_none_begins(work):
+def test_those_running_are_asked_and_none_begins(work):
     asked = Asked()
 
     def stop(job, process):
@@ -121,18 +121,18 @@ def test_no_process_outlives_an_error(work):
 
 def test_the_live_lines_are_of_all_and_of_those_at_work(monkeypatch):
     job, waiting = Job("a", elsewhere=9), Job("b")
-    pool = Scheduler(
+    runner = Scheduler(
         ResourcePool([{}]), Log(quiet=True), Asked(), lambda job, slot: Process(job, []), head=lambda: {"best": "x"}
     )
-    pool._under_way[job] = (Process(job, []), {})
-    pool._under_way[waiting] = (Process(waiting, []), {})  # its process is only starting
-    monkeypatch.setattr(module.time, "monotonic", lambda: pool._began + 30)
+    runner._running[job] = (Process(job, []), {})
+    runner._running[waiting] = (Process(waiting, []), {})  # its process is only starting
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: runner._start_time + 30)
     # 4 of 8 done, 2 under way of which one is half done: 4.5 of 8 in 30 s leaves 23 s
-    assert pool._rows(8, 0, 2) == [("4 of 8 runs", 4.5 / 8, {"left": "0:23", "best": "x"}), ("a", 0.5, {})]
-    # with 2 of them done by an earlier pool, 2.5 took 30 s and 3.5 are left
-    assert pool._rows(8, 2, 2)[0] == ("4 of 8 runs", 4.5 / 8, {"left": "0:42", "best": "x"})
+    assert runner._rows(8, 0, 2) == [("4 of 8 runs", 4.5 / 8, {"left": "0:23", "best": "x"}), ("a", 0.5, {})]
+    # with 2 of them done by an earlier runner, 2.5 took 30 s and 3.5 are left
+    assert runner._rows(8, 2, 2)[0] == ("4 of 8 runs", 4.5 / 8, {"left": "0:42", "best": "x"})
     # and all 4: half a run took 30 s
-    assert pool._rows(8, 4, 2)[0][2]["left"] == "3:30"
+    assert runner._rows(8, 4, 2)[0][2]["left"] == "3:30"
 
 
 def test_what_is_done_is_done_once(work, monkeypatch):
