@@ -9,7 +9,7 @@ import statistics as std
 import numpy as np
 import pytest
 
-from oche.analysis import CannotSay, interval, summarise
+from oche.analysis import Undetermined, interval, summarise
 
 # Efron and Tibshirani 1993, table 14.1: spatial test data A
 SPATIAL = (48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24, 47, 41, 24, 26, 30, 41)
@@ -50,10 +50,10 @@ def test_with_many_values_the_interval_is_that_of_the_normal_distribution():
 @pytest.mark.parametrize("values", [[], [0.9], [0.9, 0.91], [0.9, 0.9, 0.9]])
 def test_of_too_few_or_equal_values_it_cannot_say(values):
     found = summarise(values)
-    said = found if isinstance(found, CannotSay) else found.interval
-    assert isinstance(said, CannotSay) and said.why
+    said = found if isinstance(found, Undetermined) else found.interval
+    assert isinstance(said, Undetermined) and said.why
     if len(values) == 1:
-        assert isinstance(found.sd, CannotSay)
+        assert isinstance(found.sd, Undetermined)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -61,5 +61,5 @@ def test_an_interval_of_few_values_is_one_or_says_why_not(seed):
     draw = random.Random(seed)
     values = [round(draw.gauss(0.9, 0.01), 2) for _ in range(3)]  # two digits: ties are common
     found = interval(values)
-    if not isinstance(found, CannotSay):
+    if not isinstance(found, Undetermined):
         assert min(values) - 1e-12 <= found[0] <= found[1] <= max(values) + 1e-12

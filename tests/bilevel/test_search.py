@@ -427,7 +427,7 @@ def test_a_network_of_normal_cells_alone_has_one_group():
     [
         ({"warmup": 1.0}, "warmup=1.0 leaves none"),
         ({"warmup": -0.1}, "use 0 <= warmup < 1"),
-        ({"split": 0.0}, "split=0.0 leaves one half empty"),
+        ({"split": 0.0}, "split=0.0 leaves a part empty"),
         ({"split": 1.0}, "split=1.0"),
         ({"batch": 0}, "batch=0"),
         ({"epochs": 0}, "epochs=0"),

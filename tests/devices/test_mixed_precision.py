@@ -78,7 +78,7 @@ def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch):
         assert shape == (16, 1, 8, 8) and engine.fused == "plain"
         raise OcheError("wrong")
 
-    monkeypatch.setattr("oche.training.image_recipes.prove", refuse)
+    monkeypatch.setattr("oche.training.image_recipes.check_bf16_gradients", refuse)
     made = recipe(precision="bf16", batch=16, **PLAIN)
     with pytest.raises(OcheError, match="wrong"):
         oche.train("DARTS_V2", "digits", recipe=made, out=tmp_path / "x")

@@ -39,30 +39,30 @@ TAKEN = [
     (ExponentiatedGradient, dict(lr=1e-300, decay=0.0, floor=0.0, init=0.0)),
     (ExponentiatedGradient, dict(floor=1 - 1e-9)),
 ]  # fmt: skip
-GREEDY = " are no shares of a search; use 0 <= start <= 1 and 0 < every <= 1, published: 0.18 and 0.1"
+GREEDY = " must be shares of a search; use 0 <= start <= 1 and 0 < every <= 1, published: 0.18 and 0.1"
 STOP = " compare no epochs; use k >= 1, an odd window >= 1 and start >= 0, published: 5 and 5"
 FALL = " is no fall; use 0 < ratio < 1, published: 0.75"
-TRY = " try nothing; use images >= 1 or None, finalists >= 1"
+TRY = " evaluate nothing; use images >= 1 or None, finalists >= 1"
 EVOLVE = " cannot evolve; use population >= 1, sample >= 1, cycles >= population"
-WEIGHT = " is no weight of a candidate; use 0 <= at <= 1, published: 0.85"
+WEIGHT = " cannot be the weight of a candidate; use 0 <= at <= 1, published: 0.85"
 ENDS = " is not a schedule; write its value at the start and at the end, both "
-PRICES = " is no price list; write one finite number for each candidate"
+PRICES = " must be finite numbers; write one for each candidate"
 TRAIN = " cannot train; use 0 <= momentum < 1, decay >= 0, clip >= 0"
 REFUSED = [
     (Dag, dict(nodes=0), "a cell needs at least one node and one input; nodes=0, inputs=2"),
     (Dag, dict(inputs=0), "a cell needs at least one node and one input; nodes=4, inputs=0"),
     (Dag, dict(keep=0), "keep=0 would leave nodes without input; use keep >= 1"),
     (KeepOps, dict(n=0), "KeepOps: n=0 would leave edges without candidates; use n >= 1"),
-    (LimitSkips, dict(most=-1), "LimitSkips: most=-1 is no number of skip connections; use most >= 0, published: 2"),
+    (LimitSkips, dict(most=-1), "LimitSkips: most=-1 cannot be a number of skip connections; use most >= 0, published: 2"),
     (Threshold, dict(at=-1e-9), f"Threshold: at=-1e-09{WEIGHT}"),
     (Threshold, dict(at=1.5), f"Threshold: at=1.5{WEIGHT}"),
-    (GreedyEdge, dict(criterion=3), "GreedyEdge: criterion=3 is none of SGAS'; use 1 or 2"),
-    (GreedyEdge, dict(criterion=0), "GreedyEdge: criterion=0 is none of SGAS'; use 1 or 2"),
+    (GreedyEdge, dict(criterion=3), "GreedyEdge: criterion=3 does not exist in SGAS; use 1 or 2"),
+    (GreedyEdge, dict(criterion=0), "GreedyEdge: criterion=0 does not exist in SGAS; use 1 or 2"),
     (GreedyEdge, dict(start=-0.1), f"GreedyEdge: start=-0.1, every=0.1{GREEDY}"),
     (GreedyEdge, dict(start=1.5), f"GreedyEdge: start=1.5, every=0.1{GREEDY}"),
     (GreedyEdge, dict(every=0.0), f"GreedyEdge: start=0.18, every=0.0{GREEDY}"),
     (GreedyEdge, dict(every=1.5), f"GreedyEdge: start=0.18, every=1.5{GREEDY}"),
-    (GreedyEdge, dict(window=0), "GreedyEdge: window=0 compares nothing; use window >= 1, published: 4"),
+    (GreedyEdge, dict(window=0), "GreedyEdge: window=0 leaves no epoch to compare with; use window >= 1, published: 4"),
     (SampleBest, dict(count=0), "SampleBest: count=0 leaves nothing to choose from; use count >= 1"),
     (SampleBest, dict(images=0), f"SampleBest: images=0, finalists=10{TRY}"),
     (SampleBest, dict(finalists=0), f"SampleBest: images=640, finalists=0{TRY}"),
@@ -76,18 +76,18 @@ REFUSED = [
     (EigenvalueStop, dict(window=4), f"EigenvalueStop: k=5, window=4, start=10{STOP}"),
     (EigenvalueStop, dict(window=-1), f"EigenvalueStop: k=5, window=-1, start=10{STOP}"),
     (EigenvalueStop, dict(start=-1), f"EigenvalueStop: k=5, window=5, start=-1{STOP}"),
-    (FiniteDifference, dict(epsilon=0.0), "epsilon=0.0 gives no difference to take; use epsilon > 0, published: 0.01"),
-    (Neumann, dict(terms=-1), "terms=-1, scale=None make no series; use terms >= 0 and scale > 0"),
-    (Neumann, dict(scale=0.0), "terms=5, scale=0.0 make no series; use terms >= 0 and scale > 0"),
-    (Adversarial, dict(steps=0), "Adversarial: steps=0 climbs nowhere; use steps >= 1, published: 7"),
+    (FiniteDifference, dict(epsilon=0.0), "epsilon=0.0 gives no finite difference; use epsilon > 0, published: 0.01"),
+    (Neumann, dict(terms=-1), "terms=-1, scale=None cannot form a Neumann series; use terms >= 0 and scale > 0"),
+    (Neumann, dict(scale=0.0), "terms=5, scale=0.0 cannot form a Neumann series; use terms >= 0 and scale > 0"),
+    (Adversarial, dict(steps=0), "Adversarial: steps=0 takes no step of the ascent; use steps >= 1, published: 7"),
     (RandomNoise, dict(eps=(-0.1, 0.3)), f"eps=(-0.1, 0.3){ENDS}>= 0"),
     (RandomNoise, dict(eps=(0.1, inf)), f"eps=(0.1, inf){ENDS}>= 0"),
     (BetaDecay, dict(weight=(0.0, -1.0)), f"weight=(0.0, -1.0){ENDS}>= 0"),
     (Concrete, dict(tau=(1.0, 0.0)), f"tau=(1.0, 0.0){ENDS}> 0"),
-    (ZeroOne, dict(weight=-1.0), "ZeroOne: weight=-1.0 is no strength; use weight >= 0"),
-    (ZeroOne, dict(weight=inf), "ZeroOne: weight=inf is no strength; use weight >= 0"),
-    (DirichletKL, dict(weight=-1.0), "DirichletKL: weight=-1.0 is no strength; use weight >= 0"),
-    (Cost, dict(costs=(1.0,), weight=-1.0), "Cost: weight=-1.0 is no strength; use weight >= 0"),
+    (ZeroOne, dict(weight=-1.0), "ZeroOne: weight=-1.0 must be a finite number that is not negative; use weight >= 0"),
+    (ZeroOne, dict(weight=inf), "ZeroOne: weight=inf must be a finite number that is not negative; use weight >= 0"),
+    (DirichletKL, dict(weight=-1.0), "DirichletKL: weight=-1.0 must be a finite number that is not negative; use weight >= 0"),
+    (Cost, dict(costs=(1.0,), weight=-1.0), "Cost: weight=-1.0 must be a finite number that is not negative; use weight >= 0"),
     (Cost, dict(costs=()), f"costs=(){PRICES}"),
     (Cost, dict(costs=(0.0, inf)), f"costs=(0.0, inf){PRICES}"),
     (Cost, dict(costs=(-inf, 0.0)), f"costs=(-inf, 0.0){PRICES}"),

@@ -295,10 +295,10 @@ REFUSED = {
         dict(penalty=latency, target="3M"),
         "'3M', which is a number of weights: the penalty latency takes a time",
     ),
-    "alone": (dict(target="5ms"), "target 5ms is of no penalty; add penalty latency, parameters or flops"),
-    "other": (dict(penalty=BetaDecay(), target="5ms"), "is of no penalty"),
+    "alone": (dict(target="5ms"), "target 5ms belongs to no penalty; add penalty latency, parameters or flops"),
+    "other": (dict(penalty=BetaDecay(), target="5ms"), "belongs to no penalty"),
     "two": (dict(penalty=Sum((latency, flops)), target="5ms"), "latency and flops would each need one"),
-    "strength": (dict(penalty=flops, strength=-1.0), "strength=-1.0 is no strength"),
+    "strength": (dict(penalty=flops, strength=-1.0), "strength=-1.0 must be a finite number"),
 }
 
 

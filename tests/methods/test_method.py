@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 import oche
+from oche import methods
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
-from oche.methods import published as methods
 from oche.methods.catalog import METHODS, closest_name
 from oche.methods.discretize import GreedyEdge, KeepOps, LimitSkips, Perturbation, Threshold, TopK
 from oche.methods.hypergradients import FiniteDifference, Neumann, exact, first_order, joint

@@ -248,7 +248,7 @@ def test_a_hard_choice_is_not_perturbed():
     ("build", "said"),
     [
         (lambda: RandomNoise((-0.1, 0.3)), r"^eps=\(-0\.1, 0\.3\) is not a schedule.*both >= 0"),
-        (lambda: Adversarial(steps=0), r"^Adversarial: steps=0 climbs nowhere; use steps >= 1"),
+        (lambda: Adversarial(steps=0), r"^Adversarial: steps=0 takes no step of the ascent; use steps >= 1"),
         (lambda: Adversarial((0.1, float("inf"))), r"^eps=\(0\.1, inf\)"),
     ],
 )

@@ -103,15 +103,15 @@ def test_methods_that_a_space_has_no_room_for_are_refused_before_anything_is_bui
 
 
 IMPOSSIBLE = {
-    "sigmoid-eg": (dict(relax=Sigmoid(), arch_optimizer=ExponentiatedGradient()), "those of Sigmoid lie on none; use arch_optimizer=Adam"),
-    "dirichlet-eg": (dict(relax=Dirichlet(), arch_optimizer=ExponentiatedGradient()), "those of Dirichlet lie on none"),
+    "sigmoid-eg": (dict(relax=Sigmoid(), arch_optimizer=ExponentiatedGradient()), "the weights of Sigmoid lie on no simplex; use arch_optimizer=Adam"),
+    "dirichlet-eg": (dict(relax=Dirichlet(), arch_optimizer=ExponentiatedGradient()), "the weights of Dirichlet lie on no simplex"),
     "zero-one-softmax": (dict(penalty=ZeroOne()), "ZeroOne is about the weights of Sigmoid, not of Softmax; use relax"),
     "kl-softmax": (dict(penalty=BetaDecay() + DirichletKL()), "DirichletKL is about the weights of Dirichlet"),
     "kl-inside": (dict(relax=EdgeNormalised(Sigmoid()), penalty=DirichletKL()), "not of Sigmoid"),
     "perturbed-one-level": (dict(hypergrad=joint, perturb=RandomNoise()), "one-level search takes one step of both"),
     "perturbed-choice": (dict(relax=GumbelHard(), perturb=Adversarial()), "GumbelHard evaluates one alone"),
     "curvature-one-level": (dict(hypergrad=joint, hessian_every=1), "no validation half; use hessian_every=0"),
-    "grow-alone": (dict(batch_growth=8), "nothing settles any; use decide=GreedyEdge"),
+    "grow-alone": (dict(batch_growth=8), "no decision settles edges; use decide=GreedyEdge"),
     "last-finish": (dict(stages=(Stage(finish=KeepOps(3)),)), "KeepOps finishes stage 1 of 1, after which there is none"),
     "no-stages": (dict(stages=()), "leaves nothing to do"),
     "short-stages": (

@@ -55,7 +55,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(text):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LanguageTraining, "step", killed)
-        patch.setattr(LanguageTraining, "attempt", lambda *_: None)
+        patch.setattr(LanguageTraining, "try_batch", lambda *_: None)
         with pytest.raises(OcheError, match="out of memory at step 25"):
             oche.train(CELL, text, recipe=LanguageRecipe(**TINY), out=cut, device="cpu", checkpoint=0.0)
     run = oche.resume(cut)

@@ -173,7 +173,7 @@ def test_every_relaxation_searches(relax):
     finished(start(method(relax=relax)))
 
 
-OFF = {name for name, listed in METHODS.items() if listed.make().hypergrad.differences}
+OFF = {name for name, listed in METHODS.items() if listed.make().method.hypergrad.differences}
 
 
 @pytest.mark.parametrize("name", sorted({*METHODS} - OFF))

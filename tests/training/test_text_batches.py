@@ -11,13 +11,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from oche import methods
 from oche.bilevel.batches import check_data
 from oche.bilevel.search import Search, search
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, Sgd
 from oche.data.text.bptt import parallel_streams
 from oche.devices.engine import Engine
-from oche.methods import published as methods
 from oche.methods.discretize import GreedyEdge
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order, joint
 from oche.training.text_batches import Stream, TextBatches

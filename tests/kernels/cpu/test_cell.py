@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import oche
+from oche import methods
 from oche.bilevel.search import Search
 from oche.core.architecture import Mix
 from oche.core.errors import OcheError
@@ -18,7 +19,6 @@ from oche.kernels.choose import plain_form, set_form
 from oche.kernels.cpu import build as native
 from oche.kernels.cpu.cell import NATIVE
 from oche.kernels.cpu.node import NodeProgram
-from oche.methods import published as methods
 from oche.methods.hypergradients import FiniteDifference, first_order
 from oche.methods.recipe import SearchRecipe
 from oche.networks.build import build

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from decision_views import NAMES, Court, random_view, view
+from oche import methods
 from oche.bilevel.search import Search
 from oche.core.architecture import Dag, alive_candidates, all_alive
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
 from oche.devices.engine import Engine
-from oche.methods import published as methods
 from oche.methods.discretize import Evolution, KeepOps, Perturbation, SampleBest, TopK, View
 from oche.methods.discretize.successive import architecture_key, mutate, random_cell
 from oche.methods.hypergradients import SgdStep, first_order, fixed
@@ -55,8 +55,8 @@ def test_a_fixed_search_trains_weights_alone_and_shows_nothing_before_its_end():
     weights = [w.detach().clone() for w in task.weights]
     logits = [a.detach().clone() for a in task.logits]
     drawn = []
-    kept = task.feed.draw
-    task.feed.draw = lambda name, step: drawn.append(name) or kept(name, step)
+    kept = task.feed.next_batch
+    task.feed.next_batch = lambda name, step: drawn.append(name) or kept(name, step)
     session = Session()
     fit_loop(task, method.length, session)
     assert drawn == ["train"] * 4
@@ -68,15 +68,16 @@ def test_a_fixed_search_trains_weights_alone_and_shows_nothing_before_its_end():
 
 def test_what_cannot_go_with_it_is_refused():
     with pytest.raises(
-        OcheError, match=r"TopK reads off logits that Fixed leaves where they start; use a selection that asks"
+        OcheError,
+        match=r"TopK reads cells off logits that Fixed leaves where they start; use a selection that evaluates",
     ):
         SearchRecipe(hypergrad=fixed)
     assert SearchRecipe(hypergrad=fixed, select=Perturbation()).method.select.asks_supernet
     with pytest.raises(
-        OcheError, match=r"SampleBest asks the trained supernet, once and at the end; use it as select="
+        OcheError, match=r"SampleBest evaluates the trained supernet, once and at the end; use it as select="
     ):
         SearchRecipe(decide=SampleBest())
-    with pytest.raises(OcheError, match="Evolution asks"):
+    with pytest.raises(OcheError, match="Evolution evaluates"):
         SearchRecipe(stages=(Stage(finish=Evolution()), Stage()))
     SearchRecipe(stages=(Stage(finish=KeepOps()), Stage()))
     bare = View(
@@ -90,8 +91,8 @@ def test_what_cannot_go_with_it_is_refused():
     ("make", "says"),
     [
         (lambda: SampleBest(count=0), "count=0 leaves nothing"),
-        (lambda: SampleBest(images=0), "images=0, finalists=10 try nothing"),
-        (lambda: Evolution(finalists=0), "finalists=0 try nothing"),
+        (lambda: SampleBest(images=0), "images=0, finalists=10 evaluate nothing"),
+        (lambda: Evolution(finalists=0), "finalists=0 evaluate nothing"),
         (lambda: Evolution(population=20, cycles=10), "population=20, sample=25, cycles=10 cannot evolve"),
     ],
 )
