@@ -1,8 +1,8 @@
-"""The comparison of methods on NAS-Bench-201 that two CPU cores can do: 17 methods, 3 seeds, 400 steps of a small supernet.
+"""Compare methods on NAS-Bench-201 on two CPU cores: 17 methods, 3 seeds, 400 steps of a small supernet.
 
     python benchmarks/compare_nb201.py --data cifar10.parquet --table nasbench201.parquet --out runs/compare --jobs 2
 
-It is `oche compare` with these settings; whatever else that command takes may be added, and the same line given again.
+It is `oche compare` with these settings. You may add any option of that command, and run the same line again to continue.
 """
 
 from __future__ import annotations

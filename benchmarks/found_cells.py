@@ -1,10 +1,10 @@
-"""Which method ends well on data that have no table: short searches in the DARTS space, and their cells trained from scratch.
+"""Compare methods on data without a table: short searches in the DARTS space, and trainings of the found cells from scratch.
 
     python benchmarks/found_cells.py --data digits cifar10.parquet --out runs/found --jobs 2
 
-Every found cell, and as many random ones, is trained the same way. The rest of the training set is not looked at; test accuracies
-are of the networks after their last epoch. Finished runs are never made again: the same line can be given at any time, and
-OUT/table.md is written after each. Sizes are small on purpose: what is compared is how methods end, not how good they get.
+Every found cell, and as many random ones, is trained in the same way on a part of the training set. Test accuracies are those
+after the last epoch. The same line keeps finished runs and makes the missing ones; OUT/table.md is written after each. Sizes are
+small on purpose: they serve to compare methods, not to reach high accuracies.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ RANDOM = "a random cell"
 @dataclass(frozen=True)
 class Setting:
     data: tuple[str, ...] = ("digits",)
-    """data sets, as oche search takes them"""
+    """data sets, as for oche search"""
     methods: tuple[str, ...] = ("darts", "sdarts-rs", "beta-darts", "gaea", "pc-darts")
-    """names as in oche list methods"""
+    """names from oche list methods"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of each method"""
     out: Path = Path("runs/found")
-    """folder for runs and table"""
+    """folder for the runs and the table"""
     limit: int | None = 5000
-    """training images"""
+    """number of training images"""
     search_steps: int = 300
     """steps of each search"""
     train_steps: int = 600
     """steps of each training"""
     channels: int = 8
-    """width of supernets and final networks"""
+    """channels of supernets and final networks"""
     cells: int = 3
-    """cells of both"""
+    """cells of supernets and final networks"""
     batch: int = 32
     """images in a batch"""
     jobs: int = 1
@@ -53,7 +53,7 @@ def one(setting: Setting, data: str, method: str, seed: int) -> tuple[str, str, 
     import oche
     from oche.core.optimizers import Adam
     from oche.core.seeds import generator
-    from oche.methods.published import METHODS
+    from oche.methods.catalog import METHODS
 
     where = setting.out / f"{Path(data).stem}-{method.replace(' ', '-')}-{seed}"
     space = oche.spaces.darts(channels=setting.channels, cells=setting.cells)
@@ -70,7 +70,9 @@ def one(setting: Setting, data: str, method: str, seed: int) -> tuple[str, str, 
         genotype = space.random(generator(seed, "random cell"))
     else:
         made = METHODS[method].make(steps=setting.search_steps, batch=setting.batch)
-        if isinstance(made.a, Adam):  # a short search: rates of the architecture as much higher as it has fewer steps
+        if isinstance(
+            made.a, Adam
+        ):  # in a short search the learning rate of the architecture is higher, in proportion to the missing steps
             made = METHODS[method].make(steps=setting.search_steps, batch=setting.batch, a=_faster(made.a))
         found = run("search", lambda path: oche.search(data, space=space, method=made, out=path, **common))
         genotype = found.genotype

@@ -1,11 +1,10 @@
-"""Does a penalty move the cell that a search finds along the front of accuracy against cost? NAS-Bench-201, on two CPU cores.
+"""Does a cost penalty move the found cell along the front of accuracy against cost? NAS-Bench-201, on two CPU cores.
 
     python benchmarks/front.py --data cifar10.parquet --table nasbench201.parquet --out runs/front
 
-Short searches of a small supernet with a penalty on parameters, at several targets and strengths and several seeds; what their
-cells really reach is looked up in the table, what they cost is counted on the benchmark's network (C = 16, five cells a stage).
-Finished runs are never made again and unfinished ones go on, so that the same line may be given at any time; OUT/front.md and
-OUT/front.svg are written after each run.
+Short searches of a small supernet have a penalty on parameters, with several targets, strengths and seeds. The accuracy of a cell
+is that of the table, its cost that of the benchmark's network (C = 16, five cells a stage). The same line keeps finished runs and
+continues unfinished ones; OUT/front.md and OUT/front.svg are written after each run.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from oche.core.errors import OcheError
 from oche.core.nasbench201 import Table, parse, to_text
 from oche.cost.expected_cost import COUNTS, CostModel, cost_model
 from oche.cost.units import parse_amount
+from oche.methods.catalog import METHODS
 from oche.methods.cost_constraints import parameters
-from oche.methods.published import METHODS
 from oche.report.plots.style import MUTED, SERIES, new_figure, styled, svg
 from oche.spaces.nasbench201 import NB201Space
 from oche.study.comparison.table import spread
@@ -61,7 +60,7 @@ class Setting:
         return self.out / f"{point}-{seed}"
 
     def search(self, point: str, seed: int) -> oche.Run:
-        """The run of a point, TARGET@STRENGTH or none, made or gone on with."""
+        """The run of a point, "TARGET@STRENGTH" or "none"; it is started, continued or taken as it is."""
         path = self.path(point, seed)
         if path.exists():
             return oche.resume(path)
@@ -84,7 +83,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Found:
-    """What a finished search found."""
+    """The cell of a finished search, with its accuracy and cost."""
 
     point: str
     accuracy: float  # percent
@@ -108,7 +107,7 @@ def finished(setting: Setting, known: Table, count: CostModel) -> list[Found]:
 
 
 def front(weights: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """Indices of the cells than which none is both smaller and better, by weights."""
+    """Indices of the cells on the Pareto front (no other cell is both smaller and better), by weights."""
     order = np.lexsort((-accuracy, weights))
     best = np.maximum.accumulate(accuracy[order])
     return order[np.flatnonzero(np.r_[True, best[1:] > best[:-1]])]
@@ -182,12 +181,12 @@ def report(setting: Setting, found: Sequence[Found], best: float) -> str:
 
 
 def counted(setting: Setting) -> CostModel:
-    """Parameters of the benchmark's networks, for CIFAR-10."""
+    """Number of parameters of the benchmark's network of a cell, for CIFAR-10."""
     return cost_model(space_at_recipe_size(setting.space, "nb201"), COUNTS["parameters"])
 
 
 def every(known: Table, count: CostModel) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and accuracies (percent) of all cells."""
+    """Numbers of weights and accuracies (percent) of all cells."""
     return np.array([count.of(parse(a)) for a in known.archs]), np.array([known.accuracy(a) for a in known.archs])
 
 

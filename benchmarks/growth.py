@@ -3,9 +3,9 @@
     python benchmarks/growth.py --threads 2 --out benchmarks/results/DATE_growth_cpu
     python benchmarks/growth.py --base.batch 8 --batch 4 8 16 --forms plain native --rounds 3
 
-One size at a time is changed around a base. Every point is a contest of the forms as in `oche bench`. OUT.json gets all
-numbers (points that are there already are not measured again, so a line that was stopped can be given again), OUT.svg the
-plot, OUT.md the tables: points, growth, and the kernels of a step at the base.
+One size at a time is changed around a base; at every point the forms are timed in turns, as in `oche bench`. OUT.json has all
+numbers (the same line measures only the missing points), OUT.svg the plot, OUT.md the tables: points, growth, and the kernels
+of a step at the base.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Points = dict[str, dict[str, dict[str, Any]]]  # by size ("batch=8,channels=16,â
 @dataclass(frozen=True)
 class Growth:
     out: Path
-    """beginning of the names of the files"""
+    """path of the files, without their suffixes"""
     base: BenchConfig = field(
         default_factory=lambda: BenchConfig(works=("first",), batch=16, channels=16, cells=8, nodes=4, candidates=8)
     )
-    """what stays where it is not the size that is changed; the first of its works is timed"""
+    """the sizes around which one at a time is changed; the first of its works is timed"""
     forms: tuple[str, ...] = ("plain-nchw", "plain", "native")
-    """as in oche bench"""
+    """forms to time, as in oche bench"""
     batch: tuple[int, ...] = (4, 8, 16, 32)
     channels: tuple[int, ...] = (4, 8, 16, 32)
     cells: tuple[int, ...] = (4, 6, 8, 12)
@@ -65,7 +65,7 @@ def main(growth: Growth) -> None:
 
 
 def sized(growth: Growth, **changed: int) -> BenchConfig:
-    """The base, with some sizes changed."""
+    """The base with some sizes changed."""
     lacking = [axis for axis in AXES if getattr(growth.base, axis) is None]
     if lacking:
         raise OcheError(f"the base leaves {', '.join(lacking)} open; give --base.{lacking[0]} a number")
@@ -81,7 +81,7 @@ def name(setting: BenchConfig) -> str:
 
 
 def curve(growth: Growth, points: Points, axis: str, form: str, what: str) -> list[tuple[int, float]]:
-    """(size, value) where there is one: seconds of a step (``median``) or bytes (``memory``)."""
+    """The known points (size, value) of a curve: seconds of a step (``median``) or bytes (``memory``)."""
     found = []
     for setting in along(growth, axis):
         result = points[name(setting)][form]
@@ -93,7 +93,7 @@ def curve(growth: Growth, points: Points, axis: str, form: str, what: str) -> li
 
 
 def exponent(curve: list[tuple[int, float]]) -> float | None:
-    """p of the power law value ~ size^p that fits best (least squares of the logarithms); None for fewer than two sizes."""
+    """The exponent p of the power law value ~ size^p (least squares of the logarithms); None for fewer than two sizes."""
     pairs = [(math.log(x), math.log(y)) for x, y in curve if y > 0]
     if len({x for x, _ in pairs}) < 2:
         return None
@@ -103,8 +103,10 @@ def exponent(curve: list[tuple[int, float]]) -> float | None:
 
 @styled
 def figure(growth: Growth, points: Points):
-    """Time above, memory below; a column a size, a line a form; both axes logarithmic, so that lines of slope 1 grow as the
-    size does."""
+    """A figure with time above and memory below, a column per size and a line per form.
+
+    Both axes are logarithmic, so a line of slope 1 is proportional to the size.
+    """
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     made = new_figure(2.3 * len(AXES) + 0.6, 4.6)
@@ -132,7 +134,7 @@ def figure(growth: Growth, points: Points):
 
 
 def page(growth: Growth, points: Points) -> str:
-    """Everything as tables."""
+    """The Markdown page with all tables."""
     base = sized(growth)
     rows = ["| size | form | s a step | GiB |", "|---|---|---|---|"]
     for axis in AXES:

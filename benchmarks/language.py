@@ -1,11 +1,11 @@
-"""Does a search of recurrent cells buy anything on two CPU cores? A short search on the Penn Treebank, then short trainings of
-the cell found, of a random one, of published ones and of an LSTM of equal size, all alike, for several seeds.
+"""Does a search of recurrent cells help at the budget of two CPU cores? A short search on the Penn Treebank, then short trainings
+of the found cell, a random cell, published cells and an LSTM of equal size, all in the same way, for several seeds.
 
     python benchmarks/language.py --data ../shared/data/ptb.train.txt.gz --out runs/language
 
-Every training of a seed sees the same windows in the same order for as many steps. Finished runs are never made again and
-unfinished ones go on, so that the same line may be given at any time; OUT/table.md is written after each run. All numbers that
-the sizes below lead to are far from those of the published sizes: they compare cells at this budget and nothing else.
+All trainings of a seed see the same windows in the same order for the same number of steps. The same line keeps finished runs and
+continues unfinished ones; OUT/table.md is written after each run. The results are far from those at the published sizes: they
+compare cells at this budget only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from oche.core import atomic_files as atomic
 from oche.core.environment import describe_environment
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from oche.networks.lstm import LSTM, width_for_weights
 from oche.spaces.darts_rnn import RecurrentSpace, recurrent
 from oche.training.language_recipes import LanguageRecipe, PlainSgd, recurrent_small
@@ -32,7 +32,7 @@ KINDS = ("found", "random", "lstm", "DARTS_RNN_V1", "DARTS_RNN_V2", "ENAS_RNN")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is run, and where. Sizes are those of the command line's help."""
+    """The settings of all runs."""
 
     data: str
     out: Path
@@ -56,11 +56,11 @@ class Comparison:
 
     @property
     def space(self) -> RecurrentSpace:
-        # The published dropouts of 0.75 leave so narrow a supernet nothing to learn from.
+        # The published dropout of 0.75 is too strong for so narrow a supernet.
         return recurrent(width=self.search_width, dropouts=recurrent_small().dropouts)
 
     def recipe(self, corpus_words: int, kind: str) -> LanguageRecipe:
-        """That of every training; an LSTM is as wide as it must be to have as many weights as a cell."""
+        """The recipe of a training; the width of an LSTM gives it as many weights as a cell has."""
         alike = recurrent_small(width=self.width, batch=self.batch, steps=self.steps, w=PlainSgd(lr=self.lr))
         if kind != LSTM:
             return alike
@@ -93,14 +93,14 @@ class Comparison:
 
 
 def made(path: Path, make: Callable[[Path], oche.Run]) -> oche.Run:
-    """The run at ``path``: as it is, gone on with, or new."""
+    """The run at ``path``: started, continued, or taken as it is."""
     if not (path / "status.json").exists():
         return make(path)
     return oche.resume(path)
 
 
 def run(setting: Comparison) -> Path:
-    """Makes what is missing, seed by seed, so that an early end leaves a fair table; returns the table's path."""
+    """Make the missing runs, seed by seed; return the path of the table."""
     words = len(oche.data.load_text(setting.data).vocabulary)
     runs: dict[tuple[str, int], oche.Run] = {}
     for seed in setting.seeds:
@@ -115,7 +115,7 @@ def run(setting: Comparison) -> Path:
 
 
 def write(setting: Comparison, runs: dict[tuple[str, int], oche.Run]) -> None:
-    """OUT/table.md: perplexities, weights and time by kind, then found against the others seed by seed."""
+    """Write OUT/table.md: perplexities, weights and time of each kind, then the found cell against the others, seed by seed."""
     about = describe_environment(setting.device)
     lines = [
         "# Recurrent cells at one small budget",
@@ -158,7 +158,7 @@ def _row(setting: Comparison, kind: str, own: list[oche.Run]) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Mean ± sample standard deviation; the mean alone of one value."""
+    """Mean ± sample standard deviation; for one value the mean alone."""
     mean = f"{statistics.fmean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 

@@ -1,10 +1,10 @@
-"""How far is the time of a whole network from the sum of the times of its parts, and from the price that a search's penalty on
-latency gives it, which is that sum times a number measured on three other networks?
+"""Compare the time of whole networks with two predictions: the sum of the times of their operations, and the latency that a
+search's penalty uses, which is that sum times a factor measured on three other networks.
 
     python benchmarks/latency.py --cells 12 --out latency.md
 
-Random cells of two spaces: every part is measured alone and every network as a whole, on one CPU thread, batch 1. Time is the
-processor's own (`time.process_time`), so that other work on the machine does not count; on an idle one it is the clock's.
+For random cells of two spaces, every operation is measured alone and every network as a whole, on one CPU thread with batch 1.
+Time is that of the process (`time.process_time`), so other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SPACES_AND_RECIPES = (("nb201", "nb201"), ("darts", "small"))
 
 
 def row(space_name: str, recipe: str, cells: int, engine: Engine) -> str:
-    """A line of the table: how sums compare with wholes over random cells."""
+    """A row of the table: predictions against measurements over random cells."""
     space = space_at_recipe_size(SPACES[space_name](), recipe)
     table = LatencyTable.fresh(engine)
     by_time, plain = latency_model(space, table), cost_model(space, table)
@@ -51,7 +51,7 @@ def row(space_name: str, recipe: str, cells: int, engine: Engine) -> str:
 
 
 def ratio(wholes: Sequence[float], told: Sequence[float]) -> str:
-    """Median and range of what was measured over what was told."""
+    """Median and range of measured time divided by predicted time."""
     each = sorted(w / t for w, t in zip(wholes, told, strict=True))
     return f"{statistics.median(each):.2f} ({each[0]:.2f}–{each[-1]:.2f})"
 

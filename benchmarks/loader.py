@@ -1,10 +1,10 @@
-"""Images a second of the loader alone: class folders of JPEG files, decoded by threads, from one to as many as asked.
+"""Images per second of the loader alone: class folders of JPEG files, decoded by several numbers of threads.
 
     python benchmarks/loader.py --out benchmarks/results/DATE_loader_cpu.md
 
-Makes folders of JPEG files (random crops of scikit-learn's two photographs, quality 90) in a temporary folder, which is removed
-afterwards, and reads epochs of shuffled batches from them as a training that does not fit into memory does. Every number is the
-median over epochs in turns: all ways of loading once, then all again. CPU time is that of the whole process, with its children.
+It writes JPEG files (random crops of scikit-learn's two photographs, quality 90) to a temporary folder, and reads epochs of
+shuffled batches from them, as a training does whose data do not fit into memory. Every number is the median over epochs in turns:
+all ways of loading once, then all again. CPU time is that of the whole process with its children.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class Bench:
     out: Path | None = None
     """Markdown file to write"""
     sides: tuple[tuple[int, int], ...] = ((64, 64), (256, 224), (500, 224))
-    """side of the files, side of the images made of them"""
+    """pairs: side of the files, side of the images made from them"""
     images: tuple[int, ...] = (10_000, 2_000, 1_000)
-    """files of each"""
+    """number of files for each pair"""
     threads: tuple[int, ...] = (1, 2, 4)
     processes: tuple[int, ...] = (2,)
-    """of a torch DataLoader that decodes by the same function, for comparison"""
+    """worker processes of a torch DataLoader that decodes with the same function, for comparison"""
     batch: int = 128
     epochs: int = 3
 
 
 def make(root: Path, count: int, side: int) -> None:
-    """``count`` files of ``side`` × ``side`` pixels in `CLASSES` folders."""
+    """Write ``count`` files of ``side`` × ``side`` pixels to `CLASSES` folders."""
     photographs = [Image.fromarray(a) for a in load_sample_images().images]
     g = np.random.default_rng(0)
     for k in range(CLASSES):
@@ -65,7 +65,7 @@ def make(root: Path, count: int, side: int) -> None:
 
 
 class Decoded(Dataset):
-    """The same images for a torch DataLoader, whose processes then decode."""
+    """The same images as a torch Dataset, decoded in the worker processes of a DataLoader."""
 
     def __init__(self, files: ImageFiles, side: int) -> None:
         self.files, self.side = files, side
@@ -98,7 +98,7 @@ class Epoch:
     wall: float
     cpu: float
     grown: int
-    """bytes of memory at its most above what was held before"""
+    """peak memory in bytes, above that held before"""
 
 
 def held() -> int:
@@ -114,7 +114,7 @@ def measure(epoch: Iterator[object]) -> Epoch:
 
 
 def rows(bench: Bench, folder: Path) -> Iterator[str]:
-    """One a way of loading, for each kind of file."""
+    """The rows of the table: one per way of loading, for each kind of file."""
     for (side, to), count in zip(bench.sides, bench.images, strict=True):
         root = folder / str(side)
         make(root, count, side)

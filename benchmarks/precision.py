@@ -1,12 +1,12 @@
-"""Do searches in bfloat16 find what searches in float32 find? The same seeds in both, on NAS-Bench-201 and on the digits.
+"""Do searches in bfloat16 find the same cells as searches in float32? The same seeds in both, on NAS-Bench-201 and on digits.
 
     python benchmarks/precision.py --data cifar10.parquet --table nasbench201.parquet --out runs/precision
 
-Of NAS-Bench-201 the setting is that of ``compare_nb201.py``, and what the cells really reach is looked up; of the digits the
-validation half says what the supernet reaches. Float32 computes in the form that a user gets, bfloat16 in plain modules. Seeds
-given as ``--control`` search in float32 and plain modules too, where sums have another order and nothing else differs. Finished
-runs are never made again and unfinished ones go on, so the same line may be given at any time; OUT/precision.md is written after
-each run. ``--timed`` measures steps instead, by the time of the processor, forms in turns.
+On NAS-Bench-201 the settings are those of ``compare_nb201.py``, and the table gives the true accuracies; on the digits the
+validation half gives the accuracy of the supernet. Float32 uses the default form of computing, bfloat16 uses plain modules. Seeds
+in ``--control`` also search in float32 with plain modules, which differs only in the order of sums. The same line keeps finished
+runs and continues unfinished ones; OUT/precision.md is written after each run. ``--timed`` measures CPU time of steps instead,
+forms in turns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 import tyro
 
 import oche
-from oche.analysis import CannotSay, Paired, compare, summarise
+from oche.analysis import PairedComparison, Undetermined, compare_paired, summarise
 from oche.bilevel.search import Search
 from oche.core import atomic_files as atomic
 from oche.core.console import Log
@@ -33,8 +33,8 @@ from oche.core.nasbench201 import to_text
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import Precision
 from oche.kernels.choose import EngineMode as Fused
-from oche.methods.published import METHODS
-from oche.runs.execute import load_data
+from oche.methods.catalog import METHODS
+from oche.runs.plan import load_data
 from oche.spaces.base import Space
 
 #: kind of search → its precision, and how its cells compute
@@ -43,31 +43,31 @@ KINDS: dict[str, tuple[Precision, Fused]] = {
     "bf16": ("bf16", "auto"),
     "plain": ("float32", "plain"),
 }
-LAST = 3  # records over which validation is averaged: the last epoch may be of a few batches
+LAST = 3  # records over which validation is averaged, since the last epoch may have few batches
 
 
 @dataclass(frozen=True)
 class Setting:
     data: str = "cifar10"
-    """CIFAR-10, as oche search takes it"""
+    """CIFAR-10, as for oche search"""
     table: Path | None = None
-    """Parquet file of NAS-Bench-201's accuracies"""
+    """Parquet file with the accuracies of NAS-Bench-201"""
     out: Path = Path("runs/precision")
-    """folder for runs and table"""
+    """folder for the runs and the table"""
     works: tuple[str, ...] = ("nb201", "digits")
-    """what is searched"""
+    """benchmarks to search on"""
     methods: tuple[str, ...] = ("darts", "beta-darts")
-    """as in oche list methods"""
+    """names from oche list methods"""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """of each method and precision"""
+    """seeds of each method and precision"""
     control: tuple[int, ...] = ()
-    """those of them that search in float32 and plain modules too"""
+    """seeds that also search in float32 with plain modules"""
     steps: int = 400
-    """of a search on NAS-Bench-201"""
+    """steps of a search on NAS-Bench-201"""
     digits_steps: int = 110
-    """of a search on the digits"""
+    """steps of a search on the digits"""
     timed: int = 0
-    """so many steps of each form are timed, and nothing is searched"""
+    """time this many steps of each form instead of searching"""
 
     def space(self, work: str) -> Space:
         if work == "nb201":
@@ -80,7 +80,7 @@ class Setting:
 
 
 def search(setting: Setting, work: str, method: str, kind: str, seed: int) -> oche.Run:
-    """One search, made or gone on with."""
+    """One search: started, continued, or taken as it is."""
     path = setting.out / f"{work}-{method}-{kind}-{seed}"
     if (path / "status.json").exists():
         return oche.resume(path)
@@ -105,7 +105,7 @@ class Pair:
 
     @property
     def alike(self) -> tuple[int, int]:
-        """Edges with the same operation from the same node, and all edges kept."""
+        """Number of edges with the same operation from the same node, and number of kept edges."""
         one, other = (
             [edge for name, cell in sorted(run.genotype.cells.items()) for edge in ((name, *e) for e in cell.edges)]
             for run in (self.float32, self.other)
@@ -137,13 +137,15 @@ def pairs(setting: Setting, work: str, method: str, other: str) -> list[Pair]:
 
 
 def late(run: oche.Run, name: str) -> float:
-    """The mean of what the last records say of ``name``."""
-    said = [record[name] for record in run.history if record.get(name) is not None]  # the first tells of nothing yet
+    """The mean of ``name`` over the last records."""
+    said = [
+        record[name] for record in run.history if record.get(name) is not None
+    ]  # the first record is before any step
     return statistics.fmean(said[-LAST:])
 
 
 def measures(work: str) -> dict[str, Any]:
-    """What is compared: name → a number of a run."""
+    """The compared measures: name → a function of a run."""
     found: dict[str, Any] = {}
     if work == "nb201":
         found["true test accuracy (%)"] = lambda run: 100 * run.summary["true_acc"]
@@ -156,22 +158,24 @@ def measures(work: str) -> dict[str, Any]:
 
 def spread(values: Sequence[float], digits: int) -> str:
     found = summarise(values)
-    assert not isinstance(found, CannotSay)
-    sd = "" if isinstance(found.sd, CannotSay) else f" ± {found.sd:.{digits}f}"
+    assert not isinstance(found, Undetermined)
+    sd = "" if isinstance(found.sd, Undetermined) else f" ± {found.sd:.{digits}f}"
     return f"{found.mean:.{digits}f}{sd}"
 
 
 def compared(work: str, made: Sequence[Pair]) -> list[str]:
-    """Rows of a table: each measure in both, and what may be said of the difference."""
+    """Rows of a table: each measure in both precisions, and the test of the difference."""
     rows = []
     for name, of in measures(work).items():
         digits = 3 if "loss" in name else 2
         a, b = ({pair.seed: of(run(pair)) for pair in made} for run in (lambda p: p.other, lambda p: p.float32))
-        said = compare(a, b)
-        if isinstance(said, Paired):
+        said = compare_paired(a, b)
+        if isinstance(said, PairedComparison):
             interval = said.interval
             range_ = (
-                str(interval) if isinstance(interval, CannotSay) else " to ".join(f"{x:+.{digits}f}" for x in interval)
+                str(interval)
+                if isinstance(interval, Undetermined)
+                else " to ".join(f"{x:+.{digits}f}" for x in interval)
             )
             end = f"{said.difference:+.{digits}f} | {range_} | {said.p:.3g} (least {said.smallest:.3g})"
         else:
@@ -183,7 +187,7 @@ def compared(work: str, made: Sequence[Pair]) -> list[str]:
 
 
 def curves(made: Sequence[Pair]) -> list[str]:
-    """Rows of a table: the validation loss of both by epoch, mean over seeds."""
+    """Rows of a table: the validation loss of both precisions by epoch, mean over seeds."""
     lines = ["| epoch | validation loss, float32 | bf16 | largest difference of a seed |", "|---|---|---|---|"]
     for i, record in enumerate(made[0].float32.history):
         if record.get("val_loss") is None:
@@ -198,7 +202,7 @@ def curves(made: Sequence[Pair]) -> list[str]:
 
 
 def each(work: str, made: Sequence[Pair], other: str) -> list[str]:
-    """Rows of a table: how far the searches of each seed are apart, and what they found."""
+    """Rows of a table: the distance between the two searches of each seed, and their cells."""
     lines = [f"| seed | logits apart / moved | edges alike | float32 | {other} |", "|---|---|---|---|---|"]
     for pair in made:
         cells = [
@@ -238,7 +242,7 @@ def report(setting: Setting) -> str:
 
 
 def times(setting: Setting, work: str, steps: int) -> list[str]:
-    """Milliseconds of the processor that a step takes in each form, in turns."""
+    """CPU milliseconds of a step in each form, measured in turns."""
     from oche.runs.config import SearchConfig
 
     config = SearchConfig(data=setting.data if work == "nb201" else "digits", limit=5000, device="cpu")

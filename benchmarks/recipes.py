@@ -1,10 +1,10 @@
-"""`modern` against `darts`: the same small network trained by both recipes for the same number of steps on the same batches.
+"""Compare the recipes `modern` and `darts`: the same small network trained with both, for equally many steps on the same batches.
 
     python benchmarks/recipes.py --data digits cifar10.parquet --steps 250 250 --out runs/recipes --jobs 2
 
-Finished runs are never made again: the same line can be given at any time, and OUT/table.md is written after each. Test
-accuracies are of the networks after their last step. ``--recipes`` takes more of the variants in `VARIANTS`, each `modern`
-without one of its parts; ``--split 0.8`` measures on a fifth of the training images instead, as those that chose the parts did.
+The same line keeps finished runs and makes the missing ones; OUT/table.md is written after each. Test accuracies are those after
+the last step. ``--recipes`` takes further variants in `VARIANTS`, each `modern` without one of its parts. ``--split 0.8``
+measures on a fifth of the training images instead of the test images; the parts of `modern` were chosen in this way.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ Result = tuple[str, str, int, float, float]  # data, recipe, seed, accuracy, sec
 @dataclass(frozen=True)
 class Setting:
     data: tuple[str, ...] = ("digits",)
-    """data sets, as oche train takes them"""
+    """data sets, as for oche train"""
     steps: tuple[int, ...] = (250,)
     """steps of a training, for each data set"""
     recipes: tuple[str, ...] = ("darts", "modern")
-    """what is compared"""
+    """recipes to compare"""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """seeds of each"""
+    """seeds of each recipe"""
     genotype: str = "DARTS_V2"
-    """the cell"""
+    """genotype of the network"""
     channels: int = 8
-    """width"""
+    """channels of the network"""
     cells: int = 3
-    """depth"""
+    """cells of the network"""
     batch: int = 32
     """images in a batch"""
     limit: int | None = 5000
-    """training images at most"""
+    """largest number of training images"""
     split: float = 1.0
-    """share of the training images that trains; below 1 the rest is measured, and no test image"""
+    """share of the training images that trains; below 1, the rest is measured instead of the test images"""
     out: Path = Path("runs/recipes")
-    """folder for runs and table"""
+    """folder for the runs and the table"""
     jobs: int = 1
     """runs at a time, each on one thread"""
 
 
 def prepared(setting: Setting, data: str) -> str:
-    """``data``, or the images that are used of a file, decoded once; beside them what is to be said of them."""
+    """Return ``data``, or the used images of a file, decoded once; and a description of them."""
     import numpy as np
     import torch
 
@@ -69,7 +69,7 @@ def prepared(setting: Setting, data: str) -> str:
             x, y = split.gather(torch.arange(len(split)))
             arrays |= {f"x_{name}": x.permute(0, 2, 3, 1).numpy(), f"y_{name}": y.numpy()}
         np.savez(path, **arrays)
-        path.with_suffix(".note").write_text(found.note)  # the last of both: it says that all is there
+        path.with_suffix(".note").write_text(found.note)  # the last file of both, so it marks a complete folder
     return str(path)
 
 
@@ -85,7 +85,7 @@ def variants() -> dict[str, Callable[..., Any]]:
 
 
 def parts() -> dict[str, dict[str, Any]]:
-    """What is done to `modern`: each takes a part away or puts one in."""
+    """The changes to `modern`: each removes or adds one part."""
     from oche.core.optimizers import Sgd
     from oche.data.augment.policies import TrivialAugment
     from oche.training.image_recipes import modern
@@ -108,7 +108,7 @@ def _changed(make: Callable[..., Any], **fields: Any) -> Callable[..., Any]:
 
 
 def one(setting: Setting, data: str, name: str, seed: int) -> Result:
-    """One training, from wherever it stands."""
+    """One training: started, continued, or taken as it is."""
     import oche
 
     steps = setting.steps[setting.data.index(data)]

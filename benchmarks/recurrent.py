@@ -1,8 +1,8 @@
-"""Time of a recurrent cell in its fused form beside the plain modules, in one process, turn and turn about.
+"""Time of a recurrent cell in its fused form and as plain modules, in one process, in turns.
 
-A measurement is one forward and backward: of the supernet by weights and mixture, of the cell that DARTS published by its
-weights; the cell alone, and the whole language model with its decoder. CPU time, so that other work on the machine counts
-little; the median of --repeats.
+A measurement is one forward and backward pass: of the supernet (gradients of weights and mixture) and of the published DARTS
+cell (gradients of weights); of the cell alone, and of the whole language model with its decoder. It is the median CPU time of
+--repeats, which other work on the machine changes little.
 
 python benchmarks/recurrent.py --batch 32 --bptt 35 --width 300
 """
@@ -47,14 +47,14 @@ def main() -> None:
                 net.apply_form(form)
                 began = time.process_time()
                 run()
-                if repeat:  # the first of each is for caches and allocators
+                if repeat:  # the first run of each fills caches and allocators
                     seconds.append(time.process_time() - began)
         plain, fused = (statistics.median(seconds) for seconds in times.values())
         print(f"| {what} | {plain:.2f} | {fused:.2f} | {plain / fused:.2f} |", flush=True)
 
 
 def settings(given: argparse.Namespace) -> list[tuple[str, RecurrentNetwork, Callable[[], None]]]:
-    """(what, network, one forward and backward)."""
+    """Yield (description, network, a function that does one forward and backward pass)."""
     tokens = torch.randint(given.vocabulary, (given.bptt, given.batch))
     space = recurrent(width=given.width, vocabulary=given.vocabulary)
     supernet, found = space.supernet(), RecurrentNetwork("DARTS_RNN_V2", given.vocabulary, given.width)

@@ -1,9 +1,9 @@
-"""The figures of docs/theory: how the error of the finite difference and of the Neumann series behaves.
+"""Draw the figures of docs/theory: the errors of the finite difference and of the Neumann series.
 
     python benchmarks/theory.py            # docs/images/theory-difference.svg and theory-neumann.svg, and what they show as text
 
-The finite difference is that of a small supernet on digits, once with ReLUs as it is and once with the smooth GELU in their
-place, against the exact product in double precision; the series is that of a Hessian whose eigenvalues are given.
+The finite difference is compared with the exact product in double precision, on a small supernet for digits, with ReLU and with
+the smooth GELU. The series is that of a Hessian with given eigenvalues.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from oche.report.plots.style import MUTED, SERIES, new_figure, styled, svg
 from oche.spaces import ConvSpace
 from oche.training.losses import frozen_statistics
 
-CANDIDATES = ("skip_connect", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_3x3")  # no max-pool: it has kinks of its own
+CANDIDATES = ("skip_connect", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_3x3")  # no max-pool, which is not smooth either
 STEP = SgdStep(lr=0.025)
 TYPES = {"float32": torch.float32, "float64": torch.float64}
 SCALES = (0.5, 1.0, 1.9, 2.2)  # of the series, times the largest eigenvalue
@@ -51,9 +51,9 @@ Errors = dict[
 @dataclass(frozen=True)
 class Theory:
     out: Path = Path("docs/images")
-    """folder of the figures"""
+    """folder for the figures"""
     seeds: int = 3
-    """networks and batches"""
+    """seeds of networks and batches"""
     batch: int = 32
     threads: int = 1
 
@@ -72,7 +72,7 @@ def main(theory: Theory) -> None:
 
 
 def differences(theory: Theory) -> Errors:
-    """Relative error of the mixed derivative, by the length of the step in the space of weights."""
+    """Relative error of the mixed derivative for each length of the step in weight space."""
     errors: Errors = {}
     for activation, function in (("ReLU", F.relu), ("GELU", _gelu)):
         with patch.object(F, "relu", function):  # what nn.ReLU calls, too
@@ -91,7 +91,7 @@ def _gelu(x: Tensor, inplace: bool = False) -> Tensor:
 
 
 class _AheadOnly(HyperGradient):
-    """The first of the two terms alone: the gradient at the weights one step ahead."""
+    """The first of the two terms only: the gradient at the weights after one step."""
 
     def __call__(self, inner, outer, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         leaves = tuple(x.detach().requires_grad_() for x in w)
@@ -99,7 +99,7 @@ class _AheadOnly(HyperGradient):
 
 
 def _gradient(theory: Theory, seed: int, hypergrad: HyperGradient, dtype: torch.dtype) -> Tensor:
-    """All entries of the gradient by the logits, as float64. Everything is drawn in float64 and then rounded."""
+    """The gradient of the logits as one float64 vector. Random numbers are drawn in float64 and then rounded."""
     torch.manual_seed(seed)
     data = load("digits")
     space = oche.spaces.darts(channels=4, cells=3, nodes=2, candidates=CANDIDATES).fit(data)
@@ -148,7 +148,7 @@ def residuals(scale: float, terms: int = 30) -> list[float]:
 
 @styled
 def draw_differences(errors: Errors):
-    """A line a seed."""
+    """Draw one line per seed."""
     made = new_figure(7.4, 3.2)
     panels = made.subplots(1, 2, sharey=True)
     for axes, activation in zip(panels, ("GELU", "ReLU"), strict=True):
@@ -180,7 +180,7 @@ def draw_series(series: dict[float, list[float]]):
 
 
 def _plain(axis: Axis, decades: int) -> None:
-    """Ticks as plain numbers every so many ``decades``."""
+    """Put ticks with plain numbers every ``decades`` decades."""
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axis.set_major_locator(LogLocator(10.0**decades))

@@ -1,4 +1,4 @@
-"""A search method of one's own: a relaxation, and a recipe that uses it. Nothing inside oche is edited.
+"""A search method of your own: a relaxation, and a method that uses it. Nothing inside oche changes.
 
 oche search --plugins examples/my_method.py --method sharpened --search.relax.tau 4 0.25
 """
@@ -15,7 +15,7 @@ from oche.methods.relaxations import Relaxation, masked_softmax
 @component
 @dataclass(frozen=True)
 class Sharpened(Relaxation):
-    """A softmax whose temperature falls, so that it ends near the cell that is read off."""
+    """A softmax whose temperature falls, so that the mixture ends close to the discrete cell."""
 
     tau: Ends = (2.0, 0.5)
     """temperature at the start and at the end"""

@@ -1,4 +1,4 @@
-"""Two candidate operations of one's own: a function and a class. Nothing inside oche is edited.
+"""Two candidate operations of your own: a function and a class. Nothing inside oche changes.
 
     oche list operations --plugins examples/my_operation.py
     oche search --plugins examples/my_operation.py --space.candidates none skip_connect conv_3x3 channel_gate
@@ -24,7 +24,7 @@ def conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
 
 @oche.operation("channel_gate", normalised=False)  # its output is not normalised, so a search puts a BatchNorm after it
 class ChannelGate(nn.Module):
-    """each channel times a weight that the means of all channels decide (1709.01507)"""
+    """scales each channel by a weight computed from the means of all channels (1709.01507)"""
 
     def __init__(self, channels: int, stride: int, affine: bool) -> None:
         super().__init__()

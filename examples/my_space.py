@@ -1,4 +1,4 @@
-"""A search space of one's own: DARTS' cell, but a node looks back at the two nodes before it only. Nothing inside oche is edited.
+"""A search space of your own: the DARTS cell, whose nodes see only the two nodes before them. Nothing inside oche changes.
 
 oche search --plugins examples/my_space.py --space near --space.channels 8 --space.cells 3
 """
@@ -23,7 +23,7 @@ class Near(Dag):
 @component
 @dataclass(frozen=True)
 class NearSpace(ConvSpace):
-    """Cells in which every node has the same two sources to choose operations for: 8 edges instead of 14."""
+    """Cells whose nodes have two incoming edges each: 8 edges instead of 14."""
 
     @cached_property
     def dag(self):
@@ -32,5 +32,5 @@ class NearSpace(ConvSpace):
 
 @oche.spaces.listed("near")
 def near(**fields):
-    """DARTS' cells whose nodes look back two nodes at most"""
+    """DARTS cells whose nodes see only the two nodes before them"""
     return NearSpace(**fields)

@@ -1,10 +1,10 @@
-"""A published cell as the backbone of a segmentation network: which pixel belongs to which digit?
+"""A published cell as the backbone of a segmentation network, which finds the digit that each pixel belongs to.
 
     python examples/segmentation.py
 
-Images are scikit-learn's handwritten digits (8 × 8, real ones), three strewn over a canvas of 24 × 24 under slanting light.
-The mask of a canvas has for every pixel 0, the background, or 1 + the digit whose ink it is. Digits of the test canvases are
-never seen in training.
+An image (a canvas) has 24 × 24 pixels, with three of scikit-learn's handwritten digits (8 × 8) and a slanting light. Its mask
+has 0 for every pixel of the background, and 1 + the digit for every pixel of a digit. Training and test canvases have
+different digits.
 
 Shapes: B canvases, C channels, H × W pixels, K classes: the digits and the background.
 """
@@ -22,7 +22,7 @@ SIDE, DIGIT = 24, 8
 
 
 def canvases(digits: Tensor, labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (B, 1, H, W) and masks (B, H, W) int64, each with three of ``digits`` (N, 8, 8) in three of its four quarters."""
+    """Return images (B, 1, H, W) and int64 masks (B, H, W), each with three of ``digits`` (N, 8, 8) in three of its quarters."""
     g = torch.Generator().manual_seed(seed)
     slope = torch.rand(count, 2, 1, 1, generator=g) * torch.linspace(0, 0.5, SIDE).view(1, 1, 1, SIDE)
     images = slope[:, 0] + slope[:, 1].transpose(1, 2)  # light from a corner
@@ -38,7 +38,7 @@ def canvases(digits: Tensor, labels: Tensor, count: int, seed: int) -> tuple[Ten
 
 
 class Segmenter(nn.Module):
-    """Every map of the backbone to the same width and size, added up; then a class for each pixel (as in 1901.02446)."""
+    """Bring every feature map of the backbone to one width and size, add them, and classify each pixel (as in 1901.02446)."""
 
     def __init__(self, backbone: nn.Module, classes: int, width: int = 16) -> None:
         super().__init__()
@@ -70,14 +70,14 @@ def train(net: nn.Module, digits: Tensor, labels: Tensor, steps: int, batch: int
 
 
 def mean_iou(predicted: Tensor, masks: Tensor, classes: int) -> float:
-    """Intersection over union, averaged over the classes."""
+    """Return the intersection over union, averaged over the classes."""
     counts = torch.bincount((masks * classes + predicted).flatten(), minlength=classes**2).view(classes, classes)
     both = counts.diagonal().double()
     return float((both / (counts.sum(0) + counts.sum(1) - both)).mean())
 
 
 def run(steps: int = 300, kinds: int = 10) -> tuple[float, float]:
-    """Trains a segmenter for the digits below ``kinds``; its mean IoU on new canvases, and that of calling all background."""
+    """Train a segmenter for the digits below ``kinds``; return its mean IoU on new canvases, and that of background only."""
     torch.manual_seed(0)
     data = load_digits(n_class=kinds)
     digits, labels = torch.from_numpy(data.images).float() / 16, torch.from_numpy(data.target)
@@ -93,4 +93,4 @@ def run(steps: int = 300, kinds: int = 10) -> tuple[float, float]:
 
 if __name__ == "__main__":
     network, background = run()
-    print(f"mean IoU on 200 new canvases: {network:.3f}; everything called background: {background:.3f}")
+    print(f"mean IoU on 200 new canvases: {network:.3f}; predicting background only: {background:.3f}")

@@ -1,12 +1,12 @@
-"""Bad inputs by the thousand: each must end in one line and exit code 2 (1 where the system failed), and lose nothing.
+"""Thousands of bad inputs: each must end in one line and exit code 2 (1 if the system failed), and lose no data.
 
     python benchmarks/reliability/fuzz.py                   10,000 inputs, some minutes on one core
     python benchmarks/reliability/fuzz.py --only configuration --first 412 --count 1      one of them again
 
-All are command lines, run in this process one after the other. Input number i of a kind follows from (kind, seed, i) alone.
+The inputs are command lines, run in this process one after the other. Input number i of a kind follows from (kind, seed, i).
 OUT/table.md counts outcomes by kind, OUT/faults.txt has every fault: a traceback, more lines than one, another exit code, a
-file that changed, a run that was resumed to another end, more than 20 seconds of computing. A kind that is done is not done
-again: the same line goes on where it stopped.
+file that changed, a run that was resumed to another result, more than 20 seconds of computing. The same line continues where it
+stopped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sound import Sound, make
 import oche.report.run_page
 from oche.core.atomic_files import write_bytes
 
-# kind: (what makes an input of it, its share of all)
+# kind: (function that makes an input, share of all inputs)
 KINDS = {
     "genotype": (inputs_words.genotype, 200), "nb201": (inputs_words.nb201, 90), "options": (inputs_words.options, 200),
     "commands": (inputs_words.commands, 80), "configuration": (inputs_words.configuration, 200),
@@ -50,11 +50,11 @@ KINDS = {
 @dataclass(frozen=True)
 class Setting:
     count: int = 10_000
-    """inputs in all; of one kind with --only"""
+    """number of inputs in all, or of the kind --only"""
     seed: int = 0
-    """all inputs follow from it"""
+    """seed of all inputs"""
     only: str | None = None
-    """one kind: see KINDS"""
+    """only this kind; see KINDS"""
     first: int = 0
     """number of the first input of each kind"""
     out: Path = Path("build/fuzz")
@@ -62,11 +62,11 @@ class Setting:
 
 
 def one(kind: str, seed: int, number: int, sound: Sound) -> tuple[tuple[str, ...], Outcome]:
-    """Input ``number`` of ``kind``: (its words, how it ended)."""
+    """Run input ``number`` of ``kind``; return its words and its outcome."""
     with tempfile.TemporaryDirectory(prefix="oche-fuzz-") as scratch:
         at, back = Path(scratch) / "a" / "b", Path.cwd()
         at.mkdir(parents=True)
-        os.chdir(at)  # where names without a path lead
+        os.chdir(at)  # relative paths lead here
         try:
             case = KINDS[kind][0](Random(f"{kind} {seed} {number}"), sound, at)
             return case.words, judge(case)
@@ -82,7 +82,7 @@ def counts(setting: Setting) -> dict[str, int]:
 
 
 def of_kind(kind: str, count: int, setting: Setting, sound: Sound) -> dict[str, Any]:
-    """Runs the inputs of a kind: {"seconds", "outcomes": how many of each, "faults": what is to be mended}."""
+    """Run the inputs of a kind; return {"seconds", "outcomes": counts, "faults": descriptions}."""
     began, outcomes, faults = time.monotonic(), Counter(), []
     for number in range(setting.first, setting.first + count):
         words, outcome = one(kind, setting.seed, number, sound)
@@ -102,7 +102,7 @@ def main(setting: Setting) -> None:
         kept = setting.out / f"{kind}-{setting.seed}-{setting.first}-{count}.json"
         if not kept.exists():
             oche.report.run_page.write_report = quick
-            if not sound.exported.exists():  # the last that is made
+            if not sound.exported.exists():  # made last
                 shutil.rmtree(sound.root, ignore_errors=True)
                 make(sound.root)
             oche.report.run_page.write_report = drawn if kind == "reported" else quick

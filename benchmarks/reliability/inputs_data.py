@@ -1,4 +1,4 @@
-"""Bad data: images, tables, archives, texts. The command lines end where the data are accepted, at a split that cannot be."""
+"""Bad data: images, tables, archives, texts. Once the data are accepted, an impossible split ends the command lines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _image = cache(sound.image)
 
 
 def images(rng: Random, sound: Sound, at: Path) -> Case:
-    """Class folders, or one folder to predict, with a file that is damaged, no image, enormous or nothing."""
+    """Class folders, or a folder to predict, with a file that is damaged, no image, enormous or empty."""
     predict = rng.random() < 0.5
     for name in ("ants", "bees"):
         (at / "x" / name).mkdir(parents=True)
@@ -68,7 +68,7 @@ def _bad_image(rng: Random, folder: Path) -> None:
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG that says it is so large, and has a few bytes of pixels."""
+    """A PNG that claims a size, and has only a few bytes of pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -83,7 +83,7 @@ def png(width: int, height: int) -> bytes:
 
 
 def tables(rng: Random, sound: Sound, at: Path) -> Case:
-    """Parquet and npz files: damaged, or with arrays of other shapes, types and names."""
+    """Damaged Parquet and npz files, or files with arrays of other shapes, types and names."""
     form = rng.choice(("npz", "parquet"))
     file = at / f"x.{form}"
     how = rng.random()
@@ -147,7 +147,7 @@ def _odd_parquet(rng: Random, file: Path) -> None:
 
 
 def archives(rng: Random, sound: Sound, at: Path) -> Case:
-    """Published archives: damaged; with members that would lie elsewhere, link or lie about their size; of another layout."""
+    """Published archives: damaged, with members outside of the folder, links or wrong sizes, or with another layout."""
     (at / "d").mkdir()
     name = rng.choice(("mnist", "cifar10", "svhn", "wikitext2", "ptb"))
     _ARCHIVES[name](rng, at / "d")
@@ -236,7 +236,7 @@ _ARCHIVES = {"mnist": _mnist, "cifar10": _cifar10, "svhn": _svhn, "wikitext2": _
 
 
 def texts(rng: Random, sound: Sound, at: Path) -> Case:
-    """Text files that are damaged, packed, nearly empty or no text, to search on and to evaluate with."""
+    """Text files that are damaged, compressed, nearly empty or no text, to search on and to evaluate with."""
     text = damaged(rng, sound.text.read_bytes())
     text = rng.choice(
         (

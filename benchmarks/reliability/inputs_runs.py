@@ -1,4 +1,4 @@
-"""Run directories of which something is damaged, and commands that read them."""
+"""Damaged run directories, and commands that read them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILES = ("config.yaml", "status.json", "metrics.jsonl", "summary.json", "space.
 
 
 def finished(rng: Random, sound: Sound, at: Path) -> Case:
-    """A finished run with one file damaged, gone, or a folder: resumed, evaluated, exported, drawn, trained, predicted with."""
+    """Any command on a finished run with one file damaged, missing, or replaced by a folder."""
     kind = rng.choice(("search", "training", "language"))
     run = _copy(sound.root / kind, at / "run")
     _harm(rng, run / rng.choice([name for name in _FILES if (run / name).exists()]))
@@ -41,15 +41,14 @@ def _commands(run: Path, sound: Sound, at: Path) -> list[tuple[str, ...]]:
 
 
 def reported(rng: Random, sound: Sound, at: Path) -> Case:
-    """The same, and the report of it. Apart, because drawing takes a second."""
+    """The report of such a run; a kind of its own, because drawing takes a second."""
     run = _copy(sound.root / rng.choice(("search", "training", "language")), at / "run")
     _harm(rng, run / rng.choice([name for name in _FILES if (run / name).exists()]))
     return Case(("report", str(run)), tuple(file for file in run.rglob("*") if file.is_file() and file.name != ".lock"))
 
 
 def halfway(rng: Random, sound: Sound, at: Path) -> Case:
-    """A run that was killed, with one or both checkpoints or its records damaged, and resumed: refused, or to the very end
-    that it would have had."""
+    """Resume a killed run with damaged checkpoints or records: it must be refused, or end as an undisturbed run."""
     kind = rng.choice(("search", "training", "language"))
     run = _copy(sound.halfway(kind), at / "run")
     what, check = rng.choice(("checkpoint", "checkpoints", "tail", "file")), (lambda: "")
@@ -58,7 +57,7 @@ def halfway(rng: Random, sound: Sound, at: Path) -> Case:
         for file in files if what == "checkpoints" else files[-1:]:
             _harm(rng, file)
         check = _as_undamaged(run, sound.root / kind)
-    elif what == "tail" and (run / "metrics.jsonl").exists():  # what a kill leaves: a line cut short
+    elif what == "tail" and (run / "metrics.jsonl").exists():  # a kill leaves a line cut short
         with (run / "metrics.jsonl").open("ab") as file:
             file.write(b'{"step": 5, "epoch": 1, "train_loss": 2.3'[: rng.randint(1, 40)])
         check = _as_undamaged(run, sound.root / kind)
@@ -76,14 +75,14 @@ def _as_undamaged(run: Path, whole: Path) -> Callable[[], str]:
 
 
 def _end(run: Path) -> tuple[object, ...]:
-    """Weights, records without times, genotype."""
+    """The result of a run: weights, records without times, genotype."""
     weights = {name: tensor.numpy().tobytes() for name, tensor in load_weights(run / "weights.safetensors").items()}
     records = [{key: value for key, value in record.items() if key != "timings"} for record in read_metrics(run)]
     return weights, records, (run / "genotype.txt").read_text()
 
 
 def exported(rng: Random, sound: Sound, at: Path) -> Case:
-    """An exported file of weights, damaged, to predict with."""
+    """Predict with a damaged file of exported weights."""
     file, folder = at / "model.safetensors", at / "images"
     data = _bytes(sound.exported)
     file.write_bytes(flipped(rng, data) if rng.random() < 0.5 else damaged(rng, data))
@@ -118,4 +117,4 @@ def _harm(rng: Random, file: Path) -> None:
     if how < 0.93:
         file.mkdir()
     elif how < 0.96:
-        file.symlink_to(file.name)  # in circles
+        file.symlink_to(file.name)  # a link to itself

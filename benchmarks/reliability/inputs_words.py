@@ -1,5 +1,5 @@
-"""Bad words: genotypes, cells of NAS-Bench-201, configurations in YAML, options. Nothing here gets as far as computing: the
-data that the command lines name are not there."""
+"""Bad words: genotypes, cells of NAS-Bench-201, YAML configurations, options. Nothing is computed, since the data of the
+command lines do not exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _genotypes() -> tuple[str, ...]:
 
 
 def genotype(rng: Random, sound: Sound, at: Path) -> Case:
-    """A published genotype with tokens lost, swapped and made up, as text and in a file."""
+    """A published genotype with lost, swapped and invented tokens, as text and in a file."""
     text = mangled(rng, rng.choice(_genotypes()))
     if rng.random() < 0.5:
         (at / "genotype.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -36,7 +36,7 @@ def genotype(rng: Random, sound: Sound, at: Path) -> Case:
 
 
 def nb201(rng: Random, sound: Sound, at: Path) -> Case:
-    """The text of a cell of NAS-Bench-201, to be trained, drawn and looked up in a table that is none."""
+    """A damaged cell of NAS-Bench-201, to train, draw and look up in a file that is no table."""
     text = mangled(rng, _NB201)
     if rng.random() < 0.3:
         (at / "table.parquet").write_bytes(damaged(rng, _parquet()))
@@ -55,7 +55,7 @@ _VALUES: tuple[Any, ...] = (
     [[]], [None], {"type": "Softmax"}, {"type": "None"}, {"type": 3}, {"a": 1}, {1: 2}, {"type": "TopK", "x": 1},
     ["none"] * 100, "DARTS_V2", "${x}",
 )  # fmt: skip
-# Text that stands for what no mapping of Python's can be written as: twice the same key, aliases of aliases, a tag that
+# Text that no Python mapping can be written as: the same key twice, aliases of aliases, a tag that
 # would run code, numbers and dates beyond all bounds, keys that are lists.
 _LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n" for a, b in zip("abcdefghij", "bcdefghijk", strict=True)
@@ -76,7 +76,7 @@ _YAML = (
 
 
 def configuration(rng: Random, sound: Sound, at: Path) -> Case:
-    """A complete configuration with values, keys, text or bytes that are wrong, after --config."""
+    """A complete configuration with wrong values, keys, text or bytes, for --config."""
     command, text = rng.choice(_configurations())
     how = rng.random()
     if how < 0.6:
@@ -104,7 +104,7 @@ _STUDY: dict[str, Any] = {
 
 
 def study(rng: Random, sound: Sound, at: Path) -> Case:
-    """The file of a study, wrong like a configuration, to be checked and not run."""
+    """The file of a study with such errors, to be checked only."""
     how = rng.random()
     tree = yaml.safe_load(yaml.safe_dump(_STUDY))
     for _ in range(rng.randint(1, 3) if how < 0.6 else 0):
@@ -118,7 +118,7 @@ def study(rng: Random, sound: Sound, at: Path) -> Case:
 
 
 def _spoil(rng: Random, tree: dict[Any, Any]) -> None:
-    """Changes one value, key or type somewhere below ``tree``."""
+    """Change one value, key or type somewhere below ``tree``."""
     here: Any = tree
     while True:
         inner = [v for v in (here.values() if isinstance(here, dict) else here) if isinstance(v, dict | list) and v]
@@ -150,7 +150,7 @@ def _options(command: str) -> tuple[str, ...]:
 
 
 def options(rng: Random, sound: Sound, at: Path) -> Case:
-    """One to four options of a search or a training with values that do not suit them."""
+    """One to four options of a search or a training with wrong values."""
     command = rng.choice(("search", "train"))
     words = [command] if command == "search" else [command, rng.choice(("DARTS_V2", "lstm", "DARTS_RNN_V2"))]
     for _ in range(rng.randint(1, 4)):
@@ -164,7 +164,7 @@ def options(rng: Random, sound: Sound, at: Path) -> Case:
 
 
 def commands(rng: Random, sound: Sound, at: Path) -> Case:
-    """Any command after a few words that mean nothing to it."""
+    """Any command with a few random words."""
     known = (
         *WORDS,
         *COMMANDS,
@@ -185,5 +185,5 @@ def commands(rng: Random, sound: Sound, at: Path) -> Case:
 
 
 def _argv(words: list[str]) -> list[str]:
-    """As the system could hand them over: it ends words at a zero byte."""
+    """The words as the system passes them: it ends them at a zero byte."""
     return [word.replace("\x00", "") for word in words]

@@ -1,4 +1,4 @@
-"""One call of the command line within this process, and what is to be said of how it ended."""
+"""Run one command line in this process, and judge how it ended."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-LONGEST = 1200  # characters that one line of an error may have
-PATIENCE = 20.0  # seconds of computing that a case may take
-WAIT = 300.0  # seconds that it may take on a busy machine
+LONGEST = 1200  # most characters in a line of an error
+PATIENCE = 20.0  # most seconds of CPU time of a case
+WAIT = 300.0  # most seconds of a case on a busy machine
 
 
 @dataclass(frozen=True)
 class Case:
     """A command line.
 
-    ``kept``: files that it must leave as they are unless it succeeds; ``check``: what is wrong if it does; ``taken``: words of
-    the error with which it ends where what is tried was accepted, and the work itself is not wanted.
+    ``kept``: files that it must not change unless it succeeds. ``check``: a function that returns what is wrong after success.
+    ``taken``: words of the error that ends it once the bad input was accepted, so that no work is done.
     """
 
     words: tuple[str, ...]
@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``verdict``: refused (exit code 2, one line), failed (1, one line), taken (0); anything else is a fault of oche's."""
+    """``verdict``: refused (exit code 2, one line), failed (1, one line), taken (0); anything else is a fault of oche."""
 
     verdict: str
     said: str
@@ -50,7 +50,7 @@ class TooSlow(BaseException):
 
 
 def judge(case: Case) -> Outcome:
-    """Runs ``case`` and judges its end. Main thread only: clocks end what takes longer than `PATIENCE` or `WAIT`."""
+    """Run ``case`` and judge its end. For the main thread only, since timers stop a case after `PATIENCE` or `WAIT`."""
     before, began = _contents(case.kept), time.monotonic()
     code, said = call(list(case.words))
     seconds = time.monotonic() - began
@@ -65,7 +65,7 @@ def judge(case: Case) -> Outcome:
 
 
 def call(words: list[str]) -> tuple[int | str, str]:
-    """(exit code, or what escaped; all that went to stderr) of ``oche WORDS``; stdout is dropped."""
+    """Run ``oche WORDS``; return its exit code (or the exception) and its stderr."""
     from oche.cli import main as cli
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as err, open(os.devnull, "w") as out:
@@ -96,7 +96,7 @@ def _verdict(code: int | str, said: str) -> str:
 
 
 def untidy(said: str) -> str:
-    """What is wrong with an error that should be one line for people; "" if nothing is."""
+    """What is wrong with an error message that should be one line; "" if nothing."""
     lines = said.split("\n")
     ours = [line for line in lines if line.startswith("oche: ")]
     others = [line for line in lines if line and not line.startswith(("oche: ", "checkpoint ", "plugin "))]
@@ -117,7 +117,7 @@ def _changed(before: dict[Path, bytes | None], after: dict[Path, bytes | None]) 
 
 @contextlib.contextmanager
 def _streams(out, err):
-    """Python's streams and the system's: libraries in C write to the latter."""
+    """Redirect the streams of Python and of the system, to which C libraries write."""
     sys.stderr.flush()
     kept = os.dup(2)
     os.dup2(err.fileno(), 2)

@@ -1,12 +1,12 @@
-"""Searches, trainings and studies killed with SIGKILL at random moments, again and again, and resumed: each must end, bit for
-bit, as one that nothing happened to.
+"""Kill searches, trainings and studies with SIGKILL at random moments, again and again, and resume them: each must end, bit for
+bit, as an undisturbed one.
 
     python benchmarks/reliability/kills.py                       100 kills
     python benchmarks/reliability/kills.py --searches 0 --trainings 0 --studies 5 --seed 3
 
-A run is started, killed at a moment drawn uniformly from the time it takes undisturbed, resumed, killed again, until it
-ends; then the next is begun, until there were as many kills as asked. Runs are forked from a server that has all imported;
-of a study the driver, a worker, or both at once, are killed. OUT/table.md counts, OUT/faults.txt says what was not equal.
+A run is started, killed at a moment drawn uniformly from its undisturbed duration, resumed and killed again until it ends; then
+the next one starts, until the number of kills is reached. Runs are forked from a server that has imported everything. In a study,
+the driver, a worker, or both are killed. OUT/table.md has the counts, OUT/faults.txt the differences.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from oche.runs.claim import is_run
 from oche.runs.directory import read_metrics
 
 SERVER = get_context("forkserver")
-# All that a run imports, late imports too: else each life would begin with seconds of it, in which there is little to kill.
+# All that a run imports, late imports too; else every start would spend seconds on imports, when there is little to kill.
 SERVER.set_forkserver_preload([
     "oche.api", "oche.report", "oche.bilevel.search", "oche.training", "oche.deploy.evaluate", "oche.data.loading",
     "oche.runs.session", "oche.cli.search", "oche.cli.train", "oche.cli.runs", "sklearn.datasets", "torch._dynamo",
@@ -74,7 +74,7 @@ class Setting:
     studies: int = 20
     """kills of studies"""
     seed: int = 0
-    """the moments follow from it, as far as the machine's speed allows"""
+    """seed of the moments, as far as the machine's speed allows"""
     out: Path = Path("build/kills")
     """folder for runs and results"""
 
@@ -83,7 +83,7 @@ class Setting:
 
 
 def _work(line: list[str]) -> None:
-    """In a process of its own: ``oche LINE``, without its report, which is drawn from files only."""
+    """Run ``oche LINE`` in a process of its own, without its report, which is made from files only."""
     import torch
 
     import oche.report.run_page
@@ -96,7 +96,7 @@ def _work(line: list[str]) -> None:
 
 
 def live(line: list[str], seconds: float | None) -> bool:
-    """Runs ``oche LINE``, killed after so many seconds; whether it came to its end. Raises RuntimeError where that was none."""
+    """Run ``oche LINE``, killed after ``seconds``; return whether it ended before. Raises RuntimeError if it failed."""
     process = SERVER.Process(target=_work, args=(line,))
     process.start()
     process.join(seconds)
@@ -108,13 +108,13 @@ def live(line: list[str], seconds: float | None) -> bool:
 
 
 def lives(line: list[str], out: Path, moments: Iterator[float]) -> Iterator[None]:
-    """Starts a run and goes on with it until its end; yields after each kill."""
+    """Start a run and resume it until it ends; yield after each kill."""
     while not live(["resume", str(out), "--quiet"] if is_run(out) else [*line, "--out", str(out)], next(moments)):
         yield
 
 
 def results(run: Path) -> dict[str, Any]:
-    """All that a run found, without times."""
+    """All results of a run, without times."""
     summary = json.loads((run / "summary.json").read_text())
     return {
         "state": json.loads((run / "status.json").read_text())["state"],
@@ -130,8 +130,10 @@ def results(run: Path) -> dict[str, Any]:
 
 
 def study_lives(out: Path, moments: Iterator[float], rng: random.Random) -> Iterator[None]:
-    """The same for a study, in processes as `oche study` makes them; another life is given whatever a life ended with, but
-    ten that failed without a kill are a fault."""
+    """The same for a study, in the processes that `oche study` starts.
+
+    It is resumed whatever its end was, but ten failures without a kill are a fault.
+    """
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(STUDY | {"out": str(out)}))
     failed = 0
@@ -155,7 +157,7 @@ def study_lives(out: Path, moments: Iterator[float], rng: random.Random) -> Iter
 
 
 def _kill(driver: subprocess.Popen[bytes], out: Path, victim: str) -> bool:
-    """Whether something was there to be killed."""
+    """Kill a process; return whether it existed."""
     pids = [] if victim == "worker" or driver.poll() is not None else [driver.pid]
     pids += [] if victim == "driver" else _workers(out)[: None if victim == "both" else 1]
     done = 0
@@ -172,7 +174,7 @@ def _workers(out: Path) -> list[int]:
 
 
 def _settled(out: Path) -> None:
-    """Waits for workers that outlive their driver: the next would find their trials in use."""
+    """Wait for workers that outlive their driver, since their trials are still locked."""
     end = time.monotonic() + 120
     while _workers(out) and time.monotonic() < end:
         time.sleep(0.1)
@@ -197,7 +199,7 @@ class Kind:
 
 
 def campaign(name: str, kind: Kind, setting: Setting, faults: Any) -> tuple[int, int, int, float]:
-    """(kills, runs that came to their end, of them not equal, seconds of an undisturbed one)."""
+    """Return the numbers of kills, of finished runs and of different results, and the seconds of an undisturbed run."""
     rng, kills, ended, bad = random.Random(f"{name} {setting.seed}"), 0, 0, 0
     calm, began = setting.out / f"{name}-calm", time.monotonic()
     for _ in kind.lives(calm, iter(lambda: None, 0), rng):  # type: ignore[arg-type]
@@ -235,7 +237,7 @@ def main(setting: Setting) -> None:
         "| | kills | runs that came to their end | not as undisturbed | seconds undisturbed |",
         "|---|---|---|---|---|",
     ]
-    live(["--version"], None)  # starts the server, whose imports would count to the first run's time
+    live(["--version"], None)  # starts the server, so that its imports do not count as time of the first run
     with (setting.out / "faults.txt").open("w") as faults:
         for name, kind in kinds.items():
             if kind.kills:

@@ -1,11 +1,11 @@
-"""Damage to text and bytes. Every choice is drawn from the generator given, so that a seed names a case."""
+"""Damage text and bytes. All choices come from the given generator, so a seed determines a case."""
 
 from __future__ import annotations
 
 import re
 from random import Random
 
-# What programs stumble over: ends of types, other scripts' digits, brackets, quotes, ends of lines, paths, surrogates
+# Difficult values: ends of types, other scripts' digits, brackets, quotes, ends of lines, paths, surrogates
 # (which stand for bytes of a command line that are no UTF-8), formats, expansions.
 WORDS = (
     "", " ", "-", "--", "-1", "0", "1", "1.5", "1e400", "-1e400", "nan", "inf", "-inf", "1_0", "0x10", "9" * 30,
@@ -46,7 +46,7 @@ def _changed(rng: Random, parts: list[str]) -> list[str]:
 
 
 def damaged(rng: Random, data: bytes) -> bytes:
-    """``data`` cut, with bits flipped, with a stretch of it lost, overwritten, doubled or made up, or something else instead."""
+    """``data`` cut short, with flipped bits, with a part removed, overwritten, doubled or invented, or other content instead."""
     at, end = sorted((rng.randint(0, len(data)), rng.randint(0, len(data))))
     how = rng.randrange(8)
     if how <= 1:

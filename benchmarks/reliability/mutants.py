@@ -3,10 +3,10 @@
     python benchmarks/reliability/mutants.py                        all modules, one process, resumable
     python benchmarks/reliability/mutants.py --modules relax hessian
 
-Each module is changed by mutmut in a copy of the tree below OUT, and only the tests named here are run on it. What was
-killed is not tried again; what survived is, whenever the line is given, so that new tests show. Survivors that change
-nothing are listed in equivalent.yaml, with the reason. OUT/table.md has the rates, OUT/survivors.diff every change that no
-test notices. Functions with a decorator, other than classmethod and staticmethod, are not mutated (mutmut cannot).
+mutmut changes each module in a copy of the tree below OUT, and only the tests named here run on it. Killed mutants are not tried
+again; survivors are, each time, so that new tests count. Survivors that change nothing are listed in equivalent.yaml, with the
+reason. OUT/table.md has the rates, OUT/survivors.diff every change that no test notices. mutmut cannot change functions with a
+decorator other than classmethod and staticmethod.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ MODULES = {
     "optim": ("test_optim", "test_exponentiated", "test_bounds"),
 }
 _STATUS = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests", None: "not tried"}
-_TIMEOUT = (-24, 24, 36, 152, 255)  # of mutmut: a mutant that never ends is noticed too
+_TIMEOUT = (-24, 24, 36, 152, 255)  # time limit of mutmut, so that a mutant that never ends is noticed
 
 
 @dataclass(frozen=True)
 class Setting:
     modules: tuple[str, ...] = tuple(MODULES)
-    """modules of oche, in the order in which they are tried"""
+    """modules of oche, in this order"""
     out: Path = Path("build/mutants")
     """folder for the copies and the results"""
     jobs: int = 1
@@ -56,7 +56,7 @@ class Setting:
 
 
 def copy(module: str, to: Path) -> None:
-    """Brings what the tests of ``module`` need to ``to``; files that are there and alike stay as they are."""
+    """Copy the files that the tests of ``module`` need to ``to``; leave equal files alone."""
     for folder in ("oche", "tests"):
         for file in (ROOT / folder).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
@@ -90,7 +90,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def mutmut(at: Path, *words: str) -> str:
-    """What ``mutmut WORDS`` says; run in ``at``, on one thread."""
+    """Return the output of ``mutmut WORDS``, run in ``at`` on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     line = [sys.executable, "-m", "mutmut", *words]
     done = subprocess.run(line, cwd=at, env=environment, capture_output=True, text=True)
@@ -100,7 +100,7 @@ def mutmut(at: Path, *words: str) -> str:
 
 
 def statuses(at: Path) -> dict[str, str]:
-    """Name of each mutant, and what became of it."""
+    """The status of each mutant, by name."""
     found = {}
     for file in sorted((at / "mutants" / "oche").rglob("*.py.meta")):
         for name, code in json.loads(file.read_text())["exit_code_by_key"].items():
@@ -116,7 +116,7 @@ for name in sys.argv[1:]:
 
 
 def changes(at: Path, names: list[str]) -> dict[str, str]:
-    """The lines that each mutant takes out and puts in, "- …" and "+ …"."""
+    """The changed lines of each mutant, "- …" and "+ …"."""
     command = [sys.executable, "-c", _SHOW, *names]
     found: dict[str, list[str]] = {name: [] for name in names}
     name = ""
@@ -129,18 +129,20 @@ def changes(at: Path, names: list[str]) -> dict[str, str]:
 
 
 def is_equivalent(name: str, changed: str, known: list[dict[str, str]]) -> bool:
-    """Whether equivalent.yaml knows this change of this function."""
+    """Whether equivalent.yaml lists this change of this function."""
     function = name.rpartition("__mutmut_")[0].replace(".x_", ".").replace("xǁ", "").replace("ǁ", ".")
     return any(function.endswith(entry.get("of", "")) and re.fullmatch(entry["change"], changed) for entry in known)
 
 
 def one(module: str, setting: Setting) -> tuple[Counter[str], int, list[str], float]:
-    """(mutants by what became of them, how many of those unnoticed are equivalent, diffs of the others, seconds)."""
+    """Return the mutants by status, the number of equivalent survivors, the diffs of the other survivors, and seconds."""
     at, began = place(module, setting.out, ""), time.monotonic()
     copy(module, at)
     jobs = ("--max-children", str(setting.jobs))
     again = [name for name, status in statuses(at).items() if status in ("survived", "no tests")] if at.exists() else []
-    (at / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)  # which test reaches what: a test may have changed
+    (at / "mutants" / "mutmut-stats.json").unlink(
+        missing_ok=True
+    )  # the map from tests to functions, since a test may have changed
     mutmut(at, "run", *jobs)
     if again:
         mutmut(at, "run", *jobs, *again)
@@ -154,7 +156,7 @@ def one(module: str, setting: Setting) -> tuple[Counter[str], int, list[str], fl
 
 
 def place(module: str, out: Path, suffix: str) -> Path:
-    """Where the results of a module are."""
+    """The folder of a module's results."""
     return out / (module.replace("/", "-") + suffix)
 
 

@@ -1,13 +1,13 @@
-"""Studies on a Ray cluster of two nodes, one of which dies on the way: each must end as a study that nothing happened to.
+"""Studies on a Ray cluster of two nodes, one of which is killed: each must end as an undisturbed study.
 
     python benchmarks/reliability/nodes.py                    5 studies
     python benchmarks/reliability/nodes.py --studies 1 --seed 3
 
 Both nodes are raylets of this machine, with one core each, as `ray.cluster_utils.Cluster` makes them; `oche study --on ray
---address` is a process of its own. Once both nodes have a trial at work and a drawn number of records more is there, the node
-that is not the driver's is killed (SIGKILL to its raylet; its workers follow). After every second death another node joins.
-Compared are weights, records, genotypes and summaries of all trials; a trial that was not on the dead node must have been
-begun once, and no step be recorded twice. OUT/table.md has the outcome.
+--address` is a process of its own. When both nodes have a running trial and a random number of further records is written, the
+node without the driver is killed (SIGKILL to its raylet; its workers follow). After every second kill another node joins.
+Weights, records, genotypes and summaries of all trials are compared. A trial on another node must have been started once only,
+and no step may be recorded twice. OUT/table.md has the outcome.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ HEALTH = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000,
 @dataclass(frozen=True)
 class Setting:
     studies: int = 5
-    """each loses a node"""
+    """number of studies; each loses a node"""
     seed: int = 0
-    """the moments follow from it, as far as the machine's speed allows"""
+    """seed of the moments, as far as the machine's speed allows"""
     out: Path = Path("build/nodes")
-    """folder for studies and results"""
+    """folder for the studies and the results"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one study. ``begun``: processes that its trials took; ``done``: trials complete when the node died."""
+    """The outcome of one study. ``begun``: processes that its trials needed; ``done``: complete trials when the node died."""
 
     code: int
     begun: int
@@ -65,7 +65,7 @@ def ask(out: Path) -> Path:
 
 
 def records(out: Path) -> list[int]:
-    """Lines of metrics.jsonl of each trial that has any."""
+    """The lines of metrics.jsonl of each trial that has any."""
     return [file.read_bytes().count(b"\n") for file in out.glob("trials/*/search/metrics.jsonl")]
 
 
@@ -126,7 +126,7 @@ def main(setting: Setting) -> int:
         found.append(one(out / f"study-{i}", calm, chance, i % 2 == 1))
         (out / "table.md").write_text(table(found))
     print(table(found))
-    # One node of one core died: one trial at most was on it.
+    # The killed node has one core, so at most one trial was on it.
     return 0 if all(o.code == 0 and o.equal and o.once and o.begun <= TRIALS + 1 for o in found) else 1
 
 

@@ -1,4 +1,4 @@
-"""Sound inputs, small ones, for others to be damaged: runs of every kind, data of every form."""
+"""Small correct inputs, which others damage: runs of every kind, data of every form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 import oche
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from oche.training.image_recipes import small
 from oche.training.recipes import RECIPES
 
@@ -25,7 +25,7 @@ class _Killed(BaseException):
 
 @dataclass(frozen=True)
 class Sound:
-    """What `make` made below ``root``."""
+    """The files that `make` wrote below ``root``."""
 
     root: Path
 
@@ -50,12 +50,12 @@ class Sound:
         return self.root / "exported.safetensors"
 
     def halfway(self, kind: str) -> Path:
-        """The run ``kind`` as a kill in its midst left it."""
+        """The run ``kind``, as a kill in the middle left it."""
         return self.root / f"{kind}-halfway"
 
 
 def make(root: Path) -> Sound:
-    """Six runs of a few steps, a text, an exported network. Draws no report: what is drawn is tested by `oche report`."""
+    """Make six runs of a few steps, a text and an exported network, without reports; `oche report` tests those."""
     sound = Sound(root)
     root.mkdir(parents=True, exist_ok=True)
     words = np.random.default_rng(0).integers(20, size=3000)
@@ -103,7 +103,7 @@ def _language(out: Path, text: Path, halfway: bool) -> None:
 
 
 class _dies:
-    """Within, tasks of ``task`` end where step ``at`` begins, as a kill would end them."""
+    """In this context, tasks of class ``task`` end at step ``at``, as a kill would end them."""
 
     def __init__(self, task: type, at: int | None) -> None:
         self.task, self.at, self.step = task, at, task.step
@@ -125,7 +125,7 @@ class _dies:
 
 
 def configurations() -> list[tuple[str, str]]:
-    """(command, YAML) of complete configurations: every method, every recipe."""
+    """Yield (command, YAML) of complete configurations: every method, every recipe."""
     from oche.core.config.yaml_files import dump_yaml
     from oche.runs.config import SearchConfig, TrainConfig
 
@@ -142,7 +142,7 @@ def pixels(*shape: int) -> np.ndarray:
 
 
 def image(form: str, side: int = 12) -> bytes:
-    """A colour image in a format of Pillow's."""
+    """A colour image in a format of Pillow."""
     file = io.BytesIO()
     Image.fromarray(pixels(side, side, 3)).save(file, form)
     return file.getvalue()
@@ -177,7 +177,7 @@ def mnist() -> dict[str, bytes]:
 
 
 def cifar10() -> dict[str, bytes]:
-    """Files of the binary version's folder: 8 images each."""
+    """The files of CIFAR-10's binary version, with 8 images each."""
     record = b"".join(bytes([i % 10]) + pixels(3072).tobytes() for i in range(8))
     names = [*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"]
     return {**dict.fromkeys(names, record), "batches.meta.txt": "\n".join(f"class {k}" for k in range(10)).encode()}

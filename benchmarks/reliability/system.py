@@ -1,9 +1,9 @@
-"""A system that misbehaves: a disk that fills, a directory that may only be read, two processes at one run, a clock that jumps.
+"""Trouble of the system: a full disk, a read-only directory, two processes on one run, a clock that jumps.
 
-    python benchmarks/reliability/system.py                      as root: disks are small ones in memory, mounted for it
+    python benchmarks/reliability/system.py                      as root, to mount small disks in memory
 
-A run that meets trouble ends in one line, leaves only whole files, and goes on to the undisturbed end once the trouble is
-over. OUT/table.md counts, OUT/faults.txt says what went otherwise.
+A run in trouble must end in one line, leave only whole files, and continue to the undisturbed result once the trouble is over.
+OUT/table.md has the counts, OUT/faults.txt the faults.
 """
 
 from __future__ import annotations
@@ -43,29 +43,29 @@ class Setting:
     disks: int = 40
     """runs on a disk that fills"""
     doors: int = 20
-    """commands on a disk that may only be read"""
+    """commands on a read-only disk"""
     pairs: int = 20
-    """pairs of processes at one run"""
+    """pairs of processes on one run"""
     clocks: int = 20
-    """runs under a clock that jumps"""
+    """runs with a clock that jumps"""
     seed: int = 0
-    """all follows from it"""
+    """seed of all choices"""
     out: Path = Path("build/system")
-    """folder for runs and results"""
+    """folder for the runs and the results"""
 
 
 class Fault(Exception):
-    """What oche did and should not have done."""
+    """A wrong behaviour of oche."""
 
 
 def ended(code: int | str, said: str, *allowed: int | str) -> None:
-    """Raises `Fault` unless a command ended as one of ``allowed``, with one line if not with 0."""
+    """Raise `Fault` unless a command ended with one of the exit codes ``allowed``, and with one line if not with 0."""
     if code not in allowed or "Traceback" in said or (code in (1, 2) and untidy(said)):
         raise Fault(f"exit code {code}: {said[-1500:]}")
 
 
 def whole(run: Path) -> None:
-    """Raises `Fault` unless every file of a run can be read."""
+    """Raise `Fault` unless every file of a run can be read."""
     try:
         for file in run.rglob("*.json"):
             json.loads(file.read_text())
@@ -86,7 +86,7 @@ def same(run: Path, calm: Path) -> None:
 
 
 def resume(run: Path) -> None:
-    """Goes on with a run, or begins it where it never came to be, to its end."""
+    """Resume a run, or start it if it does not exist, and finish it."""
     ended(*call(["resume", str(run), "--quiet"]), 0)
 
 
@@ -95,7 +95,7 @@ def resume(run: Path) -> None:
 
 @contextlib.contextmanager
 def disk(at: Path, kilobytes: int) -> Iterator[Callable[[str], None]]:
-    """A disk of its own at ``at``; yields what changes its options, such as "size=9m" or "ro"."""
+    """Mount a disk at ``at``; yield a function that changes its options, such as "size=9m" or "ro"."""
     at.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(at)], check=True)
     try:
@@ -105,7 +105,7 @@ def disk(at: Path, kilobytes: int) -> Iterator[Callable[[str], None]]:
 
 
 def full_disk(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
-    """A run on a disk that it fills at some moment, and resumed when there is room."""
+    """A run that fills its disk at some moment, and is resumed when there is space."""
     need = sum(file.stat().st_size for file in calm.rglob("*") if file.is_file()) // 1024
     with disk(at, rng.randint(8, need + 20)) as change:
         code, said = call([*KINDS[kind], "--out", str(at / "run")])
@@ -127,7 +127,7 @@ def full_disk(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
 
 
 def read_only(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
-    """A command on a run that may only be read."""
+    """A command on a read-only run."""
     with disk(at, 65536) as change:
         shutil.copytree(calm, at / "run")
         (at / "images").mkdir()
@@ -177,7 +177,7 @@ def two_at_once(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
 
 
 class Jumping(datetime.datetime):
-    """Says another year, hour and second each time, before or after the true one."""
+    """A clock that shows another year, hour and second at each call."""
 
     rng = random.Random(0)
 
@@ -187,7 +187,7 @@ class Jumping(datetime.datetime):
 
 
 def jumping_clock(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
-    """A run that ends early by a kill of its loop, goes on, and is moved aside; files get times of their own."""
+    """A run that is killed early, resumed, and moved aside, while files get random times."""
     from oche.runs import claim
     from oche.runs import directory as rundir
 
@@ -215,7 +215,7 @@ class _Killed(BaseException):
 
 @contextlib.contextmanager
 def killed_at(kind: str, step: int) -> Iterator[None]:
-    """Within, runs end where ``step`` begins, as a kill would end them."""
+    """In this context, runs end at ``step``, as a kill would end them."""
     from oche.bilevel.search import Search
     from oche.training.image_trainer import Training
 

@@ -1,4 +1,4 @@
-"""The seed's Figures 2 to 9, as SVG and PNG, from the runs of Table 2 (made first where they are not there yet).
+"""Figures 2 to 9 of the seed document, as SVG and PNG, from the runs of Table 2 (missing runs are made first).
 
 python examples/seed/figures.py --data my.parquet --budget 10m
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from runs import ORDERS, Setting, command, search
 
 import oche
 from oche.core.architecture import Cell
@@ -17,7 +18,6 @@ from oche.report.drawings.network import network_png, network_svg
 from oche.report.plots import mixtures, style, toy
 from oche.report.read_run import read_run
 from oche.training.image_recipes import seed as seed_network
-from runs import ORDERS, Setting, command, search
 
 
 def main(setting: Setting) -> None:
@@ -39,7 +39,7 @@ def main(setting: Setting) -> None:
 
 def _final(run: oche.Run) -> list[dict]:
     recipe, config = seed_network(), run.config.space
-    with torch.device("meta"):  # its shape is all that the picture needs
+    with torch.device("meta"):  # the picture needs only its shape
         net = oche.build(
             run.genotype, classes=config.classes, channels=recipe.channels, cells=recipe.cells, stem=recipe.stem,
             in_channels=config.in_channels, image=config.image, widen=recipe.widen, head=recipe.head,

@@ -1,4 +1,4 @@
-"""The runs that the seed document's tables and figures are made of. Each is made once, and read by all that need it."""
+"""The runs behind the tables and figures of the seed document. Each is made once, and shared by the scripts that need it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ ORDERS = {1: "ξ = 0", 2: "ξ > 0"}  # DARTS' first order, and its look-ahead wi
 
 @dataclass(frozen=True)
 class Setting:
-    """What all experiments share. Without budget and steps every run has the seed's own length."""
+    """The settings of all experiments. Without budget and steps, every run has the length of the seed document."""
 
     data: str = "cifar10"
-    """images to search on and to train on: a name or a path, as `oche search --data` takes them"""
+    """images to search and train on: a name or a path, as for `oche search --data`"""
     transfer: str | None = "cifar100"
-    """images that the found cells are transferred to (Table 3); None: leave that out"""
+    """images to transfer the found cells to (Table 3); None: no transfer"""
     data_dir: Path | None = None
     """folder with archives downloaded by hand"""
     budget: str | None = None
-    """time for each run instead of the seed's epochs: 90s, 10m, 2h"""
+    """length of each run in time instead of epochs: 90s, 10m, 2h"""
     search_steps: int | None = None
-    """steps of each search instead of a length in epochs or time"""
+    """length of each search in steps"""
     train_steps: int | None = None
-    """steps of each training likewise"""
+    """length of each training in steps"""
     out: Path = Path("runs/seed")
-    """where the runs go; those that are there are read, or gone on with"""
+    """folder for the runs; finished runs are kept, unfinished ones continued"""
     seed: int = 0
-    """every random number follows from it"""
+    """seed of all random numbers"""
     device: str = "auto"
     """auto, cpu, cuda"""
     quiet: bool = False
@@ -47,12 +47,12 @@ class Setting:
         return dict(seed=self.seed, device=self.device, data_dir=self.data_dir, quiet=self.quiet)
 
     def length(self, steps: int | None) -> dict:
-        """The fields of a method or a recipe that shorten it."""
+        """The fields of a method or a recipe that set its length."""
         return dict(steps=steps) if steps is not None else dict(budget=self.budget)
 
 
 def _ensure(path: Path, make: Callable[[], oche.Run], quiet: bool) -> oche.Run:
-    """The run at ``path``: as it is if complete, gone on with if unfinished, else made."""
+    """The run at ``path``: started, continued, or taken as it is."""
     if not (path / "status.json").exists():
         return make()
     run = oche.Run.open(path)
@@ -60,7 +60,7 @@ def _ensure(path: Path, make: Callable[[], oche.Run], quiet: bool) -> oche.Run:
 
 
 def search(setting: Setting, order: int) -> oche.Run:
-    """The seed's §4.2: 8 cells, C = 16, 40 epochs, batch 64, logits from zero."""
+    """§4.2 of the seed document: 8 cells, C = 16, 40 epochs, batch 64, logits from zero."""
     path = setting.out / f"search-order{order}"
     method = oche.methods.seed(order, **setting.length(setting.search_steps))
     space = oche.spaces.seed()
@@ -70,7 +70,7 @@ def search(setting: Setting, order: int) -> oche.Run:
 
 
 def evaluation(setting: Setting, order: int) -> oche.Run:
-    """Table 2: the found cells in the searched network's shape, 100 epochs, on the search's own halves."""
+    """Table 2: the found cells in a network of the searched size, 100 epochs, on the halves of the search."""
     recipe = seed_network(cells=8, head=(2048, 1024, 256), batch=64, epochs=100, split=0.5)
     return _train(setting, order, "evaluation", setting.data, recipe)
 
@@ -94,13 +94,13 @@ def _train(setting: Setting, order: int, name: str, data: str, recipe: Recipe) -
 
 
 def command(main: Callable[[Setting], None], about: str | None) -> None:
-    """Runs a script of this folder; a mistake in what was asked is one line, and exit code 2."""
+    """Run a script of this folder. A mistake in its arguments is one line, with exit code 2."""
     try:
         main(tyro.cli(Setting, description=about))
     except oche.OcheError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except Interrupted:  # it has said how to go on
+    except Interrupted:  # its message says how to continue
         sys.exit(130)
 
 
@@ -112,13 +112,13 @@ def percent(value: float | None) -> str:
 
 
 def length(run: oche.Run) -> str:
-    """How long a run really was: "100 steps of 64 images, 13.2 min"."""
+    """The actual length of a run: "100 steps of 64 images, 13.2 min"."""
     part = run.config.search if run.kind == "search" else run.config.train
     return f"{run.summary['steps']:,} steps of {part.batch} images, {run.summary['seconds'] / 60:.1f} min"
 
 
 def where(run: oche.Run) -> str:
-    """Hardware, versions and data of a run, for beside its numbers."""
+    """Hardware, versions and data of a run, to print beside its results."""
     e = json.loads((run.path / "environment.json").read_text())
     device = e.get("gpu") or f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads"
     note = f" ({run.summary['note']})" if run.summary.get("note") else ""

@@ -1,4 +1,4 @@
-"""The seed's Table 2: search with ξ = 0 and ξ > 0, then the found cells trained from scratch; time per search step.
+"""Table 2 of the seed document: search with ξ = 0 and ξ > 0, then the found cells trained from scratch; time per search step.
 
 python examples/seed/table2.py                                   as published, on CIFAR-10: days on a CPU
 python examples/seed/table2.py --data my.parquet --budget 10m    each run shortened to ten minutes

@@ -1,4 +1,4 @@
-"""The seed's Table 3: the final 14-cell networks, and the same cells transferred to other images.
+"""Table 3 of the seed document: the final 14-cell networks, and the same cells transferred to other images.
 
 python examples/seed/table3.py                                                   as published
 python examples/seed/table3.py --data my.parquet --transfer my/folder --budget 10m
@@ -15,7 +15,9 @@ PUBLISHED = {1: ("99.96", "78.28", "99.94", "38.45"), 2: ("99.95", "79.67", "99.
 
 def main(setting: Setting) -> None:
     sets = ["CIFAR-10"] + ([Path(setting.transfer).name] if setting.transfer else [])
-    known = len(sets) if setting.transfer in (None, "cifar100") else 1  # of other images nothing is published
+    known = (
+        len(sets) if setting.transfer in (None, "cifar100") else 1
+    )  # there are no published results for other images
     columns = [f"{name}: {part} (%)" for name in sets for part in ("train", "test")]
     header = [
         text for i, column in enumerate(columns) for text in ([column, "published"] if i < 2 * known else [column])

@@ -53,7 +53,7 @@ class EvaluateArgs:
     data: str | None = None
     """data to measure on instead of the run's own: images of the same classes, or text"""
     data_dir: Path | None = None
-    """folder with archives downloaded by hand; nothing is downloaded then"""
+    """folder with archives downloaded by hand, used instead of downloads"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     out: Path | None = None
