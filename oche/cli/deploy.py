@@ -19,8 +19,7 @@ class ExportArgs:
     out: Path | None = None
     """file to write; by default export/model.onnx, model.pt2 or model.safetensors in the run's directory"""
     input: Literal["normalised", "uint8-nchw", "uint8-nhwc"] = "normalised"
-    """normalised: the graph takes normalised floats and returns logits; uint8-nchw, uint8-nhwc: it takes pixels in that
-    layout and returns probabilities"""
+    """normalised: normalised floats in, logits out; uint8-nchw, uint8-nhwc: pixels of that layout in, probabilities out"""
     size: int | None = None
     """side of the images that the graph takes; by default that of the training"""
     fold: bool = True

@@ -29,8 +29,7 @@ class CostArgs:
     what: Annotated[str | None, tyro.conf.Positional] = None
     """published name, run directory, file with a genotype, or the text of a genotype"""
     recipe: str | None = None
-    """recipe that sets the size of the network, such as darts, small or imagenet-mobile (see oche list recipes); by default that
-    of the training run, else the published one"""
+    """recipe that sets the size of the network (see oche list recipes); by default that of the run, else the published one"""
     image: int | None = None
     """side of the images; by default that of the run, else 224 for a network with an ImageNet stem, else 32"""
     classes: int | None = None

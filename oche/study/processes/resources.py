@@ -11,11 +11,11 @@ Slot = Mapping[str, str]  # the environment variables of the process in it
 
 
 class ResourcePool:
-    """Places for processes. ``slots``: one for each that may run at a time.
+    """The slots for processes; ``slots`` has one for each process that may run at a time.
 
-    With ``measured``, memory counts too: the first process has the machine to itself until its peak is seen, then another
-    starts where as much as the largest has needed so far (``need`` bytes) is left, beside what those under way may still take.
-    Where the system does not tell (not Linux), the slots alone count.
+    With ``measured``, memory counts too. The first process runs alone until its peak memory is known. Another one starts if
+    the largest peak so far (``need`` bytes) is free, beside the memory that the running processes may still take. On systems
+    that do not report memory (all but Linux), only the slots count.
     """
 
     def __init__(self, slots: Sequence[Slot], measured: bool = False, need: int = 0) -> None:
@@ -50,7 +50,7 @@ class ResourcePool:
 
 
 def core_slots(threads: int, jobs: int | None = None) -> list[Slot]:
-    """``jobs`` slots, by default as many as processes of ``threads`` threads have cores of their own."""
+    """``jobs`` slots; by default as many as there are groups of ``threads`` cores."""
     return [{}] * (jobs or max(1, usable_cores() // threads))
 
 
