@@ -1,11 +1,11 @@
-// Loops over pixels with numbers by channel: normalising, filling P, column sums.
+// Loops over pixels with one number per channel: normalisation, filling the padded input P, and sums per channel.
 #pragma once
 
 #include "sizes.h"
 
 namespace oche {
 
-// Numbers by channel, repeated so that a vector of them can be read at any multiple of L (where `even` says so).
+// One number per channel, repeated so that a vector can be loaded at any multiple of L, if `even()`.
 template <typename T> struct Channels {
   I C, period;
   Buffer<T> v;
@@ -16,7 +16,7 @@ template <typename T> struct Channels {
   bool even() const { return C % L<T> == 0 || L<T> % C == 0; }
 };
 
-// f(e, c): elements e .. e + L of n, whose channels start at c; then g(e, c) for each that is left.
+// Visit n elements: call f(e, c) for vectors e .. e + L whose channels start at c, then g(e, c) for each remaining element.
 template <typename T, typename F, typename G> inline void each(I n, I C, F f, G g) {
   I e = 0;
   if (C % L<T> == 0)
@@ -29,7 +29,7 @@ template <typename T, typename F, typename G> inline void each(I n, I C, F f, G 
 
 template <typename T> inline V<T> positive(V<T> v) { return v < 0 ? V<T>{} : v; }  // NaN stays NaN
 
-// P of one image: relu(x), or relu(x * scale + shift). What is not image is left as it is.
+// Fill P with one image: relu(x), or relu(x * scale + shift) if `scale` is given. The margin is not written.
 template <typename T> void fill(T* P, const Frame& f, const T* x, I C, const Channels<T>* scale, const Channels<T>* shift) {
   for (I y = 0; y < f.H; ++y) {
     const T* from = x + y * f.W * C;
@@ -56,12 +56,14 @@ template <typename T> void fill(T* P, const Frame& f, const T* x, I C, const Cha
   }
 }
 
+// Copy one image into P. The margin is not written.
 template <typename T> void copy(T* P, const Frame& f, const T* x, I C) {
   for (I y = 0; y < f.H; ++y)
     for (I px = 0; px < f.W; ++px) std::copy_n(x + (y * f.W + px) * C, C, P + f.at(y, px));
 }
 
-// Column sums of a (n, C) and of a * b, in T over a few rows at a time, then in double.
+// Add to s0 and s1 (C) the sums over rows of a (n, C) and of a * b: in T over CHUNK rows at a time, then in double.
+// `t` is a scratch buffer.
 template <typename T> void sums(double* s0, double* s1, const T* a, const T* b, I n, I C, Buffer<T>& t) {
   constexpr I CHUNK = 128;
   I width = up(std::max<I>(C, L<T>), L<T>);

@@ -1,36 +1,38 @@
-// Stages that are computed together, image by image: all first ones of a node, or all second ones.
-// 
-// A stage reads its input, through the BatchNorm in front of it if there is one, and writes z, whose mean and variance it sums up as
-// it goes. Everything between input and z of one image stays in cache and is never stored: the backward computes it again.
+// Compute the stages of one level together, image by image: all first stages of a node, or all second ones.
+//
+// A stage reads its input, through the previous BatchNorm if there is one, and writes z together with its mean and variance. The
+// intermediate values of one image stay in cache and are never stored; the backward computes them again.
 #pragma once
 
 #include "stage.h"
 
 namespace oche {
 
+// One stage to compute, with its buffers.
 template <typename T> struct Job {
   Stage<T> stage;
-  T* z = nullptr;                 // forward: where it goes
-  const T *g = nullptr, *zin = nullptr;  // backward: gradient = a g + b z + c
+  T* z = nullptr;                 // forward: the output
+  const T *g = nullptr, *zin = nullptr;  // backward: the gradient of z is a g + b zin + c
   Channels<T> a, b, c;
   double* stats = nullptr;        // (2, C): mean and biased variance
-  I at = 0;                       // where its weight gradients start in a thread's share
+  I at = 0;                       // offset of its weight gradients in each thread's buffer
 };
 
-template <typename T> struct Group {  // jobs that read one input
+template <typename T> struct Group {  // jobs that read the same input
   const T* x = nullptr;
   bool normed = false;
   Channels<T> scale, shift;
   std::vector<Job<T>> jobs;
-  T* gx = nullptr;                // backward: gradient behind the ReLU; filled before
-  double* moments = nullptr;      // (2, C): sums of that gradient, and of it times the input
+  T* gx = nullptr;                // backward: the gradient of the ReLU's input is added here
+  double* moments = nullptr;      // (2, C): sums of that gradient, and of its product with the input
 };
 
-struct Geometry {
+struct Geometry {  // of an input, and the stride
   I B, C, H, W, s;
   bool operator==(const Geometry& o) const { return B == o.B && C == o.C && H == o.H && W == o.W && s == o.s; }
 };
 
+// Return the layout of P for all groups, and set the tap offsets of their stages.
 template <typename T> Frame frame(std::vector<Group<T>*>& groups, const Geometry& q) {
   I margin = 0;
   for (auto* g : groups)
@@ -42,11 +44,13 @@ template <typename T> Frame frame(std::vector<Group<T>*>& groups, const Geometry
   return f;
 }
 
+// Copy n pixels from rows of Cs channels to rows of C.
 template <typename T> void to_pixels(T* to, const T* from, I n, I C, I Cs) {
   if (C == Cs) std::copy_n(from, n * C, to);
   else for (I p = 0; p < n; ++p) std::copy_n(from + p * Cs, C, to + p * C);
 }
 
+// Compute z and its statistics for every job.
 template <typename T> void forward(std::vector<Group<T>*>& groups, const Geometry& q) {
   Frame f = frame(groups, q);
   I widest = 0, count = 0;
@@ -96,7 +100,7 @@ template <typename T> void forward(std::vector<Group<T>*>& groups, const Geometr
     }
 }
 
-// GZ (Ho x Wr pixels, Cs) = a g + b z + c, zeros behind
+// GZ (Ho x Wr pixels, Cs) = a g + b z + c of one image, padded with zeros.
 template <typename T> void before_norm(T* GZ, const Job<T>& job, const Frame& f, I Wr, I image) {
   const I C = job.stage.out.C, Cs = job.stage.out.Cs;
   const T *g = job.g + image, *z = job.zin + image, *a = job.a.v.data(), *b = job.b.v.data(), *c = job.c.v.data();
@@ -115,107 +119,146 @@ template <typename T> void before_norm(T* GZ, const Job<T>& job, const Frame& f,
     }
 }
 
-template <typename T>
-void backward(std::vector<Group<T>*>& groups, const Geometry& q, bool need_w, Buffer<T>& weight_sums) {
-  Frame f = frame(groups, q);
-  I widest = 0, weights = 0, top = 0, left = 0;
-  bool dense = false;
-  for (auto* g : groups)
-    for (auto& j : g->jobs) {
-      widest = std::max(widest, j.stage.out.Cs);
-      dense = dense || !j.stage.depthwise;
-      j.at = weights;
-      weights += need_w ? j.stage.weights() : 0;
-      for (I t = 0; t < j.stage.conv.taps; ++t) {  // how far taps reach back, in pixels of a phase
-        top = std::max(top, (f.m + j.stage.conv.dy(t)) / f.s);
-        left = std::max(left, (f.m + j.stage.conv.dx(t)) / f.s);
+// Where the gradients of one level go: its layout, and the sizes of a thread's buffers.
+template <typename T> struct Backward {
+  const Geometry& q;
+  Frame f;
+  const bool need_w;
+  I widest = 0, weights = 0;  // channels of the widest output; number of weight gradients
+  I top = 0, left = 0;        // how far taps reach up and left, in pixels of a phase
+  bool dense = false;         // whether there are dense stages
+  I G, Wr, cs;                // pixels per vector; width of an output row, rounded up to G; channels as stored
+  I Hd, Wd;                   // size of the padded gradient of the depthwise output
+
+  Backward(std::vector<Group<T>*>& groups, const Geometry& geometry, bool weights_too)
+      : q(geometry), f(frame(groups, geometry)), need_w(weights_too) {
+    for (auto* g : groups)
+      for (auto& j : g->jobs) {
+        widest = std::max(widest, j.stage.out.Cs);
+        dense = dense || !j.stage.depthwise;
+        j.at = weights;
+        weights += need_w ? j.stage.weights() : 0;
+        for (I t = 0; t < j.stage.conv.taps; ++t) {
+          top = std::max(top, (f.m + j.stage.conv.dy(t)) / f.s);
+          left = std::max(left, (f.m + j.stage.conv.dx(t)) / f.s);
+        }
+      }
+    G = groups[0]->jobs[0].stage.in.G;
+    Wr = up(f.Wo, G);
+    cs = f.Cs;
+    Wd = f.Wq + left + 2 * G;
+    Hd = f.Hq + top;
+  }
+
+  // The buffers of one thread.
+  struct Buffers {
+    Buffer<T> P, GZ, D, GD, R, GP;  // input; gradients of z, of the depthwise output, of a row of the input, and of P (dense stages)
+    Buffer<T> t, w;
+    std::vector<I> off;
+    explicit Buffers(const Backward& l)
+        : P(l.f.size() + 2 * L<T>, 0), GZ(l.f.Ho * l.Wr * l.widest + L<T>, 0), D(l.Wr * l.cs + L<T>, 0),
+          GD(l.Hd * l.Wd * l.cs + 2 * L<T>, 0), R(up(l.f.W + l.G, l.G) * l.cs + L<T>, 0),
+          GP(l.dense ? l.f.size() + 2 * L<T> : 0, 0) {}
+  };
+
+  // From GZ to the gradient of the depthwise output (GD) or of P (GP), and to the weight gradients at `myw`.
+  void through_convolutions(Buffers& u, const Stage<T>& st, T* myw) const {
+    T* of_dense = myw + (st.depthwise ? st.conv.taps * st.ws : 0);
+    if (!st.depthwise) std::fill(u.GP.begin(), u.GP.end(), T(0));
+    for (I y = 0; y < f.Ho; ++y) {
+      const T *gz = u.GZ.data() + y * Wr * st.out.Cs, *src = u.P.data() + y * f.Wq * cs;
+      if (st.depthwise) {
+        st.template unmix_row<false>(u.GD.data() + ((y + top) * Wd + left) * cs, gz, Wr, 0);
+        if (need_w) {
+          st.depth_row(u.D.data(), u.P.data(), f, y, Wr);
+          st.gather_row(of_dense, gz, u.D.data(), Wr, 0);
+        }
+      } else {
+        for (I tap = 0; tap < st.conv.taps; ++tap) {
+          st.template unmix_row<true>(u.GP.data() + y * f.Wq * cs + st.off[tap], gz, Wr, tap);
+          if (need_w) st.gather_row(of_dense, gz, src + st.off[tap], Wr, tap);
+        }
       }
     }
-  const I threads = at::get_num_threads(), G = groups[0]->jobs[0].stage.in.G, Wr = up(f.Wo, G), cs = f.Cs;
-  const I Wd = f.Wq + left + 2 * G, Hd = f.Hq + top;  // padded gradient of the depthwise output
-  Buffer<T> shares(threads * weights, 0);
+    if (need_w && st.depthwise)
+      for (I c = 0; c < st.in.vectors; ++c)
+        tapgrad(myw + c * L<T>, st.ws, u.P.data() + c * L<T>, f.Wq * cs, u.GD.data() + (top * Wd + left) * cs + c * L<T>, Wd * cs,
+                G > 1 ? L<T> : cs, f.Ho, G > 1 ? Wr / G : f.Wo, st.off.data(), st.conv.taps);
+  }
+
+  // Collect the taps of a depthwise convolution that read phase (qy, qx), transposed: their offsets in GD and their weights.
+  void taps_of_phase(Buffers& u, const Stage<T>& st, I qy, I qx) const {
+    u.off.clear();
+    u.w.clear();
+    for (I tap = 0; tap < st.conv.taps; ++tap) {
+      I ay = f.m + st.conv.dy(tap), ax = f.m + st.conv.dx(tap);
+      if (ay % f.s != qy || ax % f.s != qx) continue;
+      u.off.push_back(-(ay / f.s * Wd + ax / f.s) * cs);
+      u.w.insert(u.w.end(), st.dw.begin() + tap * st.ws, st.dw.begin() + (tap + 1) * st.ws);
+    }
+  }
+
+  // The gradient of n pixels of P, row iy of a phase from column ix on.
+  const T* row_of_input(Buffers& u, const Stage<T>& st, I phase, I iy, I ix, I n) const {
+    if (!st.depthwise) return u.GP.data() + (phase * f.Hq + iy) * f.Wq * cs + ix * cs;
+    const T* src = u.GD.data() + ((iy + top) * Wd + ix + left) * cs;
+    const I nt = u.off.size();
+    if (G > 1) taps_row(u.R.data(), src, L<T>, up(n, G) / G, u.off.data(), u.w.data(), st.ws, nt);
+    else
+      for (I c = 0; c < st.in.vectors; ++c)
+        taps_row(u.R.data() + c * L<T>, src + c * L<T>, cs, n, u.off.data(), u.w.data() + c * L<T>, st.ws, nt);
+    return u.R.data();
+  }
+
+  // Add the gradient of one image to gxi, through the ReLU, row by row of each phase.
+  void to_input(Buffers& u, const Stage<T>& st, T* gxi) const {
+    for (I phase = 0; phase < f.s * f.s; ++phase) {
+      const I qy = phase / f.s, qx = phase % f.s;
+      if (st.depthwise) {
+        taps_of_phase(u, st, qy, qx);
+        if (u.off.empty()) continue;
+      }
+      const I first = ((qx - f.m) % f.s + f.s) % f.s, n = (f.W - first + f.s - 1) / f.s, ix = (first + f.m) / f.s;
+      for (I y = ((qy - f.m) % f.s + f.s) % f.s; y < f.H; y += f.s) {
+        const T* row = row_of_input(u, st, phase, (y + f.m) / f.s, ix, n);
+        const T* was = u.P.data() + f.at(y, first);
+        T* to = gxi + (y * f.W + first) * q.C;
+        if (f.s == 1 && cs == q.C)
+          each<T>(n * cs, cs, [&](I e, I) { store(to + e, load(to + e) + (load(was + e) > 0 ? load(row + e) : V<T>{})); },
+                  [&](I e, I) { to[e] += was[e] > 0 ? row[e] : T(0); });
+        else
+          for (I p = 0; p < n; ++p)
+            for (I c = 0; c < q.C; ++c) to[p * f.s * q.C + c] += was[p * cs + c] > 0 ? row[p * cs + c] : T(0);
+      }
+    }
+  }
+};
+
+// Compute the gradients of inputs and, if `need_w`, of weights, for every job. `weight_sums` receives the latter.
+template <typename T>
+void backward(std::vector<Group<T>*>& groups, const Geometry& q, bool need_w, Buffer<T>& weight_sums) {
+  const Backward<T> level(groups, q, need_w);
+  const Frame& f = level.f;
+  const I threads = at::get_num_threads(), weights = level.weights;
+  Buffer<T> shares(threads * weights, 0);  // of each thread
   std::vector<double> moments(threads * groups.size() * 2 * q.C, 0.0);
   at::parallel_for(0, q.B, 1, [&](I begin, I end) {
     const I tid = at::get_thread_num();
-    T* myw = shares.data() + tid * weights;
-    Buffer<T> P(f.size() + 2 * L<T>, 0), GZ(f.Ho * Wr * widest + L<T>, 0), D(Wr * cs + L<T>, 0), t;
-    Buffer<T> GD(Hd * Wd * cs + 2 * L<T>, 0), R(up(f.W + G, G) * cs + L<T>, 0);
-    Buffer<T> GP(dense ? f.size() + 2 * L<T> : 0, 0);  // gradient of P, for dense stages alone
-    std::vector<I> off;
-    Buffer<T> w;
+    typename Backward<T>::Buffers u(level);
     for (I b = begin; b < end; ++b)
       for (size_t i = 0; i < groups.size(); ++i) {
         auto& group = *groups[i];
         const T* xi = group.x + b * q.C * f.H * f.W;
         T* gxi = group.gx + b * q.C * f.H * f.W;
-        fill(P.data(), f, xi, q.C, group.normed ? &group.scale : nullptr, &group.shift);
+        fill(u.P.data(), f, xi, q.C, group.normed ? &group.scale : nullptr, &group.shift);
         for (auto& job : group.jobs) {
-          auto& st = job.stage;
-          const I zc = st.out.Cs;
-          before_norm(GZ.data(), job, f, Wr, b * st.out.C * f.Ho * f.Wo);
-          if (!st.depthwise) std::fill(GP.begin(), GP.end(), T(0));
-          T* of_dense = myw + job.at + (st.depthwise ? st.conv.taps * st.ws : 0);
-          for (I y = 0; y < f.Ho; ++y) {
-            const T *gz = GZ.data() + y * Wr * zc, *src = P.data() + y * f.Wq * cs;
-            if (st.depthwise) {
-              st.template unmix_row<false>(GD.data() + ((y + top) * Wd + left) * cs, gz, Wr, 0);
-              if (need_w) {
-                st.depth_row(D.data(), P.data(), f, y, Wr);
-                st.gather_row(of_dense, gz, D.data(), Wr, 0);
-              }
-            } else {
-              for (I tap = 0; tap < st.conv.taps; ++tap) {
-                st.template unmix_row<true>(GP.data() + y * f.Wq * cs + st.off[tap], gz, Wr, tap);
-                if (need_w) st.gather_row(of_dense, gz, src + st.off[tap], Wr, tap);
-              }
-            }
-          }
-          if (need_w && st.depthwise)
-            for (I c = 0; c < st.in.vectors; ++c)
-              tapgrad(myw + job.at + c * L<T>, st.ws, P.data() + c * L<T>, f.Wq * cs,
-                      GD.data() + (top * Wd + left) * cs + c * L<T>, Wd * cs, G > 1 ? L<T> : cs, f.Ho,
-                      G > 1 ? Wr / G : f.Wo, st.off.data(), st.conv.taps);
-          for (I phase = 0; phase < f.s * f.s; ++phase) {  // to the input, rows of each phase
-            const I qy = phase / f.s, qx = phase % f.s;
-            if (st.depthwise) {
-              off.clear();
-              w.clear();
-              for (I tap = 0; tap < st.conv.taps; ++tap) {
-                I ay = f.m + st.conv.dy(tap), ax = f.m + st.conv.dx(tap);
-                if (ay % f.s != qy || ax % f.s != qx) continue;
-                off.push_back(-(ay / f.s * Wd + ax / f.s) * cs);
-                w.insert(w.end(), st.dw.begin() + tap * st.ws, st.dw.begin() + (tap + 1) * st.ws);
-              }
-              if (off.empty()) continue;
-            }
-            const I first = ((qx - f.m) % f.s + f.s) % f.s, n = (f.W - first + f.s - 1) / f.s, ix = (first + f.m) / f.s;
-            for (I y = ((qy - f.m) % f.s + f.s) % f.s; y < f.H; y += f.s) {
-              const I iy = (y + f.m) / f.s;
-              const T* row = R.data();
-              if (!st.depthwise) {
-                row = GP.data() + (phase * f.Hq + iy) * f.Wq * cs + ix * cs;
-              } else {
-                const T* src = GD.data() + ((iy + top) * Wd + ix + left) * cs;
-                if (G > 1) taps_row(R.data(), src, L<T>, up(n, G) / G, off.data(), w.data(), st.ws, (I)off.size());
-                else
-                  for (I c = 0; c < st.in.vectors; ++c)
-                    taps_row(R.data() + c * L<T>, src + c * L<T>, cs, n, off.data(), w.data() + c * L<T>, st.ws,
-                             (I)off.size());
-              }
-              const T* was = P.data() + f.at(y, first);
-              T* to = gxi + (y * f.W + first) * q.C;
-              if (f.s == 1 && cs == q.C)
-                each<T>(n * cs, cs, [&](I e, I) { store(to + e, load(to + e) + (load(was + e) > 0 ? load(row + e) : V<T>{})); },
-                        [&](I e, I) { to[e] += was[e] > 0 ? row[e] : T(0); });
-              else
-                for (I p = 0; p < n; ++p)
-                  for (I c = 0; c < q.C; ++c) to[p * f.s * q.C + c] += was[p * cs + c] > 0 ? row[p * cs + c] : T(0);
-            }
-          }
+          before_norm(u.GZ.data(), job, f, level.Wr, b * job.stage.out.C * f.Ho * f.Wo);
+          level.through_convolutions(u, job.stage, shares.data() + tid * weights + job.at);
+          level.to_input(u, job.stage, gxi);
         }
         if (group.moments) {
           double* m = moments.data() + (tid * groups.size() + i) * 2 * q.C;
-          sums(m, m + q.C, gxi, xi, f.H * f.W, q.C, t);
+          sums(m, m + q.C, gxi, xi, f.H * f.W, q.C, u.t);
         }
       }
   });

@@ -1,5 +1,5 @@
-// The kernels of the native form, as torch calls them; compiled on first use (see native.py). All tensors are channels_last: pixel
-// after pixel, the channels of a pixel side by side.
+// The operators of the native form, registered with torch and compiled on first use (see build.py). All tensors are channels_last:
+// the channels of a pixel are adjacent, and pixels follow row by row.
 #include <torch/library.h>
 
 #include "node_backward.h"
@@ -26,8 +26,14 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>
   std::vector<Tensor> x, y, gxs, ggiven, gparams;
   for (auto& t : xs) x.push_back(last(t));
   for (auto& t : given) y.push_back(last(t));
+  const std::vector<Term> terms = parse(code, numbers);
   AT_DISPATCH_FLOATING_TYPES(g.scalar_type(), "node_backward", [&] {
-    node_backward_<scalar_t>(g, x, y, w, params, parse(code, numbers), saved, need_x, need_given, need_w, gw, gxs, ggiven, gparams);
+    NodeBackward<scalar_t> node{g, x, y, params, terms, need_x, need_given, need_w, {}, {}, {}, {}};
+    node.run(w, saved);
+    gw = node.gw;
+    gxs = node.gxs;
+    ggiven = node.ggiven;
+    gparams = node.gparams;
   });
   for (auto* list : {&gxs, &ggiven, &gparams})
     for (auto& t : *list) if (!t.defined()) t = at::empty({0}, g.options());
@@ -45,7 +51,7 @@ TORCH_LIBRARY(oche_native, m) {
   m.def("pools_backward(Tensor? of_max, Tensor which, Tensor? of_mean, int b, int c, int h, int w, int stride) -> Tensor");
 }
 
-// Composite: lists that may be empty do not tell torch which device is meant.
+// Composite, because torch cannot infer the device from lists that may be empty.
 TORCH_LIBRARY_IMPL(oche_native, CompositeExplicitAutograd, m) {
   m.impl("node_forward", oche::node_forward);
   m.impl("node_backward", oche::node_backward);

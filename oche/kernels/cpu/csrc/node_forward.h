@@ -1,16 +1,16 @@
-// A "node": the sum over candidates of weight * BatchNorm(last z); see node.py for the formulas.
+// The forward of a node: the sum over candidates of weight * BatchNorm(last z). See node.py for the formulas.
 #pragma once
 
 #include "terms.h"
 
 namespace oche {
 
-// The groups of one level. First stages of one source share theirs, later stages have inputs of their own.
+// The groups of one level. First stages on the same source share a group; later stages have one each.
 template <typename T> struct Groups {
   std::vector<std::pair<Geometry, Group<T>>> all;
-  std::vector<std::pair<I, bool>> of;  // source and packing of each
+  std::vector<std::pair<I, bool>> of;  // source and packing of each group
 
-  // Where the group of `source` stands, and whether it had to be made.
+  // Return the index of the group of `source`, and whether it is new.
   std::pair<size_t, bool> place(I source, bool pack, const Geometry& q, bool alone) {
     for (size_t g = 0; g < all.size() && !alone; ++g)
       if (of[g] == std::pair<I, bool>{source, pack} && all[g].first == q) return {g, false};
@@ -20,7 +20,7 @@ template <typename T> struct Groups {
   }
 };
 
-// Has a group read its input through a normalisation.
+// Let a group read its input through a normalisation.
 template <typename T> void read_through(Group<T>& group, const Norm& norm) {
   const I C = norm.mean.size();
   std::vector<double> a(C), b(C);
@@ -30,7 +30,7 @@ template <typename T> void read_through(Group<T>& group, const Norm& norm) {
   group.shift = Channels<T>(b.data(), C);
 }
 
-// Runs groups of equal geometry together.
+// Call `run` once for all groups of equal geometry.
 template <typename T, typename F> void by_geometry(std::vector<std::pair<Geometry, Group<T>>>& all, F run) {
   std::vector<bool> done(all.size(), false);
   for (size_t i = 0; i < all.size(); ++i) {
@@ -47,7 +47,7 @@ Tensor node_forward_(at::TensorList xs, at::TensorList given, const Tensor& w, a
                      at::TensorList given_stats, const std::vector<Term>& terms, std::vector<Tensor>& saved) {
   size_t levels = 1;
   for (auto& t : terms) levels = std::max(levels, t.units.size());
-  std::vector<std::vector<Tensor>> z(terms.size());      // of each stage of each term
+  std::vector<std::vector<Tensor>> z(terms.size());      // z of each stage of each term
   std::vector<std::vector<std::vector<double>>> stats(terms.size());
   for (size_t level = 0; level < levels; ++level) {
     Groups<T> made;
@@ -78,7 +78,7 @@ Tensor node_forward_(at::TensorList xs, at::TensorList given, const Tensor& w, a
     }
     by_geometry<T>(groups, [](auto& same, const Geometry& q) { forward<T>(same, q); });
   }
-  // The sum. What was given comes with its statistics.
+  // The sum. Given tensors come with their statistics.
   std::vector<Tensor> every;
   for (size_t i = 0; i < terms.size(); ++i) {
     every.push_back(terms[i].kind == 0 ? z[i].back() : terms[i].kind == 1 ? given[terms[i].index] : xs[terms[i].index]);

@@ -1,11 +1,12 @@
-// 3 x 3 pooling, each source once.
+// 3 x 3 pooling of a source.
 #pragma once
 
 #include "terms.h"
 
 namespace oche {
 
-// 3 x 3, padding 1. (max, which tap of the window it is, average over what is image) of x, each with its statistics (2, 2, C).
+// Pool x with 3 x 3 windows and padding 1. Return (maximum, index of its tap, average without padding, statistics (2, 2, C)): mean
+// and biased variance of the maximum and of the average.
 std::tuple<Tensor, Tensor, Tensor, Tensor> pools_forward(const Tensor& input, I stride, bool want_max, bool want_mean) {
   Tensor x = last(input);
   I B = x.size(0), C = x.size(1), H = x.size(2), W = x.size(3), threads = at::get_num_threads();
@@ -40,7 +41,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pools_forward(const Tensor& input, I 
             for (I t = 1; t < 9; ++t) {
               const T* v = src + f.tap(conv.dy(t), conv.dx(t));
               for (I e = 0; e < n; ++e) {
-                bool more = v[e] > best[e] || v[e] != v[e];  // the first of equals, as in torch; NaN wins
+                bool more = v[e] > best[e] || v[e] != v[e];  // the first of equal values, as in torch; NaN wins
                 best[e] = more ? v[e] : best[e];
                 tap[e] = more ? Index(t) : tap[e];
               }
@@ -75,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pools_forward(const Tensor& input, I 
   return {top, which, mean, total};
 }
 
-// Gradient of x, from those of the maximum and of the average, either of which may be missing.
+// Return the gradient of x from those of the maximum and of the average. Either may be missing.
 Tensor pools_backward(const std::optional<Tensor>& of_max, const Tensor& which, const std::optional<Tensor>& of_mean, I B, I C, I H,
                       I W, I stride) {
   Frame f(H, W, stride, 1, C, 0);

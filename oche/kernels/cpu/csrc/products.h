@@ -1,11 +1,12 @@
 // The inner loops: taps of depthwise convolutions, products of pixels with matrices, and the gradients of both.
+// n: number of pixels or vectors; ld*: row strides; nv: width in vectors; V<T>: a vector of L<T> numbers.
 #pragma once
 
 #include "sizes.h"
 
 namespace oche {
 
-// dst[i] = sum over taps of src[i + off_t] * w_t, i = 0, S, 2S ... (n vectors)
+// dst[i] = sum over nt taps of src[i + off_t] * w_t, for i = 0, S, 2S, ... (N vectors, unrolled)
 template <typename T, int N>
 inline void taps_block(T* dst, const T* src, I S, const I* off, const T* w, I ws, I nt) {
   V<T> acc[N];
@@ -19,6 +20,7 @@ inline void taps_block(T* dst, const T* src, I S, const I* off, const T* w, I ws
   for (int j = 0; j < N; ++j) store(dst + j * S, acc[j]);
 }
 
+// The same for n vectors.
 template <typename T>
 void taps_row(T* dst, const T* src, I S, I n, const I* off, const T* w, I ws, I nt) {
   I i = 0;
@@ -27,7 +29,7 @@ void taps_row(T* dst, const T* src, I S, I n, const I* off, const T* w, I ws, I 
   for (; i < n; ++i) taps_block<T, 1>(dst + i * S, src + i * S, S, off, w, ws, nt);
 }
 
-// dst (n, ldd) (+)= a (n, lda) @ b (cin, ldb), NV vectors wide
+// dst (PX, ldd) = or += a (PX, lda) @ b (cin, ldb), NV vectors wide
 template <typename T, int PX, int NV, bool ADD>
 inline void gemm_block(T* dst, I ldd, const T* a, I lda, const T* b, I ldb, I cin) {
   V<T> acc[PX][NV];
@@ -63,7 +65,7 @@ void gemm(T* dst, I ldd, const T* a, I lda, const T* b, I ldb, I n, I cin, I nv)
   if (nv - v == 1) gemm_wide<T, 1, 8, ADD>(dst + v * L<T>, ldd, a, lda, b + v * L<T>, ldb, n, cin);
 }
 
-// out (m, ldo) += a (n, lda)^T @ b (n, ldb): rows of out are columns of a
+// out (M, ldo) += a (n, lda)^T @ b (n, ldb): the rows of out are columns of a
 template <typename T, int M, int NV>
 inline void outer_block(T* out, I ldo, const T* a, I lda, const T* b, I ldb, I n) {
   V<T> acc[M][NV];
@@ -98,7 +100,7 @@ void outer(T* out, I ldo, const T* a, I lda, const T* b, I ldb, I n, I m, I nv) 
   if (nv - v == 1) outer_wide<T, 1, 8>(out + v * L<T>, ldo, a, lda, b + v * L<T>, ldb, n, m);
 }
 
-// out[t] += sum over rows and vectors of src[. + off_t] * g[.], NT taps at a time
+// out[t] += sum over rows and vectors of src[. + off_t] * g[.], for NT taps
 template <typename T, int NT>
 inline void tapgrad_block(T* out, I wo, const T* src, I row_s, const T* g, I row_g, I S, I rows, I n, const I* off) {
   V<T> acc[NT];
@@ -121,8 +123,9 @@ void tapgrad(T* out, I wo, const T* src, I row_s, const T* g, I row_g, I S, I ro
   for (; t < nt; ++t) tapgrad_block<T, 1>(out + t * wo, wo, src, row_s, g, row_g, S, rows, n, off + t);
 }
 
-// --- packed pixels: the same products where several pixels share a vector
+// --- packed pixels: the same products if several pixels share a vector
 
+// The shuffle that copies one channel of each pixel to all channels of that pixel.
 template <typename T> typename Vec<T>::M spread_mask(I C, I channel) {
   typename Vec<T>::M m;
   for (int l = 0; l < L<T>; ++l) m[l] = l - l % C + channel;
@@ -143,7 +146,7 @@ void packed_gemm_of(T* dst, const T* a, const T* b, I n) {  // b (C, L): row ci 
 }
 
 template <typename T, int C>
-void packed_outer_of(T* out, const T* a, const T* b, I n) {  // out (C, L), lanes still to be folded
+void packed_outer_of(T* out, const T* a, const T* b, I n) {  // out (C, L); the caller adds up the lanes of each channel
   typename Vec<T>::M masks[C];
   V<T> acc[C];
   for (int c = 0; c < C; ++c) { masks[c] = spread_mask<T>(C, c); acc[c] = load(out + c * L<T>); }

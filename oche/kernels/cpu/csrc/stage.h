@@ -1,5 +1,5 @@
-// A "stage" is ReLU -> depthwise k x k -> pointwise 1 x 1, or ReLU -> dense k x k, or the two shifted 1 x 1 of a factorised
-// reduction: what stands between two BatchNorms of a candidate.
+// A stage is the part of a candidate between two BatchNorms: ReLU -> depthwise k x k -> pointwise 1 x 1, or ReLU -> dense k x k, or
+// the two shifted 1 x 1 convolutions of a factorised reduction.
 #pragma once
 
 #include "channels.h"
@@ -9,12 +9,12 @@ namespace oche {
 
 template <typename T> struct Stage {
   Conv conv;
-  bool depthwise, halves;   // halves: a factorised reduction, each tap of which makes one half of the channels
+  bool depthwise, halves;   // halves: a factorised reduction, in which each tap computes one half of the channels
   Shape in, out;
-  std::vector<I> off;       // taps in P
-  Buffer<T> dw;        // (taps, ws)
-  Buffer<T> forth;     // matrices x (cin, ldf); of a forward
-  Buffer<T> back;      // the same, transposed: (cout, ldb); of a backward
+  std::vector<I> off;  // offsets of the taps in P
+  Buffer<T> dw;        // depthwise weights (taps, ws)
+  Buffer<T> forth;     // forward: `matrices()` matrices (cin, ldf)
+  Buffer<T> back;      // backward: the same, transposed, (cout, ldb)
   I ws;
   I matrices() const { return depthwise ? 1 : conv.taps; }
   I ldf() const { return out.G > 1 ? L<T> : out.Cs; }
@@ -54,19 +54,19 @@ template <typename T> struct Stage {
     }
   }
 
-  void place(const Frame& f) {
+  void place(const Frame& f) {  // set the tap offsets
     off.resize(conv.taps);
     for (I t = 0; t < conv.taps; ++t) off[t] = f.tap(conv.dy(t), conv.dx(t));
   }
 
-  // Output channels that matrix t makes: all, but for halves that end with a vector.
+  // The output channels of matrix t: all, except for halves that end at a vector's end.
   std::pair<I, I> range(I t) const {
     I half = out.C / 2;
     if (!halves || out.G > 1 || half % L<T>) return {0, out.C};
     return t ? std::pair<I, I>{half, out.C} : std::pair<I, I>{0, half};
   }
 
-  // D (n pixels, in.Cs): depthwise row y of P
+  // D (n pixels, in.Cs) = depthwise convolution, row y
   void depth_row(T* D, const T* P, const Frame& f, I y, I n) const {
     const T* src = P + y * f.Wq * f.Cs;
     if (in.G > 1) return taps_row(D, src, L<T>, n / in.G, off.data(), dw.data(), ws, conv.taps);
@@ -74,7 +74,7 @@ template <typename T> struct Stage {
       taps_row(D + c * L<T>, src + c * L<T>, in.Cs, n, off.data(), dw.data() + c * L<T>, ws, conv.taps);
   }
 
-  // Z (n pixels, out.Cs) (+)= A (n pixels, in.Cs) @ matrix t
+  // Z (n pixels, out.Cs) = or += A (n pixels, in.Cs) @ matrix t
   template <bool ADD> void mix_row(T* Z, const T* A, I n, I t) const {
     const T* b = forth.data() + t * in.C * ldf();
     if (in.G > 1) return packed_gemm<T, ADD>(Z, A, b, n / in.G, in.C);
@@ -82,6 +82,7 @@ template <typename T> struct Stage {
     gemm<T, ADD>(Z + lo, out.Cs, A, in.Cs, b + lo, ldf(), n, in.C, (hi - lo + L<T> - 1) / L<T>);
   }
 
+  // A (n pixels, in.Cs) = or += Z (n pixels, out.Cs) @ transposed matrix t
   template <bool ADD> void unmix_row(T* A, const T* Z, I n, I t) const {
     auto [lo, hi] = range(t);
     const T* b = back.data() + (t * out.C + lo) * ldb();
@@ -89,13 +90,14 @@ template <typename T> struct Stage {
     gemm<T, ADD>(A, in.Cs, Z + lo, out.Cs, b, ldb(), n, hi - lo, in.vectors);
   }
 
-  void gather_row(T* to, const T* Z, const T* A, I n, I t) const {  // gradient of matrix t
+  void gather_row(T* to, const T* Z, const T* A, I n, I t) const {  // add the gradient of matrix t
     auto [lo, hi] = range(t);
     T* out_ = to + (t * out.C + lo) * ldb();
     if (in.G > 1) return packed_outer(out_, Z, A, n / in.G, in.C);
     outer(out_, ldb(), Z + lo, out.Cs, A, in.Cs, n, hi - lo, in.vectors);
   }
 
+  // Row y of the output, Z (n pixels, out.Cs); D is scratch.
   void forward_row(T* Z, T* D, const T* P, const Frame& f, I y, I n) const {
     if (depthwise) {
       depth_row(D, P, f, y, n);
@@ -109,7 +111,7 @@ template <typename T> struct Stage {
       else mix_row<true>(Z, src + off[t], n, t);
   }
 
-  // Gradients as tensors, from sums laid out as dw and back are.
+  // Turn sums laid out like dw and back into gradient tensors.
   void unpack(const T* sum, bool has_depth, const std::vector<Tensor>& like, std::vector<Tensor>& to) const {
     I lanes = in.G > 1 ? L<T> : in.C, row = 0, m = matrices();
     if (has_depth) {

@@ -1,14 +1,15 @@
-// What a node consists of, as Python tells it, and what one normalisation does.
+// The description of a node, parsed from the integers that Python passes (see node.py), and one normalisation.
 #pragma once
 
 #include "level.h"
 
 namespace oche {
 
-// Its candidates, as integers: for each term kind (0 stages, 1 a tensor that is there, 2 a source itself), which source or tensor,
-// and how many normalisations; for each of those kernel (-1: nothing before it), dilation, stride, depthwise, affine, tracked.
+// `code` holds for each term: kind (0 stages, 1 a given tensor, 2 a source itself), index of the source or tensor, and number of
+// normalisations; for each of those: kernel (-1: no convolution before it), dilation, stride, depthwise, affine, tracked.
+// `numbers` holds eps and momentum of each normalisation.
 struct Unit { I kernel, dilation, stride; bool depthwise, affine, tracked; double eps, momentum; I params;
-  I convs() const { return kernel < 0 ? 0 : (kernel == 0 ? 2 : 1) + depthwise; }  // parameters before scale and shift
+  I convs() const { return kernel < 0 ? 0 : (kernel == 0 ? 2 : 1) + depthwise; }  // number of parameters before scale and shift
 };
 struct Term { I kind, index; std::vector<Unit> units; };
 
@@ -33,6 +34,7 @@ std::vector<Term> parse(at::IntArrayRef code, at::ArrayRef<double> numbers) {
 
 struct Parts { Tensor depth; std::vector<Tensor> dense; };
 
+// The contiguous weights of a stage.
 Parts parts(const Unit& unit, at::TensorList params) {
   I at = unit.params;
   Parts p;
@@ -41,7 +43,7 @@ Parts parts(const Unit& unit, at::TensorList params) {
   return p;
 }
 
-// The normalisation of one z: what it does and how its gradient goes back, in double by channel.
+// The normalisation of one z, in double per channel. Without a unit it is the identity.
 struct Norm {
   std::vector<double> mean, r, gamma, beta;
   double count;
@@ -56,6 +58,7 @@ struct Norm {
   }
 };
 
+// t in channels_last memory
 Tensor last(const Tensor& t) { return t.contiguous(at::MemoryFormat::ChannelsLast); }
 
 Tensor fresh(const Tensor& like, I B, I C, I H, I W) {
@@ -64,6 +67,7 @@ Tensor fresh(const Tensor& like, I B, I C, I H, I W) {
 
 Geometry geometry(const Tensor& x, I stride) { return {x.size(0), x.size(1), x.size(2), x.size(3), stride}; }
 
+// Update running statistics. `at` counts the buffers used so far: mean, variance and counter of each tracked unit.
 void move_running(const Unit& unit, const double* stats, I C, double n, at::TensorList buffers, size_t& at) {
   if (!unit.tracked) return;
   const Tensor &mean = buffers[at], &var = buffers[at + 1];
@@ -79,6 +83,6 @@ void move_running(const Unit& unit, const double* stats, I C, double n, at::Tens
   });
 }
 
-constexpr I TILE = 256;  // pixels whose sum stays in the nearest cache
+constexpr I TILE = 256;  // pixels of a sum that stay in the L1 cache
 
 }  // namespace oche

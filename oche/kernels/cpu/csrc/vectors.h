@@ -1,4 +1,4 @@
-// Vectors of floats and doubles as wide as the processor's, by the compilers' own extension.
+// Vectors of floats and doubles of the processor's width, by the vector extension of GCC and Clang.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -42,14 +42,14 @@ template <typename T> inline V<T> load(const T* p) { return *reinterpret_cast<co
 template <typename T> inline void store(T* p, V<T> v) { *reinterpret_cast<typename Vec<T>::U*>(p) = v; }
 
 #if defined(__clang__)
-constexpr bool CAN_PACK = false;  // no shuffle by a variable there
+constexpr bool CAN_PACK = false;  // Clang has no shuffle by a variable mask
 template <typename T> inline V<T> shuffle(V<T> v, typename Vec<T>::M) { return v; }
 #else
 constexpr bool CAN_PACK = true;
 template <typename T> inline V<T> shuffle(V<T> v, typename Vec<T>::M m) { return __builtin_shuffle(v, m); }
 #endif
 
-// Memory that begins where a vector may: else every load of a whole vector reads two lines of the cache.
+// Memory aligned to a cache line; otherwise every load of a whole vector reads two lines.
 template <typename T> struct Aligned {
   using value_type = T;
   static constexpr std::align_val_t line{64};
@@ -61,6 +61,7 @@ template <typename T> struct Aligned {
 };
 template <typename T> using Buffer = std::vector<T, Aligned<T>>;
 
+// n rounded up to a multiple of `to`
 inline I up(I n, I to) { return (n + to - 1) / to * to; }
 
 }  // namespace oche
