@@ -45,7 +45,7 @@ def batch_integers(below: int, like: Tensor, generator: torch.Generator | None) 
 
 
 def batch_uniform(like: Tensor, generator: torch.Generator | None, *rows: int) -> Tensor:
-    """Return float32 of shape (*rows, B) in [0, 1), one column for each image of ``like``. Drawn like `batch_integers`."""
+    """Return float32 of shape ``(*rows, B)`` in [0, 1), one column for each image of ``like``. Drawn like `batch_integers`."""
     import torch
 
     drawn = torch.rand(*rows, len(like), generator=generator, device=_device(like, generator))

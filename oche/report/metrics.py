@@ -43,7 +43,11 @@ class Metric:
 
 ACCURACY = Metric("acc", "accuracy", "images", 100.0, "\u00a0%", True)  # the number and its unit stay on one line
 PERPLEXITY = Metric("ppl", "perplexity", "text", 1.0, "", False)
-percent = ACCURACY.text
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Write a share of 1: 0.9812 → "98.12 %"."""
+    return ACCURACY.text(share, digits)
 
 
 # --- cost of the final network ------------------------------------------------------------------------------------------
