@@ -129,15 +129,15 @@ def evaluate(
     or text in its vocabulary's language; a text file by itself is measured as a whole, and called test. Raises `OcheError`.
     """
     from oche.core.console import Log
-    from oche.deploy.evaluate import keep, measure, numbers
+    from oche.deploy.evaluate import evaluate_run, result_numbers, write_evaluation
 
     run = what if isinstance(what, Run) else Run.open(what)
-    found = measure(
+    found = evaluate_run(
         run, None if data is None else str(data), None if data_dir is None else Path(data_dir), device, Log(quiet=quiet)
     )  # fmt: skip
     if out is not None:
-        keep(found, run, Path(out))
-    return numbers(found)
+        write_evaluation(found, run, Path(out))
+    return result_numbers(found)
 
 
 def load(what: Run | str | Path, device: str = "cpu") -> Classifier:

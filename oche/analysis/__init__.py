@@ -1,18 +1,18 @@
-"""What may be said of results that differ from seed to seed. Values and functions; docs/statistics.md has the formulas.
+"""Statistics of results that differ from seed to seed; docs/statistics.md has the formulas.
 
-Where too little is known to say something, a function returns `CannotSay` with the reason, never a NaN.
+Where a number cannot be computed, functions return `Undetermined` with the reason, never a NaN.
 """
 
 from __future__ import annotations
 
-from oche.analysis.paired_tests import Pair, Paired, compare, holm, pairwise, seeds_for, smallest_p
-from oche.analysis.random_search_gain import Improvement, improvement
-from oche.analysis.rank_correlation import Association, associate
+from oche.analysis.paired_tests import Pair, PairedComparison, compare_paired, holm, pairwise, seeds_needed, smallest_p
+from oche.analysis.random_search_gain import RelativeImprovement, relative_improvement
+from oche.analysis.rank_correlation import RankCorrelation, correlate_ranks
 from oche.analysis.rank_tests import Ranking, cliques, critical_difference, rank_groups
-from oche.analysis.summary import ENOUGH, CannotSay, Interval, Summary, interval, summarise
+from oche.analysis.summary import MIN_VALUES, Interval, Summary, Undetermined, interval, summarise
 
 __all__ = [
-    "ENOUGH", "Association", "CannotSay", "Improvement", "Interval", "Pair", "Paired", "Ranking", "Summary", "associate",
-    "cliques", "compare", "critical_difference", "holm", "improvement", "interval", "pairwise", "rank_groups", "seeds_for",
-    "smallest_p", "summarise",
+    "MIN_VALUES", "Interval", "Pair", "PairedComparison", "RankCorrelation", "Ranking", "RelativeImprovement", "Summary",
+    "Undetermined", "cliques", "compare_paired", "correlate_ranks", "critical_difference", "holm", "interval", "pairwise",
+    "rank_groups", "relative_improvement", "seeds_needed", "smallest_p", "summarise",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
-"""What a trained classifier gets right and wrong: by class, by how sure it was, and its worst mistakes. Plain values.
+"""The results of a classifier: accuracy by class, calibration, and the most confident mistakes, as plain values.
 
-K classes. `oche.training.assess` makes these from a network and images; the report shows them.
+Shapes: K classes. `oche.training.assess` computes them from a network and images; reports show them.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Bin:
-    """Images whose confidence lies in one interval. Means are None where there are none."""
+    """The images whose confidence lies in one interval. Means are None where there are no images."""
 
     count: int
     confidence: float | None
     """mean probability given to the predicted class"""
     accuracy: float | None
-    """share that was right"""
+    """share of right predictions"""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer: what image it was, what it is and what was said, as numbers of classes."""
+    """A wrong prediction, with classes as numbers."""
 
     index: int
-    """its place in the part of the data"""
+    """position of the image in the part of the data"""
     true: int
     predicted: int
     confidence: float
-    """probability given to what was said"""
+    """probability given to the predicted class"""
     own: float
-    """probability given to what it is"""
+    """probability given to the true class"""
     png: str = ""
-    """the image, perhaps made smaller, as a PNG file in base64"""
+    """the image as a PNG file in base64, possibly scaled down"""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """How a network does on a part of a data set.
+    """The results of a network on one part of a data set.
 
-    ``confusion`` (K, K): images of class i (row) that were taken for class j (column). ``nll``: mean negative log-likelihood in
-    nats. ``bins``: of equal width over confidences from 0 to 1. ``mistakes``: the most confident wrong answers, worst first.
+    ``confusion`` (K, K): number of images of class i (row) that were predicted as class j (column). ``nll``: mean negative
+    log-likelihood in nats. ``bins``: of equal width over confidences from 0 to 1. ``mistakes``: the wrong predictions with the
+    highest confidence, in falling order.
     """
 
     data: str
@@ -55,10 +56,12 @@ class Assessment:
 
     @property
     def images(self) -> int:
+        """Number of images."""
         return sum(map(sum, self.confusion))
 
     @property
     def accuracy(self) -> float:
+        """Share of right predictions."""
         return sum(row[k] for k, row in enumerate(self.confusion)) / self.images
 
     @property
@@ -73,27 +76,27 @@ class Assessment:
 
     @property
     def by_class(self) -> tuple[float | None, ...]:
-        """(K,) share of each class's images that was right; None where it has none."""
+        """(K,) share of right predictions among the images of each class; None where a class has no images."""
         return tuple(row[k] / sum(row) if sum(row) else None for k, row in enumerate(self.confusion))
 
     @property
     def confused(self) -> list[tuple[int, int, int]]:
-        """(true, predicted, images) of every confusion that happened, most frequent first."""
+        """(true class, predicted class, images) of every confusion that occurred, most frequent first."""
         pairs = [(i, j, n) for i, row in enumerate(self.confusion) for j, n in enumerate(row) if n and i != j]
         return sorted(pairs, key=lambda pair: -pair[2])
 
     @property
     def numbers(self) -> dict[str, float | int]:
-        """What a table of results has of it."""
+        """The numbers for a table of results."""
         return {"accuracy": self.accuracy, "nll": self.nll, "ece": self.ece, "images": self.images}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for assessment.json; `from_dict` reads them."""
+        """Convert to plain values for assessment.json; `from_dict` reads them."""
         return self.numbers | asdict(self)
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Assessment:
-        """Raises `ValueError` where ``found`` is not what `to_dict` makes."""
+        """Read the values of `to_dict`. Raises `ValueError` where ``found`` does not have its form."""
         try:
             read = cls(
                 data=str(found["data"]),

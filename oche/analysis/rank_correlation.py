@@ -1,4 +1,4 @@
-"""Whether two measurements put the same things in the same order: rank correlation.
+"""Rank correlation: how far two measurements of the same things agree in their order.
 
 Shapes: n things, such as cells, each measured twice.
 """
@@ -9,25 +9,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from oche.analysis.summary import ENOUGH, CannotSay
+from oche.analysis.summary import MIN_VALUES, Undetermined
 
 
 @dataclass(frozen=True)
-class Association:
-    """``kendall``: τ_b, 1 for the same order, -1 for the opposite, near 0 for none; ``spearman``: ρ, the same by ranks."""
+class RankCorrelation:
+    """Kendall's τ_b and Spearman's ρ of ``n`` pairs: 1 for the same order, -1 for the opposite one, near 0 for unrelated ones."""
 
     n: int
     kendall: float
     spearman: float
 
 
-def associate(x: Sequence[float], y: Sequence[float]) -> Association | CannotSay:
-    """Kendall's τ_b and Spearman's ρ of ``x`` and ``y``, by scipy. It cannot be said of fewer than 3, or of equal values."""
-    if len(x) < ENOUGH:
-        return CannotSay(f"{len(x)} are too few for a rank correlation; it takes {ENOUGH}")
+def correlate_ranks(x: Sequence[float], y: Sequence[float]) -> RankCorrelation | Undetermined:
+    """Return Kendall's τ_b and Spearman's ρ of ``x`` (n,) and ``y`` (n,), by scipy.
+
+    `Undetermined` for fewer than 3 pairs, or where all values of one side are equal.
+    """
+    if len(x) < MIN_VALUES:
+        return Undetermined(f"{len(x)} are too few for a rank correlation; it takes {MIN_VALUES}")
     if len({*x}) == 1 or len({*y}) == 1:
-        return CannotSay("all values of one side are equal, so they have no order")
+        return Undetermined("all values of one side are equal, so they have no order")
     from scipy import stats
 
     found: list[Any] = [stats.kendalltau(x, y), stats.spearmanr(x, y)]
-    return Association(len(x), *(float(test.statistic) for test in found))
+    return RankCorrelation(len(x), *(float(test.statistic) for test in found))

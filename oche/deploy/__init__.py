@@ -1,1 +1,1 @@
-"""What is done with a trained network: load, evaluate, predict, export."""
+"""Use of a trained network: loading, evaluation, prediction, export."""

@@ -1,4 +1,4 @@
-"""A trained network ready for use, with what it must be told of its images: from a run, or from an exported file.
+"""A trained network ready for use, with the normalisation of its images; loaded from a run or from an exported file.
 
 Shapes: B images, C channels, H × W pixels, K classes.
 """
@@ -16,25 +16,25 @@ import torch
 from torch import Tensor, nn
 
 from oche.core.architecture import Genotype
-from oche.core.config.yaml_files import from_dict, to_dict
+from oche.core.config.serialize import from_dict, to_dict
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data import prepare
 from oche.devices.engine import Engine
 from oche.networks.backbone import Backbone
 from oche.networks.build import FinalNetwork
-from oche.networks.fuse_batchnorm import folded
+from oche.networks.fuse_batchnorm import fuse_batchnorm
 from oche.runs.checkpoint import load_weights, weights_metadata
-from oche.runs.execute import load_data
+from oche.runs.plan import load_data
 from oche.runs.run import Run
 from oche.training.image_recipes import Recipe
 
-MODEL = "oche.model"  # key of an exported file's metadata
+METADATA_KEY = "oche.model"  # of the description in the metadata of an exported file
 
 
 @dataclass(frozen=True)
-class About:
-    """How a trained network is built, and on what images it was trained."""
+class ModelDescription:
+    """How a trained network is built, and the form of the images that it was trained on."""
 
     genotype: str
     recipe: Recipe
@@ -43,10 +43,10 @@ class About:
     image: tuple[int, int]
     """(H, W)"""
     mean: tuple[float, ...]
-    """per channel, in [0, 1] units"""
+    """of each channel, in units of [0, 1]"""
     std: tuple[float, ...]
     fold: bool = False
-    """whether BatchNorms are part of the convolutions before them"""
+    """whether BatchNorms are fused into the convolutions before them"""
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels or not all(0 < s < inf for s in self.std):
@@ -56,17 +56,17 @@ class About:
             )
 
     def network(self) -> FinalNetwork:
-        """The network with fresh weights, in evaluation mode; without the auxiliary tower, which only training needs."""
+        """Build the network with new weights, in evaluation mode, without the auxiliary tower, which only training needs."""
         net = replace(self.recipe, auxiliary=0.0).network(Genotype.parse(self.genotype), self).eval()
-        return folded(net) if self.fold else net
+        return fuse_batchnorm(net) if self.fold else net
 
     def to_json(self) -> str:
-        """Text that `from_json` reads; exact."""
+        """Write a text that `from_json` reads without loss."""
         return json.dumps(to_dict(self), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> About:
-        """Raises `OcheError` that names ``where``."""
+    def from_json(cls, text: str, where: str) -> ModelDescription:
+        """Read the text of `to_json`. Raises an `OcheError` that names ``where``."""
         try:
             return from_dict(cls, json.loads(text), where)
         except json.JSONDecodeError as error:
@@ -76,13 +76,13 @@ class About:
 
 
 class Classifier(nn.Module):
-    """Maps normalised images (B, C, H, W) to logits (B, K); `prepare` normalises, `probabilities` does both.
+    """Maps normalised images (B, C, H, W) to logits (B, K); `probabilities` maps uint8 images to probabilities.
 
-    Images of another size than ``image`` pass where the network pools globally, with an accuracy that nobody has measured;
-    one with an MLP head refuses them.
+    A network that pools globally takes images of other sizes than ``image`` too, but its accuracy on them has not been measured;
+    a network with an MLP head raises `OcheError` for them.
     """
 
-    def __init__(self, net: nn.Module, about: About) -> None:
+    def __init__(self, net: nn.Module, about: ModelDescription) -> None:
         super().__init__()
         self.net, self.about = net, about
         self.classes, self.mean, self.std, self.image = about.classes, about.mean, about.std, about.image
@@ -102,22 +102,22 @@ class Classifier(nn.Module):
         check_size(about, (x.shape[2], x.shape[3]))
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Normalised float32 (B, C, H, W) of uint8 images (B, C, H, W), on their device."""
+        """Normalise uint8 images (B, C, H, W) to float32 of the same shape, on their device."""
         return prepare(images, self.mean, self.std)
 
     def features(self, out_indices: Sequence[int] | None = None) -> Backbone:
-        """Its feature maps, as ``oche.build(…, features=True)`` gives them; the parameters are this network's."""
+        """Return a backbone of feature maps, as ``oche.build(…, features=True)`` does, that shares this network's parameters."""
         assert isinstance(self.net, FinalNetwork)
         return Backbone(self.net, out_indices).train(self.training)
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, K) of uint8 images (B, C, H, W), as `oche.data` gives them."""
+        """Return class probabilities (B, K) of uint8 images (B, C, H, W), as `oche.data` has them."""
         return self(self.prepare(images)).softmax(1)
 
 
-def check_size(about: About, size: tuple[int, int]) -> None:
-    """Raises `OcheError` where the network cannot take images of ``size`` (H, W)."""
+def check_size(about: ModelDescription, size: tuple[int, int]) -> None:
+    """Raise `OcheError` where the network cannot take images of ``size`` (H, W)."""
     if about.recipe.head and size != about.image:
         raise OcheError(
             f"images are {_by(size)}, and the MLP head of this network takes {_by(about.image)} only; "
@@ -135,40 +135,43 @@ def _by(size: tuple[int, int]) -> str:
 
 
 def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
-    """The network of a finished training, or of a file that ``oche export --to safetensors`` wrote, in evaluation mode.
+    """Load the network of a finished training, or of a file from ``oche export --to safetensors``, in evaluation mode.
 
-    ``device``: as in a configuration. Raises `OcheError` where there is none, or its parts do not belong together.
+    ``device``: as in a configuration. Raises `OcheError` where there is no network, or its files do not belong together.
     """
     engine = Engine(device)
-    _ = engine.device  # refused before anything is read
+    _ = engine.device  # raises for a wrong device before anything is read
     if isinstance(what, Run) or Path(what).is_dir():
-        about, file = about_run(what if isinstance(what, Run) else Run.open(what))
+        about, file = describe_run(what if isinstance(what, Run) else Run.open(what))
     else:
         about, file = _about_file(Path(what))
     try:
         net = about.network()
     except OcheError as error:
         raise OcheError(f"the network of {file} cannot be built: {error}") from None
-    fill(net, load_weights(file), file, about.classes)
+    load_state(net, load_weights(file), file, about.classes)
     return Classifier(engine.place(net), about).eval()
 
 
-def about_run(run: Run) -> tuple[About, Path]:
-    """What ``run`` trained, and the file of its weights. Raises `OcheError` unless it is a finished training."""
+def describe_run(run: Run) -> tuple[ModelDescription, Path]:
+    """Return the description of the network of ``run`` and the file of its weights.
+
+    Raises `OcheError` unless ``run`` is a finished training of a classifier.
+    """
     check_finished(run)
     if not isinstance(run.config.train, Recipe):
         raise OcheError(
-            f"{run.path} trained a language model, which classifies nothing; measure it with: oche evaluate {run.path}"
+            f"{run.path} trained a language model, not a classifier; measure it with: oche evaluate {run.path}"
         )
     config, facts = run.config, run._json("space.json")
     file, genotype = run.path / "weights.safetensors", str(run.genotype)
     written = weights_metadata(file).get("genotype", genotype)
-    if written != genotype:  # operations without weights, such as pools, would pass for each other
+    if written != genotype:  # shapes alone do not tell operations without weights apart, such as pools
         raise OcheError(f"{file} belongs to another genotype than {run.path / 'genotype.txt'} has; restore one of them")
     missing = {"classes", "in_channels", "image"} - facts.keys()
     if missing:
         raise OcheError(f"{run.path / 'space.json'} lacks {', '.join(sorted(missing))}; restore it or train anew")
-    about = About(
+    about = ModelDescription(
         genotype, config.train, tuple(facts["classes"]), facts["in_channels"], (facts["image"][0], facts["image"][1]),
         *_moments(config, facts),
     )  # fmt: skip
@@ -176,7 +179,7 @@ def about_run(run: Run) -> tuple[About, Path]:
 
 
 def check_finished(run: Run) -> None:
-    """Raises `OcheError` unless ``run`` is a training that came to its end."""
+    """Raise `OcheError` unless ``run`` is a complete training."""
     if run.kind != "train":
         below = sorted(p.parent for p in run.path.glob("train*/status.json"))
         instead = f"give the training in it, {below[0]}" if below else f"train first: oche train {run.path}"
@@ -186,7 +189,7 @@ def check_finished(run: Run) -> None:
 
 
 def _moments(config: Any, facts: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the training images; measured anew for a run from before they were kept."""
+    """Return mean and standard deviation of the training images; runs of old versions did not keep them: measure again."""
     if "mean" in facts and "std" in facts:
         return tuple(facts["mean"]), tuple(facts["std"])
 
@@ -194,18 +197,18 @@ def _moments(config: Any, facts: Mapping[str, Any]) -> tuple[tuple[float, ...], 
     return data.mean, data.std
 
 
-def _about_file(path: Path) -> tuple[About, Path]:
-    text = weights_metadata(path).get(MODEL)
+def _about_file(path: Path) -> tuple[ModelDescription, Path]:
+    text = weights_metadata(path).get(METADATA_KEY)
     if text is None:
         raise OcheError(
             f"{path} holds weights without their network; give the directory of the run, "
             "or a file of oche export --to safetensors"
         )
-    return About.from_json(text, str(path)), path
+    return ModelDescription.from_json(text, str(path)), path
 
 
-def fill(net: nn.Module, tensors: Mapping[str, Tensor], file: Path, classes: tuple[str, ...]) -> None:
-    """Loads ``tensors`` into ``net``, those of an auxiliary tower left out. Raises `OcheError` where they do not fit."""
+def load_state(net: nn.Module, tensors: Mapping[str, Tensor], file: Path, classes: tuple[str, ...]) -> None:
+    """Load ``tensors``, without those of an auxiliary tower, into ``net``. Raises `OcheError` where they do not fit."""
     own = net.state_dict()
     given = {name: t for name, t in tensors.items() if not name.startswith("auxiliary.")}
     last = [*own][-1]  # the classifier's bias (K,)

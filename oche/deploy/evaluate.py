@@ -1,4 +1,4 @@
-"""What a finished training reaches, measured anew: an assessment on images, perplexity on text; on other data, too."""
+"""Evaluation of a finished training, on its own or on other data: an assessment on images, perplexity on text."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from oche.data.text.files import is_single_file
 from oche.deploy.classifier import check_finished, load
 from oche.devices.engine import Engine
 from oche.networks.language_model import LanguageModel
-from oche.report.classification_page import write_assessed
+from oche.report.classification_page import write_assessment_page
 from oche.runs.checkpoint import load_weights
 from oche.runs.claim import is_run
-from oche.runs.execute import load_data
-from oche.runs.prepare import locate
+from oche.runs.plan import load_data
+from oche.runs.resolve import locate
 from oche.runs.run import Run
 from oche.training.assess import assess
 from oche.training.language_recipes import LanguageRecipe
@@ -33,8 +33,11 @@ from oche.training.language_trainer import cross_entropy
 Numbers = dict[str, float | int]
 
 
-def measure(run: Run, data: str | None, data_dir: Path | None, device: str, log: Log) -> Numbers | Assessment:
-    """The numbers of a language model, the assessment of a network for images. Raises `OcheError`."""
+def evaluate_run(run: Run, data: str | None, data_dir: Path | None, device: str, log: Log) -> Numbers | Assessment:
+    """Evaluate the network of ``run``: return the numbers of a language model, or the assessment of a classifier.
+
+    ``data``: other data than the run's own. Raises `OcheError` where data and network do not fit.
+    """
     config = run.config
     place = config.data if data is None else locate(data)
     other = place != config.data
@@ -52,32 +55,35 @@ def measure(run: Run, data: str | None, data_dir: Path | None, device: str, log:
     return _assessment(run, config, other, device, log)
 
 
-def numbers(found: Numbers | Assessment) -> Numbers:
-    """What `oche.evaluate` returns of ``found``."""
+def result_numbers(found: Numbers | Assessment) -> Numbers:
+    """Return the numbers that `oche.evaluate` returns, by their names in records (test_acc, ...)."""
     if not isinstance(found, Assessment):
         return found
     names = {"accuracy": "test_acc", "nll": "test_loss", "ece": "test_ece", "images": "test_images"}
     return {names[name]: value for name, value in found.numbers.items()}
 
 
-def keep(found: Numbers | Assessment, run: Run, out: Path) -> Path:
-    """Writes assessment.json, pictures and a page into the folder ``out``; returns the page's path.
+def write_evaluation(found: Numbers | Assessment, run: Run, out: Path) -> Path:
+    """Write assessment.json, figures and a page into the directory ``out``; return the path of the page.
 
-    Raises `OcheError` where there is nothing to draw, or ``out`` is a run, whose own records are no one's to replace.
+    Raises `OcheError` for a language model, which has no assessment, and where ``out`` is a run, whose files must not change.
     """
     if not isinstance(found, Assessment):
         raise OcheError(f"{run.path} trained a language model, of which there are no pictures; leave --out away")
     if is_run(out):
         raise OcheError(f"{out} is a run, whose own records stay as they are; give another folder as --out")
     write_bytes(out / "assessment.json", (to_json(found.to_dict()) + "\n").encode())
-    return write_assessed(out, found, f"{run.path.name} on {Path(found.data).name}")
+    return write_assessment_page(out, found, f"{run.path.name} on {Path(found.data).name}")
 
 
 # --- text ---------------------------------------------------------------------------------------------------------------
 
 
 def language_model(run: Run, engine: Engine) -> tuple[LanguageModel, list[str]]:
-    """The trained network of a finished run, in evaluation mode, and its vocabulary. Raises `OcheError`."""
+    """Load the network of a finished training of a language model, in evaluation mode, and its vocabulary.
+
+    Raises `OcheError` where files are missing or do not fit.
+    """
     check_finished(run)
     vocabulary = read_json(run.path / "vocabulary.json").get("vocabulary")
     if not vocabulary:
@@ -129,7 +135,7 @@ def _perplexity(run: Run, config: Any, other: bool, device: str, log: Log) -> Nu
 
 
 def _assessment(run: Run, config: Any, other: bool, device: str, log: Log) -> Assessment:
-    net = load(run, device)  # refuses what is no finished training
+    net = load(run, device)  # raises unless the run is a finished training
     if other:
         config = replace(config, size=min(net.image) if net.image[0] == net.image[1] else None)
     data = load_data(config, log)

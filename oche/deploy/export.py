@@ -1,6 +1,6 @@
-"""From a finished training to a file that others run: ONNX, a torch.export program, or weights.
+"""Export of a trained network to ONNX, a torch.export program, or a file of weights.
 
-What is written was read back first, and agrees with the trained network on real images of the run's data.
+An exported file is read back and compared with the trained network on images of the run's data before it is kept.
 """
 
 from __future__ import annotations
@@ -18,28 +18,27 @@ from oche.core.errors import OcheError, did_you_mean
 from oche.core.seeds import derive_seed as fold_seed
 from oche.data import Dataset, Split, batches, halves
 from oche.deploy.classifier import Classifier, check_size, load
-from oche.deploy.latency import BATCH, accuracy, difference, latency
-from oche.deploy.model_card import Card
-from oche.deploy.onnx_graph import Graph, Input
+from oche.deploy.export_graph import BATCH, ExportGraph, Input, largest_difference, measure_accuracy, measure_latency
+from oche.deploy.model_card import ModelCard
 from oche.deploy.quantize import quantise
 from oche.deploy.targets import TARGETS, Exported, Target
-from oche.runs.execute import load_data
+from oche.runs.plan import load_data
 from oche.runs.run import Run
 
 __all__ = ["TARGETS", "Disagreement", "Export", "Exported", "export"]
 
-CHECKED, CALIBRATION = 256, 512  # images
+CHECKED, CALIBRATION = 256, 512  # images on which the export is checked, and on which quantisation measures ranges
 
 
 class Disagreement(OcheError):
-    """The exported model gives other numbers than the trained network."""
+    """The outputs of the exported model differ from those of the trained network."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class Export:
-    """How a network is exported."""
+    """Options of an export."""
 
     to: str = "onnx"
     """onnx, torch-export or safetensors"""
@@ -48,16 +47,18 @@ class Export:
     size: int | None = None
     """side of the images that it takes; by default as trained"""
     fold: bool = True
-    """whether BatchNorms become part of the convolutions before them"""
+    """whether BatchNorms are fused into the convolutions before them"""
     int8: bool = False
     """quantise weights and activations to 8 bits (onnx)"""
     tolerance: float = 1e-4
-    """largest difference to the trained network's output that is let through, before any quantisation"""
+    """largest allowed difference to the trained network's output, before any quantisation"""
 
     def check(self) -> Target:
-        """The target. Raises `OcheError` for what cannot work together, or a package that is missing."""
+        """Return the target. Raises `OcheError` for options that do not fit together, or a package that is missing."""
         if self.to not in TARGETS:
-            raise OcheError(f"no export to {self.to!r}{did_you_mean(self.to, [*TARGETS])}; write --to {', '.join(TARGETS)}")
+            raise OcheError(
+                f"no export to {self.to!r}{did_you_mean(self.to, [*TARGETS])}; write --to {', '.join(TARGETS)}"
+            )
         if self.int8 and self.to != "onnx":
             raise OcheError(f"--int8 goes through onnxruntime, and the target is {self.to}; write --to onnx")
         if self.to == "safetensors" and (self.input != "normalised" or self.size is not None):
@@ -66,7 +67,7 @@ class Export:
                 "leave them out, or write --to onnx"
             )
         if not self.tolerance >= 0:
-            raise OcheError(f"tolerance={self.tolerance} lets nothing through; use 0 or more, usually 1e-4")
+            raise OcheError(f"tolerance={self.tolerance} allows no difference; use 0 or more, usually 1e-4")
         target = TARGETS[self.to]
         target.check(self.to)
         return target
@@ -81,20 +82,20 @@ def export(
     card: bool = True,
     log: Log | None = None,
 ) -> Exported:
-    """Writes the network of the finished training ``what`` to ``out``, by default export/model.SUFFIX in its directory.
+    """Export the network of the finished training ``what`` to ``out``, by default export/model.SUFFIX in its directory.
 
-    ``card``: whether a model card goes beside it, as README.md in export/ and else as OUT.md, with pictures of the cells.
+    ``card``: whether to write a model card beside it, with drawings of the cells: README.md in export/, elsewhere OUT.md.
 
-    Raises `OcheError` before any work for what cannot be done, a file that is there already without ``overwrite``, and
-    `Disagreement` where the file read back differs from the trained network by more than the tolerance; nothing is left or
-    overwritten then.
+    Raises `OcheError` before any work where the options do not fit, or the file exists and ``overwrite`` is not set, and
+    `Disagreement` where the file read back differs from the trained network by more than the tolerance; then no file is
+    written or replaced.
     """
     log = log or Log(quiet=True)
     target = how.check()
     run = what if isinstance(what, Run) else Run.open(what)
     path = Path(out) if out else run.path / "export" / f"model{'.int8' if how.int8 else ''}{target.suffix}"
     check_out(path, overwrite)
-    about = Card(run, path, own_folder=out is None) if card else None
+    about = ModelCard(run, path, own_folder=out is None) if card else None
     if about is not None:
         about.check(overwrite)
     classifier = load(run)
@@ -102,7 +103,7 @@ def export(
     check_size(classifier.about, size)
     data = _data(run, how, log)
     _say_size(classifier, size, log)
-    graph = Graph.of(classifier, how.input, size, how.fold)
+    graph = ExportGraph.of(classifier, how.input, size, how.fold)
     with TemporaryDirectory(prefix="oche-export-") as folder:
         train, held = _parts(data, run)
         done = _export(graph, how, target, data, (train, held), Path(folder) / f"model{target.suffix}", log)
@@ -115,7 +116,7 @@ def export(
 
 
 def check_out(path: Path, overwrite: bool) -> None:
-    """Raises `OcheError` where no file can go to ``path``."""
+    """Raise `OcheError` where no file can be written to ``path``."""
     if path.is_dir():
         raise OcheError(f"{path} is a folder; give the name of a file with --out")
     if path.exists() and not overwrite:
@@ -126,15 +127,15 @@ def check_out(path: Path, overwrite: bool) -> None:
 
 
 def _data(run: Run, how: Export, log: Log) -> Dataset:
-    """The images that ``run`` was trained on, at the wanted size."""
+    """Return the images that ``run`` was trained on, at the size of the export."""
     config = run.config if how.size is None else replace(run.config, size=how.size)
     return load_data(config, log)
 
 
 def _parts(data: Dataset, run: Run) -> tuple[Split, Split]:
-    """Images that trained, and images that did not: the training's own part held out, or the test images.
+    """Return (training images, held-out images); held out are the training's own part, or the test images.
 
-    Where there are no others, the training images are both.
+    Data without either have their training images in both places.
     """
     recipe = run.config.train
     if recipe.split < 1:
@@ -154,45 +155,47 @@ def _say_size(classifier: Classifier, size: tuple[int, int], log: Log) -> None:
 
 
 def _export(
-    graph: Graph, how: Export, target: Target, data: Dataset, parts: tuple[Split, Split], path: Path, log: Log
+    graph: ExportGraph, how: Export, target: Target, data: Dataset, parts: tuple[Split, Split], path: Path, log: Log
 ) -> Exported:
-    """Writes to ``path``, or beside it; what the result says of the file holds for the one that it names."""
+    """Write the file to ``path``, or beside it with int8, read it back and measure it; the result names the file."""
     train, held = parts
     _check_channels(graph, data)
-    images, _ = next(batches(held, CHECKED, seed=0, epoch=0))  # in any order: folders list one class after another
-    example = graph.feed(images[:1].repeat(2, 1, 1, 1))  # of one image the batch would pass for a constant
+    images, _ = next(batches(held, CHECKED, seed=0, epoch=0))  # shuffled, because folders list one class after another
+    example = graph.feed(
+        images[:1].repeat(2, 1, 1, 1)
+    )  # with one image the exporter would take the batch size for a constant
     target.write(graph, replace(graph.classifier.about, fold=how.fold), example, path)
     opened = target.open(path)
-    apart = difference(graph, opened, images)
-    if not apart <= how.tolerance:  # nan too
+    difference = largest_difference(graph, opened, images)
+    if not difference <= how.tolerance:  # also for nan
         raise Disagreement(
-            f"the exported model differs from the trained network by {apart:.3g} on {len(images)} images, and "
-            f"{how.tolerance:g} is let through; nothing was written; try --no-fold, or a larger --tolerance"
+            f"the exported model differs from the trained network by {difference:.3g} on {len(images)} images, and "
+            f"{how.tolerance:g} is allowed; nothing was written; try --no-fold, or a larger --tolerance"
         )
-    log.say(f"checked on {len(images)} images: largest difference {apart:.2g} (let through: {how.tolerance:g})")
-    done = Exported(path, path.stat().st_size, apart, len(images), latency(opened, graph, images), None)
+    log.say(f"checked on {len(images)} images: largest difference {difference:.2g} (allowed: {how.tolerance:g})")
+    done = Exported(path, path.stat().st_size, difference, len(images), measure_latency(opened, graph, images), None)
     return _quantised(graph, target, done, train, held, images, log) if how.int8 else done
 
 
 def _quantised(
-    graph: Graph, target: Target, floats: Exported, train: Split, held: Split, images: Tensor, log: Log
+    graph: ExportGraph, target: Target, floats: Exported, train: Split, held: Split, images: Tensor, log: Log
 ) -> Exported:
-    """The model of ``floats`` in 8 bits, beside it."""
+    """Quantise the model of ``floats`` to 8 bits, write it beside that one and measure both."""
     path = floats.path.with_suffix(".int8.onnx")
     calibration = next(batches(train, CALIBRATION, seed=0, epoch=0))[0].split(BATCH)
     quantise(floats.path, path, map(graph.feed, calibration))
     opened = target.open(path)
-    before, after = (accuracy(graph, o, held) for o in (target.open(floats.path), opened))
+    before, after = (measure_accuracy(graph, o, held) for o in (target.open(floats.path), opened))
     log.say(
         f"in floats: accuracy {100 * before:.2f} %, {floats.size}, {_times(floats.latency)}\n"
         f"in 8 bits: accuracy {100 * after:.2f} % ({len(held)} images; ranges from {sum(map(len, calibration))} "
         "training images)"
     )
-    times = latency(opened, graph, images)
+    times = measure_latency(opened, graph, images)
     return replace(floats, path=path, bytes=path.stat().st_size, latency=times, accuracy=(before, after))
 
 
-def _check_channels(graph: Graph, data: Dataset) -> None:
+def _check_channels(graph: ExportGraph, data: Dataset) -> None:
     if data.channels != graph.classifier.about.channels:
         raise OcheError(
             f"{data.name} has images of {data.channels} channels now, and the network takes {graph.classifier.about.channels}; "
@@ -200,7 +203,7 @@ def _check_channels(graph: Graph, data: Dataset) -> None:
         )
 
 
-def _say(done: Exported, graph: Graph, reader: str, log: Log) -> None:
+def _say(done: Exported, graph: ExportGraph, reader: str, log: Log) -> None:
     kind, shape = graph.layout
     log.say(
         f"{done.path}: {done.size}; images {kind} (batch, {', '.join(map(str, shape))}) to {graph.output} "

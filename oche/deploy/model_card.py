@@ -1,6 +1,6 @@
-"""The model card: a README.md beside an exported network that says what it is, how good, and how to use it.
+"""The model card of an exported network: a README.md with its accuracy, data, files and use.
 
-A card carries a hash of its own text, so that one which somebody has changed is known, and is not replaced unasked.
+A card holds a hash of its own text. A card that somebody has edited is recognised by it, and not replaced unless asked for.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from oche.report.drawings.cell import cell_svg
 from oche.runs.run import Run
 
 if TYPE_CHECKING:
-    from oche.deploy.onnx_graph import Graph
+    from oche.deploy.export_graph import ExportGraph
     from oche.deploy.targets import Exported, Target
 
 _MARK = re.compile(r"<!-- written by oche export; sha256 of what follows: ([0-9a-f]{64}) -->\n")
 _HEADS = "| file | takes | gives | size | difference | time | accuracy |\n|---|---|---|---|---|---|---|"
-_LISTED = 100  # classes that are named
-USES = {
+_LISTED = 100  # classes that are named, at most
+USAGE = {
     ".onnx": """\
 import onnxruntime
 session = onnxruntime.InferenceSession("{file}")
@@ -52,13 +52,13 @@ probabilities = net.probabilities(images)  # a uint8 tensor (batch, channels, he
 
 
 @dataclass(frozen=True)
-class Card:
-    """Where the card of the network of ``run`` in ``model`` goes, with its pictures: beside it."""
+class ModelCard:
+    """The card of the exported file ``model`` of ``run``; it is written beside that file, with drawings of the cells."""
 
     run: Run
     model: Path
     own_folder: bool
-    """whether the folder is the run's own, and the card its README.md; else its name is the model's with .md"""
+    """whether the directory belongs to the export: then the card is its README.md, else MODEL.md"""
 
     @property
     def path(self) -> Path:
@@ -66,23 +66,23 @@ class Card:
 
     @cached_property
     def pictures(self) -> dict[str, Path]:
-        """Cell → its picture."""
+        """Cell type → file of its drawing."""
         before = "" if self.own_folder else f"{self.model.name}."
         return {name: self.model.with_name(f"{before}{name}.svg") for name in self.run.genotype.cells}
 
     def check(self, overwrite: bool) -> None:
-        """Raises `OcheError` where it would replace what is not an unchanged card, or a folder."""
+        """Raise `OcheError` where writing would replace a directory, or a file that is not an unedited card."""
         for path in (self.path, *self.pictures.values()):
-            if path.is_dir() or (path.exists() and not overwrite and _own(self.path) is None):
+            if path.is_dir() or (path.exists() and not overwrite and _text_if_unedited(self.path) is None):
                 raise OcheError(
-                    f"{path} exists already, and is no card of oche's as it was written; write --overwrite to replace it, "
+                    f"{path} exists already, and is not an unedited card of oche; write --overwrite to replace it, "
                     "--no-card to leave it, or choose another --out"
                 )
 
-    def write(self, done: Exported, graph: Graph, target: Target, held: int) -> None:
-        """Writes the card and its pictures; what an unchanged one says of other files that are still there stays.
+    def write(self, done: Exported, graph: ExportGraph, target: Target, held: int) -> None:
+        """Write the card and its drawings; an unedited card keeps its rows about other files that still exist.
 
-        ``held``: images that the accuracy was measured on.
+        ``held``: number of images that the accuracy was measured on.
         """
         from jinja2 import Environment
 
@@ -99,13 +99,13 @@ class Card:
         write_bytes(self.path, (mark + text).encode())
 
     def _others(self) -> dict[str, str]:
-        """File → row, of the card that is there."""
-        rows = re.findall(r"^(\| `([^`|]+)` \|.*)$", _own(self.path) or "", re.MULTILINE)
+        """Return file → row of the existing card."""
+        rows = re.findall(r"^(\| `([^`|]+)` \|.*)$", _text_if_unedited(self.path) or "", re.MULTILINE)
         return {name: row for row, name in rows if self.model.with_name(name).is_file()}
 
 
-def _own(path: Path) -> str | None:
-    """The text of the card at ``path``; None where there is none, or somebody has changed it."""
+def _text_if_unedited(path: Path) -> str | None:
+    """Return the text of the card at ``path``; None where there is none, or somebody has edited it."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -115,8 +115,8 @@ def _own(path: Path) -> str | None:
     return rest if mark and hashlib.sha256(rest.encode()).hexdigest() == mark[1] else None
 
 
-def _row(name: str, done: Exported, graph: Graph, target: Target) -> str:
-    """What is said of one file."""
+def _row(name: str, done: Exported, graph: ExportGraph, target: Target) -> str:
+    """Return the row of one file."""
     kind, shape = graph.layout
     takes = f"{'normalised' if graph.input == 'normalised' else kind} (batch, {', '.join(map(str, shape))})"
     times = " / ".join(f"{ms:.3g}" for ms in done.latency.values())
@@ -135,13 +135,13 @@ def _row(name: str, done: Exported, graph: Graph, target: Target) -> str:
 
 
 def _uses(rows: Mapping[str, str]) -> list[str]:
-    """How to load: a snippet for each kind of file."""
+    """Return a snippet of code for each kind of file."""
     of_kind = {Path(name).suffix: name for name in rows}
-    return [USES[suffix].format(file=name) for suffix, name in of_kind.items() if suffix in USES]
+    return [USAGE[suffix].format(file=name) for suffix, name in of_kind.items() if suffix in USAGE]
 
 
 def _facts(run: Run, classifier: Classifier, held: int) -> dict[str, Any]:
-    """What the card says of the network, whatever the file."""
+    """Return the values of the card's template that do not depend on the file."""
     about, summary, config = classifier.about, run.summary, run.config
     published = next((name for name, known in GENOTYPES.items() if known.genotype == run.genotype), None)
     more = f", … ({len(about.classes)} in all)" if len(about.classes) > _LISTED else ""
@@ -171,7 +171,7 @@ def _accuracy(summary: Mapping[str, Any], held: int) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Of what made the files."""
+    """Return the versions of the packages that wrote the files."""
     found = {"oche": __version__, "torch": torch.__version__, "python": platform.python_version()}
     for package in ("onnx", "onnxscript", "onnxruntime"):
         with suppress(PackageNotFoundError):

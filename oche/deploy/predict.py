@@ -16,9 +16,9 @@ from torch import Tensor
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
 from oche.core.errors import OcheError
-from oche.data.readers.decode import SUFFIXES, Files
+from oche.data.readers.decode import SUFFIXES, ImageFiles
 from oche.data.readers.image_folder import images_below
-from oche.data.streaming import Streamed, headers
+from oche.data.streaming import Streamed, read_headers
 from oche.deploy.classifier import Classifier, load
 from oche.deploy.export import check_out
 from oche.runs.run import Run
@@ -35,15 +35,15 @@ def predict(
     overwrite: bool = False,
     log: Log | None = None,
 ) -> Path:
-    """Writes the classes of all images below ``folder`` to ``out``, one row an image in the order of their names.
+    """Predict the classes of all images below ``folder`` and write them to ``out``, one row per image, ordered by name.
 
     Columns: file (relative to ``folder``), class, probability, and for the next of the ``top`` likeliest classes class_2,
     probability_2 … . ``what``: as in `oche.load`. Images of another size than trained are scaled to cover it and cut to
-    their centre, as a data set's are. Raises `OcheError`, before anything is written, for what cannot be read.
+    their centre, as those of a data set. Raises `OcheError` before anything is written where files cannot be read.
     """
     log, path, root = log or Log(quiet=True), Path(out), Path(folder)
     if top < 1 or batch < 1:
-        raise OcheError(f"top={top}, batch={batch} leave nothing to write; use 1 or more")
+        raise OcheError(f"top={top}, batch={batch} must be 1 or more")
     check_out(path, overwrite)
     files = _files(root)
     net = load(what, device)
@@ -66,22 +66,22 @@ def _files(root: Path) -> list[Path]:
 
 
 def _images(net: Classifier, files: list[Path], log: Log) -> Streamed:
-    """The files as the network takes them, every header checked."""
+    """Return the images in the form that the network takes; every header is checked."""
     channels = net.about.channels
     if channels not in (1, 3):
         raise OcheError(
-            f"the network takes images of {channels} channels, which image files have not; use net(x) in Python"
+            f"the network takes images of {channels} channels, which image files do not have; use net(x) in Python"
         )
-    found = headers(Files(files))
+    found = read_headers(ImageFiles(files))
     others = sum(h.size != net.image for h in found)
     if others:
         h, w = net.image
         log.say(f"{others} of {len(files)} images are not {h}x{w}, as trained: scaled and cut to their centre")
-    return Streamed(Files(files), torch.zeros(len(files), dtype=torch.int64), (channels, *net.image))
+    return Streamed(ImageFiles(files), torch.zeros(len(files), dtype=torch.int64), (channels, *net.image))
 
 
 def _rows(net: Classifier, images: Streamed, batch: int, top: int) -> Iterator[list[str]]:
-    """The header, then each image's likeliest classes and their probabilities."""
+    """Yield the header of the table, then for each image its most probable classes and their probabilities."""
     more = [f"{what}_{k}" for k in range(2, top + 1) for what in ("class", "probability")]
     yield ["class", "probability", *more]
     device = next(net.parameters()).device

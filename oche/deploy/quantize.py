@@ -1,9 +1,10 @@
-"""Quantisation of an exported ONNX model to 8 bits: static, its ranges measured on training images.
+"""Static quantisation of an exported ONNX model to 8 bits, with ranges measured on training images.
 
-Weights get a scale per output channel, activations one each, from their smallest and largest value on those images.
-Activations are unsigned and weights signed, for which x86 has instructions: on a network of 5 cells and 8 × 8 images that was
-0.15 ms, signed both 0.39 ms, floats 0.13 ms (32 images: 1.3, 6.6, 1.8 ms; one thread of an AMD EPYC, onnxruntime 1.32). Older
-processors add two such products in 16 bits, so weights keep to 7 bits: what the file computes is then the same everywhere.
+Weights get a scale per output channel, each activation one scale, from their smallest and largest values on those images.
+Activations are unsigned and weights signed, for which x86 has instructions. On a network of 5 cells and 8 × 8 images this took
+0.15 ms, with both signed 0.39 ms, in floats 0.13 ms (32 images: 1.3, 6.6, 1.8 ms; one thread of an AMD EPYC, onnxruntime 1.32).
+Older processors add two such products in 16 bits, which can overflow; weights therefore use only 7 bits, so that the model
+computes the same on every machine.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-# What stands between two quantised convolutions is quantised too, so that nothing goes back and forth. The softmax is not:
-# its probabilities would come in steps of 1/256.
+# Operations between two quantised convolutions are quantised too, which avoids conversions. The softmax is not: its
+# probabilities would be multiples of 1/256.
 _OPERATIONS = [
     "Conv",
     "Gemm",
@@ -31,7 +32,7 @@ _OPERATIONS = [
 
 
 def quantise(source: Path, target: Path, inputs: Iterable[Tensor]) -> None:
-    """Writes the model at ``source`` with 8-bit weights and activations to ``target``; ``inputs`` are batches for it."""
+    """Quantise the ONNX model at ``source`` and write it to ``target``; ``inputs``: batches of inputs that measure the ranges."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -45,7 +46,7 @@ def quantise(source: Path, target: Path, inputs: Iterable[Tensor]) -> None:
 
     root = logging.getLogger()
     before = root.level
-    root.setLevel(logging.ERROR)  # it recommends the preparation that has been done
+    root.setLevel(logging.ERROR)  # onnxruntime warns about a preparation that has been done
     try:
         prepared = source.with_suffix(".prepared.onnx")
         quant_pre_process(source, prepared)

@@ -1,4 +1,4 @@
-"""The forms that a network can be exported to. Each writes a file and reads it back as whoever gets it would."""
+"""The file formats of an export. Each writes a file, and reads it back in the way that its users will."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from oche.core.errors import OcheError
-from oche.deploy.classifier import MODEL, About, load
-from oche.deploy.onnx_graph import Graph, Opened
+from oche.deploy.classifier import METADATA_KEY, ModelDescription, load
+from oche.deploy.export_graph import ExportGraph, LoadedModel
 from oche.runs.checkpoint import save_weights
 
 OPSET = 18
@@ -25,33 +25,33 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class Target:
-    """``write(graph, about, example, path)``: ``example`` is an input of two images, ``about`` describes what is written."""
+    """A file format. ``write(graph, about, example, path)``: ``example`` is an input of two images, ``about`` the description."""
 
     suffix: str
     reader: str
-    """what runs it"""
+    """package that runs it"""
     packages: tuple[str, ...]
-    write: Callable[[Graph, About, Tensor, Path], None]
-    open: Callable[[Path], Opened]
+    write: Callable[[ExportGraph, ModelDescription, Tensor, Path], None]
+    open: Callable[[Path], LoadedModel]
 
     def check(self, name: str) -> None:
-        """Raises `OcheError` where a package is missing."""
-        missing = [package for package in self.packages if not _there(package)]
+        """Raise `OcheError` where a package is missing."""
+        missing = [package for package in self.packages if not _is_installed(package)]
         if missing:
             raise OcheError(f"exporting to {name} needs {' and '.join(missing)}; pip install 'oche[export]'")
 
 
-def _there(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # a module that something put in its place, or blocked
+    except ValueError:  # the module was replaced or blocked in sys.modules
         return False
 
 
 # --- ONNX ---------------------------------------------------------------------------------------------------------------
 
 
-def _write_onnx(graph: Graph, about: About, example: Tensor, path: Path) -> None:
+def _write_onnx(graph: ExportGraph, about: ModelDescription, example: Tensor, path: Path) -> None:
     with _quiet():
         program = torch.onnx.export(
             graph.module, (example,), dynamo=True, verbose=False, opset_version=OPSET,
@@ -61,12 +61,12 @@ def _write_onnx(graph: Graph, about: About, example: Tensor, path: Path) -> None
     model = program.model_proto
     strip(model)
     entry = model.metadata_props.add()
-    entry.key, entry.value = MODEL, about.to_json()
+    entry.key, entry.value = METADATA_KEY, about.to_json()
     path.write_bytes(model.SerializeToString())
 
 
 def strip(model: Any) -> None:
-    """Removes where in the source each node comes from: paths of this machine, and more bytes than a small network's weights."""
+    """Remove the source positions of all nodes: paths of this machine, larger than the weights of a small network."""
     for things in (model.graph.node, model.graph.input, model.graph.output, model.graph.value_info):
         for thing in things:
             thing.doc_string = ""
@@ -75,8 +75,8 @@ def strip(model: Any) -> None:
         del initializer.metadata_props[:]
 
 
-def open_onnx(path: Path) -> Opened:
-    """Runs on the CPU, with as many threads as torch uses."""
+def open_onnx(path: Path) -> LoadedModel:
+    """Load an ONNX model to run on the CPU, with as many threads as torch uses."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -88,7 +88,7 @@ def open_onnx(path: Path) -> Opened:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what the exporter says of packages that it does not need, and of its own future."""
+    """Silence the exporter's warnings about packages that it does not need, and about its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -102,13 +102,13 @@ def _quiet() -> Iterator[None]:
 # --- torch.export -------------------------------------------------------------------------------------------------------
 
 
-def _write_program(graph: Graph, about: About, example: Tensor, path: Path) -> None:
+def _write_program(graph: ExportGraph, about: ModelDescription, example: Tensor, path: Path) -> None:
     with _quiet():
         program = torch.export.export(graph.module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        torch.export.save(program, path, extra_files={MODEL: about.to_json()})
+        torch.export.save(program, path, extra_files={METADATA_KEY: about.to_json()})
 
 
-def _open_program(path: Path) -> Opened:
+def _open_program(path: Path) -> LoadedModel:
     with _quiet():
         return torch.export.load(path).module()
 
@@ -116,12 +116,12 @@ def _open_program(path: Path) -> Opened:
 # --- safetensors --------------------------------------------------------------------------------------------------------
 
 
-def _write_weights(graph: Graph, about: About, example: Tensor, path: Path) -> None:
+def _write_weights(graph: ExportGraph, about: ModelDescription, example: Tensor, path: Path) -> None:
     del example
-    save_weights(path, graph.module.state_dict(), {MODEL: about.to_json()})
+    save_weights(path, graph.module.state_dict(), {METADATA_KEY: about.to_json()})
 
 
-def _open_weights(path: Path) -> Opened:
+def _open_weights(path: Path) -> LoadedModel:
     return load(path)
 
 
@@ -134,22 +134,22 @@ TARGETS: dict[str, Target] = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what was measured of it."""
+    """An exported file and its measurements."""
 
     path: Path
     bytes: int
     difference: float
-    """largest to the trained network's output, before any quantisation"""
+    """largest difference to the trained network's output, before any quantisation"""
     images: int
-    """on which that was measured"""
+    """number of images on which the difference was measured"""
     latency: dict[int, float]
     """batch size → milliseconds"""
     accuracy: tuple[float, float] | None
-    """with int8: before and after"""
+    """with int8: accuracy before and after quantisation"""
     card: Path | None = None
     """the model card beside it"""
 
     @property
     def size(self) -> str:
-        """ "119.3 kB"."""
+        """Size of the file: "119.3 kB"."""
         return f"{self.bytes / 1000:,.1f} kB"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from oche.analysis import CannotSay, Interval, Paired, Ranking, Summary, seeds_for, smallest_p
+from oche.analysis import Interval, PairedComparison, Ranking, Summary, Undetermined, seeds_needed, smallest_p
 from oche.analysis.paired_tests import ALPHA, Pair
 from oche.report.format_numbers import UNKNOWN
 from oche.report.html.page import CellContent, TableCell
@@ -27,9 +27,9 @@ def difference_cell(value: float, metric: Metric, digits: int = 2) -> TableCell:
     return TableCell(f"{metric.scale * value:+.{digits}f}", metric.scale * value)
 
 
-def interval_cells(found: Interval | CannotSay, metric: Metric, signed: bool = False) -> tuple[TableCell, TableCell]:
+def interval_cells(found: Interval | Undetermined, metric: Metric, signed: bool = False) -> tuple[TableCell, TableCell]:
     """Write the lower and the upper end of an interval; dashes where there is none."""
-    if isinstance(found, CannotSay):
+    if isinstance(found, Undetermined):
         return TableCell(UNKNOWN, None), TableCell(UNKNOWN, None)
     low, high = (TableCell(f"{metric.scale * x:{'+' if signed else ''}.2f}", metric.scale * x) for x in found)
     return low, high
@@ -45,10 +45,10 @@ def p_cell(p: float | None) -> TableCell:
 def pair_row(pair: Pair, metric: Metric) -> tuple[CellContent, ...]:
     """Return the row of a pair of groups, under `PAIR_COLUMNS`."""
     found = pair.result
-    if isinstance(found, CannotSay):
+    if isinstance(found, Undetermined):
         return (pair.a, pair.b, pair_conclusion(pair, metric), *[None] * (len(PAIR_COLUMNS) - 3))
     better = found.a12 if metric.higher else 1 - found.a12
-    d = None if isinstance(found.d, CannotSay) else TableCell(f"{found.d:+.2f}", found.d)
+    d = None if isinstance(found.d, Undetermined) else TableCell(f"{found.d:+.2f}", found.d)
     seeds = f"{found.n}" + (f" (without {', '.join(map(str, found.left_out))})" if found.left_out else "")
     return (
         pair.a, pair.b, pair_conclusion(pair, metric), TableCell(seeds, found.n), difference_cell(found.difference, metric),
@@ -67,7 +67,7 @@ def is_significant(pair: Pair) -> bool:
 
 def pair_conclusion(pair: Pair, metric: Metric) -> str:
     """Write which group of a pair is better: "beta-darts is better", "no significant difference"."""
-    if isinstance(pair.result, CannotSay):
+    if isinstance(pair.result, Undetermined):
         return f"cannot say: {pair.result}"
     if not is_significant(pair):
         return "no significant difference"
@@ -76,16 +76,16 @@ def pair_conclusion(pair: Pair, metric: Metric) -> str:
 
 def pairs_summary(pairs: Sequence[Pair], metric: Metric) -> str:
     """Write which of all pairs differ significantly, or that these numbers of seeds cannot show any difference at 5 %."""
-    known = [pair for pair in pairs if isinstance(pair.result, Paired)]
+    known = [pair for pair in pairs if isinstance(pair.result, PairedComparison)]
     if not known:
         return f"These groups cannot be compared: {pairs[0].result}." if pairs else ""
-    n = max(pair.result.n for pair in known if isinstance(pair.result, Paired))
+    n = max(pair.result.n for pair in known if isinstance(pair.result, PairedComparison))
     many = len(known)
     if (least := min(1.0, many * smallest_p(n))) > ALPHA:
         corrected = f", and {least:.2g} after the correction for {many} comparisons" if many > 1 else ""
         return (
             f"With {n} seeds the smallest p that the test can give is {smallest_p(n):.3g}{corrected}: no difference, however "
-            f"large, can be shown at 5 %. It takes {seeds_for(many)} seeds. Intervals and effect sizes are valid all the same."
+            f"large, can be shown at 5 %. It takes {seeds_needed(many)} seeds. Intervals and effect sizes are valid all the same."
         )
     count = f"{many} comparison{'s' * (many > 1)}, up to {n} seeds each"
     significant = [
@@ -98,13 +98,13 @@ def pairs_summary(pairs: Sequence[Pair], metric: Metric) -> str:
 
 
 def _worse(pair: Pair, metric: Metric) -> str:
-    assert isinstance(pair.result, Paired)
+    assert isinstance(pair.result, PairedComparison)
     return pair.b if metric.better(pair.result.difference, 0.0) else pair.a
 
 
-def ranking_summary(found: Ranking | CannotSay, block: str = "seed") -> str:
+def ranking_summary(found: Ranking | Undetermined, block: str = "seed") -> str:
     """Write mean ranks over blocks, Friedman's test and Nemenyi's critical difference; ``block``: what one block is."""
-    if isinstance(found, CannotSay):
+    if isinstance(found, Undetermined):
         return f"No mean ranks: {found}."
     p = p_cell(found.p).text
     text = (
@@ -120,7 +120,7 @@ def ranking_summary(found: Ranking | CannotSay, block: str = "seed") -> str:
 
 def coverage_warning(summaries: Mapping[str, Summary]) -> str:
     """Warn that bootstrap intervals of few seeds are too narrow; empty from 20 seeds on."""
-    n = min((s.n for s in summaries.values() if not isinstance(s.interval, CannotSay)), default=None)
+    n = min((s.n for s in summaries.values() if not isinstance(s.interval, Undetermined)), default=None)
     if n is None or n >= 20:
         return ""
     known = max(k for k in COVERAGE if k <= n)

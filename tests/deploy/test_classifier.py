@@ -94,9 +94,9 @@ def test_a_file_whose_description_does_not_fit(what, here, capsys):
 
 
 BYTES = {
-    "cut short": (lambda raw: raw[:900], "no sound safetensors file"),
-    "empty": (lambda raw: b"", "no sound safetensors file"),
-    "another kind of file": (lambda raw: b"PK\x03\x04" * 200, "no sound safetensors file"),
+    "cut short": (lambda raw: raw[:900], "not an intact safetensors file"),
+    "empty": (lambda raw: b"", "not an intact safetensors file"),
+    "another kind of file": (lambda raw: b"PK\x03\x04" * 200, "not an intact safetensors file"),
     "one weight changed": (lambda raw: raw[:-9] + bytes([raw[-9] ^ 64]) + raw[-8:], "do not match the hash"),
 }
 
@@ -260,7 +260,7 @@ def test_parts_that_do_not_belong_together(copied):
     with pytest.raises(OcheError, match="is damaged: its weights do not match the hash"):
         oche.load(copied)
     file.write_bytes(sound[:1000])
-    with pytest.raises(OcheError, match="no sound safetensors file"):
+    with pytest.raises(OcheError, match="not an intact safetensors file"):
         export(copied, Export(to="safetensors"))
     file.write_bytes(sound)
     other = CELLS.replace("avg_pool_3x3", "max_pool_3x3")  # which would load without a word

@@ -63,7 +63,7 @@ def test_what_is_no_finished_training_is_refused(text, searched):
         oche.evaluate(searched)
     run = make(text, epochs=1)
     with pytest.raises(
-        OcheError, match="trained a language model, which classifies nothing; measure it with: oche evaluate"
+        OcheError, match="trained a language model, not a classifier; measure it with: oche evaluate"
     ):
         oche.load(run)
     lacking = text.parent / "lacking"

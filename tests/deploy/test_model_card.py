@@ -129,7 +129,7 @@ def test_nobodys_own_text_is_replaced_unasked(edit, run, capsys):
     words = ["export", str(run.path), "--to", "safetensors"]
     assert cli.main(words) == 2
     error = capsys.readouterr().err
-    assert "README.md exists already, and is no card of oche's as it was written" in error and error.count("\n") == 1
+    assert "README.md exists already, and is not an unedited card of oche" in error and error.count("\n") == 1
     assert {p.name: p.read_bytes() for p in card.parent.iterdir()} == before
     assert cli.main([*words, "--no-card"]) == 0
     assert card.read_bytes() == mine and model.exists()

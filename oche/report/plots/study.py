@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from oche.analysis import CannotSay, Ranking, Summary
+from oche.analysis import Ranking, Summary, Undetermined
 from oche.report.drawings.scene import clip
 from oche.report.metrics import Metric
 from oche.report.plots.style import BLUE, INK, MUTED, SERIES, VERMILION, new_figure, styled
@@ -42,7 +42,7 @@ def intervals(
         values = [metric.scale * value for value in results[name]]
         axes.plot(values, [y] * len(values), "o", color=colour, ms=5, alpha=0.65, mew=0)
         axes.plot([metric.scale * summaries[name].mean], [y], "|", color=colour, ms=15, mew=2.2)
-        if not isinstance(around := summaries[name].interval, CannotSay):
+        if not isinstance(around := summaries[name].interval, Undetermined):
             axes.plot([metric.scale * end for end in around], [y, y], color=colour, lw=2)
     axes.set_yticks(range(len(names)), [f"{clip(name, _NAME)} (n={len(results[name])})" for name in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
