@@ -1,4 +1,4 @@
-"""RobustDARTS' rule that ends a search by the curvature of its loss (1909.09656 §4.3), without torch, for reports."""
+"""RobustDARTS' rule that ends a search when the curvature of its loss grows (1909.09656 §4.3). Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from oche.core.registry import component
 @component
 @dataclass(frozen=True)
 class EigenvalueStop:
-    """RobustDARTS' early stopping (1909.09656 §4.3): the search ends when curvature has grown too fast, and goes back.
+    """RobustDARTS' early stopping (1909.09656 §4.3): end the search when the curvature grows too fast, and go back.
 
-    With m(t) the mean of the eigenvalues within ``window`` // 2 epochs of t, it stops as m(t − k) < ratio · m(t) for
-    the last t whose window is complete, and the architecture is that of epoch t − k. Called with one eigenvalue an epoch.
+    Let m(t) be the mean of the eigenvalues within ``window`` // 2 epochs of t. The search stops as soon as m(t − k) <
+    ratio · m(t) for the last t with a complete window, and takes the architecture of epoch t − k. Eigenvalues come once
+    an epoch.
 
     Deviation 1 from the released code: there, an eigenvalue every 2 epochs, k = 4 of these, ratio = 1 / 1.3.
     """
 
     ratio: float = 0.75
-    """smoothed eigenvalue k epochs ago over that of now, below which the search stops"""
+    """the search stops if the smoothed eigenvalue k epochs ago, divided by the current one, is below this"""
     k: int = 5
-    """epochs between the two"""
+    """epochs between the two eigenvalues"""
     window: int = 5
-    """epochs that are averaged, an odd number"""
+    """number of epochs in an average, odd"""
     start: int = 10
     """first epoch to go back to, as in the released code: before it, eigenvalues are of untrained weights"""
 
@@ -40,14 +41,15 @@ class EigenvalueStop:
             )
 
     def smoothed(self, eigenvalues: Sequence[float], t: int) -> float:
-        """m(t); at the beginning, of what there is of the window."""
+        """Return m(t). At the beginning it averages the epochs of the window that exist."""
         half = self.window // 2
         return fmean(eigenvalues[max(0, t - half) : t + half + 1])
 
     def __call__(self, eigenvalues: Sequence[float]) -> int | None:
-        """The index in ``eigenvalues`` to go back to, from the first time that the rule says stop; None if it never does.
+        """Return the epoch to go back to, from the first time that the rule applies, or None if it never applies.
 
-        A maximum has no sharp curvature: where m(t) is not positive the search goes on.
+        ``eigenvalues`` has one entry an epoch. Where m(t) is not positive the search goes on: a maximum has no sharp
+        curvature.
         """
         for t in range(self.start + self.k, len(eigenvalues) - self.window // 2):
             now = self.smoothed(eigenvalues, t)

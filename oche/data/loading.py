@@ -91,7 +91,9 @@ def _read(name: str, data_dir: str | Path | None, size: Size, memory: int, show:
         return reader(path, size, memory, show)
     possible = f"use {', '.join(DATASETS)}, {', '.join(FORMS)}"
     if path.exists():
-        raise OcheError(f"oche cannot read {name}, a file of an unknown kind; unpack it if it is an archive, else {possible}")
+        raise OcheError(
+            f"oche cannot read {name}, a file of an unknown kind; unpack it if it is an archive, else {possible}"
+        )
     what = "no such file or folder as" if "/" in name or path.suffix else "no data called"
     raise OcheError(f"there is {what} {name!r}; {possible}{did_you_mean(name, list(DATASETS))}")
 

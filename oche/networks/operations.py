@@ -204,7 +204,7 @@ def conv_7x1_1x7(channels: int, stride: int, affine: bool) -> nn.Module:
 
 # The candidates of two spaces, in their published orders. Logits have one column for each, in this order, so published
 # logits can be loaded.
-DARTS = (
+DARTS_CANDIDATES = (
     "none",
     "max_pool_3x3",
     "avg_pool_3x3",
@@ -214,7 +214,7 @@ DARTS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-SEED = (
+SEED_CANDIDATES = (
     "sep_conv_3x3",
     "sep_conv_5x5",
     "dil_conv_3x3",

@@ -17,7 +17,7 @@ from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.networks.forms import FormModule
 from oche.networks.macro import CellPlan, Skeleton, Stem, Widen, describe
-from oche.networks.operations import DARTS, SEED, FactorizedReduce, find_operation, relu_conv_bn
+from oche.networks.operations import DARTS_CANDIDATES, SEED_CANDIDATES, FactorizedReduce, find_operation, relu_conv_bn
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
@@ -87,7 +87,7 @@ class ConvSpace(Space):
     """intermediate nodes of a cell"""
     keep: int = 2
     """incoming edges kept per node when the cell is discretised"""
-    candidates: tuple[str, ...] = DARTS
+    candidates: tuple[str, ...] = DARTS_CANDIDATES
     """operations to choose from (see `oche list operations`); logits have a column for each, in this order"""
     classes: int = 10
     """filled in from the data by the command line"""
@@ -205,6 +205,12 @@ def seed(**fields) -> ConvSpace:
     (3) every BatchNorm has eps 1e-5.
     """
     fixed = dict(
-        nodes=3, candidates=SEED, stem="none", widen="after", head=(2048, 1024, 256), affine=True, pool_norm=False
+        nodes=3,
+        candidates=SEED_CANDIDATES,
+        stem="none",
+        widen="after",
+        head=(2048, 1024, 256),
+        affine=True,
+        pool_norm=False,
     )
     return ConvSpace(**{**fixed, **fields})

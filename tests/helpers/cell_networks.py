@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import oracles_conv as oracle
-from oche.networks.operations import SEED
+from oche.networks.operations import SEED_CANDIDATES
 
 
 def normal(*shape, seed=0, **kwargs):
@@ -34,7 +34,7 @@ def count(make):
 
 
 def setting(space):
-    is_seed = space.candidates == SEED
+    is_seed = space.candidates == SEED_CANDIDATES
     return dict(
         cells=space.cells, nodes=space.nodes, candidates=space.candidates, stem_kind=space.stem,
         affine=is_seed, pool_norm=not is_seed, hidden=len(space.head),

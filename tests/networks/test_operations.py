@@ -6,7 +6,7 @@ from torch import Tensor
 
 import oracles_conv as oracle
 from cell_networks import normal, shaken, weights
-from oche.networks.operations import DARTS, FactorizedReduce, find_operation
+from oche.networks.operations import DARTS_CANDIDATES, FactorizedReduce, find_operation
 
 
 def naive(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ CLOSE = dict(rtol=1e-9, atol=1e-11)
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 11), (7, 4)], ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", [*DARTS, "sep_conv_7x7", "conv_7x1_1x7"])
+@pytest.mark.parametrize("name", [*DARTS_CANDIDATES, "sep_conv_7x7", "conv_7x1_1x7"])
 def test_operations(name, stride, size):
     op = shaken(find_operation(name).build(4, stride, True))
     x = normal(3, 4, *size, requires_grad=True)

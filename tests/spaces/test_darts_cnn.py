@@ -8,7 +8,7 @@ import oracles_conv as oracle
 from cell_networks import count, normal, setting, shaken, weights
 from oche.core.architecture import Mix
 from oche.methods.relaxations import Softmax
-from oche.networks.operations import DARTS
+from oche.networks.operations import DARTS_CANDIDATES
 from oche.spaces import darts, seed
 
 CLOSE = dict(rtol=1e-9, atol=1e-11)
@@ -112,8 +112,8 @@ def test_logits_that_single_out_a_genotype_give_it_back():
     drawn = space.random(torch.Generator().manual_seed(0))
     alphas = {}
     for kind, dag in space.groups.items():
-        alphas[kind] = torch.zeros(len(dag), len(DARTS))
+        alphas[kind] = torch.zeros(len(dag), len(DARTS_CANDIDATES))
         for op, source, target in drawn.cells[kind].edges:
-            alphas[kind][dag.edges.index((source, target)), DARTS.index(op)] = 3.0
+            alphas[kind][dag.edges.index((source, target)), DARTS_CANDIDATES.index(op)] = 3.0
         alphas[kind][:, 0] += 1.0  # "none" leads nowhere
     assert space.genotype(alphas) == drawn

@@ -102,38 +102,38 @@ def _smooth(z: Tensor) -> Tensor:
 def _look_up(x: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
     """Apply posterize, solarize, autocontrast and equalize: replace each value by the entry of a table (B, C, 256)."""
     b, c, h, w = x.shape
-    own = torch.arange(256, device=x.device).view(1, 1, 256)
+    values = torch.arange(256, device=x.device).view(1, 1, 256)
     flat = x.reshape(b, c, h * w).long()
     counts = torch.zeros(b, c, 256, dtype=torch.int64, device=x.device).scatter_add_(2, flat, torch.ones_like(flat))
-    table = own.expand(b, c, 256)
-    for name, values in (
-        ("posterize", _posterized(own, amount)),
-        ("solarize", torch.where(own < amount.view(-1, 1, 1), own, 255 - own)),
-        ("autocontrast", _stretched(own, flat)),
-        ("equalize", _equalised(own, counts)),
+    table = values.expand(b, c, 256)
+    for name, entries in (
+        ("posterize", _posterized(values, amount)),
+        ("solarize", torch.where(values < amount.view(-1, 1, 1), values, 255 - values)),
+        ("autocontrast", _stretched(values, flat)),
+        ("equalize", _equalised(values, counts)),
     ):
-        table = torch.where((operation == _INDEX[name]).view(-1, 1, 1), values, table)
+        table = torch.where((operation == _INDEX[name]).view(-1, 1, 1), entries, table)
     return table.gather(2, flat).to(torch.uint8).view(b, c, h, w)
 
 
-def _posterized(own: Tensor, amount: Tensor) -> Tensor:
-    """Return the values ``own`` (1, 1, 256) without their last ``amount`` bits."""
+def _posterized(values: Tensor, amount: Tensor) -> Tensor:
+    """Return the table ``values`` (1, 1, 256) without their last ``amount`` bits."""
     unit = torch.exp2(amount.round().clamp(0, 8)).long().view(-1, 1, 1)
-    return own // unit * unit
+    return values // unit * unit
 
 
-def _stretched(own: Tensor, flat: Tensor) -> Tensor:
+def _stretched(values: Tensor, flat: Tensor) -> Tensor:
     """Return the table that stretches the range of each channel to 0 … 255. A constant channel stays."""
     low, high = flat.amin(2, keepdim=True), flat.amax(2, keepdim=True)
-    return torch.where(high > low, ((own - low) * 255 // (high - low).clamp_min(1)).clamp(0, 255), own)
+    return torch.where(high > low, ((values - low) * 255 // (high - low).clamp_min(1)).clamp(0, 255), values)
 
 
-def _equalised(own: Tensor, counts: Tensor) -> Tensor:
+def _equalised(values: Tensor, counts: Tensor) -> Tensor:
     """Return the table that equalises the histogram ``counts`` (B, C, 256) of each channel.
 
     Channels with one value, or with too few pixels for 255 steps, stay.
     """
-    last = counts.gather(2, (own * (counts > 0)).amax(2, keepdim=True))  # pixels with the largest value
+    last = counts.gather(2, (values * (counts > 0)).amax(2, keepdim=True))  # pixels with the largest value
     step = (counts.sum(2, keepdim=True) - last) // 255
     below = counts.cumsum(2) - counts
-    return torch.where(step > 0, ((below + step // 2) // step.clamp_min(1)).clamp(0, 255), own)
+    return torch.where(step > 0, ((below + step // 2) // step.clamp_min(1)).clamp(0, 255), values)

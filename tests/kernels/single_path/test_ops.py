@@ -14,7 +14,7 @@ from oche.kernels.single_path.cell import node_states
 from oche.kernels.single_path.ops import CandidateWeight, Choice, convolve, gather_weights
 from oche.methods.relaxations import EdgeNormalised
 from oche.methods.stochastic_relaxations import GumbelHard
-from oche.networks.operations import DARTS, OPERATIONS
+from oche.networks.operations import DARTS_CANDIDATES, OPERATIONS
 from oche.spaces import operation
 from oche.spaces.mixed_ops import MixedEdge
 from replayed_searches import Crossing
@@ -86,7 +86,7 @@ def test_a_choice_is_the_sequence_of_what_is_evaluated():
 def test_the_choice_is_made_and_used_on_the_device(monkeypatch):
     """The device "meta" has no values, so whatever asks for one fails; and nothing crosses to it once tables are there."""
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # knows no such device
-    meta, space = torch.device("meta"), darts(candidates=DARTS[3:])
+    meta, space = torch.device("meta"), darts(candidates=DARTS_CANDIDATES[3:])
     dag, net = cell(space, MixedEdge(), 1, 0)
     relax, alive = EdgeNormalised(GumbelHard()), all_alive(dag, 5)
     alive[1, 2] = False

@@ -12,7 +12,7 @@ from oche.kernels.triton import cell as gpu
 from oche.kernels.triton import depthwise as depthwise_kernels
 from oche.kernels.triton import weighted_sum as sum_kernels
 from oche.networks.forms import node_states
-from oche.networks.operations import DARTS
+from oche.networks.operations import DARTS_CANDIDATES
 from oche.spaces import nb201
 from oche.spaces.edge_variants import PartialEdge
 from oche.spaces.mixed_ops import MixedEdge
@@ -45,7 +45,11 @@ SMALL = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
 
 @pytest.mark.parametrize(
     "nodes, stride, size, batch, candidates",
-    [(1, 2, (5, 4), 2, DARTS), (2, 1, (5, 4), 2, SMALL), (2, 2, (4, 6), 1, ("max_pool_3x3", "sep_conv_3x3"))],
+    [
+        (1, 2, (5, 4), 2, DARTS_CANDIDATES),
+        (2, 1, (5, 4), 2, SMALL),
+        (2, 2, (4, 6), 1, ("max_pool_3x3", "sep_conv_3x3")),
+    ],
 )
 def test_a_cell_of_the_darts_space(nodes, stride, size, batch, candidates):
     got = Cell(nodes=nodes, stride=stride, size=size, batch=batch, candidates=candidates).check()
@@ -57,7 +61,7 @@ def test_scale_and_shift_and_pools_as_they_are():
 
 
 def test_dead_candidates_and_empty_edges():
-    cell = Cell(candidates=DARTS, scale=True)
+    cell = Cell(candidates=DARTS_CANDIDATES, scale=True)
     cell.active = ((1, 3), (), (0,), (4, 6), tuple(range(8)))
     cell.check()
 
@@ -69,7 +73,7 @@ def test_a_node_into_which_nothing_flows():
 
 
 def test_one_candidate_an_edge():
-    cell = Cell(candidates=DARTS)
+    cell = Cell(candidates=DARTS_CANDIDATES)
     cell.active = ((4,), (7,), (1,), (3,), (5,))
     cell.check()
 
