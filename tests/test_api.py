@@ -152,7 +152,7 @@ def test_a_directory_of_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("important")
     with pytest.raises(OcheError, match="not a run and not empty"):
         small_runs.search(tmp_path)
-    with pytest.raises(OcheError, match="is no run directory"):
+    with pytest.raises(OcheError, match="is not a run directory"):
         oche.resume(tmp_path)
 
 

@@ -94,7 +94,10 @@ def test_pairs_are_corrected_together_and_those_that_cannot_be_told_left_apart()
     groups = {"a": {0: 1.0, 1: 1.1, 2: 1.3}, "b": {0: 0.5, 1: 0.4, 2: 0.7}, "c": {0: 1.0}}
     found = {(pair.a, pair.b): pair for pair in pairwise(groups)}
     assert [*found] == [("a", "b"), ("a", "c"), ("b", "c")]
-    assert isinstance(found["a", "b"].result, PairedComparison) and found["a", "b"].holm == found["a", "b"].result.p == 0.25
+    assert (
+        isinstance(found["a", "b"].result, PairedComparison)
+        and found["a", "b"].holm == found["a", "b"].result.p == 0.25
+    )
     assert isinstance(found["a", "c"].result, Undetermined) and found["a", "c"].holm is None
 
 

@@ -16,5 +16,7 @@ def test_relative_improvement_is_yangs_and_turns_for_perplexity():
     assert found.interval[0] < found.percent < found.interval[1]
     assert relative_improvement([60.0, 62.0], [80.0, 84.0], higher=False).percent == pytest.approx(100 * (82 - 61) / 82)
     assert isinstance(relative_improvement([60.0, 62.0], [80.0, 84.0]).interval, Undetermined)
-    assert isinstance(relative_improvement([0.9], []), Undetermined) and isinstance(relative_improvement([], [0.9]), Undetermined)
+    assert isinstance(relative_improvement([0.9], []), Undetermined) and isinstance(
+        relative_improvement([], [0.9]), Undetermined
+    )
     assert "is 0" in str(relative_improvement([0.9], [0.0, 0.0]))

@@ -16,7 +16,9 @@ from oche.analysis import (
 def test_rank_correlations_of_scipys_manual():
     assert correlate_ranks([12, 2, 1, 12, 2], [1, 4, 7, 1, 0]).kendall == pytest.approx(-0.47140452079103173)
     assert correlate_ranks([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]).spearman == pytest.approx(0.8207826816681233)
-    assert isinstance(correlate_ranks([1, 2], [1, 2]), Undetermined) and isinstance(correlate_ranks([1, 2, 3], [4, 4, 4]), Undetermined)
+    assert isinstance(correlate_ranks([1, 2], [1, 2]), Undetermined) and isinstance(
+        correlate_ranks([1, 2, 3], [4, 4, 4]), Undetermined
+    )
 
 
 def test_importing_it_loads_neither_scipy_nor_torch():

@@ -38,7 +38,7 @@ def test_levels_by_share_of_skips_in_the_last_record(share, level):
 def test_what_chance_chose_is_no_collapse_yet(share, level):
     reading = detect_collapse(records(share, weights=EVEN))
     assert reading and reading.level == level
-    assert ("as good as uniform" in reading.reason) == (share > 0.25)
+    assert ("practically uniform" in reading.reason) == (share > 0.25)
     assert "hardly moved" in reading.advice or level == "ok"
 
 

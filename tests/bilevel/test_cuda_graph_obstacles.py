@@ -28,7 +28,7 @@ from tiny_text import space as recurrent
 
 
 class Ranks:
-    several, count = True, 2
+    is_distributed, world_size = True, 2
 
 
 def test_several_ranks_stay_eager_and_say_why():

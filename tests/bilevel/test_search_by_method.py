@@ -373,7 +373,7 @@ def test_darts_pt_keeps_what_costs_most_accuracy_when_it_goes():
     task = start(METHODS["darts-pt"].make(batch=12, steps=12, arch_optimizer=FAST, select=Asked()), data=dataset(96))
     finished(task)
     rounds = []
-    task._descend = lambda *args, real=task._descend: (rounds.append(1), real(*args))
+    task._step_weights = lambda *args, real=task._step_weights: (rounds.append(1), real(*args))
     full = dict(task.alive)
     states = {k: v.clone() for k, v in task.net.state_dict().items()}
     genotype = task.conclude()

@@ -62,9 +62,7 @@ def test_what_is_no_finished_training_is_refused(text, searched):
     with pytest.raises(OcheError, match="is a search run, which leaves no final network"):
         oche.evaluate(searched)
     run = make(text, epochs=1)
-    with pytest.raises(
-        OcheError, match="trained a language model, not a classifier; measure it with: oche evaluate"
-    ):
+    with pytest.raises(OcheError, match="trained a language model, not a classifier; measure it with: oche evaluate"):
         oche.load(run)
     lacking = text.parent / "lacking"
     shutil.copytree(run.path, lacking)

@@ -56,9 +56,7 @@ def test_a_file_with_other_numbers_is_not_written(wrong, trained, tmp_path, monk
     words = ["export", str(trained.path), "--to", "safetensors", "--out", str(out)]
     assert cli.main(words) == 1
     error = capsys.readouterr().err
-    assert (
-        "differs from the trained network by" in error and "0.0001 is allowed" in error and error.count("\n") == 1
-    )
+    assert "differs from the trained network by" in error and "0.0001 is allowed" in error and error.count("\n") == 1
     assert not [*tmp_path.iterdir()]
     out.write_text("old")
     assert cli.main([*words, "--overwrite"]) == 1 and out.read_text() == "old"

@@ -23,7 +23,7 @@ RECIPES["accumulated"] = replace(RECIPES["training"], accumulate=2, ema=0.9)
 
 
 def test_language_models_are_not_shared():
-    with pytest.raises(OcheError, match="language models are not shared by several ranks"):
+    with pytest.raises(OcheError, match="language models cannot be trained by several ranks"):
         check_shares(SHARED, corpus(), ProcessGroup(0, 2))
     check_shares(SHARED, corpus(), SINGLE_PROCESS)
 

@@ -19,11 +19,12 @@ from pathlib import Path
 CONTEXT = get_context("forkserver")
 _OURS = [
     "oche.api",
-    "oche.report",
+    "oche.report.run_page",
     "oche.runs.config",
-    "oche.bilevel.search",
-    "oche.training",
+    "oche.runs.execute",
     "oche.runs.session",
+    "oche.bilevel.search",
+    "oche.training.image_trainer",
     "oche.data.loading",
 ]
 _DEFERRED = [
@@ -96,13 +97,14 @@ class Torn:
 
 def _work(config, out: Path, at: int | None, tick: float | None, said: Path) -> None:
     """Starts the run at ``out``, or goes on with it. ``tick``: seconds that each look at the clock takes."""
-    from oche import api, report
+    from oche import api
     from oche.core.console import Log
+    from oche.report import run_page
     from oche.runs.claim import is_run
     from oche.runs.config import SearchConfig
     from oche.training import loop
 
-    report.write_report = lambda path: path  # drawn from files only, and tested elsewhere
+    run_page.write_report = lambda path: path  # drawn from files only, and tested elsewhere
     if tick is not None:
         loop.time = Ticks(tick)
     start = api.run_search if isinstance(config, SearchConfig) else api.run_train

@@ -9,6 +9,7 @@ from oche.methods.catalog import METHODS
 from oche.methods.discretize import Evolution, SampleBest
 from oche.methods.method import Method
 from oche.spaces import PartialEdge
+from oche.training.loop import fit_loop
 from tiny_images import dataset
 
 SIZE = dict(classes=3, in_channels=1, image=(8, 8))
@@ -58,3 +59,8 @@ def search(method: Method, space, seed: int = 0):
     from oche.bilevel.search import Search
 
     return Search(space, method, data(), seed=seed, engine=Engine("cpu"))
+
+
+def run(task, session):
+    fit_loop(task, task.recipe.length, session)
+    return task.conclude()

@@ -268,7 +268,7 @@ def test_command_lines_name_them(words, want):
         (lambda: ZeroOne(-1.0), "ZeroOne: weight=-1.0 .*use weight >= 0"),
         (lambda: DirichletKL(math.nan), "DirichletKL: weight=nan"),
         (lambda: BetaDecay((0.0, -5.0)), r"weight=\(0.0, -5.0\).* both >= 0"),
-        (lambda: Cost(()), r"costs=\(\).* one finite number for each candidate"),
+        (lambda: Cost(()), r"costs=\(\).* write one for each candidate"),
         (lambda: Cost((1.0, math.inf)), "costs"),
         (lambda: Cost((1.0,), -1.0), "Cost: weight=-1.0"),
         (lambda: Sum(()), "no penalties"),

@@ -322,7 +322,7 @@ def test_damaged_weights_show(tmp_path):
             load_weights(file)
     for cut in (0, 5, 20, data, len(whole) - 1):
         file.write_bytes(whole[:cut])
-        with pytest.raises(OcheError, match="is no sound safetensors file") as caught:
+        with pytest.raises(OcheError, match="is not an intact safetensors file") as caught:
             load_weights(file)
         assert "\n" not in str(caught.value)
 
@@ -334,5 +334,5 @@ def test_weights_of_other_programs(tmp_path):
     with pytest.raises(OcheError, match="no weights at"):
         load_weights(tmp_path / "absent")
     torch.save({"x": Bomb()}, tmp_path / "pickle")
-    with pytest.raises(OcheError, match="is no sound safetensors file"):
+    with pytest.raises(OcheError, match="is not an intact safetensors file"):
         load_weights(tmp_path / "pickle")

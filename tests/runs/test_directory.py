@@ -27,7 +27,7 @@ def test_created_run(path):
 
 def test_no_run(tmp_path):
     for place in (tmp_path, tmp_path / "absent"):
-        assert "is no run directory: it has no status.json" in refusal(RunDir.open, place)
+        assert "is not a run directory: it has no status.json" in refusal(RunDir.open, place)
     assert list(tmp_path.iterdir()) == []  # not even a lock
 
 

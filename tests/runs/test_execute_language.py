@@ -136,8 +136,8 @@ def test_characters(text):
     [
         (["DARTS_V2", "--data", "ptb"], "this genotype makes networks for images, and ptb is text; write --data cifar10, say"),
         (["lstm", "--data", "cifar10"], "recurrent cells (and lstm) make language models, and cifar10 is images"),
-        (["lstm", "--recipe", "small"], "the recipe 'small' is one for images; write --recipe recurrent or recurrent-small"),
-        (["DARTS_V2", "--recipe", "recurrent"], "the recipe 'recurrent' is one for text; write --recipe darts, say"),
+        (["lstm", "--recipe", "small"], "the recipe 'small' is for images; write --recipe recurrent or recurrent-small"),
+        (["DARTS_V2", "--recipe", "recurrent"], "the recipe 'recurrent' is for text; write --recipe darts, say"),
         (["lstm", "--data", "my.txt"], "bptt=35 is longer than a stream: 512 tokens in batch=64 streams make 8 steps each"),
         (["lstm", "--data", "my.txt", "--train.width", "0"], "width=0 is too small to train"),
     ],

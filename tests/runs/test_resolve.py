@@ -26,7 +26,7 @@ def test_all_that_names_a_genotype_is_accepted(searched, tmp_path):
         ("DARTS_V3", "did you mean 'DARTS_V"),
         ("Genotype(normal=1)", "no normal_concat="),
         ("no/such/run", "there is nothing at no/such/run; give a run directory"),
-        (".", "is no run directory"),
+        (".", "is not a run directory"),
     ],
 )
 def test_what_names_none_is_refused(what, words, tmp_path, monkeypatch):

@@ -80,14 +80,14 @@ def test_over_time_a_panel_has_the_cost_of_the_cell_chosen_then(study):
     found = anytime_panels(comparison)
     assert [*found] == [
         "validation accuracy of the supernet",
-        "parameters of the network of the cell chosen then",
+        "parameters of the network of the current cell",
     ]
     accuracy, cost = found.values()
     assert accuracy.metric == ACCURACY and not accuracy.targets
     assert [*cost.targets] == [1e6] and cost.metric.axis == "parameters (M)"
     assert [curve[-1][1] for curve in cost.groups["darts"]] == pytest.approx(COSTS["darts"])
     assert [time for time, _ in cost.groups["gdas"][0]] == pytest.approx([0, 3, 6, 9])
-    assert "Below, what the network of the cell chosen at that moment costs." in (study / "report.md").read_text()
+    assert "Below: the cost of the network of the current cell." in (study / "report.md").read_text()
 
 
 def test_oche_report_of_a_study_is_its_report(study, tmp_path, capsys):

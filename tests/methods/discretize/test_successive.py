@@ -280,8 +280,8 @@ def test_the_best_sample_is_the_best_sample(images):
     SampleBest(count=40, images=images, finalists=5).conclude(court)
     g, again = torch.Generator().manual_seed(3), Table(3)
     drawn = [again.random(g) for _ in range(40)]
-    first = sorted(drawn, architecture_key=lambda m: -again.value(m, images))
-    winner = first[0] if images is None else max(first[:5], architecture_key=again.value)
+    first = sorted(drawn, key=lambda m: -again.value(m, images))
+    winner = first[0] if images is None else max(first[:5], key=again.value)
     assert architecture_key(court.settled) == architecture_key(winner)
     assert [a for a in court.asked if a[1] == images][:40] == [(architecture_key(m), images) for m in drawn]
     assert len(court.asked) == 40 + (5 if images else 0)
@@ -314,7 +314,7 @@ def test_evolution_is_that_of_the_paper():
     again = Table(5)
     history = naive_evolution(again, 7, 3, 60, torch.Generator().manual_seed(5))
     assert [asked for asked, _ in court.asked] == list(dict.fromkeys(map(architecture_key, history)))
-    assert architecture_key(court.settled) == architecture_key(max(history, architecture_key=again.value))
+    assert architecture_key(court.settled) == architecture_key(max(history, key=again.value))
 
 
 @pytest.mark.parametrize(
