@@ -1,6 +1,12 @@
 """One thread a worker, and none that spins: two busy processes on two cores otherwise slow each other down many times."""
 
 import os
+
+# Set before the imports below, because torch and Triton read them when they are imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import shutil
 import signal
 
@@ -11,9 +17,6 @@ from hypothesis import settings
 import oche
 import small_runs
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read where Triton is first imported, by torch perhaps
 torch.set_num_threads(1)
 settings.register_profile("oche", deadline=None, derandomize=True)  # a busy machine is slow, not wrong
 settings.load_profile("oche")
