@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | dist | mutants | reliability, on a machine with Python >= 3.11 and make.
+# make demo | test | test-fast | lint | docs | dist | mutants | reliability, on a machine with Python >= 3.11 and make.
 # PIP_ARGS goes to pip: for a CPU-only PyTorch on Linux,
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -7,13 +7,18 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs dist mutants reliability clean
+.PHONY: demo test test-fast lint docs dist mutants reliability clean
 
 demo: $(VENV)/installed
 	$(BIN)/oche demo
 
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+
+# The inner loop: every folder, without what is marked slow (processes, browsers, Ray, whole runs and searches, snippets of the
+# documentation). Run make test before a commit.
+test-fast: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -20,6 +20,8 @@ from oche.cli import main as cli
 from oche.runs.config import SearchConfig, TrainConfig
 from paths import ROOT
 
+pytestmark = pytest.mark.slow  # runs the commands and the Python of the pages
+
 PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),

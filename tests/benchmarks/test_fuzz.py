@@ -24,6 +24,8 @@ from judge import Case, judge, untidy  # noqa: E402
 from mangle import damaged  # noqa: E402
 from sound import make  # noqa: E402
 
+pytestmark = pytest.mark.slow  # many bad inputs
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):

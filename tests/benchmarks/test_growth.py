@@ -13,6 +13,8 @@ from oche.bench.settings import BenchConfig
 from oche.core.errors import OcheError
 from paths import ROOT
 
+pytestmark = pytest.mark.slow  # draws
+
 
 @pytest.fixture(scope="module")
 def growth():

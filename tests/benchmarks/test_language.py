@@ -11,6 +11,8 @@ import oche
 from oche.core.seeds import generator
 from paths import ROOT
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture
 def script():

@@ -15,6 +15,8 @@ from oche.bench.table import forms_for
 from oche.cli import main as cli
 from oche.core.errors import OcheError
 
+pytestmark = pytest.mark.slow  # processes
+
 
 def words(**fields) -> list[str]:
     """The same as words of the command line."""

@@ -16,6 +16,8 @@ SCRIPTS = str(ROOT / "benchmarks/reliability")
 sys.path.append(SCRIPTS)  # to stay: processes are forked that import from there
 import system  # noqa: E402
 
+pytestmark = pytest.mark.slow  # whole runs
+
 kinds = pytest.mark.parametrize("kind", ["search", "training"])
 
 

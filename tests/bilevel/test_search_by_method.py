@@ -28,6 +28,8 @@ from oche.training.losses import frozen_statistics
 from small_searches import DOUBLE, LIGHT, finished, small, start
 from tiny_images import dataset, space
 
+pytestmark = pytest.mark.slow  # whole searches
+
 PLAIN = Engine("cpu", fused="plain")  # whose modules can be watched
 FAST = Adam(lr=0.1, init=0.1)  # logits that tell candidates apart after a few steps
 

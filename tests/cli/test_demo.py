@@ -16,6 +16,8 @@ from oche.methods.toy_problem import PUBLISHED
 from oche.runs.session import DirectorySession
 from oche.training.loop import Interrupted
 
+pytestmark = pytest.mark.slow  # the whole demonstration
+
 PARTS = ["train", "random-1", "random-2", "random-3"]
 
 

@@ -15,6 +15,8 @@ from oche.methods.catalog import METHODS
 from oche.spaces import SPACES
 from paths import ROOT
 
+pytestmark = pytest.mark.slow  # runs the examples
+
 EXAMPLES = ROOT / "examples"
 FILE = EXAMPLES / "my_method.py"
 

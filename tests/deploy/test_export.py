@@ -13,6 +13,8 @@ from oche.deploy.export import TARGETS, Disagreement, Export, export
 from oche.runs.checkpoint import load_weights
 from oche.training.image_recipes import small
 
+pytestmark = pytest.mark.slow  # exports in every form
+
 RECIPE = dict(channels=4, cells=2, reductions=(1,), steps=24, batch=32, auxiliary=0.4, drop_path=0.2)
 
 

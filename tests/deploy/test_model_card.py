@@ -17,6 +17,8 @@ from oche.data import load as load_data
 from oche.deploy.export import Export, export
 from oche.training.image_recipes import small
 
+pytestmark = pytest.mark.slow  # exports in every form
+
 CELLS = (
     "Genotype(normal=[('skip_connect', 0), ('avg_pool_3x3', 1)], normal_concat=[2], "
     "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2])"

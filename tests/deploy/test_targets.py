@@ -15,6 +15,8 @@ from oche.cli import main as cli
 from oche.deploy.export import Export, export
 from oche.runs.checkpoint import load_weights
 
+pytestmark = pytest.mark.slow  # exports in every form
+
 
 def test_onnx_runs_in_onnxruntime(trained, digits, tmp_path):
     import onnx

@@ -29,6 +29,8 @@ from oche.training.loop import Session
 from process_group_tasks import CELL, RECIPES
 from tiny_images import dataset, plain, space
 
+pytestmark = pytest.mark.slow  # two processes
+
 PLAIN = Augment(pad=0, flip=False, cutout=0)
 W = Sgd(lr=0.1, lr_min=0.01, momentum=0.9, decay=0.01, clip=0.5)
 FIXED = dict(epochs=1, batch=6, weight_optimizer=W, split=0.5, pad=0, flip=False)

@@ -15,6 +15,8 @@ from oche.devices.launch import join_process_group, read_environment, reports_er
 from oche.devices.process_group import SINGLE_PROCESS
 from process_group_tasks import RECIPES, go
 
+pytestmark = pytest.mark.slow  # processes that wait for each other
+
 RECIPES["accumulated"] = replace(RECIPES["training"], accumulate=2, ema=0.9)
 TORCHRUN = dict(
     RANK="1", WORLD_SIZE="2", LOCAL_RANK="1", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="1"

@@ -19,6 +19,8 @@ from oche.training.image_recipes import Recipe
 from process_group_tasks import RECIPES, SHARED, go
 from tiny_text import corpus
 
+pytestmark = pytest.mark.slow  # two processes
+
 RECIPES["accumulated"] = replace(RECIPES["training"], accumulate=2, ema=0.9)
 
 

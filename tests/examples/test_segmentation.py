@@ -8,6 +8,8 @@ from sklearn.datasets import load_digits
 
 from paths import ROOT
 
+pytestmark = pytest.mark.slow  # a training
+
 EXAMPLE = runpy.run_path(str(ROOT / "examples" / "segmentation.py"))
 
 

@@ -19,6 +19,8 @@ from oche.spaces.edge_variants import PartialEdge
 from recorded_graphs import Plain, Tape
 from replayed_searches import CHANGES, STEPS, Crossing, W, differing, make, run, silent, state
 
+pytestmark = pytest.mark.slow  # whole searches
+
 METHODS = {
     "first order": SearchRecipe(),
     "second order": SearchRecipe(hypergrad=FiniteDifference()),

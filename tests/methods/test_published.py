@@ -25,6 +25,8 @@ from oche.training.loop import Interrupted, fit_loop
 from published_methods import SPACES, run, search, shrunk, tiny
 from tiny_images import Kept, plain
 
+pytestmark = pytest.mark.slow  # every method on every space
+
 
 def interrupted(method: Method, space, steps: int):
     """The state of a search that was stopped after ``steps`` steps, as a checkpoint would give it back."""

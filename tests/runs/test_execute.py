@@ -23,6 +23,8 @@ from oche.runs.directory import read_metrics
 from oche.spaces import ConvSpace
 from oche.training.image_recipes import Recipe
 
+pytestmark = pytest.mark.slow  # runs that are killed and go on
+
 COMMON = dict(data="digits", limit=90, device="cpu", threads=1, checkpoint=0.0)
 
 # Epochs of 3 steps of training, 2 of validation, so that the two orders of images are never at the same place.

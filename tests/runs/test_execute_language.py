@@ -16,7 +16,7 @@ from oche.training.language_recipes import LanguageRecipe, PlainSgd, recurrent, 
 
 CELL = "Genotype(recurrent=[('tanh', 0), ('relu', 1)], concat=range(1, 3))"
 TINY = dict(width=5, batch=4, bptt=6, epochs=3, dropouts=Dropouts(words=0.1), w=PlainSgd(lr=1.0))
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]  # whole runs
 
 
 @pytest.mark.parametrize("genotype", [CELL, "lstm"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 import oche
 from oche.cli.main import main
 from oche.core.optimizers import Sgd
+
+pytestmark = pytest.mark.slow  # whole runs
 
 SPACE = ["--space", "nb201", "--space.channels", "2", "--space.cells", "1"]
 QUICK = ["--limit", "60", "--search.batch", "16", "--search.steps", "3", "--quiet"]

@@ -12,6 +12,8 @@ from oche.cli import main as cli
 from oche.runs.session import DirectorySession
 from oche.training.loop import Interrupted
 
+pytestmark = pytest.mark.slow  # whole runs
+
 SIZE = ["--space.width", "6", "--space.nodes", "3", "--space.bptt", "4", "--search.batch", "4", "--search.steps", "6"]
 
 

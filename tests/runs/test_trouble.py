@@ -22,6 +22,8 @@ from oche.runs.checkpoint import latest_step, load_latest
 from oche.training.image_trainer import Training
 from oche.training.loop import Diverged
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 class Killed(BaseException):
     pass

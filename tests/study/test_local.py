@@ -19,6 +19,8 @@ from oche.study.config import read_study
 from oche.study.results import trial_results
 from study_processes import outcome, records, wait_for, workers
 
+pytestmark = pytest.mark.slow  # processes
+
 
 def start(file: Path) -> subprocess.Popen:
     return subprocess.Popen(

@@ -20,6 +20,8 @@ from oche.study.groups import comparisons
 from oche.study.report import write_study_report
 from oche.study.results import trial_results
 
+pytestmark = pytest.mark.slow  # a browser
+
 RESULTS = {(method, seed): 0.9 + seed / 100 for method in ("darts", "gdas", "random") for seed in (0, 1)}
 CELL = report_studies.CELL.replace("sep_conv_3x3", "dil_conv_3x3")
 COSTS = {"darts": (9e5, 12e5), "gdas": (8e5, 7e5)}  # by seed, at the end

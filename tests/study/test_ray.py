@@ -20,6 +20,8 @@ from oche.study.config import read_study
 from oche.study.ray import Task, _needs
 from study_processes import outcome, records, wait_for, workers
 
+pytestmark = pytest.mark.slow  # Ray
+
 
 def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)

@@ -25,6 +25,8 @@ from oche.study.slurm import job_array_script
 from oche.study.slurm import write_job_array as write_array
 from study_files import LOG
 
+pytestmark = pytest.mark.slow  # processes
+
 SBATCH = """\
 #!/bin/bash
 # What sbatch does with a script, for the one task that the test names: a copy of it runs elsewhere, under the task's number,

@@ -95,7 +95,7 @@ def test_what_was_found_is_kept_and_read_back(found, tmp_path):
     assert RankAgreement.read(tmp_path / "correlation.json") == found
     assert RankAgreement.read(tmp_path / "none.json") is None
     (tmp_path / "correlation.json").write_text('{"cells": 3}')
-    with pytest.raises(OcheError, match="is not what a report wrote; remove it"):
+    with pytest.raises(OcheError, match="was not written by a report; remove it"):
         RankAgreement.read(tmp_path / "correlation.json")
 
 

@@ -19,6 +19,8 @@ from oche.study.results import trial_results
 from oche.study.trial import Trial
 from study_files import LOG
 
+pytestmark = pytest.mark.slow  # a process that is killed
+
 
 def test_the_name_of_a_trial_is_its_configuration(tmp_path, monkeypatch):
     (trial,) = study_files.study(tmp_path, recipe="small", grid={"method": "darts"}).trials

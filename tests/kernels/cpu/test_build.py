@@ -12,6 +12,8 @@ from oche.kernels.cpu import build as native
 from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
 
+pytestmark = pytest.mark.slow  # processes, and a compiler
+
 try:
     native.load()
 except native.Unavailable as reason:

@@ -23,6 +23,8 @@ from recorded_graphs import Plain, Tape
 from replayed_searches import DOUBLE, differing, run, silent, state
 from single_path_cells import SEARCHES, apart, compare, make, mixture
 
+pytestmark = pytest.mark.slow  # whole searches
+
 D = torch.float64
 
 

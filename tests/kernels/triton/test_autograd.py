@@ -12,6 +12,8 @@ from oche.kernels.triton import depthwise as depthwise_kernels
 from oche.kernels.triton import weighted_sum as sum_kernels
 from triton_cells import Cell
 
+pytestmark = pytest.mark.slow  # kernels are interpreted
+
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
 
 

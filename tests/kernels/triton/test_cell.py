@@ -21,6 +21,8 @@ from paths import ROOT
 from recorded_graphs import Recorder
 from triton_cells import Cell, normal
 
+pytestmark = pytest.mark.slow  # kernels are interpreted
+
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
 
 

@@ -10,6 +10,8 @@ from oche.kernels.triton import depthwise as depthwise_kernels
 from oche.kernels.triton import weighted_sum as sum_kernels
 from triton_cells import normal
 
+pytestmark = pytest.mark.slow  # kernels are interpreted
+
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
 
 

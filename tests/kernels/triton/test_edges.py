@@ -13,6 +13,8 @@ from oche.networks.operations import FactorizedReduce
 from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PartialOperation, SkipDropout
 from triton_cells import Cell
 
+pytestmark = pytest.mark.slow  # kernels are interpreted
+
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
 
 

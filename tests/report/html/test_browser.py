@@ -16,6 +16,8 @@ from oche.report.html.page import render_page as html
 from oche.report.run_page import write_report
 from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
 
+pytestmark = pytest.mark.slow  # a browser
+
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory) -> Path:

@@ -20,6 +20,8 @@ from oche.study.comparison.settings import ComparisonConfig
 from oche.study.processes import oche_process, scheduler
 from oche.study.processes.oche_process import OcheProcess
 
+pytestmark = pytest.mark.slow  # processes
+
 # --- runs
 
 
