@@ -32,6 +32,7 @@ class Log:
 
     @property
     def file(self) -> TextIO:
+        """The stream for lines and progress: the one given, or the current stdout."""
         return self._given or sys.stdout
 
     def say(self, text: str) -> None:

@@ -21,7 +21,8 @@ Weights = Sequence[Sequence[float]]  # (edges, candidates)
 class Writer(Protocol):
     """Takes the records of metrics.jsonl one by one."""
 
-    def add(self, record: Mapping[str, Any]) -> None: ...
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Write one record."""
 
 
 def tensorboard_writer(directory: str | Path) -> Writer | None:

@@ -171,5 +171,6 @@ class _Pending:
             raise
 
     def cancel(self) -> None:
+        """Cancel the tasks that have not started."""
         for job in self.jobs:
             job.cancel()

@@ -115,6 +115,7 @@ class Backbone(DropPathNetwork):
         self.register_load_state_dict_pre_hook(_remove_unused)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the chosen feature maps of images x, from finest to coarsest."""
         maps = islice(self._maps(self.stem, self.cells, x, self.edge_factors(x)), self._returned[-1] + 1)
         return [x for i, x in enumerate(maps) if i in self._returned]
 

@@ -34,7 +34,11 @@ class FinalCell(FormModule):
             for op, source, _ in cell.edges
         )
 
-    def forward(self, s0: Tensor, s1: Tensor, drops: EdgeFactors) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, factors: EdgeFactors) -> Tensor:
+        """Return the output for ``s0`` and ``s1``, the outputs of the two cells before this one.
+
+        ``factors``: those of drop path, one edge after another.
+        """
         apply = self.form.apply
         states = {0: apply(self.preprocess0, s0), 1: apply(self.preprocess1, s1)}
         for node in self.cell.nodes:
@@ -42,7 +46,7 @@ class FinalCell(FormModule):
             for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
                 if target != node:
                     continue
-                out = apply_drop_path(apply(op, states[source]), op, drops)
+                out = apply_drop_path(apply(op, states[source]), op, factors)
                 total = out if total is None else total + out
             assert total is not None  # every node of a Cell has an incoming edge
             states[node] = total
@@ -77,6 +81,7 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes) for a map x (B, channels, H, W)."""
         return self.classifier(self.features(x))
 
 
@@ -85,12 +90,12 @@ def _each(f: Callable[[int], int], size: tuple[int, int]) -> tuple[int, int]:
     return f(size[0]), f(size[1])
 
 
-def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, drops: EdgeFactors) -> Iterator[Tensor]:
+def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, factors: EdgeFactors) -> Iterator[Tensor]:
     """Yield both inputs of the first cell, then the output of each cell; `Skeleton.feature_maps` describes them."""
     s0, s1 = stem(x)
     yield from (s0, s1)
     for cell in cells:
-        s0, s1 = s1, cell(s0, s1, drops)
+        s0, s1 = s1, cell(s0, s1, factors)
         yield s1
 
 

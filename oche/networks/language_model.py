@@ -84,10 +84,12 @@ class LanguageModel(nn.Module):
 
     @property
     def width(self) -> int:
+        """H"""
         return self.embedding.embedding_dim
 
     @property
     def vocabulary(self) -> int:
+        """V, the number of words."""
         return self.embedding.num_embeddings
 
     def start(self, batch: int) -> Tensor:

@@ -162,6 +162,7 @@ class FinalCell(FormModule):
         self.ops = nn.ModuleList(find_operation(op).build(channels, 1, True) for op, _, _ in cell.edges)
 
     def forward(self, x: Tensor, factors: EdgeFactors) -> Tensor:
+        """Return the state of the output node for x (B, C, H, W). ``factors``: those of drop path, one edge after another."""
         states = {0: x}
         for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
             out = apply_drop_path(self.form.apply(op, states[source]), op, factors)

@@ -83,6 +83,7 @@ class Zero(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return zeros (B, C, ceil(H / stride), ceil(W / stride))."""
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
@@ -98,6 +99,7 @@ class Pointwise(nn.Conv2d):
         self.stride_by_slicing = stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, c_out, ceil(H / stride), ceil(W / stride)) for x (B, c_in, H, W)."""
         return super().forward(
             x if self.stride_by_slicing == 1 else x[:, :, :: self.stride_by_slicing, :: self.stride_by_slicing]
         )
@@ -116,6 +118,7 @@ class FactorizedReduce(nn.Module):
         self.bn = nn.BatchNorm2d(c_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, c_out, ceil(H / 2), ceil(W / 2)) for x (B, c_in, H, W)."""
         x = F.relu(x)
         h, w = x.shape[2:]
         # The shifted convolution has one pixel too few on an odd side, so a zero is appended. (Deviation 1 from the published

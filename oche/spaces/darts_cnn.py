@@ -40,6 +40,7 @@ class SearchCell(FormModule):
         )
 
     def forward(self, s0: Tensor, s1: Tensor, mix: Mix) -> Tensor:
+        """Return the output (B, nodes · channels, H, W) for the outputs ``s0`` and ``s1`` of the two cells before this one."""
         inputs = [self.form.apply(self.preprocess0, s0), self.form.apply(self.preprocess1, s1)]
         states = self.form.flow(self.dag, self.edges, inputs, mix, self.stride)
         return torch.cat(states[self.dag.inputs :], 1)
@@ -65,6 +66,7 @@ class Supernet(nn.Module):
         self.head = skeleton.make_head(space.dag.nodes * plans[-1].channels, plans[-1].size)
 
     def forward(self, x: Tensor, mixes: Mapping[str, Mix]) -> Tensor:
+        """Return logits (B, classes) for images x and the mix of each cell type."""
         s0, s1 = self.stem(x)
         for cell in self.cells:
             s0, s1 = s1, cell(s0, s1, mixes[str(cell.kind)])
