@@ -71,7 +71,7 @@ class ModelDescription:
             return from_dict(cls, json.loads(text), where)
         except json.JSONDecodeError as error:
             raise OcheError(
-                f"{where} has no description of its model that can be read ({error}); export it anew"
+                f"{where} has no description of its model that can be read ({error}); export it again"
             ) from None
 
 
@@ -170,7 +170,7 @@ def describe_run(run: Run) -> tuple[ModelDescription, Path]:
         raise OcheError(f"{file} belongs to another genotype than {run.path / 'genotype.txt'} has; restore one of them")
     missing = {"classes", "in_channels", "image"} - facts.keys()
     if missing:
-        raise OcheError(f"{run.path / 'space.json'} lacks {', '.join(sorted(missing))}; restore it or train anew")
+        raise OcheError(f"{run.path / 'space.json'} lacks {', '.join(sorted(missing))}; restore it or train again")
     about = ModelDescription(
         genotype, config.train, tuple(facts["classes"]), facts["in_channels"], (facts["image"][0], facts["image"][1]),
         *_moments(config, facts),
@@ -215,7 +215,7 @@ def load_state(net: nn.Module, tensors: Mapping[str, Tensor], file: Path, classe
     if last in given and len(given[last]) != len(classes):
         raise OcheError(
             f"{file} classifies {len(given[last])} classes, and its run names {len(classes)}; "
-            "restore the weights that belong to it, or train anew"
+            "restore the weights that belong to it, or train again"
         )
     for name in sorted(own.keys() | given.keys()):
         found, wanted = (tuple(t[name].shape) if name in t else "nothing" for t in (given, own))

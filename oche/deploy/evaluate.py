@@ -87,7 +87,7 @@ def language_model(run: Run, engine: Engine) -> tuple[LanguageModel, list[str]]:
     check_finished(run)
     vocabulary = read_json(run.path / "vocabulary.json").get("vocabulary")
     if not vocabulary:
-        raise OcheError(f"{run.path} has no vocabulary.json; restore it, or train anew")
+        raise OcheError(f"{run.path} has no vocabulary.json; restore it, or train again")
     net = run.config.train.network(run.config.genotype, len(vocabulary))
     file = run.path / "weights.safetensors"
     weights = load_weights(file)
@@ -102,7 +102,7 @@ def _check_shapes(net: LanguageModel, weights: Mapping[str, Tensor], file: Path)
         name = next(name for name in sorted(own.keys() | found.keys()) if own.get(name) != found.get(name))
         raise OcheError(
             f"{file} does not fit the network of its configuration and vocabulary: {name} is {found.get(name, 'absent')} in the "
-            f"file, {own.get(name, 'absent')} in the network; restore what belongs to the run, or train anew"
+            f"file, {own.get(name, 'absent')} in the network; restore what belongs to the run, or train again"
         )
 
 

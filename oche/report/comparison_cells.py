@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from oche.core.architecture import Cell, Genotype, cell_title
 from oche.report.drawings.cell import MARK
-from oche.report.figures import inline_cell
+from oche.report.figures import inline_cell, side_by_side
 from oche.report.html.page import Fold, Item, Prose, Row, Section
-from oche.report.run_page import side_by_side
 
 _CELLS = (
     f"Each cell beside that of the first run. {MARK} and a thick arrow mark edges (an operation between two nodes) that the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from oche.core import atomic_files as atomic
 from oche.core.architecture import Cell
 from oche.report.drawings.cell import cell_png, cell_svg
 from oche.report.drawings.network import network_png, network_svg
-from oche.report.html.page import Figure
+from oche.report.html.page import Figure, Item, Row
 from oche.report.plots import style
 
 if TYPE_CHECKING:
@@ -49,3 +50,10 @@ class FigureWriter:
 def inline_cell(cell: Cell, caption: str) -> Figure:
     """Return the drawing of a cell for the page, without writing files."""
     return Figure(cell_svg(cell, background=None), caption)
+
+
+def side_by_side(figures: list[Figure]) -> list[Item]:
+    """Put ``figures`` into a row, or below one another where one is too wide for half a page."""
+    if max(figure.width for figure in figures) > 600:
+        return [replace(figure, wide=True) for figure in figures]
+    return [Row(figures)]

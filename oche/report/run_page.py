@@ -5,14 +5,13 @@ Everything is read from the files of the run.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from oche.core import atomic_files as atomic
 from oche.core.architecture import cell_title
 from oche.report.classification_page import assessment_sections
-from oche.report.figures import FigureWriter, inline_cell
+from oche.report.figures import FigureWriter, inline_cell, side_by_side
 from oche.report.findings import search_gain
 from oche.report.format_numbers import (
     UNKNOWN,
@@ -26,7 +25,6 @@ from oche.report.format_numbers import (
 from oche.report.html.page import (
     Cards,
     Code,
-    Figure,
     Fold,
     Heading,
     Item,
@@ -171,13 +169,6 @@ def _cells(writer: FigureWriter, run: RunData) -> Section:
         for name, cell in run.genotype.cells.items()
     ]
     return Section(title, [Prose(_CELLS), *side_by_side(figures)], "cells")
-
-
-def side_by_side(figures: list[Figure]) -> list[Item]:
-    """Put ``figures`` into a row, or below one another where one is too wide for half a page."""
-    if max(figure.width for figure in figures) > 600:
-        return [replace(figure, wide=True) for figure in figures]
-    return [Row(figures)]
 
 
 def _gain(writer: FigureWriter, run: RunData, trainings: list[RunData], random: list[RunData]) -> Section:

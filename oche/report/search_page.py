@@ -21,8 +21,8 @@ READING = (
 )
 _COLLAPSE = (
     "Collapse is the known failure of differentiable architecture search. Late in the search skip connections, which have no "
-    "weights to learn and pass gradients unchanged, take over the normal cell. Their share below rises towards one; validation "
-    "accuracy in the search still looks good, but the network trained from the cell is poor."
+    "weights to learn and pass gradients unchanged, take over the normal cell. Their share (curve below) rises towards one; "
+    "validation accuracy in the search still looks good, but the network trained from the cell is poor."
 )
 _ENTROPY = (
     "The entropy of the mixture starts at the logarithm of the number of candidates, where all have the same weight, and falls "

@@ -18,16 +18,16 @@ def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = PREVIOUS) -
     ends = cell_names(cell, inputs)
     names = _names(cell, ends.inputs)
     trees = [_tree(cell, node, names) for node in cell.nodes]
-    room = max(columns(line) for tree in trees for line in tree)
+    tree_width = max(columns(line) for tree in trees for line in tree)
     output = f"{ends.joins}({', '.join(str(n) for n in cell.concat)})" if ends.joins else f"node {ends.node}"
-    if room > width:
+    if tree_width > width:
         return "\n".join(_equations(cell, width) + _wrap("output = ", output.split(" "), width))
-    across = max(1, min(2 if len(trees) < 5 else 3, (width + 4) // (room + 4)))
+    across = max(1, min(2 if len(trees) < 5 else 3, (width + 4) // (tree_width + 4)))
     lines = []
     for first in range(0, len(trees), across):
         row = trees[first : first + across]
         height = max(len(tree) for tree in row)
-        padded = [[" " * room] * (height - len(tree)) + [_pad(line, room) for line in tree] for tree in row]
+        padded = [[" " * tree_width] * (height - len(tree)) + [_pad(line, tree_width) for line in tree] for tree in row]
         lines += ["    ".join(parts).rstrip() for parts in zip(*padded, strict=True)]
         lines += [""] * (height > 1 or first + across >= len(trees))
     return "\n".join(lines + _wrap("", [*output.split(" "), "─▶", ends.output], width))

@@ -80,7 +80,7 @@ class Vertex:
 class Layout:
     """The layout of a cell, in pixels.
 
-    ``routes`` holds for each drawn edge (number of the edge, -1 for lines to the output; numbers of the vertices on its way).
+    ``routes`` holds for each drawn edge (number of the edge, -1 for lines to the output; numbers of its vertices).
     """
 
     vertices: tuple[Vertex, ...]
@@ -95,7 +95,7 @@ def layout_cell(cell: Cell, inputs: tuple[str, ...] = ()) -> Layout:
     layers: list[list[int]] = [[] for _ in range(1 + max(v.layer for v in vertices))]
     for i, v in enumerate(vertices):
         layers[v.layer].append(i)
-    links = [Link(a, b, _weight(vertices[a], vertices[b])) for _, way in routes for a, b in itertools.pairwise(way)]
+    links = [Link(a, b, _weight(vertices[a], vertices[b])) for _, route in routes for a, b in itertools.pairwise(route)]
     ys = arrange(layers, links, {i: v.height for i, v in enumerate(vertices)}, _GAP)
     if cell.inputs > 1 and ys[0] > ys[1]:  # mirror the drawing, so that the inputs keep their order
         ys = {i: -y for i, y in ys.items()}
@@ -119,37 +119,50 @@ def _depths(cell: Cell) -> dict[int, int]:
 
 def _vertices(cell: Cell, names: CellNames) -> tuple[list[Vertex], list[tuple[int, tuple[int, ...]]]]:
     """Return vertices without positions, and the routes through them. Nodes are in even layers, labels in odd ones."""
+    layer_of, joined = _node_layers(cell, names), cell.concat if names.joins else ()
+    vertices = _node_vertices(cell, names, layer_of, joined)
+    number = {node: i for i, node in enumerate(layer_of)}  # node → index of its vertex
+    routes: list[tuple[int, tuple[int, ...]]] = []
+    labels_in: Counter[int] = Counter()  # layer → number of labels
+    for e, (operation, source, target) in enumerate(cell.edges):
+        passed = range(layer_of[source] + 1, layer_of[target])
+        label_layer = min(
+            passed[::2], key=lambda layer: (labels_in[layer], -layer)
+        )  # the odd layer with the fewest labels
+        labels_in[label_layer] += 1
+        label = Vertex("label", label_layer, text_width(clip(operation, 24), _FONT) + 14, _LABEL_HEIGHT, edge=e)
+        own = [label if layer == label_layer else Vertex("lane", layer, 0.0, _LANE, edge=e) for layer in passed]
+        routes.append((e, (number[source], *_extend(vertices, own), number[target])))
+    for node in joined:
+        own = [Vertex("lane", layer, 0.0, _LANE) for layer in range(layer_of[node] + 1, layer_of[names.node])]
+        routes.append((_CONCAT, (number[node], *_extend(vertices, own), number[names.node])))
+    return vertices, routes
+
+
+def _node_layers(cell: Cell, names: CellNames) -> dict[int, int]:
+    """Return node → layer: twice its depth; an output that joins nodes is in the layer after the last one."""
     depths = _depths(cell)
-    output, joined = names.node, cell.concat if names.joins else ()
-    layer_of = {output: 2 * max(depths.values()) + 1} if joined else {}
-    layer_of = {node: 2 * depth for node, depth in depths.items()} | layer_of
+    layers = {names.node: 2 * max(depths.values()) + 1} if names.joins and cell.concat else {}
+    return {node: 2 * depth for node, depth in depths.items()} | layers
+
+
+def _node_vertices(cell: Cell, names: CellNames, layer_of: dict[int, int], joined: tuple[int, ...]) -> list[Vertex]:
+    """Return the vertices of the nodes, each high enough for the edges that touch it."""
     leaving = Counter(source for _, source, _ in cell.edges) + Counter(joined)
-    touching = leaving | Counter(target for _, _, target in cell.edges) | Counter({output: len(joined)})
-    vertices, number = [], {}
+    touching = leaving | Counter(target for _, _, target in cell.edges) | Counter({names.node: len(joined)})
+    vertices = []
     for node, layer in layer_of.items():
-        number[node] = len(vertices)
         name = names.inputs[node] if node < cell.inputs else ""
         width = max(_NODE, min(text_width(name.replace("_", "").strip("{}"), 13.0), 96.0) + 16) if name else _NODE
         vertices.append(Vertex("node", layer, width, max(_NODE, _PORT * touching[node] + 8), node=node))
-    routes, busy = [], Counter()
-    for e, (operation, source, target) in enumerate(cell.edges):
-        odd = range(layer_of[source] + 1, layer_of[target], 2)
-        label_layer = min(odd, key=lambda layer: (busy[layer], -layer))
-        busy[label_layer] += 1
-        width = text_width(clip(operation, 24), _FONT) + 14
-        way = [number[source]]
-        for layer in range(layer_of[source] + 1, layer_of[target]):
-            way.append(len(vertices))
-            is_label = layer == label_layer
-            kind, size = ("label", (width, _LABEL_HEIGHT)) if is_label else ("lane", (0.0, _LANE))
-            vertices.append(Vertex(kind, layer, *size, edge=e))
-        routes.append((e, (*way, number[target])))
-    for node in joined:
-        lanes = range(layer_of[node] + 1, layer_of[output])
-        way = tuple(range(len(vertices), len(vertices) + len(lanes)))
-        vertices += [Vertex("lane", layer, 0.0, _LANE) for layer in lanes]
-        routes.append((_CONCAT, (number[node], *way, number[output])))
-    return vertices, routes
+    return vertices
+
+
+def _extend(vertices: list[Vertex], more: list[Vertex]) -> range:
+    """Append ``more`` to ``vertices`` and return their indices."""
+    first = len(vertices)
+    vertices += more
+    return range(first, len(vertices))
 
 
 def _weight(a: Vertex, b: Vertex) -> float:
@@ -196,14 +209,14 @@ def _curves(cell: Cell, places: Layout, at: list[Point]) -> list[Shape]:
     ports = _ports(places)
     half = {v.layer: v.width / 2 for v in sorted(places.vertices, key=lambda v: v.width)}  # the widest of each layer
     curves: list[Shape] = []
-    for r, (edge, way) in enumerate(places.routes):
+    for r, (edge, route) in enumerate(places.routes):
         points: list[Point] = []
-        for step, i in enumerate(way):
+        for step, i in enumerate(route):
             v, (x, y) = places.vertices[i], at[i]
             reach = half[v.layer] if v.kind == "lane" else v.width / 2
             y += ports.get((r, step), 0.0)
             points += [(x - reach, y)] if step else []
-            points += [(x + reach, y)] if step < len(way) - 1 else []
+            points += [(x + reach, y)] if step < len(route) - 1 else []
         operation = cell.edges[edge][0] if edge >= 0 else ""
         colour = operation_colour(operation) if operation else MUTED
         width = 1.1 if not operation else 3.2 if operation.startswith(MARK) else 1.5
@@ -214,10 +227,10 @@ def _curves(cell: Cell, places: Layout, at: list[Point]) -> list[Shape]:
 def _ports(places: Layout) -> dict[tuple[int, int], float]:
     """Return (route, step) → vertical distance from the node's centre; the edges at one side of a node are spread out."""
     sides: dict[tuple[int, bool], list[tuple[float, int, int]]] = {}
-    for r, (_, way) in enumerate(places.routes):
-        for step, other in ((0, 1), (len(way) - 1, len(way) - 2)):
-            side = sides.setdefault((way[step], step == 0), [])
-            side.append((places.vertices[way[other]].y, r, step))
+    for r, (_, route) in enumerate(places.routes):
+        for step, other in ((0, 1), (len(route) - 1, len(route) - 2)):
+            side = sides.setdefault((route[step], step == 0), [])
+            side.append((places.vertices[route[other]].y, r, step))
     ports = {}
     for touching in sides.values():
         for i, (_, r, step) in enumerate(sorted(touching)):

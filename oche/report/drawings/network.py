@@ -89,8 +89,8 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> list[Shape]:
     out, down, turn = x0 + _WIDTH, x1 + _WIDTH / 2, y1 - _ROW_GAP / 2
     corner = out + _MARGIN / 2  # beside the column, where an auxiliary head may hang
     middle = y0 + _HEIGHT / 2
-    way = ((out, middle), (corner, middle), (corner, turn), (down, turn), (down, y1))
-    return [Curve(way, MUTED, arrow=True, vertical=True)]
+    path = ((out, middle), (corner, middle), (corner, turn), (down, turn), (down, y1))
+    return [Curve(path, MUTED, arrow=True, vertical=True)]
 
 
 def network_svg(network: Sequence[Mapping[str, Any]], title: str = "", background: str | None = PAPER) -> str:

@@ -62,9 +62,9 @@ def _free_spots(
             continue
         line = (numpy.concatenate(segments) - corner) / size
         free = numpy.linalg.norm(line[:, None] - busy[None], axis=2).min(axis=1)
-        room = numpy.minimum(free, numpy.minimum(line, 1 - line).min(axis=1))
-        if room.max() > 0.045:  # half the width of a label
-            best = line[room.argmax()]
+        distance = numpy.minimum(free, numpy.minimum(line, 1 - line).min(axis=1))
+        if distance.max() > 0.045:  # half the width of a label
+            best = line[distance.argmax()]
             busy = numpy.vstack([busy, best])
             spots.append(tuple(float(x) for x in best * size + corner))
     return spots
