@@ -24,7 +24,6 @@ TESTED_ELSEWHERE = {
     "core/registry.py": "names of components, tested through tests/core/config/",
     "deploy/export_graph.py": "the graph that tests/deploy/test_targets.py writes and runs; its measurements in test_export.py",
     "report/classification_page.py": "part of the page tested in tests/training/test_assess.py and tests/report/html/",
-    "report/plots/classification.py": "figures of the page tested in tests/training/test_assess.py",
     "study/provenance.py": "facts of the checklist tested in tests/study/test_nas_checklist.py",
     "study/results.py": "rows of the tables tested in tests/study/test_run.py and test_page_results.py",
 }

@@ -105,7 +105,7 @@ def mistakes(found: Assessment, title: str = "Most confident mistakes") -> Figur
     shown = [m for m in found.mistakes if m.png]
     rows = -(-len(shown) // _ACROSS) or 1
     figure = new_figure(1.25 * _ACROSS, 0.4 + 1.6 * rows)
-    grid = figure.subplots(rows, _ACROSS, squeeze=False).flat
+    grid = [*figure.subplots(rows, _ACROSS, squeeze=False).flat]
     for axes in grid:
         axes.axis("off")
     for axes, mistake in zip(grid, shown, strict=False):
