@@ -1,10 +1,8 @@
-"""Search methods: relaxations, hypergradients, decisions, penalties, and the published methods composed of them."""
+"""Search methods: relaxations, hypergradients, decisions and penalties, and the published methods composed of them."""
 
+from oche.methods.catalog import METHODS, MethodEntry, closest_name, listed
 from oche.methods.published import (
-    METHODS,
-    Entry,
     beta_darts,
-    closest,
     darts,
     darts_exact,
     darts_minus,
@@ -18,7 +16,6 @@ from oche.methods.published import (
     gdas,
     i_darts,
     implicit,
-    listed,
     one_level,
     one_shot,
     p_darts,
@@ -34,9 +31,9 @@ from oche.methods.published import (
 
 __all__ = [
     "METHODS",
-    "Entry",
+    "MethodEntry",
     "beta_darts",
-    "closest",
+    "closest_name",
     "darts",
     "darts_exact",
     "darts_minus",

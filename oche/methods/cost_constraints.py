@@ -1,6 +1,7 @@
-"""Penalties on what the network to be found costs: `latency`, `parameters`, `flops`.
+"""Penalties on the cost of the network that a search finds: `latency`, `parameters`, `flops`.
 
-Of logits a (E, O) and masks (E, O) of all groups of edges together; nothing of the network itself is evaluated.
+They are functions of the logits a (E, O) and masks (E, O) of all groups of edges together. No network is evaluated. E:
+edges of a cell, O: candidate operations.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from oche.core.registry import singleton
 from oche.cost.expected_cost import COUNTS, cost_model, discrete_cost, expected_cost
 from oche.cost.latency_table import LatencyTable, latency_model
 from oche.cost.units import format_amount
-from oche.methods.regularizers import Penalty, parts
+from oche.methods.regularizers import Penalty, summands
 from oche.methods.relaxations import Relaxation
 
 if TYPE_CHECKING:
@@ -31,66 +32,67 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CostTarget:
-    """What the cost of the found network should be."""
+    """A target for the cost of the network to be found."""
 
     limit: float | None
-    """milliseconds, weights or FLOPs from which a penalty acts; None: always"""
+    """milliseconds, weights or FLOPs above which the penalty acts; None: always"""
     strength: float = 1.0
-    """1 moves logits as far as the optimizer's own step at most"""
+    """strength of the penalty; 1 moves logits at most as far as the optimizer's own step"""
     latencies: Path | None = None
-    """file with a table of times; None: measured anew"""
+    """file with a latency table; None: latencies are measured"""
 
 
 @dataclass(frozen=True)
 class CostPenalty(Penalty):
-    """A penalty on one kind of cost. A `CostTarget` says how much is too much.
+    """A penalty on one kind of cost. A `CostTarget` gives its limit and strength.
 
-    On a command line it comes on top of the penalty that the method has.
+    On a command line it is added to the penalty that the method has.
     """
 
     kind: ClassVar[str]
-    measured: ClassVar[bool] = False  #: whether it is measured, not counted
+    measured: ClassVar[bool] = False  #: whether the cost is measured on a device; otherwise it is counted
 
     def check_space(self, space: Space) -> None:
+        """Raise `OcheError` unless the networks of ``space`` take images."""
         if space.domain != "images":
             raise OcheError(
                 f"the penalty {self.kind} prices networks for images, and this space is one for {space.domain}; leave it out"
             )
 
     def onto(self, default: object) -> Penalty:
-        """Both, where ``default`` is a penalty of another kind; its own `CostPenalty` gives way."""
-        kept = [p for p in parts(default) if not isinstance(p, CostPenalty)] if isinstance(default, Penalty) else []
+        """Return this penalty added to ``default``, the penalty of a method. It replaces another `CostPenalty` there."""
+        kept = [p for p in summands(default) if not isinstance(p, CostPenalty)] if isinstance(default, Penalty) else []
         return sum(kept[1:], kept[0]) + self if kept else self
 
-    def costs(self, space: Space, latencies: Path | None, engine: Engine | None) -> CostModel:
-        """The costs of the networks of ``space``, at its own sizes; ``latencies``: file with a table of times."""
+    def make_cost_model(self, space: Space, latencies: Path | None, engine: Engine | None) -> CostModel:
+        """Return the costs of the networks of ``space``, at its own sizes. ``latencies``: file with a latency table."""
         return cost_model(space, COUNTS[self.kind])
 
-    def within(
+    def constraint(
         self, space: Space, relax: Relaxation, target: CostTarget, engine: Engine | None = None
     ) -> CostConstraint:
-        """The constraint on networks of ``space``, at its own sizes. Raises `OcheError` for a target out of reach."""
-        priced = CostConstraint(
-            self.kind, self.costs(space, target.latencies, engine), target.limit, target.strength, relax
+        """Return the constraint on networks of ``space``, at its own sizes. Raises `OcheError` for a target out of reach."""
+        constraint = CostConstraint(
+            self.kind, self.make_cost_model(space, target.latencies, engine), target.limit, target.strength, relax
         )
-        priced.check_reach()
-        return priced
+        constraint.check_reachable()
+        return constraint
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
-        """() nothing: it is no part of the loss, see `CostConstraint`."""
+        """Return zero (): a penalty on cost is not part of the loss, see `CostConstraint`."""
         return mix.ops.new_zeros(())
 
 
 @dataclass(frozen=True)
 class Latency(CostPenalty):
-    """Time of the network, from those of its parts (`oche.cost.latency_table.latency_model`)."""
+    """Latency of the network: the sum of the latencies of its parts (`oche.cost.latency_table.latency_model`)."""
 
     kind = "latency"
     measured = True
 
-    def costs(self, space: Space, latencies: Path | None, engine: Engine | None) -> CostModel:
+    def make_cost_model(self, space: Space, latencies: Path | None, engine: Engine | None) -> CostModel:
         if latencies is None:
-            assert engine is not None  # nothing else can measure
+            assert engine is not None  # measuring takes a device
             return latency_model(space, LatencyTable.fresh(engine))
         return latency_model(space, LatencyTable.open(latencies))
 
@@ -104,7 +106,7 @@ class Parameters(CostPenalty):
 
 @dataclass(frozen=True)
 class Flops(CostPenalty):
-    """FLOPs of one image forward: two for each multiply-add of convolutions and linear layers."""
+    """FLOPs of a forward pass on one image: two for each multiply-add of convolutions and linear layers."""
 
     kind = "flops"
 
@@ -116,23 +118,28 @@ flops = singleton("flops", Flops())
 
 @dataclass(frozen=True)
 class CostConstraint:
-    """What a search does about the cost of the network that it is to find.
+    """The constraint that a search puts on the cost of the network to be found.
 
-    With C the cost of the cell that would be read off now (`oche.cost.expected_cost.discrete_cost`) and E the expected cost of the
-    mixture (`oche.cost.expected_cost.expected_cost`), while C is above the target, or always without one, every step of the architecture
-    is followed by::
+    Let C be the cost of the cell that would be read off now (`oche.cost.expected_cost.discrete_cost`), and E the expected
+    cost of the mixture (`oche.cost.expected_cost.expected_cost`). While C is above the target, or always if there is no
+    target, every step of the architecture is followed by::
 
-        a <- a − strength · s · ∇ log E / its largest entry
+        a <- a − strength · s · ∇ log E / max |∇ log E|
 
-    s: how far the optimiser moves a logit in a step, at most. A strength of 1 is as strong as the loss can be.
+    where s is the largest distance that the optimizer moves a logit in one step. With a strength of 1 the constraint can be
+    as strong as the loss.
 
-    Deviation 1 from ProxylessNAS (1812.00332 §3.3.1), which adds the expected latency to the loss, and FBNet (1812.03443
-    §3.2), which multiplies the loss by α · log(latency)^β: here it is a step of its own, as AdamW (1711.05101) decays weights.
-    Adam divides each logit's gradient by its own size; with the decay of β-DARTS in the same gradient, which pulls all
-    logits alike and grows, what is left of a constant term is its sign turned round: searches found the dearest cell.
-    Deviation 2 from both: the target is compared with the cost of the cell, not with the expected one. A mixture is far from
-    decided for most of a search, and its expected cost then close to the mean of all cells, whatever cell it leads to.
-    Deviation 3: the mixture is the noise-free one, whatever the step draws; FBNet's is its sample.
+    Deviation 1: ProxylessNAS (1812.00332 §3.3.1) adds the expected latency to the loss, and FBNet (1812.03443 §3.2)
+    multiplies the loss by α · log(latency)^β. Here it is a step of its own, as AdamW (1711.05101) decays weights. The
+    reason: Adam divides the gradient of each logit by its own size. The decay of β-DARTS in the same gradient pulls all
+    logits alike, and grows. What remained of a constant cost term was its sign, reversed, and searches found the most
+    expensive cell.
+
+    Deviation 2 from both: the target is compared with the cost of the cell, not with the expected cost. For most of a
+    search the mixture is far from decided, and its expected cost is close to the mean of all cells, whatever cell it leads
+    to.
+
+    Deviation 3: the mixture is the noise-free one, whatever the step draws; FBNet takes its sample.
     """
 
     kind: str
@@ -142,7 +149,7 @@ class CostConstraint:
     relax: Relaxation
 
     def cost(self, pairs: Iterable[tuple[Tensor, Tensor]], progress: float) -> tuple[Tensor, Tensor]:
-        """(E, C) of (logits, mask) of every group, in the order of the space; see the class."""
+        """Return (E, C), two tensors (), for the (logits, mask) of every group in the order of the space. See the class."""
         found = self.costs
         total = []
         for (name, dag), (a, alive) in zip(found.dags.items(), pairs, strict=True):
@@ -153,7 +160,7 @@ class CostConstraint:
         return soft + found.fixed, hard + found.fixed
 
     def excess(self, pairs: Iterable[tuple[Tensor, Tensor]], progress: float) -> float:
-        """strength · max(0, log(C / target)); without a target strength · log C."""
+        """Return strength · max(0, log(C / target)); without a target, strength · log C."""
         with torch.no_grad():
             cost = self.cost(pairs, progress)[1]
         return self.strength * float(
@@ -161,7 +168,7 @@ class CostConstraint:
         )
 
     def step(self, logits: Sequence[Tensor], alive: Iterable[Tensor], progress: float, size: Tensor | float) -> None:
-        """Moves ``logits``, of every group, as the class says; ``size``: s."""
+        """Move ``logits``, those of every group, in place, as the class describes. ``size`` is s."""
         soft, hard = self.cost(zip(logits, alive, strict=True), progress)
         slopes = torch.autograd.grad(soft.log(), logits)
         largest = torch.stack([slope.abs().max() for slope in slopes]).max()
@@ -172,8 +179,8 @@ class CostConstraint:
             for a, slope in zip(logits, slopes, strict=True):
                 a.sub_(scale * slope)
 
-    def check_reach(self) -> None:
-        """Raises `OcheError` for a target below the cheapest network of the space, or above the dearest."""
+    def check_reachable(self) -> None:
+        """Raise `OcheError` if the target is below the cheapest network of the space, or above the most expensive."""
         if self.target is None:
             return
         least, most = self.costs.bounds
@@ -181,16 +188,17 @@ class CostConstraint:
             where = "below" if self.target < least else "above"
             raise OcheError(
                 f"target {format_amount(self.target, self.kind)} is {where} every network of this size ({self.kind} from "
-                f"{format_amount(least, self.kind)} to {format_amount(most, self.kind)}); choose one between, or another --search.cost_recipe"
+                f"{format_amount(least, self.kind)} to {format_amount(most, self.kind)}); "
+                "choose one between, or another --search.cost_recipe"
             )
 
-    def words(self) -> str:
-        """For people: what is priced, and between what bounds."""
+    def summarize(self) -> str:
+        """Return one line for people: the kind of cost, its bounds in the space, the target and the strength."""
         least, most = (format_amount(end, self.kind) for end in self.costs.bounds)
         target = "the less the better" if self.target is None else f"target {format_amount(self.target, self.kind)}"
         return f"{self.kind}, from {least} to {most} in this space: {target}, strength {self.strength:g}"
 
     def describe(self) -> dict[str, object]:
-        """For records: what is priced, the least and the most that a network of the space costs, and the target."""
+        """Return the same as plain values, for space.json. ``least`` and ``most`` bound the costs of the space's networks."""
         least, most = self.costs.bounds
         return {"kind": self.kind, "target": self.target, "strength": self.strength, "least": least, "most": most}

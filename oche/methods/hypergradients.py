@@ -1,14 +1,15 @@
-"""Gradients of the upper problem, min over a of outer(w*(a), a) with w*(a) = argmin over w of inner(w, a).
+"""Gradients of the upper problem: min over a of outer(w*(a), a), with w*(a) = argmin over w of inner(w, a).
 
-Every one is a function ``(inner, outer, w, a, step) -> gradients with respect to a``, where::
+Each is a function ``(inner, outer, w, a, step) -> gradients with respect to a``, where::
 
-    w      tuple of tensors, the lower variable (network weights), any shapes
-    a      tuple of tensors, the upper variable (architecture logits), any shapes
-    inner  (w, a) -> scalar training loss       outer  (w, a) -> scalar validation loss
-    step   how the lower problem moves from here, an SgdStep
+    w      tuple of tensors of any shapes, the lower variable (network weights)
+    a      tuple of tensors of any shapes, the upper variable (architecture logits)
+    inner  (w, a) -> training loss ()
+    outer  (w, a) -> validation loss ()
+    step   an SgdStep, the step of the lower problem at w
 
-They neither modify their arguments nor accumulate into ``.grad``; the losses must be deterministic functions of (w, a),
-their noise fixed. A variable that a loss does not use has gradient zero.
+They neither modify their arguments nor accumulate into ``.grad``. The losses must be deterministic functions of (w, a),
+with their noise fixed. A variable that a loss does not use has gradient zero.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ Loss = Callable[[Tensors, Tensors], Tensor]
 class SgdStep:
     """One step of SGD with momentum and weight decay, as `torch.optim.SGD` takes it (without Nesterov or dampening).
 
-    With ``clip`` gradients g are first scaled to c(g) = g · min(1, clip / (‖g‖ + 1e-6)), as `clip_grad_norm_` does.
+    With ``clip`` > 0, gradients g are first scaled to c(g) = g · min(1, clip / (‖g‖ + 1e-6)), as
+    `torch.nn.utils.clip_grad_norm_` does.
     """
 
-    lr: float  #: xi of the papers
+    lr: float  #: ξ in the papers
     momentum: float = 0.0
     decay: float = 0.0
-    buffers: Sequence[Tensor | None] | None = None  #: momentum buffers before the step, in the order of w
-    clip: float = 0.0  #: largest norm of the whole gradient; 0: no clipping
+    buffers: Sequence[Tensor | None] | None = None  #: momentum buffers before the step, one for each tensor of w
+    clip: float = 0.0  #: largest norm of all gradients together; 0: no clipping
 
     def __call__(self, w: Tensors, gradients: Tensors) -> Tensors:
-        """w' = w − lr (momentum · buffer + c(gradient) + decay · w); differentiable in w and gradients."""
+        """Return w' = w − lr (momentum · buffer + c(gradient) + decay · w), differentiable in w and gradients."""
         gradients = self.clipped(gradients)
         buffers = self.buffers or [None] * len(w)
         return tuple(
@@ -49,65 +51,70 @@ class SgdStep:
         )
 
     def clipped(self, gradients: Tensors) -> Tensors:
-        """c(gradients)."""
+        """Return the clipped gradients, c(gradients)."""
         if not self.clip:
             return gradients
         scale = (self.clip / (_norm(gradients) + 1e-6)).clamp(max=1)
         return tuple(scale * g for g in gradients)
 
     def pulled(self, gradients: Tensors, v: Tensors) -> Tensors:
-        """vᵀ · ∂c/∂gradients: v where nothing is clipped, else scaled as they are and without its part along them.
+        """Return vᵀ · ∂c/∂gradients, the pullback of v through the clipping.
 
-        Deviation 1 from DARTS' released code for language, which takes the scale of the clipping as a constant, clips v itself
-        and adds weight decay to it.
+        Without clipping it is v. Otherwise it is v scaled as the gradients are, without its component along them.
+
+        Deviation 1 from DARTS' released code for language: that takes the scale of the clipping as a constant, clips v
+        itself and adds weight decay to it.
         """
         if not self.clip:
             return v
         norm = _norm(gradients)
         scale = (self.clip / (norm + 1e-6)).clamp(max=1)
         along = torch.stack([(g * d).sum() for g, d in zip(gradients, v, strict=True)]).sum() / (norm * (norm + 1e-6))
-        along = torch.where(scale < 1, along, 0)  # not asked: the device would have to be waited for
+        along = torch.where(scale < 1, along, 0)  # no `if`: that would wait for the device
         return tuple(scale * (d - along * g) for g, d in zip(gradients, v, strict=True))
 
 
 @dataclass(frozen=True)
 class HyperGradient:
-    """Base of the functions of this file. ``one_level`` ones share the lower problem's loss and batch; those for which the
-    architecture never ``moves`` are not even asked; those that differentiate ``twice`` need losses that can be; those that take
-    ``differences`` of losses at weights next to each other need more digits than bfloat16 has."""
+    """Base of the hypergradients."""
 
-    one_level = False
-    moves = True
-    twice = False
-    differences = False
+    one_level = False  #: whether it uses the lower problem's loss and batch, and no validation half
+    moves = True  #: whether the architecture ever moves; if not, a search does not call it
+    twice = False  #: whether it needs losses that can be differentiated twice
+    differences = False  #: whether it takes differences of losses at neighbouring weights, which bfloat16 rounds away
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
+        """Return the gradients of the upper problem with respect to ``a``, one tensor for each in ``a``. See the module for
+        the arguments.
+        """
         raise NotImplementedError
 
 
 def _fresh(tensors: Tensors) -> Tensors:
-    """The same values as new leaves of the graph, so that callers' tensors never collect anything."""
+    """Return the same values as new leaves of the graph, so that the caller's tensors never accumulate gradients."""
     return tuple(t.detach().requires_grad_() for t in tensors)
 
 
 def _constant(tensors: Tensors) -> Tensors:
-    """The same values outside the graph: what is not differentiated need not be remembered for it."""
+    """Return the same values outside the graph, which saves memory where they are not differentiated."""
     return tuple(t.detach() for t in tensors)
 
 
 def _grad(loss: Tensor, of: Tensors, create_graph: bool = False) -> Tensors:
-    if not loss.requires_grad:  # it uses none of them
+    """Return the gradients of ``loss`` with respect to ``of``; zeros for tensors that the loss does not use."""
+    if not loss.requires_grad:  # the loss uses none of them
         return tuple(torch.zeros_like(t) for t in of)
     return torch.autograd.grad(loss, of, create_graph=create_graph, materialize_grads=True)
 
 
 def _norm(v: Tensors) -> Tensor:
+    """Return the norm () of all tensors together."""
     return torch.stack([t.norm() for t in v]).norm()
 
 
 @dataclass(frozen=True)
 class Joint(HyperGradient):
-    """One-level optimisation (seed §1.1; 1806.09055 §4): ∇_a inner(w, a); both variables descend the same loss."""
+    """One-level optimisation (1806.09055 §4; seed §1.1): ∇_a inner(w, a). Both variables descend the same loss."""
 
     one_level = True
 
@@ -119,7 +126,7 @@ class Joint(HyperGradient):
 
 @dataclass(frozen=True)
 class FirstOrder(HyperGradient):
-    """∇_a outer(w, a): the lower solution is taken not to depend on a (1806.09055 §2.3 with xi = 0)."""
+    """∇_a outer(w, a): the lower solution is treated as independent of a (1806.09055 §2.3 with ξ = 0)."""
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         del inner, step
@@ -129,7 +136,7 @@ class FirstOrder(HyperGradient):
 
 @dataclass(frozen=True)
 class Fixed(HyperGradient):
-    """Zero: logits stay where they start, and a selection that asks the trained supernet makes the choice."""
+    """Zero: the logits stay at their start. A selection that evaluates the trained supernet chooses the cell."""
 
     moves = False
 
@@ -141,13 +148,13 @@ class Fixed(HyperGradient):
 @component
 @dataclass(frozen=True)
 class FiniteDifference(HyperGradient):
-    """DARTS' second order (1806.09055 eq. 7–8): one look-ahead step, its mixed derivative by central differences.
+    """DARTS' second order (1806.09055 eq. 7–8): one look-ahead step, with its mixed derivative by central differences.
 
     With w' = step(w) and v = ∇_{w'} outer(w', a)::
 
-        ∇_a outer(w', a) − lr · [∇_a inner(w + ε v, a) − ∇_a inner(w − ε v, a)] / 2ε,   ε = epsilon / ‖v‖.
+        ∇_a outer(w', a) − lr · [∇_a inner(w + ε v, a) − ∇_a inner(w − ε v, a)] / 2ε,   ε = epsilon / ‖v‖
 
-    Where the step clips, v is first pulled back through the clipping (`SgdStep.pulled`).
+    If the step clips, v is first pulled back through the clipping (`SgdStep.pulled`). Costs four gradients.
     """
 
     differences = True
@@ -157,7 +164,7 @@ class FiniteDifference(HyperGradient):
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
-            raise OcheError(f"epsilon={self.epsilon} gives no difference to take; use epsilon > 0, published: 0.01")
+            raise OcheError(f"epsilon={self.epsilon} gives no finite difference; use epsilon > 0, published: 0.01")
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         w, a = _fresh(w), _fresh(a)
@@ -166,7 +173,7 @@ class FiniteDifference(HyperGradient):
         direct, v = _split(_grad(outer(ahead, a), a + ahead), len(a))
         v = step.pulled(slope, v)
         norm = _norm(v)
-        # Where the weights do not matter to the outer loss, v is 0 and so is the difference. (The host is not asked.)
+        # If the outer loss does not depend on the weights, v is 0 and so is the difference. (An `if` would wait for the device.)
         eps = self.epsilon / norm.where(norm > 0, 1)
         up, down = (
             _grad(inner(tuple(x.detach() + sign * eps * d for x, d in zip(w, v, strict=True)), a), a)
@@ -176,12 +183,16 @@ class FiniteDifference(HyperGradient):
 
 
 def _split(tensors: Tensors, n: int) -> tuple[Tensors, Tensors]:
+    """Return the first ``n`` tensors, and the others."""
     return tensors[:n], tensors[n:]
 
 
 @dataclass(frozen=True)
 class Exact(HyperGradient):
-    """The same look-ahead differentiated exactly: ∇_a outer(w'(w, a), a), its mixed derivative as a product with v."""
+    """DARTS' look-ahead differentiated exactly (1806.09055 eq. 6): ∇_a outer(w'(w, a), a).
+
+    The mixed derivative is a vector-Jacobian product with v = ∇_{w'} outer(w', a), by differentiating the inner gradient.
+    """
 
     twice = True
 
@@ -195,7 +206,7 @@ class Exact(HyperGradient):
 
 
 def _vjp(values: Tensors, of: Tensors, v: Tensors, retain: bool = False) -> Tensors:
-    """Σ v · ∂values/∂of; zero where values do not depend on ``of`` (a loss linear in w, say)."""
+    """Return Σ v · ∂values/∂of; zeros if the values do not depend on ``of`` (as for a loss that is linear in w)."""
     pairs = [(s, d) for s, d in zip(values, v, strict=True) if s.requires_grad]
     if not pairs:
         return tuple(torch.zeros_like(t) for t in of)
@@ -206,14 +217,17 @@ def _vjp(values: Tensors, of: Tensors, v: Tensors, retain: bool = False) -> Tens
 @component
 @dataclass(frozen=True)
 class Neumann(HyperGradient):
-    """Implicit gradient at a lower optimum, the inverse Hessian by its Neumann series (1911.02590; iDARTS 2106.10784 eq. 9).
+    """Implicit gradient at a lower optimum, with the inverse Hessian as a Neumann series (1911.02590; iDARTS, 2106.10784
+    eq. 9).
 
     With v = ∇_w outer(w, a) and H = ∇²_w inner(w, a)::
 
-        ∇_a outer − ∇²_{a,w} inner · p,   p = scale · Σ_{k=0}^{terms} (I − scale · H)^k v  →  H⁻¹ v.
+        ∇_a outer − ∇²_{a,w} inner · p,   p = scale · Σ_{k=0}^{terms} (I − scale · H)^k v  →  H⁻¹ v
 
-    The series converges for 0 < scale < 2 / ‖H‖ with H positive definite. ``scale=None`` takes the step's lr. Weight decay
-    belongs to the lower problem: step.decay is added to H. Momentum plays no part at an optimum.
+    The series converges for 0 < scale < 2 / ‖H‖ and H positive definite. ``scale=None`` takes the step's learning rate.
+    Weight decay belongs to the lower problem, so step.decay is added to H. Momentum plays no part at an optimum.
+
+    Raises `OcheError` unless terms >= 0 and scale > 0.
     """
 
     twice = True
@@ -225,7 +239,9 @@ class Neumann(HyperGradient):
 
     def __post_init__(self) -> None:
         if self.terms < 0 or (self.scale is not None and not self.scale > 0):
-            raise OcheError(f"terms={self.terms}, scale={self.scale} make no series; use terms >= 0 and scale > 0")
+            raise OcheError(
+                f"terms={self.terms}, scale={self.scale} cannot form a Neumann series; use terms >= 0 and scale > 0"
+            )
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         w, a = _fresh(w), _fresh(a)

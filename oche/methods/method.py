@@ -1,4 +1,4 @@
-"""What a search method is: a composition of small values, checked when it is put together."""
+"""A search method: a composition of small values, checked when it is built."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oche.methods.cost_constraints import CostPenalty
 from oche.methods.discretize import Decide, TopK
 from oche.methods.hypergradients import HyperGradient, first_order
 from oche.methods.perturbations import Perturb
-from oche.methods.regularizers import Penalty, parts
+from oche.methods.regularizers import Penalty, summands
 from oche.methods.relaxations import Relaxation, Softmax
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
@@ -24,28 +24,31 @@ from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 @component
 @dataclass(frozen=True)
 class Stage:
-    """A part of a search that has a supernet, logits and optimisers of its own; of the stage before it only the mask of
-    what is alive remains (P-DARTS, 1904.12760). Schedules and the weights' learning rate run from start to end in each."""
+    """A part of a search with a supernet, logits and optimizers of its own (P-DARTS, 1904.12760).
+
+    From the stage before it, only the mask of living candidates remains. Schedules and the learning rate of the weights run
+    from start to end in each stage. Raises `OcheError` unless share, depth and width are positive.
+    """
 
     share: float = 1.0
-    """length, relative to that of the other stages"""
+    """length, relative to the other stages"""
     depth: float = 1.0
-    """cells in the supernet, relative to the space's"""
+    """cells of the supernet, relative to those of the space"""
     width: float = 1.0
-    """channels of the supernet, relative to the space's"""
+    """channels of the supernet, relative to those of the space"""
     edge: EdgeBuilder | None = None
-    """what stands on the edges in this stage; None: what the method says"""
+    """builds the edges of the supernet in this stage; None: as the method does"""
     finish: Decide | None = None
-    """what the stage leaves alive for the next one"""
+    """decides at the end of the stage which candidates stay alive for the next one"""
 
     def __post_init__(self) -> None:
         if not all(0 < x < inf for x in (self.share, self.depth, self.width)):
             raise OcheError(
-                f"a stage of share={self.share}, depth={self.depth}, width={self.width} is none; use numbers above 0"
+                f"a stage of share={self.share}, depth={self.depth}, width={self.width} is empty; use numbers above 0"
             )
 
     def of(self, space: Space) -> Space:
-        """``space`` as large as this stage has it."""
+        """Return ``space`` at the size of this stage. Raises `OcheError` if the space has no such size."""
         changed = {"cells": self.depth, "channels": self.width}
         if lacking := [name for name, by in changed.items() if by != 1 and not hasattr(space, name)]:
             raise OcheError(
@@ -59,10 +62,10 @@ class Stage:
 @component
 @dataclass(frozen=True)
 class Method:
-    """A search method: a composition of small values. The defaults are those of first-order DARTS (1806.09055 §3.1.1).
+    """A search method: a composition of small values. The defaults are first-order DARTS (1806.09055 §3.1.1).
 
-    How long a method searches, on which batches, in which precision and towards which cost is no part of it; see
-    `oche.methods.recipe.SearchRecipe`.
+    Length, batches, precision and the target of a cost are not part of a method; `oche.methods.recipe.SearchRecipe` adds
+    them. Raises `OcheError` for values that do not go together.
     """
 
     relax: Relaxation = Softmax()
@@ -70,19 +73,19 @@ class Method:
     hypergrad: HyperGradient = first_order
     """gradient of the upper problem: joint, first_order, FiniteDifference, exact, Neumann, fixed"""
     edge: EdgeBuilder = MixedEdge()
-    """builds what stands on an edge of the supernet"""
+    """builds the edges of the supernet"""
     stages: tuple[Stage, ...] = (Stage(),)
-    """parts of the search that have a supernet of their own"""
+    """parts of the search, each with a supernet of its own"""
     penalty: Penalty | None = None
-    """added to the upper loss; latency, parameters and flops come on top of the method's own penalty"""
+    """added to the upper loss; latency, parameters and flops on a command line are added to it"""
     perturb: Perturb | None = None
     """perturbs the mixture under which the weights train"""
     decide: Decide | None = None
-    """settles part of the architecture at the end of an epoch, while the search goes on"""
+    """settles part of the architecture at the end of each epoch"""
     select: Decide = TopK()
-    """reads off the final cells"""
+    """reads the final cells off the supernet"""
     finetune_share: float = 0.1
-    """share of the search's steps that train the supernet after each choice of a selection that asks the supernet"""
+    """share of the search's steps that train the supernet after each choice of a selection that evaluates it"""
     weight_optimizer: Sgd = Sgd(lr_min=0.001)
     """optimizer of the network weights"""
     arch_optimizer: Adam | ExponentiatedGradient = Adam()
@@ -90,11 +93,11 @@ class Method:
     batch_growth: int = 0
     """images by which a batch grows with every settled edge"""
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
-    """what to do when skip connections take over: warn, end the search, or end it with the logits of before"""
+    """what to do when skip connections take over: warn, end the search, or end it with the logits of an earlier epoch"""
     hessian_every: int = 0
-    """epochs between two measurements of the dominant eigenvalue of the architecture's Hessian; 0: none"""
+    """epochs between two measurements of the dominant eigenvalue of the architecture's Hessian; 0: never"""
     eigenvalue_stop: EigenvalueStop = EigenvalueStop()
-    """when those eigenvalues are a sign of collapse"""
+    """rule that reads a collapse off those eigenvalues"""
     warmup: float = 0.0
     """share of each stage that trains weights only, before the architecture moves"""
 
@@ -107,12 +110,12 @@ class Method:
             raise OcheError(f"batch_growth={self.batch_growth} shrinks batches; use batch_growth >= 0")
         if not 0 <= self.finetune_share < inf:
             raise OcheError(
-                f"finetune_share={self.finetune_share} is no share of the search's steps; use finetune_share >= 0, "
+                f"finetune_share={self.finetune_share} cannot be a share of the search's steps; use finetune_share >= 0, "
                 "published: 0.1"
             )
         if self.hessian_every < 0:
             raise OcheError(
-                f"hessian_every={self.hessian_every} is no number of epochs; use hessian_every >= 0, 0 for none"
+                f"hessian_every={self.hessian_every} cannot be a number of epochs; use hessian_every >= 0, 0 for never"
             )
         if self.hessian_every and self.hypergrad.one_level:
             raise OcheError(
@@ -124,32 +127,35 @@ class Method:
         last, count = self.stages[-1], len(self.stages)
         if last.finish is not None:
             raise OcheError(
-                f"{type(last.finish).__name__} finishes stage {count} of {count}, after which there is none to narrow; "
+                f"{type(last.finish).__name__} finishes stage {count} of {count}, and no stage follows that it could narrow; "
                 "use it as select, or in an earlier stage"
             )
         self._check_combination()
 
     def _check_combination(self) -> None:
+        """Raise `OcheError` if parts of the method contradict each other."""
         dag = Dag()
         on_simplices = self.relax.simplices(all_alive(dag, 2), dag) is not None
         if isinstance(self.arch_optimizer, ExponentiatedGradient) and not on_simplices:
             raise OcheError(
-                f"ExponentiatedGradient moves weights on simplices, and those of {type(self.relax).__name__} lie on none; "
-                "use arch_optimizer=Adam(), or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
+                "ExponentiatedGradient moves weights on simplices, and the weights of "
+                f"{type(self.relax).__name__} lie on no simplex; use arch_optimizer=Adam(), "
+                "or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
             )
         if not self.weight_optimizer.plain:
             raise OcheError(
                 "weight_optimizer.nesterov=True and weight_optimizer.decay_norms=False are for trainings: a search looks ahead "
                 "along plain momentum; leave them as they are"
             )
-        if not self.hypergrad.moves and not self.select.asks:
+        if not self.hypergrad.moves and not self.select.asks_supernet:
             raise OcheError(
-                f"{type(self.select).__name__} reads off logits that {type(self.hypergrad).__name__} leaves where they start; "
-                "use a selection that asks the supernet (SampleBest(), Evolution(), Perturbation()), or hypergrad=first_order"
+                f"{type(self.select).__name__} reads cells off logits that {type(self.hypergrad).__name__} leaves where they "
+                "start; use a selection that evaluates the supernet (SampleBest(), Evolution(), Perturbation()), "
+                "or hypergrad=first_order"
             )
-        if eager := [d for d in (self.decide, *(s.finish for s in self.stages)) if d is not None and d.asks]:
+        if eager := [d for d in (self.decide, *(s.finish for s in self.stages)) if d is not None and d.asks_supernet]:
             raise OcheError(
-                f"{type(eager[0]).__name__} asks the trained supernet, once and at the end; use it as select="
+                f"{type(eager[0]).__name__} evaluates the trained supernet, once and at the end; use it as select="
             )
         if self.penalty is not None:
             self.penalty.check(self.relax)
@@ -165,28 +171,28 @@ class Method:
             )
         if self.batch_growth and self.decide is None and all(stage.finish is None for stage in self.stages):
             raise OcheError(
-                f"batch_growth={self.batch_growth} adds images for every settled edge, and nothing settles any; "
+                f"batch_growth={self.batch_growth} adds images for every settled edge, and no decision settles edges; "
                 "use decide=GreedyEdge(), or batch_growth=0"
             )
 
     @property
-    def resource(self) -> CostPenalty | None:
-        """The part of the penalty that is about what the network costs."""
-        found = [p for p in parts(self.penalty) if isinstance(p, CostPenalty)]
+    def cost_penalty(self) -> CostPenalty | None:
+        """The part of the penalty that is on the cost of the network, or None. Raises `OcheError` if there are several."""
+        found = [p for p in summands(self.penalty) if isinstance(p, CostPenalty)]
         if len(found) > 1:
             raise OcheError(
-                f"a search has one target, and {' and '.join(p.kind for p in found)} would each need one; use one of them"
+                f"a search has one cost target, and {' and '.join(p.kind for p in found)} each need one; use one of them"
             )
         return found[0] if found else None
 
     @property
     def regulariser(self) -> Penalty | None:
-        """The rest of the penalty: what is added to the upper loss."""
-        rest = [p for p in parts(self.penalty) if not isinstance(p, CostPenalty)]
+        """The rest of the penalty, which is added to the upper loss."""
+        rest = [p for p in summands(self.penalty) if not isinstance(p, CostPenalty)]
         return sum(rest[1:], rest[0]) if rest else None
 
     def check(self, space: Space) -> None:
-        """Raise `OcheError` if the method cannot search ``space``. Builds nothing."""
+        """Raise `OcheError` if the method cannot search ``space``. Builds no network."""
         for i, stage in enumerate(self.stages, 1):
             part = stage.of(space)
             if lacking := [name for name in space.groups if name not in part.groups]:
@@ -198,13 +204,13 @@ class Method:
         if self.penalty is not None:
             self.penalty.check_space(space)
 
-    def bounds(self, stage: int) -> tuple[float, float]:
-        """Progress of the whole search at which ``stage`` starts and ends."""
+    def stage_bounds(self, stage: int) -> tuple[float, float]:
+        """Return the progress of the whole search, in [0, 1], at which ``stage`` starts and ends."""
         shares = [s.share for s in self.stages]
         whole = sum(shares)
         return sum(shares[:stage]) / whole, sum(shares[: stage + 1]) / whole
 
-    def within(self, stage: int, progress: float) -> float:
-        """Progress in [0, 1] within ``stage``, from that of the whole search."""
-        start, end = self.bounds(stage)
+    def stage_progress(self, stage: int, progress: float) -> float:
+        """Return the progress within ``stage``, in [0, 1], for a ``progress`` of the whole search."""
+        start, end = self.stage_bounds(stage)
         return min(1.0, max(0.0, (progress - start) / (end - start)))

@@ -1,6 +1,6 @@
-"""Perturbations: mixtures under which the weights train, so that they do well around the architecture and not only at it.
+"""Perturbations of the mixture under which the weights train, so that they do well around the architecture, not only at it.
 
-Shapes: E edges of a cell, O candidates; weights of a mixture (E, O).
+Shapes: E edges of a cell, O candidate operations; weights of a mixture (E, O).
 """
 
 from __future__ import annotations
@@ -22,22 +22,30 @@ Objective = Callable[[Mixes], Tensor]  # scalar L_train at the weights as they a
 
 @dataclass(frozen=True)
 class Perturb:
-    """A pure function: mixtures near ``mixes``, detached. Candidates that are not active keep weight 0."""
+    """A pure function from mixtures to nearby mixtures, detached from the graph. Candidates that are not active keep weight
+    0.
+    """
 
     def __call__(self, objective: Objective, mixes: Mixes, progress: float, generator: torch.Generator) -> Mixes:
-        """``objective`` must leave BatchNorm's running statistics alone: it is asked about points that are not trained at."""
+        """Return the mixtures to train under, one for each group of edges.
+
+        ``objective`` is the training loss () at the current weights, a function of the mixtures. It is evaluated at points
+        that are not trained at, so it must not update BatchNorm's running statistics. ``progress`` in [0, 1] is that of the
+        stage.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Smooth(Perturb):
-    """Base of SDARTS (2002.05283): candidate weights move by up to eps each and are then made weights of a mixture again.
+    """Base of SDARTS (2002.05283): the weight of each candidate moves by up to eps; then each row is made a mixture again.
 
-    That is, as in the released code, clipped to [0, 1] and divided by the sum of their row; a row clipped to nothing becomes
-    its largest candidate. So weights may end further than eps from where they were. Edge weights stay.
+    As in the released code, a row is clipped to [0, 1] and divided by its sum; a row clipped to zeros becomes its largest
+    candidate. So a weight may end further than eps from its start. Edge weights do not move.
 
-    Deviation 1: rows are scaled to the sum that they had, not to 1, so that mixtures other than a softmax are left in their
-    scale (a sigmoid's rows, a node's softmax); for a softmax the two are the same.
+    Deviation 1: a row is scaled to the sum it had, not to 1, so that other mixtures than a softmax keep their scale (a
+    sigmoid's rows, a node's softmax). For a softmax the two are the same.
+
     Deviation 2: eps grows with every step, not with every epoch.
     """
 
@@ -62,14 +70,18 @@ class RandomNoise(Smooth):
 @component
 @dataclass(frozen=True)
 class Adversarial(Smooth):
-    """SDARTS-ADV (2002.05283): weights of the mixture that raise L_train most, by projected gradient ascent.
+    """SDARTS-ADV (2002.05283): the weights that raise the training loss most, found by projected gradient ascent.
 
-    From a random start as `RandomNoise` draws it, each step moves every weight by 2 eps / steps in the direction of its
-    gradient's sign, back into the eps-ball around the mixture, and back to a mixture. Costs steps + 2 evaluations.
+    The ascent starts at random, as `RandomNoise` draws. Each step moves every weight by 2 eps / steps in the direction of
+    its gradient's sign, then back into the eps-ball around the mixture, then back to a mixture. The objective is evaluated
+    steps + 2 times.
 
-    Deviation 3: the worst of all points seen is taken, the unperturbed one among them, so that the loss is never below the
-    unperturbed loss; the released code takes the last point, or the unperturbed one if that is worse.
-    Deviation 4: BatchNorms normalise as the objective has them do; there, by running statistics.
+    Deviation 3: the worst of all points evaluated is taken, including the unperturbed one, so the loss is never below the
+    unperturbed loss. The released code takes the last point, or the unperturbed one if that is worse.
+
+    Deviation 4: BatchNorms normalise as the objective sets them. In the released code they use running statistics.
+
+    Raises `OcheError` unless steps >= 1.
     """
 
     steps: int = 7
@@ -78,7 +90,9 @@ class Adversarial(Smooth):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps < 1:
-            raise OcheError(f"Adversarial: steps={self.steps} climbs nowhere; use steps >= 1, published: 7")
+            raise OcheError(
+                f"Adversarial: steps={self.steps} takes no step of the ascent; use steps >= 1, published: 7"
+            )
 
     def __call__(self, objective: Objective, mixes: Mixes, progress: float, generator: torch.Generator) -> Mixes:
         eps = linear(self.eps, progress)
@@ -98,17 +112,20 @@ class Adversarial(Smooth):
             points, losses = [*points, ops], [*losses, value]
             ops = {name: climb(name, w, slopes[name]) for name, w in ops.items()}
         points, losses = [*points, ops], [*losses, _value(loss, ops)]
-        worst = torch.stack(losses).nan_to_num(-torch.inf, torch.inf).argmax()  # of equals the first: unperturbed
+        worst = (
+            torch.stack(losses).nan_to_num(-torch.inf, torch.inf).argmax()
+        )  # ties go to the first, the unperturbed point
         return _detached(mixes, points[int(worst)])
 
 
 @torch.no_grad()
 def _value(loss: Callable[[dict[str, Tensor]], Tensor], ops: dict[str, Tensor]) -> Tensor:
+    """Return ``loss`` at ``ops`` without a graph."""
     return loss(ops).detach()
 
 
 def _slopes(loss: Callable[[dict[str, Tensor]], Tensor], ops: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-    """The gradient of ``loss`` at ``ops`` and its value."""
+    """Return the gradient of ``loss`` at ``ops``, and its value."""
     with torch.enable_grad():
         leaves = {name: w.clone().requires_grad_() for name, w in ops.items()}
         value = loss(leaves)
@@ -117,7 +134,7 @@ def _slopes(loss: Callable[[dict[str, Tensor]], Tensor], ops: dict[str, Tensor])
 
 
 def _noisy(ops: dict[str, Tensor], eps: float, generator: torch.Generator) -> dict[str, Tensor]:
-    """``ops`` plus uniform draws from [-eps, eps]; as many draws whatever lives."""
+    """Return ``ops`` plus uniform draws from [-eps, eps]. The number of draws does not depend on the mask."""
 
     def draw(w: Tensor) -> Tensor:
         unit = torch.rand(w.shape, dtype=w.dtype, generator=generator, device=generator.device)
@@ -127,7 +144,9 @@ def _noisy(ops: dict[str, Tensor], eps: float, generator: torch.Generator) -> di
 
 
 def _mixture(w: Tensor, mix: Mix) -> Tensor:
-    """``w`` (E, O) clipped to [0, 1] among the active candidates of ``mix``, each row scaled to the sum it has in ``mix``."""
+    """Return ``w`` (E, O) clipped to [0, 1] on the active candidates of ``mix``, each row scaled to the sum it has in
+    ``mix``.
+    """
     rows = [[o in on for o in range(w.shape[1])] for on in mix.active]
     living = torch.tensor(rows, device=w.device)
     clipped = w.clamp(0, 1).masked_fill(~living, 0)
@@ -138,7 +157,7 @@ def _mixture(w: Tensor, mix: Mix) -> Tensor:
 
 
 def _detached(mixes: Mixes, ops: dict[str, Tensor]) -> Mixes:
-    """``mixes`` with candidate weights ``ops``; edge weights outside the graph."""
+    """Return ``mixes`` with the candidate weights ``ops``, and edge weights outside the graph."""
     return {
         name: mix._replace(ops=ops[name], edges=None if mix.edges is None else mix.edges.detach())
         for name, mix in mixes.items()

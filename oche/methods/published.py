@@ -1,18 +1,19 @@
-"""Published methods as compositions. A method is a value: take it apart and put it together with `dataclasses.replace`.
+"""Published methods as compositions. A method is a value: take it apart and compose it anew with `dataclasses.replace`.
 
-Every function takes fields of `oche.methods.method.Method` and `oche.methods.recipe.SearchRecipe` that override its own; ``docs/methods.md`` has the formulas, the
-numbered deviations and the published figures.
+Every function returns a `oche.methods.recipe.SearchRecipe`. It takes fields of the recipe and of its
+`oche.methods.method.Method`, which replace the published ones. ``docs/methods.md`` has the formulas, the numbered
+deviations and the published results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
+from oche.methods.catalog import listed
 from oche.methods.discretize import Evolution, GreedyEdge, KeepOps, LimitSkips, Perturbation, SampleBest, Threshold
 from oche.methods.hypergradients import FiniteDifference, exact, first_order, fixed, joint
 from oche.methods.hypergradients import Neumann as _Neumann
@@ -25,40 +26,10 @@ from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard,
 from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy
 
-F = TypeVar("F", bound=Callable[..., SearchRecipe])
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A method as the command line lists it."""
-
-    make: Callable[..., SearchRecipe]
-    paper: str
-    year: int
-    differs: str
-    published: PublishedAccuracy | None = None  # on NAS-Bench-201, by a full-size search of published length
-
-
-METHODS: dict[str, Entry] = {}
-
-
-def listed(
-    name: str, paper: str, year: int, differs: str, published: PublishedAccuracy | None = None, **fixed: Any
-) -> Callable[[F], F]:
-    """Lists a function in `METHODS`, with arguments ``fixed`` where one function makes several; bottom first."""
-
-    def enter(make: F) -> F:
-        METHODS[name] = Entry(partial(make, **fixed) if fixed else make, paper, year, differs, published)
-        return make
-
-    return enter
-
-
 # --- DARTS and its gradients ------------------------------------------------------------------------------------------
 
-_SKIPS = PublishedAccuracy(
-    "2001.00326", (54.30, 0.0), (15.61, 0.0), (16.32, 0.0)
-)  # of either order: skip connections only
+# Of either order: the cells found have skip connections only.
+_SKIPS = PublishedAccuracy("2001.00326", (54.30, 0.0), (15.61, 0.0), (16.32, 0.0))
 
 
 @listed("darts-2nd", "DARTS, 1806.09055", 2018, "bilevel, one look-ahead step by finite differences", _SKIPS, order=2)
@@ -66,7 +37,11 @@ _SKIPS = PublishedAccuracy(
     "darts", "DARTS, 1806.09055", 2018, "bilevel, first order: the weights are taken not to depend on alpha", _SKIPS
 )
 def darts(order: int = 1, **fields) -> SearchRecipe:
-    """DARTS (1806.09055), bilevel: ``order=1`` takes the weights as they are, ``order=2`` looks one step ahead (eq. 7–8)."""
+    """DARTS (1806.09055): bilevel search. ``order=1`` takes the weights as they are, ``order=2`` looks one step ahead (eq.
+    7–8).
+
+    Raises `OcheError` for another ``order``.
+    """
     if order not in (1, 2):
         raise OcheError(f"order={order} is no approximation of DARTS; use order=1 or order=2")
     return replace(SearchRecipe(hypergrad=first_order if order == 1 else FiniteDifference()), **fields)
@@ -74,13 +49,15 @@ def darts(order: int = 1, **fields) -> SearchRecipe:
 
 @listed("one-level", "DARTS §4, 1806.09055", 2018, "weights and alpha together on the whole training set")
 def one_level(**fields) -> SearchRecipe:
-    """Weights and architecture on the same batches of the whole training set (seed §1.1; 1806.09055 §4)."""
+    """One-level search: weights and architecture descend the same loss on the whole training set (1806.09055 §4; seed
+    §1.1).
+    """
     return replace(SearchRecipe(hypergrad=joint), **fields)
 
 
 @listed("exact", "DARTS eq. 6, 1806.09055", 2018, "the look-ahead step differentiated exactly")
 def darts_exact(**fields) -> SearchRecipe:
-    """DARTS' one-step look-ahead, differentiated exactly by Hessian-vector products instead of finite differences."""
+    """DARTS with its one-step look-ahead differentiated exactly (1806.09055 eq. 6), without finite differences."""
     return replace(SearchRecipe(hypergrad=exact), **fields)
 
 
@@ -89,14 +66,16 @@ def darts_exact(**fields) -> SearchRecipe:
     PublishedAccuracy("2106.10784", (93.58, 0.32), (70.83, 0.48), (40.89, 0.68)),
 )  # fmt: skip
 def implicit(**fields) -> SearchRecipe:
-    """Implicit gradient at a lower optimum by a Neumann series (1911.02590; iDARTS 2106.10784)."""
+    """Implicit gradient at a lower optimum, by a Neumann series (1911.02590; iDARTS, 2106.10784 eq. 9)."""
     return replace(SearchRecipe(hypergrad=_Neumann()), **fields)
 
 
 @listed("seed-2nd", "seed document §4.2", 2022, "the same with xi = learning rate > 0", order=2)
 @listed("seed", "seed document §4.2", 2022, "DARTS first order, 40 epochs, alpha from zero, no clipping")
 def seed(order: int = 1, **fields) -> SearchRecipe:
-    """The seed document's recipe (its §4.2): DARTS with 40 epochs, logits from zero, rate to zero, no clipping."""
+    """The recipe of the seed document (its §4.2): DARTS with 40 epochs, logits from zero, learning rate to zero, no
+    clipping.
+    """
     recipe = dict(epochs=40, weight_optimizer=Sgd(lr=0.025, lr_min=0.0, clip=0.0), arch_optimizer=Adam(init=0.0))
     return darts(order, **{**recipe, **fields})
 
@@ -106,7 +85,7 @@ def seed(order: int = 1, **fields) -> SearchRecipe:
 
 @listed("i-darts", "I-DARTS, D19-1367", 2019, "one softmax over all candidates of all edges into a node")
 def i_darts(**fields) -> SearchRecipe:
-    """I-DARTS (Jiang et al., EMNLP 2019): edges into a node compete as their candidates do."""
+    """I-DARTS (Jiang et al., EMNLP 2019, D19-1367): the edges into a node compete, as their candidates do."""
     return replace(SearchRecipe(relax=NodeSoftmax()), **fields)
 
 
@@ -115,7 +94,10 @@ def i_darts(**fields) -> SearchRecipe:
     PublishedAccuracy("in 2304.10970", (92.77, 0.83), (69.34, 1.98), (43.16, 2.64)),
 )  # fmt: skip
 def snas(**fields) -> SearchRecipe:
-    """SNAS (1812.09926): samples of a concrete distribution, one level; `oche.methods.regularizers.Cost` is its price of resources."""
+    """SNAS (1812.09926): one-level search on samples of a concrete distribution.
+
+    The paper's cost of resources is the penalty `oche.methods.regularizers.Cost`.
+    """
     return replace(SearchRecipe(relax=Concrete(), hypergrad=joint, epochs=150), **fields)
 
 
@@ -124,7 +106,7 @@ def snas(**fields) -> SearchRecipe:
     PublishedAccuracy("2001.00326", (93.61, 0.09), (70.70, 0.30), (41.71, 0.98)),
 )  # fmt: skip
 def gdas(**fields) -> SearchRecipe:
-    """GDAS (1910.04465): only the candidate that Gumbel noise makes the largest is evaluated, temperature 10 to 0.1."""
+    """GDAS (1910.04465): one candidate of each edge is evaluated, the largest after Gumbel noise; temperature 10 to 0.1."""
     return replace(SearchRecipe(relax=GumbelHard(), epochs=250), **fields)
 
 
@@ -133,15 +115,16 @@ def gdas(**fields) -> SearchRecipe:
     PublishedAccuracy("2006.10355", (94.36, 0.0), (73.51, 0.0), (46.34, 0.0)),
 )  # fmt: skip
 def drnas(**fields) -> SearchRecipe:
-    """DrNAS (2006.10355) as on NAS-Bench-201: pathwise gradients through Dirichlet draws, 100 epochs, whole channels."""
+    """DrNAS (2006.10355), as on NAS-Bench-201: pathwise gradients through Dirichlet draws, 100 epochs, all channels."""
     recipe = dict(relax=Dirichlet(), penalty=DirichletKL(), arch_optimizer=Adam(decay=0.0), epochs=100)
     return replace(SearchRecipe(), **{**recipe, **fields})
 
 
 @listed("drnas-progressive", "DrNAS, 2006.10355", 2020, "two stages: all candidates on 1/6 of the channels, 4 on 1/4")
 def drnas_progressive(**fields) -> SearchRecipe:
-    """DrNAS with progressive learning (2006.10355 §3.3), as in the DARTS space: 36 channels and 20 cells where the space has
-    16 and 8."""
+    """DrNAS with progressive learning (2006.10355 §3.3), as in the DARTS space: 36 channels and 20 cells, for the space's
+    16 and 8.
+    """
     stage = partial(Stage, width=36 / 16, depth=20 / 8)
     stages = (stage(edge=PartialEdge(6), finish=KeepOps(4)), stage(edge=PartialEdge(4)))
     recipe = dict(
@@ -152,7 +135,9 @@ def drnas_progressive(**fields) -> SearchRecipe:
 
 @listed("fair-darts", "FairDARTS, 1911.12126", 2019, "sigmoids instead of a softmax, zero-one penalty, threshold")
 def fair_darts(**fields) -> SearchRecipe:
-    """FairDARTS (1911.12126): candidates do not compete; a penalty drives each to 0 or 1, those of 0.85 and more stay."""
+    """FairDARTS (1911.12126): candidates do not compete. A penalty drives their weights to 0 or 1; weights of at least 0.85
+    stay.
+    """
     recipe = dict(relax=Sigmoid(), penalty=ZeroOne(), select=Threshold(), batch=128)
     rates = dict(
         weight_optimizer=Sgd(lr=0.005, lr_min=0.001), arch_optimizer=Adam(lr=3e-3, betas=(0.9, 0.999), init=0.0)
@@ -168,7 +153,9 @@ def fair_darts(**fields) -> SearchRecipe:
     PublishedAccuracy("in 2006.10355", (93.41, 0.30), (67.48, 0.89), (41.31, 0.22)),
 )  # fmt: skip
 def pc_darts(**fields) -> SearchRecipe:
-    """PC-DARTS (1907.05737): partial channel connections and edge normalisation; large batches fit into memory."""
+    """PC-DARTS (1907.05737): partial channel connections (§3.2) and edge normalisation (§3.3); large batches fit into
+    memory.
+    """
     recipe = dict(
         relax=EdgeNormalised(),
         edge=PartialEdge(4),
@@ -185,7 +172,7 @@ def pc_darts(**fields) -> SearchRecipe:
     PublishedAccuracy("2009.01027", (93.80,), (71.53,), (45.12,)),
 )  # fmt: skip
 def darts_minus(**fields) -> SearchRecipe:
-    """DARTS- (2009.01027): the auxiliary skip takes over what skip connections do for training."""
+    """DARTS- (2009.01027): an auxiliary skip connection helps training, so that the candidate skip connection need not."""
     return replace(SearchRecipe(edge=AuxiliarySkip()), **fields)
 
 
@@ -194,7 +181,9 @@ def darts_minus(**fields) -> SearchRecipe:
 
 @listed("p-darts", "P-DARTS, 1904.12760", 2019, "three ever deeper supernets, 8 to 5 to 3 candidates, at most 2 skips")
 def p_darts(**fields) -> SearchRecipe:
-    """P-DARTS (1904.12760): 5, 11 and 17 cells where the space has 8, dropout on skip connections, 25 epochs a stage."""
+    """P-DARTS (1904.12760): three stages of 5, 11 and 17 cells (for the space's 8), dropout on skip connections, 25 epochs
+    each.
+    """
     stages = (
         Stage(depth=5 / 8, edge=SkipDropout(0.0), finish=KeepOps(5)),
         Stage(depth=11 / 8, edge=SkipDropout(0.4), finish=KeepOps(3)),
@@ -215,7 +204,7 @@ def p_darts(**fields) -> SearchRecipe:
 @listed("sgas-2", "SGAS, 1912.00195", 2019, "the same, and edges must have been stable over 4 epochs", criterion=2)
 @listed("sgas-1", "SGAS, 1912.00195", 2019, "the best edge is settled every 5 epochs, by importance and certainty")
 def sgas(criterion: Literal[1, 2] = 1, **fields) -> SearchRecipe:
-    """SGAS (1912.00195): edges are settled one after the other; what that saves makes room for larger batches."""
+    """SGAS (1912.00195): edges are settled one after the other, which frees memory for larger batches."""
     return replace(SearchRecipe(decide=GreedyEdge(criterion), batch_growth=8), **fields)
 
 
@@ -224,7 +213,7 @@ def sgas(criterion: Literal[1, 2] = 1, **fields) -> SearchRecipe:
     PublishedAccuracy("2108.04392", (88.11,)),
 )  # fmt: skip
 def darts_pt(**fields) -> SearchRecipe:
-    """DARTS-PT (2108.04392): perturbation-based selection, which any other method may have too."""
+    """DARTS-PT (2108.04392): DARTS with perturbation-based selection. Any other method can use that selection, too."""
     return replace(SearchRecipe(select=Perturbation()), **fields)
 
 
@@ -233,13 +222,13 @@ def darts_pt(**fields) -> SearchRecipe:
 
 @listed("sdarts-rs", "SDARTS-RS, 2002.05283", 2020, "weights train under mixtures moved at random, by 0.03 to 0.3")
 def sdarts_rs(**fields) -> SearchRecipe:
-    """SDARTS with random smoothing (2002.05283)."""
+    """SDARTS with random smoothing (2002.05283): weights train under randomly perturbed mixtures."""
     return replace(SearchRecipe(perturb=RandomNoise()), **fields)
 
 
 @listed("sdarts-adv", "SDARTS-ADV, 2002.05283", 2020, "the same, but moved to where the loss is worst, by 7 steps")
 def sdarts_adv(**fields) -> SearchRecipe:
-    """SDARTS with adversarial perturbation (2002.05283)."""
+    """SDARTS with adversarial perturbation (2002.05283): weights train under mixtures that raise the loss most."""
     return replace(SearchRecipe(perturb=Adversarial()), **fields)
 
 
@@ -254,7 +243,7 @@ def robust_darts(**fields) -> SearchRecipe:
     PublishedAccuracy("2203.01665", (94.36, 0.0), (73.51, 0.0), (46.34, 0.0)),
 )  # fmt: skip
 def beta_darts(**fields) -> SearchRecipe:
-    """β-DARTS (2203.01665)."""
+    """β-DARTS (2203.01665): a decay of the weights of the mixture, which grows during the search."""
     return replace(SearchRecipe(penalty=BetaDecay()), **fields)
 
 
@@ -263,13 +252,13 @@ def beta_darts(**fields) -> SearchRecipe:
 
 @listed("gaea", "GAEA, 2004.07802", 2020, "exponentiated gradient instead of Adam, from uniform weights")
 def gaea(**fields) -> SearchRecipe:
-    """GAEA (2004.07802): mirror descent on the simplices of the mixture's weights."""
+    """GAEA (2004.07802 §3): exponentiated gradient steps on the simplices of the mixture's weights."""
     return replace(SearchRecipe(arch_optimizer=ExponentiatedGradient()), **fields)
 
 
 @listed("gaea-pc-darts", "GAEA, 2004.07802", 2020, "PC-DARTS with exponentiated gradient, without warm-up")
 def gaea_pc_darts(**fields) -> SearchRecipe:
-    """GAEA on PC-DARTS (2004.07802), the form that its figure is of."""
+    """GAEA on PC-DARTS (2004.07802), the composition that its published result is for."""
     return pc_darts(**{**dict(arch_optimizer=ExponentiatedGradient(), warmup=0.0), **fields})
 
 
@@ -281,36 +270,22 @@ def gaea_pc_darts(**fields) -> SearchRecipe:
     PublishedAccuracy("2001.00326", (84.07, 3.61), (52.31, 5.77), (26.28, 3.09)),
 )  # fmt: skip
 def random_ws(**fields) -> SearchRecipe:
-    """Random search with weight sharing (1902.07638): no architecture is learnt, the supernet ranks random ones."""
+    """Random search with weight sharing (1902.07638 §3.2): the architecture is not learned; the supernet ranks random
+    cells.
+    """
     return replace(SearchRecipe(relax=UniformPath(), hypergrad=fixed, select=SampleBest()), **fields)
 
 
 @listed("one-shot", "Bender et al., ICML 2018", 2018, "uniform mixture with path dropout, the best of 1,000 is chosen")
 def one_shot(**fields) -> SearchRecipe:
-    """One-shot search (Bender et al., ICML 2018): the supernet learns to do without any part, then ranks random cells."""
+    """One-shot search (Bender et al., ICML 2018): path dropout prepares the supernet for missing parts; it ranks random
+    cells.
+    """
     recipe = dict(hypergrad=fixed, arch_optimizer=Adam(init=0.0), edge=PathDropout(), select=SampleBest())
     return replace(SearchRecipe(), **{**recipe, **fields})
 
 
 @listed("evolution-ws", "Real et al., 1802.01548", 2018, "random paths train the weights, evolution searches on them")
 def evolution_ws(**fields) -> SearchRecipe:
-    """Regularised evolution (1802.01548) whose fitness is the accuracy in a supernet trained as in `random_ws`."""
+    """Regularised evolution (1802.01548). Fitness is the accuracy in a supernet trained as in `random_ws`."""
     return replace(SearchRecipe(relax=UniformPath(), hypergrad=fixed, select=Evolution()), **fields)
-
-
-def closest(value: Any, table: Mapping[str, Any]) -> str:
-    """Return the name in ``table`` whose value differs from ``value``, both dataclasses, in the fewest fields; of equals the
-    first."""
-    own = _leaves(value)
-
-    def differing(name: str) -> int:
-        other = _leaves(table[name])
-        return sum(own[field] != other[field] for field in own)
-
-    return min(table, key=differing)
-
-
-def _leaves(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass by name; those of a recipe's method count as the recipe's own."""
-    found = {f.name: getattr(value, f.name) for f in fields(value)}
-    return found | _leaves(found.pop("method")) if isinstance(value, SearchRecipe) else found

@@ -1,4 +1,4 @@
-"""How a method searches: the method together with length, batches, augmentation, precision and cost target."""
+"""A search recipe: a method, and the length, batches, augmentation, precision and cost target of a search by it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ RENAMED = {
 
 @dataclass(frozen=True, init=False)
 class SearchRecipe:
-    """A method and the settings of a search by it. The defaults are those of first-order DARTS (1806.09055 §3.1.1).
+    """A method and the settings of a search by it. The defaults are first-order DARTS (1806.09055 §3.1.1).
 
-    Built from fields of its own and fields of `Method` alike, so that ``SearchRecipe(relax=Sigmoid(), epochs=10)`` and
-    ``dataclasses.replace(recipe, relax=Sigmoid(), epochs=10)`` work.
+    It takes its own fields and those of `Method` alike, so that ``SearchRecipe(relax=Sigmoid(), epochs=10)`` and
+    ``dataclasses.replace(recipe, relax=Sigmoid(), epochs=10)`` work. Raises `OcheError` for unknown fields and for values
+    that do not go together.
     """
 
     method: Annotated[Method, tyro.conf.arg(prefix_name=False)] = Method()
-    """what is searched by"""
+    """the search method"""
     epochs: int = 50
     """passes over the training half"""
     steps: int | None = None
@@ -47,13 +48,13 @@ class SearchRecipe:
     budget: str | None = None
     """length in time instead of epochs: 90s, 10m, 1h30m"""
     batch: int = 64
-    """images in a batch, of training and of validation"""
+    """images in a batch, for training and for validation"""
     split: float = 0.5
     """share of the training set that trains weights; the rest validates the architecture"""
     pad: int | None = None
-    """pixels of padding before random crops; by default what suits the data"""
+    """pixels of padding before random crops; by default as suits the data"""
     flip: bool | None = None
-    """random horizontal flips; by default what suits the data"""
+    """random horizontal flips; by default as suits the data"""
     precision: Precision = "float32"
     """bf16: convolutions in bfloat16, with weights, logits, sums and losses in float32; for GPUs"""
     target: str | None = None
@@ -61,15 +62,15 @@ class SearchRecipe:
     strength: float = 1.0
     """strength of those penalties: 1 moves logits as far as the optimizer's own step at most"""
     cost_recipe: str | None = None
-    """recipe whose network they price, or supernet; by default the recipe that the space's cells are published with"""
+    """training recipe whose network is priced, or supernet; by default the recipe that the space's cells are published with"""
     latencies: Path | None = None
-    """table of times by oche cost --table, from any machine; by default times are measured when the search starts"""
+    """latency table written by oche cost --table, on any machine; by default latencies are measured at the start"""
 
     #: old and short names of fields: name → path
     moved: ClassVar[Mapping[str, tuple[str, ...]]]
 
     def __init__(self, method: Method | None = None, **given: Any) -> None:
-        given = {self._current(name): value for name, value in given.items()}
+        given = {self._current_name(name): value for name, value in given.items()}
         own = {f.name for f in fields(SearchRecipe)}
         of_method = {name: given.pop(name) for name in [*given] if name not in own}
         if of_method:
@@ -81,8 +82,8 @@ class SearchRecipe:
         self._check()
 
     @staticmethod
-    def _current(name: str) -> str:
-        """``name`` of a field, or what an old name is called now. Raises `OcheError` for a name that is no field."""
+    def _current_name(name: str) -> str:
+        """Return the current name of a field that may be given by its old name. Raises `OcheError` for unknown names."""
         if name in RENAMED:
             warnings.warn(f"{name} of a search is now called {RENAMED[name]}", DeprecationWarning, stacklevel=4)
             return RENAMED[name]
@@ -92,8 +93,9 @@ class SearchRecipe:
         return name
 
     def _check(self) -> None:
+        """Raise `OcheError` for settings that cannot search."""
         if not 0 < self.split < 1:
-            raise OcheError(f"split={self.split} leaves one half empty; use 0 < split < 1, published: 0.5")
+            raise OcheError(f"split={self.split} leaves a part empty; use 0 < split < 1, published: 0.5")
         if self.batch < 1 or (self.pad or 0) < 0:
             raise OcheError(f"batch={self.batch}, pad={self.pad} cannot train; use batch >= 1, pad >= 0")
         if self.precision not in ("float32", "bf16"):
@@ -110,24 +112,24 @@ class SearchRecipe:
 
     @property
     def length(self) -> Budget:
-        """How long the search goes on."""
+        """The length of the search."""
         return Budget.of(self.epochs, self.steps, self.budget)
 
     @property
     def cost_target(self) -> CostTarget:
-        """What the penalties on cost aim at. Raises `OcheError` where target and penalty do not belong together."""
+        """The target of the penalty on cost. Raises `OcheError` if there is a target and no such penalty."""
         if not 0 <= self.strength < inf:
-            raise OcheError(f"strength={self.strength} is no strength; use strength >= 0")
-        resource = self.method.resource
-        if resource is None and (self.target or self.latencies):
+            raise OcheError(f"strength={self.strength} must be a finite number that is not negative; use strength >= 0")
+        penalty = self.method.cost_penalty
+        if penalty is None and (self.target or self.latencies):
             raise OcheError(
-                f"target {self.target or self.latencies} is of no penalty; add penalty latency, parameters or flops"
+                f"target {self.target or self.latencies} belongs to no penalty; add penalty latency, parameters or flops"
             )
-        limit = None if resource is None or self.target is None else parse_amount(self.target, resource.kind)
+        limit = None if penalty is None or self.target is None else parse_amount(self.target, penalty.kind)
         return CostTarget(limit, self.strength, self.latencies)
 
     def check(self, space: Space) -> None:
-        """Raise `OcheError` if ``space`` cannot be searched like this. Builds nothing."""
+        """Raise `OcheError` if ``space`` cannot be searched with this recipe. Builds no network."""
         if self.precision != "float32" and space.domain != "images":
             raise OcheError(
                 f"precision={self.precision!r} is for networks of images, and this space is one for {space.domain}; "
@@ -136,45 +138,50 @@ class SearchRecipe:
         self.method.check(space)
 
     def check_target(self, space: Space) -> None:
-        """Raise `OcheError` if every network of ``space``, at its own sizes, is above the target, or none is. Measures nothing."""
-        resource = self.method.resource
-        if resource is not None and not (resource.measured and self.latencies is None):
-            resource.within(space, self.method.relax, self.cost_target)
+        """Raise `OcheError` if all networks of ``space``, at its own sizes, are above the target, or all below. Measures
+        nothing.
+        """
+        penalty = self.method.cost_penalty
+        if penalty is not None and not (penalty.measured and self.latencies is None):
+            penalty.constraint(space, self.method.relax, self.cost_target)
 
     # --- whether the length leaves every stage a step that moves the architecture --------------------------------------------
 
     def check_length(self, images: int) -> None:
-        """Raises `OcheError` where the epochs over ``images``, the training set, are too few for the warm-up of some stage."""
+        """Raise `OcheError` if the epochs over a training set of ``images`` are too few for the warm-up of some stage."""
         if self.steps is None and self.budget is None:
             trained = images if self.method.hypergrad.one_level else round(self.split * images)
             self.check_epochs(max(1, trained // self.batch))
 
     def check_epochs(self, each: int) -> None:
-        """Raises `OcheError` where epochs of ``each`` steps are too few for the warm-up of some stage."""
+        """Raise `OcheError` if epochs of ``each`` steps are too few for the warm-up of some stage."""
         if self.steps is None and self.budget is None:
             said = f"epochs={self.epochs} of {each} step{'s' * (each > 1)} (batch={self.batch})"
             self._check_steps(self.epochs * each, said, "epochs", each)
 
     def _check_steps(self, steps: int, said: str, unit: str, each: int = 1) -> None:
+        """Raise `OcheError` if ``steps`` leave a stage no step that moves the architecture.
+
+        The message opens with ``said`` and names the least sufficient length in ``unit``, each of ``each`` steps.
+        """
         count = len(self.method.stages)
-        if not (idle := [i for i in range(count) if not self._moves(i, steps)]):
+        if not (idle := [i for i in range(count) if not self._moves_architecture(i, steps)]):
             return
-        shares = [end - start for start, end in map(self.method.bounds, range(count))]
-        surely = (
-            ceil(1 / (min(shares) * (1 - self.method.warmup)) / each) + 1
-        )  # the last step of a stage is that late, or later
+        shares = [end - start for start, end in map(self.method.stage_bounds, range(count))]
+        # From this length on, the last step of every stage comes after its warm-up. A shorter length may do.
+        surely = ceil(1 / (min(shares) * (1 - self.method.warmup)) / each) + 1
         tried = range(steps // each, surely) if surely < 10_000 else ()
-        enough = next((n for n in tried if all(self._moves(i, n * each) for i in range(count))), surely)
+        enough = next((n for n in tried if all(self._moves_architecture(i, n * each) for i in range(count))), surely)
         raise OcheError(
             f"{said} with warmup={self.method.warmup} leaves stage {idle[0] + 1} of {count} no step that moves the architecture; "
             f"use {unit} >= {enough}, a shorter warm-up or fewer stages"
         )
 
-    def _moves(self, stage: int, steps: int) -> bool:
-        """Whether any of ``steps`` moves the architecture in ``stage``: its last one, then."""
-        start, end = self.method.bounds(stage)
+    def _moves_architecture(self, stage: int, steps: int) -> bool:
+        """Return whether any of ``steps`` steps moves the architecture in ``stage``. If any does, its last step does."""
+        start, end = self.method.stage_bounds(stage)
         last = ceil(end * steps - 1e-9) - 1
-        return last / steps >= start and self.method.within(stage, last / steps) >= self.method.warmup
+        return last / steps >= start and self.method.stage_progress(stage, last / steps) >= self.method.warmup
 
 
 SearchRecipe.moved = {f.name: ("method", f.name) for f in fields(Method)} | {

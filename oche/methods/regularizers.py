@@ -1,7 +1,7 @@
-"""Penalties on the architecture, added to the upper loss only; their weight included.
+"""Penalties on the architecture. They are added to the upper loss only, and include their own weight.
 
-Shapes: E edges of a cell, O candidates; logits a (E, O) or wider (what follows the O-th column are edge logits, which no
-penalty here looks at), mask alive (E, O). Dead candidates contribute exactly 0 and get no gradient.
+Shapes: E edges of a cell, O candidate operations; logits a (E, O), mask alive (E, O) bool. Logits may be wider: the columns
+after the O-th are edge logits, which no penalty here looks at. Dead candidates contribute exactly 0 and get no gradient.
 """
 
 from __future__ import annotations
@@ -30,38 +30,36 @@ Group = tuple[Tensor, Tensor, Mix]  # (a, alive, mix) of one group of edges
 
 @dataclass(frozen=True)
 class Penalty:
-    """A differentiable function of logits, mask and mixture. ``p + q`` penalises by both.
+    """A differentiable function of logits, mask and mixture. ``p + q`` adds both penalties."""
 
-    ``of``: the relaxation whose weights it is about; None: any.
-    """
-
-    of: ClassVar[type[Relaxation] | None] = None
+    #: the relaxation whose weights the penalty is about; None: any
+    relaxation: ClassVar[type[Relaxation] | None] = None
 
     def check(self, relax: Relaxation) -> None:
-        """Raises `OcheError` where this says nothing about the weights of ``relax``."""
-        if self.of is not None and not isinstance(relax.by_candidate, self.of):
+        """Raise `OcheError` if the penalty is meaningless for the weights of ``relax``."""
+        if self.relaxation is not None and not isinstance(relax.by_candidate, self.relaxation):
             raise OcheError(
-                f"{type(self).__name__} is about the weights of {self.of.__name__}, not of {type(relax.by_candidate).__name__}; "
-                f"use relax={self.of.__name__}(), or another penalty"
+                f"{type(self).__name__} is about the weights of {self.relaxation.__name__}, "
+                f"not of {type(relax.by_candidate).__name__}; use relax={self.relaxation.__name__}(), or another penalty"
             )
 
     def check_space(self, space: Space) -> None:
-        """Raises `OcheError` where this does not fit ``space``."""
+        """Raise `OcheError` if the penalty does not fit ``space``."""
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
-        """() the penalty of one group of edges."""
+        """Return the penalty () of one group of edges, at ``progress`` in [0, 1]."""
         raise NotImplementedError
 
     def over(self, groups: Iterable[Group], progress: float) -> Tensor:
-        """() the penalty of all groups of edges: what is added to the upper loss."""
+        """Return the penalty () of all groups of edges, which is added to the upper loss."""
         return torch.stack([self(*group, progress) for group in groups]).sum()
 
     def __add__(self, other: Penalty) -> Sum:
-        return Sum((*parts(self), *parts(other)))
+        return Sum((*summands(self), *summands(other)))
 
 
-def parts(penalty: Penalty | None) -> tuple[Penalty, ...]:
-    """The penalties that are added up."""
+def summands(penalty: Penalty | None) -> tuple[Penalty, ...]:
+    """Return the penalties that ``penalty`` adds up: () for None, one for a single penalty."""
     if penalty is None:
         return ()
     return penalty.parts if isinstance(penalty, Sum) else (penalty,)
@@ -70,7 +68,7 @@ def parts(penalty: Penalty | None) -> tuple[Penalty, ...]:
 @component
 @dataclass(frozen=True)
 class Sum(Penalty):
-    """Several penalties at once."""
+    """Several penalties added up. Raises `OcheError` if there are none."""
 
     parts: tuple[Penalty, ...]
     """the penalties to add"""
@@ -96,14 +94,17 @@ class Sum(Penalty):
 
 
 @dataclass(frozen=True)
-class Averaged(Penalty):
-    """Base of penalties that are a weight times a mean of terms, over the terms of all groups alike."""
+class MeanPenalty(Penalty):
+    """Base of penalties of the form weight · mean of terms. The mean is over the terms of all groups together."""
 
     def rate(self, progress: float) -> float:
+        """Return the weight at ``progress``."""
         raise NotImplementedError
 
     def terms(self, a: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
-        """(any shape) the terms, dead ones too, all finite; (same shape) which of them live."""
+        """Return the terms, of any shape and all finite, dead ones too; and a bool tensor of that shape, True for living
+        terms.
+        """
         raise NotImplementedError
 
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
@@ -118,13 +119,14 @@ class Averaged(Penalty):
 
 @component
 @dataclass(frozen=True)
-class ZeroOne(Averaged):
-    """FairDARTS' zero-one loss (1911.12126): −weight · mean of (sigmoid(a) − 1/2)², which pushes every weight to 0 or 1.
+class ZeroOne(MeanPenalty):
+    """FairDARTS' zero-one loss (1911.12126): −weight · mean of (sigmoid(a) − 1/2)². It pushes every weight to 0 or 1.
 
-    The mean is over the living logits of all groups together, as the released code concatenates them.
+    The mean is over the living logits of all groups together, as the released code concatenates them. For `Sigmoid`
+    relaxations only.
     """
 
-    of = Sigmoid
+    relaxation = Sigmoid
 
     weight: float = 10.0
     """strength; published: 10"""
@@ -141,11 +143,12 @@ class ZeroOne(Averaged):
 
 @component
 @dataclass(frozen=True)
-class BetaDecay(Averaged):
-    """β-DARTS (2203.01665): weight · mean over edges of log sum over living o of exp(a[e, o]).
+class BetaDecay(MeanPenalty):
+    """β-DARTS (2203.01665): weight · mean over edges of log Σ over living o of exp(a[e, o]).
 
-    Its gradient by a is weight · softmax(a) / edges, a decay that is stronger where the mixture is. The weight grows by 0.5 an
-    epoch in the released code: to 25 over the 50 epochs of the DARTS space, to 50 over the 100 of NAS-Bench-201.
+    Its gradient with respect to a is weight · softmax(a) / edges: a decay that is stronger for larger weights of the
+    mixture. In the released code the weight grows by 0.5 an epoch: to 25 in the 50 epochs of the DARTS space, to 50 in the
+    100 epochs of NAS-Bench-201.
     """
 
     weight: tuple[float, float] = (0.0, 25.0)
@@ -165,16 +168,19 @@ class BetaDecay(Averaged):
 @component
 @dataclass(frozen=True)
 class DirichletKL(Penalty):
-    """DrNAS (2006.10355): weight · sum over edges of KL(Dirichlet(elu(a[e]) + 1) ‖ Dirichlet(1)), living candidates only.
+    """DrNAS (2006.10355): weight · Σ over edges of KL(Dirichlet(elu(a[e]) + 1) ‖ Dirichlet(1)), over living
+    candidates.
 
-    With c the concentrations of an edge's K living candidates and s their sum::
+    With c the concentrations of the K living candidates of an edge, and s their sum::
 
         KL = log Γ(s) − Σ log Γ(c) − log Γ(K) + Σ (c − 1)(ψ(c) − ψ(s))
 
-    Deviation 1: the released code goes on counting the candidates that its progressive stages dropped.
+    For `Dirichlet` relaxations only.
+
+    Deviation 1: the released code still counts the candidates that its progressive stages dropped.
     """
 
-    of = Dirichlet
+    relaxation = Dirichlet
 
     weight: float = 1e-3
     """strength; published: 1e-3 (then without weight decay of the logits)"""
@@ -185,7 +191,7 @@ class DirichletKL(Penalty):
     def __call__(self, a: Tensor, alive: Tensor, mix: Mix, progress: float) -> Tensor:
         on = alive.to(a.device)
         some = on.any(1)
-        c = concentration(a[:, : alive.shape[1]]).masked_fill(~on, 1)  # 1: no term of its own
+        c = concentration(a[:, : alive.shape[1]]).masked_fill(~on, 1)  # at 1 every term of a dead candidate is 0
         s = c.masked_fill(~on, 0).sum(1).masked_fill(~some, 1)
         pulls = ((c - 1) * (c.digamma() - s.digamma()[:, None])).sum(1)
         kl = s.lgamma() - c.lgamma().sum(1) - on.sum(1).clamp_min(1).to(a.dtype).lgamma() + pulls
@@ -195,7 +201,10 @@ class DirichletKL(Penalty):
 @component
 @dataclass(frozen=True)
 class Cost(Penalty):
-    """Expected cost of the mixture (SNAS, 1812.09926): weight · sum over edges and candidates of w[e, o] · costs[o]."""
+    """Expected cost of the mixture (SNAS, 1812.09926): weight · Σ over edges and candidates of w[e, o] · costs[o].
+
+    Raises `OcheError` if there is not one finite cost for each candidate.
+    """
 
     costs: tuple[float, ...]
     """cost of each candidate, in the order of the space's candidates: parameters, FLOPs, milliseconds …"""
@@ -205,7 +214,7 @@ class Cost(Penalty):
     def __post_init__(self) -> None:
         _check_weight("Cost", self.weight)
         if not self.costs or not all(-inf < c < inf for c in self.costs):
-            raise OcheError(f"costs={self.costs} is no price list; write one finite number for each candidate")
+            raise OcheError(f"costs={self.costs} must be finite numbers; write one for each candidate")
 
     def check_space(self, space: Space) -> None:
         self._check_count(len(space.candidates))
@@ -223,10 +232,10 @@ class Cost(Penalty):
 
 @lru_cache(maxsize=64)
 def _prices(costs: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(O,) on the device: sent there once, not every step."""
+    """Return the costs as a tensor (O,) on ``device``. Cached, so that they are sent there once and not every step."""
     return torch.tensor(costs, dtype=dtype, device=device)
 
 
 def _check_weight(name: str, weight: float) -> None:
     if not 0 <= weight < inf:
-        raise OcheError(f"{name}: weight={weight} is no strength; use weight >= 0")
+        raise OcheError(f"{name}: weight={weight} must be a finite number that is not negative; use weight >= 0")

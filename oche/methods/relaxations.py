@@ -1,7 +1,11 @@
-"""Relaxations: from logits to a mixture (design: the mixture is an input of the network's forward, noise is data).
+"""Relaxations: functions from architecture logits to a mixture, the continuous stand-in for a discrete cell.
 
-Shapes: E edges of a cell, O candidates; logits a (E, O), mask alive (E, O), weights (E, O). Those that draw noise are in
+The mixture is an input of the network's forward, and noise is data: it is drawn once a step and passed in. So a relaxation
+is a pure function, and every hypergradient works with every relaxation. Relaxations that draw noise are in
 `oche.methods.stochastic_relaxations`.
+
+Shapes: E edges of a cell, O candidate operations of an edge; logits a (E, O), mask alive (E, O) bool, weights of the
+mixture (E, O).
 """
 
 from __future__ import annotations
@@ -22,70 +26,81 @@ class Relaxation:
 
     @property
     def mixes(self) -> bool:
-        """Whether a mixture has several candidates of an edge evaluated."""
+        """Whether several candidates of an edge are evaluated in one forward pass."""
         return True
 
     @property
     def by_candidate(self) -> Relaxation:
-        """The part that weighs the candidates of an edge."""
+        """The relaxation that weighs the candidates of an edge: this one, or the one it wraps."""
         return self
 
     def init(self, dag: Dag, candidates: int, scale: float, generator: torch.Generator) -> Tensor:
-        """Logits (E, O) to start from: ``scale`` · N(0, 1), as the published code (1e-3), or zeros (the seed)."""
+        """Return the first logits (E, O) of a search: ``scale`` · N(0, 1). Published code uses 1e-3; ``scale=0`` gives
+        zeros.
+        """
         return scale * torch.randn(len(dag), candidates, generator=generator)
 
     def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor | None:
-        """What one evaluation draws; None for a deterministic relaxation. It travels with the batch."""
+        """Return the noise of one evaluation, or None if the relaxation is deterministic. Noise travels with the batch."""
         return None
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
-        """The mixture; ``noise=None`` asks for the noise-free one (expected or most probable) that decisions look at."""
+        """Return the mixture of logits ``a``.
+
+        ``progress`` in [0, 1] drives annealing. ``noise=None`` gives the noise-free mixture, the expected or the most
+        probable one, which decisions look at.
+        """
         raise NotImplementedError
 
     def simplices(self, alive: Tensor, dag: Dag) -> Tensor | None:
-        """int64 of the logits' shape: which simplex the weight of each logit lies on, -1 for dead ones.
+        """Return an int64 tensor of the logits' shape with the number of the simplex that each logit's weight lies on, -1
+        if dead.
 
-        The weights of one simplex are the softmax of its logits; `oche.core.optimizers.ExponentiatedGradient` moves on them. None:
-        the weights of this relaxation lie on none.
+        The weights on one simplex are the softmax of its logits; `oche.core.optimizers.ExponentiatedGradient` moves weights
+        on simplices. None: the weights of this relaxation lie on no simplex.
         """
         return None
 
 
 def masked_softmax(logits: Tensor, alive: Tensor) -> Tensor:
-    """Softmax over the last axis among living entries; rows without any are 0. logits, alive: (..., O)."""
+    """Return the softmax over the last axis among living entries; rows without a living entry are 0. logits, alive: (...,
+    O).
+    """
     alive = alive.to(logits.device)
     empty = ~alive.any(-1, keepdim=True)
     weights = logits.masked_fill(~alive & ~empty, -torch.inf).softmax(-1)
     return weights.masked_fill(empty, 0)
 
 
-def per_node(logits: Tensor, alive: Tensor, dag: Dag) -> Tensor:
-    """`masked_softmax` over everything that enters a node together. logits, alive: (E, ...), edges in the Dag's order."""
+def softmax_per_node(logits: Tensor, alive: Tensor, dag: Dag) -> Tensor:
+    """Return one `masked_softmax` for each node, over all entries of its incoming edges. logits, alive: (E, ...), edges
+    ordered as in ``dag``.
+    """
     sizes = [len(incoming) for incoming in dag.incoming]  # edges are ordered by target, so each node's are a slice
     parts = zip(logits.split(sizes), alive.split(sizes), strict=True)
     return torch.cat([masked_softmax(a.flatten(), on.flatten()).view_as(a) for a, on in parts])
 
 
 def _targets(dag: Dag) -> Tensor:
-    """(E,) the target node of each edge."""
+    """Return the target node of each edge, (E,)."""
     return torch.tensor([target for _, target in dag.edges])
 
 
-def by_edge(alive: Tensor) -> Tensor:
-    """`Relaxation.simplices` where each edge has its own."""
+def one_simplex_per_edge(alive: Tensor) -> Tensor:
+    """Return `Relaxation.simplices` (E, O) for a relaxation that takes one softmax for each edge."""
     return torch.arange(len(alive))[:, None].expand_as(alive).masked_fill(~alive, -1)
 
 
 @component
 @dataclass(frozen=True)
 class Softmax(Relaxation):
-    """DARTS (1806.09055 eq. 2): w[e, o] = exp(a[e, o]) / sum over living o' of exp(a[e, o'])."""
+    """DARTS (1806.09055 eq. 2): one softmax for each edge. w[e, o] = exp(a[e, o]) / Σ over living o' of exp(a[e, o'])."""
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         return Mix(masked_softmax(a, alive), None, alive_candidates(alive))
 
     def simplices(self, alive: Tensor, dag: Dag) -> Tensor:
-        return by_edge(alive)
+        return one_simplex_per_edge(alive)
 
 
 @component
@@ -93,11 +108,12 @@ class Softmax(Relaxation):
 class NodeSoftmax(Relaxation):
     """I-DARTS (Jiang et al., EMNLP 2019, D19-1367): one softmax over all (incoming edge, candidate) pairs of a node.
 
-    w[e, o] = exp(a[e, o]) / sum over living (e', o') with the same target of exp(a[e', o']): edges compete, too.
+    w[e, o] = exp(a[e, o]) / Σ exp(a[e', o']) over living (e', o') with the same target node. So the edges of a node compete
+    as well.
     """
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
-        return Mix(per_node(a, alive, dag), None, alive_candidates(alive))
+        return Mix(softmax_per_node(a, alive, dag), None, alive_candidates(alive))
 
     def simplices(self, alive: Tensor, dag: Dag) -> Tensor:
         return _targets(dag)[:, None].expand_as(alive).masked_fill(~alive, -1)
@@ -106,7 +122,7 @@ class NodeSoftmax(Relaxation):
 @component
 @dataclass(frozen=True)
 class Sigmoid(Relaxation):
-    """FairDARTS (1911.12126): w[e, o] = 1 / (1 + exp(-a[e, o])); candidates do not compete."""
+    """FairDARTS (1911.12126): w[e, o] = 1 / (1 + exp(-a[e, o])). Candidates do not compete."""
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         return Mix(a.sigmoid().masked_fill(~alive.to(a.device), 0), None, alive_candidates(alive))
@@ -115,10 +131,14 @@ class Sigmoid(Relaxation):
 @component
 @dataclass(frozen=True)
 class EdgeNormalised(Relaxation):
-    """PC-DARTS (1907.05737, edge normalisation): candidates by ``ops``, edges by a softmax over a node's incoming ones.
+    """PC-DARTS' edge normalisation (1907.05737 §3.3): candidates are weighed by ``ops``, edges by a softmax over the edges
+    into a node.
 
-    Logits are (E, O + 1): the last column is beta, and edges[e] = exp(beta[e]) / sum over edges e' into the same node of
-    exp(beta[e']). Edges with nothing alive weigh 0 and do not count. Decisions rank ops · edges.
+    Logits are (E, O + 1). The last column is beta, and the weight of an edge is exp(beta[e]) / Σ exp(beta[e']) over the
+    edges e' into the same node. Edges without a living candidate weigh 0 and do not count. Decisions rank the products ops
+    · edges.
+
+    Raises `OcheError` if ``ops`` weighs edges already.
     """
 
     ops: Relaxation = Softmax()
@@ -140,7 +160,7 @@ class EdgeNormalised(Relaxation):
         return self.ops
 
     def init(self, dag: Dag, candidates: int, scale: float, generator: torch.Generator) -> Tensor:
-        """Logits (E, O + 1): those of ``ops``, then ``scale`` · N(0, 1) for the edges."""
+        """Return logits (E, O + 1): those of ``ops``, then ``scale`` · N(0, 1) for the edges."""
         ops = self.ops.init(dag, candidates, scale, generator)
         return torch.cat([ops, scale * torch.randn(len(dag), 1, generator=generator)], 1)
 
@@ -149,7 +169,7 @@ class EdgeNormalised(Relaxation):
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         mix = self.ops(a[:, :-1], alive, dag, noise, progress)
-        return mix._replace(edges=per_node(a[:, -1], alive.any(1), dag))
+        return mix._replace(edges=softmax_per_node(a[:, -1], alive.any(1), dag))
 
     def simplices(self, alive: Tensor, dag: Dag) -> Tensor | None:
         ops = self.ops.simplices(alive, dag)

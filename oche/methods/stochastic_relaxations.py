@@ -1,6 +1,7 @@
-"""Relaxations that draw: the mixture is a sample, a deterministic function of logits and noise.
+"""Stochastic relaxations: the mixture is a sample, a deterministic function of logits and noise.
 
-Shapes: E edges of a cell, O candidates; logits a (E, O), mask alive (E, O), weights (E, O). Noise is one tensor a draw.
+Shapes: E edges of a cell, O candidate operations of an edge; logits a (E, O), mask alive (E, O) bool, weights of the
+mixture (E, O). The noise of one draw is one tensor.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from oche.methods.relaxations import Relaxation, Softmax, masked_softmax
 
 @dataclass(frozen=True)
 class Gumbel(Softmax):
-    """Base of what perturbs logits by Gumbel noise, at a temperature tau that follows the progress.
+    """Base of relaxations that add Gumbel noise to the logits and take a softmax at a temperature tau.
 
-    Without noise it is the softmax of the logits, the probability with which each candidate is the largest.
+    Without noise it is the softmax of the logits: the probability with which each candidate is the largest after the noise.
     """
 
     tau: tuple[float, float] = (1.0, 1.0)
@@ -31,20 +32,23 @@ class Gumbel(Softmax):
         check_ends("tau", self.tau, positive=True)
 
     def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor:
-        """(E, O) draws of -log(-log U)."""
+        """Return standard Gumbel draws −log(−log U), (E, O)."""
         draws = torch.empty(len(dag), candidates).exponential_(generator=generator)
         # An exponential draw of 0 would make a candidate infinitely likely. (The released code of GDAS draws again.)
         return -draws.clamp_min(torch.finfo(draws.dtype).tiny).log()
 
     def soft(self, a: Tensor, alive: Tensor, noise: Tensor, progress: float) -> Tensor:
-        """(E, O) softmax((a + noise) / tau) among the living. log softmax(a) for a changes nothing: it shifts rows."""
+        """Return softmax((a + noise) / tau) among living candidates, (E, O).
+
+        The papers write log softmax(a) for a. That shifts each row by a constant and changes nothing.
+        """
         return masked_softmax((a + noise) / linear(self.tau, progress), alive)
 
 
 @component
 @dataclass(frozen=True)
 class Concrete(Gumbel):
-    """SNAS (1812.09926): w[e, o] = softmax over living o of (a[e, o] + G[e, o]) / tau, every candidate evaluated."""
+    """SNAS (1812.09926): w[e, o] = softmax over living o of (a[e, o] + G[e, o]) / tau. Every candidate is evaluated."""
 
     tau: tuple[float, float] = (1.0, 0.03)
     """temperature at the start and at the end, linear in between"""
@@ -58,23 +62,24 @@ class Concrete(Gumbel):
 @component
 @dataclass(frozen=True)
 class GumbelHard(Gumbel):
-    """GDAS (1910.04465): one candidate an edge, argmax of a + G, its gradient straight through.
+    """GDAS (1910.04465): one candidate of each edge, the argmax of a + G, with a straight-through gradient.
 
-    With p = softmax((a + G) / tau) and c the argmax, w = onehot(c) in value and p in gradient. What a logit's gradient is
-    then depends on which candidates are evaluated. With g[o] the derivative of the loss by w[o], at w = onehot(c)::
+    With p = softmax((a + G) / tau) and c the argmax, the mixture is onehot(c) in value and p in gradient. So the gradient
+    of a logit depends on which candidates are evaluated. With g[o] the derivative of the loss with respect to w[o], at w =
+    onehot(c)::
 
         chosen   dL/da[i] = g[c] · p[c] · (1{i = c} − p[i]) / tau
-        all      dL/da[i] = p[i] · (g[i] − sum over o of p[o] · g[o]) / tau
+        all      dL/da[i] = p[i] · (g[i] − Σ over o of p[o] · g[o]) / tau
 
-    Deviation 1 from the released code, which evaluates the chosen candidate alone but adds the weights of the others, zeros,
-    to every element of the edge's output, so that g[o] is there the sum of the output's gradient: a candidate that is not
-    evaluated has g[o] = 0 here.
+    Deviation 1: the released code evaluates the chosen candidate alone, but adds the weights of the others, which are
+    zeros, to every element of the edge's output. There g[o] of the others is the sum of the output's gradient; here it is
+    0.
     """
 
     tau: tuple[float, float] = (10.0, 0.1)
     """temperature at the start and at the end, linear in between"""
     evaluate: Literal["chosen", "all"] = "chosen"
-    """which candidates of an edge run: the chosen one (GDAS), or all of them, which costs more and varies less"""
+    """candidates of an edge that are evaluated: the chosen one (GDAS), or all, which costs more and has less variance"""
 
     @property
     def mixes(self) -> bool:
@@ -84,9 +89,9 @@ class GumbelHard(Gumbel):
         if noise is None:
             return super().__call__(a, alive, dag, None, progress)
         soft = self.soft(a, alive, noise, progress)
-        choice = soft.argmax(1)  # of an edge with nothing alive: candidate 0, which the mask takes away below
+        choice = soft.argmax(1)  # candidate 0 on an edge with nothing alive; the mask removes it below
         hard = torch.zeros_like(soft).scatter_(1, choice[:, None], 1).masked_fill(~alive.to(a.device), 0)
-        weights = hard + (soft - soft.detach())  # exactly 0 or 1: what is added is exactly 0
+        weights = hard + (soft - soft.detach())  # exactly 0 or 1: the difference is exactly 0
         if self.evaluate == "all":
             return Mix(weights, None, alive_candidates(alive))
         return Mix(weights, None, DeviceChoice(choice, alive))
@@ -95,10 +100,11 @@ class GumbelHard(Gumbel):
 @component
 @dataclass(frozen=True)
 class UniformPath(Relaxation):
-    """Random search with weight sharing (1902.07638 §3.2): each step trains one architecture drawn uniformly, logits or not.
+    """Random search with weight sharing (1902.07638 §3.2): each step trains one uniformly drawn architecture, whatever the
+    logits.
 
-    Each node gets `Dag.keep` of its incoming edges, each of these one living candidate, all with weight 1. Without noise it
-    is the uniform mixture. As in the released code "none" is drawn as often as any other candidate.
+    Each node gets `Dag.keep` of its incoming edges, and each of these one living candidate, all with weight 1. Without
+    noise the mixture is uniform. As in the released code, "none" is drawn as often as any other candidate.
     """
 
     @property
@@ -106,7 +112,9 @@ class UniformPath(Relaxation):
         return False
 
     def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor:
-        """(E, O + 1) uniform numbers: of an edge's candidates, and of a node's edges (last column), the largest are drawn."""
+        """Return uniform numbers (E, O + 1). The largest win: of an edge's candidates, and in the last column of a node's
+        edges.
+        """
         return torch.rand(len(dag), candidates + 1, generator=generator)
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
@@ -124,7 +132,10 @@ class UniformPath(Relaxation):
 
 
 def concentration(a: Tensor) -> Tensor:
-    """elu(a) + 1, the Dirichlet's parameter (2006.10355), without the cancellation: exp(a) below 0, a + 1 above."""
+    """Return the parameter of the Dirichlet distribution, elu(a) + 1 (2006.10355), elementwise.
+
+    It is computed as exp(a) below 0 and a + 1 above, which avoids the cancellation in elu(a) + 1.
+    """
     return torch.where(a > 0, a + 1, a.clamp_max(0).exp())
 
 
@@ -133,22 +144,24 @@ def concentration(a: Tensor) -> Tensor:
 class Dirichlet(Relaxation):
     """DrNAS (2006.10355): w[e] ~ Dirichlet(elu(a[e]) + 1) over the living candidates, with pathwise gradients.
 
-    A sample is a row of independent Gamma(concentration) draws divided by its sum; each draw's derivative by its
-    concentration is taken at a fixed quantile. Noise is a seed, so equal (a, noise) give equal samples on one device; a
-    sample is no continuous function of a at a fixed seed, since the sampler rejects.
+    A sample is a row of independent Gamma(concentration) draws divided by its sum. The derivative of each draw with respect
+    to its concentration is taken at a fixed quantile. Noise is a seed, so that equal (a, noise) give equal samples on one
+    device. For a fixed seed, a sample is not a continuous function of a, because the sampler rejects.
 
-    Deviation 1: torch's own Dirichlet, in the released code, differentiates along another path; per sample the gradients
-    differ, their mean is the same. Deviation 2: the released code reads off cells by softmax(a); here decisions look at the
-    mean, concentration / its sum, which orders the candidates of an edge alike, but not always the edges of a node.
+    Deviation 1: the released code uses torch's own Dirichlet, which differentiates along another path. The gradients of
+    single samples differ; their mean is the same.
+
+    Deviation 2: the released code reads cells off softmax(a). Here decisions look at the mean, concentration / its sum.
+    Both order the candidates of an edge alike, but not always the edges of a node.
     """
 
     def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor:
-        """() int64, a seed."""
+        """Return a seed, a () int64."""
         return torch.randint(2**62, (), generator=generator)
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         on = alive.to(a.device)
-        # In double precision: draws of a small concentration lie below what single precision can hold.
+        # In float64: draws with a small concentration underflow in float32.
         parts = concentration(a.double()).masked_fill(~on, 1)
         if noise is not None:
             generator = torch.Generator(a.device).manual_seed(int(noise))  # one transfer to the host

@@ -1,10 +1,11 @@
-"""The toy bilevel problem of DARTS §2.3 and the seed's §4.1 (its Table 1 and Figure 2), solved by oche's hypergradients.
+"""The toy bilevel problem of DARTS §2.3 and the seed's §4.1 (Table 1, Figure 2), solved with the hypergradients of oche.
 
 The two losses::
 
     lower: L_train(w, a) = w² − 2 a w + a²        upper: L_val(w, a) = a w − 2 a + 1
 
-w*(a) = a, so the upper problem is min over a of a² − 2 a + 1: the optimum is (a, w) = (1, 1). All in float32, as published.
+w*(a) = a, so the upper problem is min over a of a² − 2 a + 1, with the optimum (a, w) = (1, 1). All in float32, as
+published.
 """
 
 from __future__ import annotations
@@ -26,23 +27,25 @@ Pair = tuple[Tensor, ...]
 
 
 def train_loss(w: Pair, a: Pair) -> Tensor:
+    """Return the lower loss ()."""
     return w[0] ** 2 - 2 * a[0] * w[0] + a[0] ** 2
 
 
 def val_loss(w: Pair, a: Pair) -> Tensor:
+    """Return the upper loss ()."""
     return a[0] * w[0] - 2 * a[0] + 1
 
 
 @dataclass(frozen=True)
 class Toy:
-    """Settings of the experiment; the defaults are the seed's."""
+    """Settings of the experiment; the defaults are the seed's. Raises `OcheError` for values that cannot run."""
 
     lr: float = 0.01
     """learning rate of plain gradient descent on a and on w"""
     threshold: float = 1e-4
-    """stop when both moved less than this in one iteration"""
+    """the problem is solved when neither a nor w moves by this much in an iteration"""
     most: int = 10_000
-    """iterations at most"""
+    """largest number of iterations"""
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.threshold <= 0 or self.most < 1:
@@ -52,12 +55,14 @@ class Toy:
 
 
 def solve(xi: float, toy: Toy = Toy()) -> dict:
-    """Runs the problem with look-ahead step ``xi`` (0: first order, else finite differences with ε = 0.01/‖v‖).
+    """Solve the problem with a look-ahead step of length ``xi``: 0 is first order, otherwise finite differences with ε =
+    0.01/‖v‖.
 
-    Returns {"xi", "iterations", "seconds_per_iteration", "final", "trajectory": [(a, w) …]}; iterations count from 1.
+    Return {"xi", "iterations", "seconds_per_iteration", "final", "trajectory": [(a, w) …]}; iterations count from 1. Raises
+    `OcheError` for a negative ``xi``.
     """
     if xi < 0:
-        raise OcheError(f"xi={xi} steps uphill; use xi >= 0")
+        raise OcheError(f"xi={xi} would step uphill; use xi >= 0")
     hypergrad: HyperGradient = FiniteDifference() if xi > 0 else first_order
     a, w = (torch.tensor(x) for x in START)
     path = [START]
@@ -82,5 +87,5 @@ def solve(xi: float, toy: Toy = Toy()) -> dict:
 
 
 def experiment(xis: tuple[float, ...] = tuple(PUBLISHED), toy: Toy = Toy()) -> dict:
-    """The whole of Table 1 and Figure 2 as one plain tree (toy.json)."""
+    """Return all of Table 1 and Figure 2 as plain values, the content of toy.json."""
     return {"optimum": OPTIMUM, "start": START, "lr": toy.lr, "runs": [solve(xi, toy) for xi in xis]}

@@ -297,7 +297,7 @@ REFUSED = {
     ),
     "alone": (dict(target="5ms"), "target 5ms belongs to no penalty; add penalty latency, parameters or flops"),
     "other": (dict(penalty=BetaDecay(), target="5ms"), "belongs to no penalty"),
-    "two": (dict(penalty=Sum((latency, flops)), target="5ms"), "latency and flops would each need one"),
+    "two": (dict(penalty=Sum((latency, flops)), target="5ms"), "latency and flops each need one"),
     "strength": (dict(penalty=flops, strength=-1.0), "strength=-1.0 must be a finite number"),
 }
 

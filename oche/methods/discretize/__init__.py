@@ -1,13 +1,12 @@
-"""Decisions narrow the mask of what is alive; discretisation settles everything."""
+"""Decisions: functions that narrow the mask of living candidates, and at the end discretise the mixture to a cell."""
 
-from oche.methods.discretize.base import Court, Decide, View
+from oche.methods.discretize.base import Decide, TrainedSupernet, View
 from oche.methods.discretize.darts_pt import Perturbation
 from oche.methods.discretize.sgas import GreedyEdge
 from oche.methods.discretize.successive import Evolution, SampleBest
 from oche.methods.discretize.top_k import EachEdge, KeepOps, LimitSkips, Threshold, TopK
 
 __all__ = [
-    "Court",
     "Decide",
     "EachEdge",
     "Evolution",
@@ -18,5 +17,6 @@ __all__ = [
     "SampleBest",
     "Threshold",
     "TopK",
+    "TrainedSupernet",
     "View",
 ]

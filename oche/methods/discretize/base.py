@@ -1,6 +1,6 @@
-"""What decisions look at, and what they are made of.
+"""The interface of decisions: what they see, and how a final decision evaluates the trained supernet.
 
-Shapes: E edges, O candidates.
+Shapes: E edges of a cell, O candidate operations; masks (E, O) bool.
 """
 
 from __future__ import annotations
@@ -17,71 +17,79 @@ from oche.core.architecture import Dag, Mix, eligible
 
 @dataclass(frozen=True)
 class View:
-    """What a decision may look at, and have done, for one group of edges."""
+    """One group of edges, as a decision sees it. ``evaluate``, ``tune`` and ``generator`` are given at the end of a search
+    only.
+    """
 
     group: str
     dag: Dag
     candidates: tuple[str, ...]
     alive: Tensor  #: (E, O) bool
-    mix: Mix  #: of the noise-free relaxation
-    progress: float
-    recent: tuple[Tensor, ...] = ()  #: mix.ops (E, O) at the ends of the last epochs, oldest first, this one's last
-    evaluate: Callable[[Tensor], float] | None = None  #: (E, O) mask -> validation accuracy with it in place of ours
-    tune: Callable[[Tensor], None] | None = None  #: trains the weights for a while under a mask (E, O)
-    generator: torch.Generator | None = None  #: for what a decision draws
+    mix: Mix  #: the noise-free mixture
+    progress: float  #: of the stage, in [0, 1]
+    recent: tuple[
+        Tensor, ...
+    ] = ()  #: mix.ops (E, O) at the ends of the last epochs, oldest first, including this epoch
+    evaluate: Callable[[Tensor], float] | None = None  #: mask (E, O) of this group -> validation accuracy
+    tune: Callable[[Tensor], None] | None = None  #: trains the weights for some steps under a mask (E, O)
+    generator: torch.Generator | None = None  #: source of a decision's random numbers
 
     @property
     def usable(self) -> Tensor:
-        """(E, O) bool: the living candidates that an edge may settle on, see `oche.core.architecture.eligible`."""
+        """Mask (E, O) of the living candidates that an edge may settle on, see `oche.core.architecture.eligible`."""
         return eligible(self.alive, self.dag, self.candidates)
 
 
 @dataclass(frozen=True)
 class Decide:
-    """A pure function from a view to a mask (E, O) that is nowhere wider than ``view.alive``.
+    """A pure function from a view to a mask (E, O) that is nowhere wider than ``view.alive``."""
 
-    ``asks``: it questions the trained supernet, so it is made once, at the end.
-    """
-
-    asks: ClassVar[bool] = False
+    #: whether it evaluates the trained supernet; such a decision is made once, at the end of a search
+    asks_supernet: ClassVar[bool] = False
 
     def __call__(self, view: View) -> Tensor:
+        """Return the mask (E, O) of the candidates that stay alive."""
         raise NotImplementedError
 
-    def conclude(self, court: Court) -> None:
-        """Settles all groups of a search that has ended; by default one after the other."""
-        for group in court.groups:
-            court.narrow(group, self(court.view(group)))
+    def conclude(self, supernet: TrainedSupernet) -> None:
+        """Settle all groups of a search that has ended. By default the groups are settled one after the other."""
+        for group in supernet.groups:
+            supernet.narrow(group, self(supernet.view(group)))
 
 
-class Court(Protocol):
-    """A search that has ended, as a final decision finds it."""
+class TrainedSupernet(Protocol):
+    """The supernet of a search that has ended, as a final decision uses it. `oche.bilevel.search.Search` is one."""
 
     groups: dict[str, Dag]
 
     def view(self, group: str) -> View:
-        """What there is to see of one group, with `View.evaluate`, `View.tune` and `View.generator`."""
+        """Return the view of one group, with `View.evaluate`, `View.tune` and `View.generator`."""
         ...
 
     def narrow(self, group: str, alive: Tensor) -> None:
-        """Settles a group; the others see it so from now on."""
+        """Set the mask (E, O) of a group. Other groups are evaluated with it from now on."""
         ...
 
     def accuracy(self, alive: dict[str, Tensor], images: int | None = None) -> float:
-        """Validation accuracy of the supernet under masks (E, O) of all groups, on so many images, always the same ones."""
+        """Return the validation accuracy, in [0, 1], under masks (E, O) of all groups.
+
+        ``images``: evaluate on this many images, the same ones every time; None: on all.
+        """
         ...
 
     def random(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Masks (E, O) of an architecture drawn uniformly from what is alive."""
+        """Return masks (E, O) of an architecture drawn uniformly from the living candidates."""
         ...
 
 
 def ranking(score: Tensor, among: Tensor) -> Tensor:
-    """(E, O) float64 on the CPU: ``score`` where ``among``, elsewhere less than anything."""
+    """Return ``score`` (E, O) where ``among`` is True, elsewhere −inf; float64, on the CPU."""
     return score.detach().double().cpu().masked_fill(~among, -torch.inf)
 
 
 def strongest(score: Tensor, among: Tensor, n: int = 1) -> Tensor:
-    """(E, O) mask of the ``n`` largest scores of each row that are in the mask ``among``; of equals, the first."""
+    """Return the mask (E, O) of the ``n`` largest scores of each row within the mask ``among``. Ties go to the first
+    candidate.
+    """
     order = ranking(score, among).sort(descending=True, stable=True).indices[:, :n]
     return torch.zeros_like(among).scatter(1, order, True) & among

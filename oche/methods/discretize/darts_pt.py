@@ -1,6 +1,6 @@
-"""DARTS-PT: what matters is what accuracy loses without it, not how large its weight is.
+"""DARTS-PT: a candidate matters as much as the accuracy of the supernet drops without it, not as much as its weight.
 
-Shapes: E edges, O candidates.
+Shapes: E edges of a cell, O candidate operations; masks (E, O) bool.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ from oche.methods.discretize.base import Decide, View
 @component
 @dataclass(frozen=True)
 class Perturbation(Decide):
-    """DARTS-PT (2108.04392 algorithm 1): the selection that asks the supernet, whatever method trained it.
+    """DARTS-PT (2108.04392 algorithm 1): perturbation-based selection, for a supernet trained by any method.
 
-    Edges in random order: the candidate stays whose removal costs most validation accuracy, the weights are tuned. Then nodes
-    in random order: the `Dag.keep` incoming edges stay whose removal costs most, the weights are tuned. Equal costs: the
-    earlier stays. The released code takes edges out one at a time, but measures each with all others in place: the same.
+    First, for each edge in random order: the candidate whose removal costs most validation accuracy stays, and the weights
+    are tuned. Then, for each node in random order: the `Dag.keep` incoming edges whose removal costs most stay, and the
+    weights are tuned. If costs tie, the earlier stays. The released code removes the edges of a node one at a time, but
+    measures each with all others in place, which gives the same result.
 
-    Needs ``view.evaluate``, ``view.tune`` and ``view.generator``. With E undecided edges it evaluates about E · O + E times
-    and tunes once for each edge and each node (published: 5 epochs each).
+    Needs ``view.evaluate``, ``view.tune`` and ``view.generator``; raises `OcheError` without them. With E undecided edges
+    it evaluates about E · O + E times, and tunes once for each edge and each node (published: 5 epochs each).
 
-    Deviation 1: a mask takes a candidate out, so that a softmax gives its weight to the others; the released code sets that
-    weight to 0 and leaves the others.
-    Deviation 2: one group of cells is settled after the other; there, an edge of each in turn.
-    Deviation 3: "none" wins no edge where `Dag.none` forbids it; there it may, and the cell has the edge's first operation then.
+    Deviation 1: a mask removes a candidate, so a softmax gives its weight to the others. The released code sets that weight
+    to 0 and leaves the others.
+
+    Deviation 2: one group of cells is settled after the other. The released code settles an edge of each in turn.
+
+    Deviation 3: "none" wins no edge where `Dag.none` forbids it. In the released code it may, and the cell then has the
+    edge's first operation.
     """
 
-    asks: ClassVar[bool] = True
+    asks_supernet: ClassVar[bool] = True
 
     def __call__(self, view: View) -> Tensor:
         evaluate, tune, generator = _means(view)
@@ -58,21 +62,24 @@ class Perturbation(Decide):
 
 
 def _means(view: View) -> tuple[Callable[[Tensor], float], Callable[[Tensor], None], torch.Generator]:
+    """Return the view's ``evaluate``, ``tune`` and ``generator``. Raises `OcheError` if one is missing."""
     if view.evaluate is None or view.tune is None or view.generator is None:
         missing = [name for name in ("evaluate", "tune", "generator") if getattr(view, name) is None]
         raise OcheError(
-            f"Perturbation asks the trained supernet, but was given no {' and no '.join(missing)}; "
+            f"Perturbation evaluates the trained supernet, but was given no {' and no '.join(missing)}; "
             "use it as the selection of a search (select=Perturbation()), or TopK() on bare logits"
         )
     return view.evaluate, view.tune, view.generator
 
 
 def _shuffled(items: range | list[int], generator: torch.Generator) -> list[int]:
+    """Return ``items`` in random order."""
     order = torch.randperm(len(items), generator=generator, device=generator.device)
     return [items[i] for i in order.tolist()]
 
 
 def _without(alive: Tensor, edge: int, candidate: int | slice = slice(None)) -> Tensor:
+    """Return the mask without ``candidate`` on ``edge``; by default without the whole edge."""
     mask = alive.clone()
     mask[edge, candidate] = False
     return mask

@@ -1,6 +1,6 @@
-"""SGAS: edges are settled one after the other while the search runs.
+"""SGAS: edges are settled one after the other, while the search runs.
 
-Shapes: E edges, O candidates.
+Shapes: E edges of a cell, O candidate operations; masks (E, O) bool.
 """
 
 from __future__ import annotations
@@ -21,23 +21,32 @@ from oche.methods.discretize.base import Decide, View, strongest
 @component
 @dataclass(frozen=True)
 class GreedyEdge(Decide):
-    """SGAS (1912.00195): settles the undecided edge of the highest score, to be called at the end of every epoch.
+    """SGAS (1912.00195): settle the undecided edge with the highest score. To be called at the end of every epoch.
 
-    With w the mixture of an edge, p = w / Σ w over the candidates other than "none", K of them alive::
+    With w the mixture of an edge, p = w / Σ w over its K living candidates other than "none"::
 
-        importance  Σ w                    certainty  1 + Σ p log p / log K
+        importance  Σ w
+        certainty   1 + Σ p log p / log K
         stability   mean over the ``window`` epochs before this one of Σ min(p then, p now)
         score       importance · certainty (criterion 1) · stability (criterion 2), each scaled to [0, 1] over the edges
 
-    A settled edge keeps its largest p; when a node has `Dag.keep` settled edges, its others lose all candidates. By progress q
-    floor((q − start) / every) + 1 edges of the group should be settled: several at once, in the order of their scores, where
-    epochs are fewer than decisions. Published: from epoch 9 of 50, every 5 epochs.
+    A settled edge keeps its largest p. When a node has `Dag.keep` settled edges, its other edges lose all candidates. By
+    progress q, floor((q − start) / every) + 1 edges of the group should be settled. If there are fewer epochs than
+    decisions, several edges are settled at once, in the order of their scores. Published: from epoch 9 of 50, every 5
+    epochs.
 
-    Deviation 1 from the released code: its first decision comes when the epoch numbered 9 from 0 has ended, ours after 9.
-    Deviation 2: minimum and maximum are over the undecided edges; there, settled ones go on counting with their last logits.
-    Deviation 3: scores that tie are ordered by the product before scaling, then by the edge; there, by the edge. (Of two
-    undecided edges, the scores of both are 0 as soon as each leads in one factor.)
-    Deviation 4: before a first epoch to compare with, stability is 1; there, 0.
+    Deviation 1: the first decision of the released code comes at the end of the epoch numbered 9 from 0; ours comes after 9
+    epochs.
+
+    Deviation 2: minimum and maximum are taken over the undecided edges. In the released code settled edges still count,
+    with their last logits.
+
+    Deviation 3: ties are broken by the product before scaling, then by the edge; in the released code by the edge. (With
+    two undecided edges, both scores are 0 as soon as each leads in one factor.)
+
+    Deviation 4: before the first epoch to compare with, stability is 1; in the released code it is 0.
+
+    Raises `OcheError` for values out of range.
     """
 
     criterion: Literal[1, 2] = 1
@@ -47,25 +56,27 @@ class GreedyEdge(Decide):
     every: float = 5 / 50
     """share of the search between two decisions"""
     window: int = 4
-    """epochs before this one that stability looks back on"""
+    """epochs before this one over which stability is taken"""
 
     def __post_init__(self) -> None:
         if self.criterion not in (1, 2):
-            raise OcheError(f"GreedyEdge: criterion={self.criterion} is none of SGAS'; use 1 or 2")
+            raise OcheError(f"GreedyEdge: criterion={self.criterion} does not exist in SGAS; use 1 or 2")
         if not 0 <= self.start <= 1 or not 0 < self.every <= 1:
             raise OcheError(
-                f"GreedyEdge: start={self.start}, every={self.every} are no shares of a search; "
+                f"GreedyEdge: start={self.start}, every={self.every} must be shares of a search; "
                 "use 0 <= start <= 1 and 0 < every <= 1, published: 0.18 and 0.1"
             )
         if self.window < 1:
-            raise OcheError(f"GreedyEdge: window={self.window} compares nothing; use window >= 1, published: 4")
+            raise OcheError(
+                f"GreedyEdge: window={self.window} leaves no epoch to compare with; use window >= 1, published: 4"
+            )
 
     def due(self, progress: float) -> int:
-        """How many edges of a group should be settled by ``progress``, if it has as many."""
+        """Return the number of edges of a group that should be settled by ``progress``. A group may have fewer."""
         return max(0, floor((progress - self.start) / self.every + 1e-9) + 1)  # 1e-9: 14/50 comes after 9/50 + 5/50
 
     def scores(self, view: View) -> tuple[Tensor, Tensor]:
-        """(E,) scaled and (E,) raw scores of the edges; those of decided ones mean nothing."""
+        """Return the scaled and the raw scores of the edges, (E,) each. Scores of decided edges are meaningless."""
         some, open_ = carrying(view), undecided(view)
         now, importance = _distribution(view.mix.strength(), some)
         factors = [importance, _certainty(now, some)]
@@ -86,7 +97,7 @@ class GreedyEdge(Decide):
         for e in sorted(open_.nonzero().flatten().tolist(), key=lambda e: (-scaled[e].item(), -raw[e].item(), e)):
             if left <= 0:
                 break
-            if not open_[e]:  # its node has been filled by an edge before it
+            if not open_[e]:  # an edge before it completed its node
                 continue
             alive[e] = best[e]
             settled[e], open_[e], left = True, False, left - 1
@@ -95,17 +106,19 @@ class GreedyEdge(Decide):
 
 
 def carrying(view: View) -> Tensor:
-    """(E, O) bool: living candidates other than "none", which SGAS never settles on, whatever `Dag.none` says."""
+    """Return the mask (E, O) of living candidates other than "none". SGAS never settles on "none", whatever `Dag.none`
+    says.
+    """
     return view.alive & torch.tensor([name != NONE for name in view.candidates])
 
 
 def undecided(view: View) -> Tensor:
-    """(E,) bool: edges with a choice left that could carry an operation."""
-    return view.alive.sum(1) > 1  # one of them at most is "none"
+    """Return a bool tensor (E,): edges that still have a choice."""
+    return view.alive.sum(1) > 1  # at most one of them is "none"
 
 
 def _close(alive: Tensor, settled: Tensor, open_: Tensor, view: View) -> None:
-    """Drops the undecided edges into nodes that have all they keep; in place."""
+    """Drop the undecided edges into nodes that have all the edges they keep; in place."""
     for incoming in map(list, view.dag.incoming):
         if settled[incoming].sum() >= view.dag.keep:
             rest = [e for e in incoming if open_[e]]
@@ -113,20 +126,20 @@ def _close(alive: Tensor, settled: Tensor, open_: Tensor, view: View) -> None:
 
 
 def _distribution(ops: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    """(E, O) weights relative to their sum over those ``among``, and (E,) that sum."""
+    """Return the weights (E, O) divided by their sum over the candidates ``among``, and that sum (E,); float64, on the CPU."""
     w = ops.detach().double().cpu().masked_fill(~among, 0)
     total = w.sum(1)
     return w / total.clamp_min(torch.finfo(w.dtype).tiny)[:, None], total
 
 
 def _certainty(p: Tensor, among: Tensor) -> Tensor:
-    """(E,) one minus the entropy of each row relative to that of a uniform one; 1 where there is nothing to choose."""
+    """Return one minus the entropy of each row relative to a uniform row, (E,); 1 if there is no choice."""
     count = among.sum(1)
     return 1 - torch.special.entr(p).sum(1) / count.clamp_min(2).double().log()
 
 
 def _scaled(values: Tensor, among: Tensor) -> Tensor:
-    """(E,) ``values`` moved and stretched so that those ``among`` span [0, 1]; 0 if they are all the same."""
+    """Return ``values`` (E,) scaled linearly so that those ``among`` span [0, 1]; 0 if they are all equal."""
     if not among.any():
         return torch.zeros_like(values)
     low, high = values[among].min(), values[among].max()

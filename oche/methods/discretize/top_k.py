@@ -1,6 +1,7 @@
-"""Decisions that rank what is alive by the strength of the mixture.
+"""Decisions that rank the living candidates by their weight in the mixture.
 
-Shapes: E edges, O candidates. Of equals the earlier edge and the earlier candidate come first.
+Shapes: E edges of a cell, O candidate operations; masks (E, O) bool. Ties go to the earlier edge, then to the earlier
+candidate.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SKIP = "skip_connect"
 @component
 @dataclass(frozen=True)
 class TopK(Decide):
-    """DARTS' discretisation, see `oche.core.architecture.top_k`."""
+    """DARTS' discretisation (1806.09055 §2.4), see `oche.core.architecture.top_k`."""
 
     def __call__(self, view: View) -> Tensor:
         return top_k(view.mix.strength(), view.alive, view.dag, view.candidates)
@@ -29,9 +30,9 @@ class TopK(Decide):
 @component
 @dataclass(frozen=True)
 class EachEdge(Decide):
-    """NAS-Bench-201 (2001.00326 §2.1): every edge keeps its strongest candidate, "none" included; `Dag.keep` plays no part.
+    """NAS-Bench-201 (2001.00326 §2.1): every edge keeps its strongest candidate, "none" included, whatever `Dag.keep`.
 
-    A cell that cannot say "none" (`Dag.none`) is read off without the edges that it wins.
+    If a cell cannot hold "none" (`Dag.none`), it is read off without the edges that "none" wins.
     """
 
     def __call__(self, view: View) -> Tensor:
@@ -41,17 +42,20 @@ class EachEdge(Decide):
 @component
 @dataclass(frozen=True)
 class KeepOps(Decide):
-    """The ``n`` strongest living candidates of each edge stay (P-DARTS, 1904.12760: 8 → 5 → 3; DrNAS, 2006.10355: 8 → 4).
+    """Keep the ``n`` strongest living candidates of each edge (P-DARTS, 1904.12760: 8 → 5 → 3; DrNAS, 2006.10355: 8 → 4).
 
     "none" is a candidate like any other, as in both released codes.
 
-    Deviation 1: of equal candidates the earlier stays; P-DARTS' code drops the earlier, DrNAS' leaves it to the library.
+    Deviation 1: of equal candidates the earlier stays. P-DARTS' code drops the earlier, DrNAS' leaves the choice to the
+    library.
+
+    Raises `OcheError` unless n >= 1.
     """
 
     n: int = 5
     """candidates left on each edge"""
     none: bool = True
-    """whether "none" competes; if not it goes first unless an edge may settle on it, as after P-DARTS' last stage"""
+    """whether "none" competes; if not, it is dropped unless an edge may settle on it, as after P-DARTS' last stage"""
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -66,11 +70,14 @@ class KeepOps(Decide):
 class LimitSkips(Decide):
     """P-DARTS (1904.12760): DARTS' discretisation with at most ``most`` skip connections in one group of cells.
 
-    As in the released code: while there are too many, the weakest of those chosen is dropped and everything is ranked again,
-    so that its edge may stay with its next best candidate or give way to another edge. Other groups are discretised as ever.
+    As in the released code: while there are too many, the weakest chosen skip connection is dropped and everything is
+    ranked again. So its edge may stay with its next best candidate, or give way to another edge. Other groups are
+    discretised as usual.
 
-    Deviation 1: a skip connection without which its node would keep fewer edges stays, even if there are then too many; the
+    Deviation 1: a skip connection stays if its node would keep fewer edges without it, even if there are then too many. The
     released code would choose it again and again.
+
+    Raises `OcheError` unless most >= 0.
     """
 
     most: int = 2
@@ -81,7 +88,7 @@ class LimitSkips(Decide):
     def __post_init__(self) -> None:
         if self.most < 0:
             raise OcheError(
-                f"LimitSkips: most={self.most} is no number of skip connections; use most >= 0, published: 2"
+                f"LimitSkips: most={self.most} cannot be a number of skip connections; use most >= 0, published: 2"
             )
 
     def __call__(self, view: View) -> Tensor:
@@ -109,10 +116,14 @@ class LimitSkips(Decide):
 @component
 @dataclass(frozen=True)
 class Threshold(Decide):
-    """FairDARTS (1911.12126; "threshold_sparse" in the released code): each node's ``Dag.keep`` strongest incoming edges,
-    on each its best candidate, and of these only the ones whose weight is at least ``at``. A node may keep fewer edges.
+    """FairDARTS (1911.12126; "threshold_sparse" in the released code): keep the strong candidates of DARTS' discretisation.
 
-    Deviation 1: a node none of whose candidates is that strong keeps the strongest; the released code leaves it without input.
+    Of each node's ``Dag.keep`` strongest incoming edges, each with its best candidate, those stay whose weight is at least
+    ``at``. A node may keep fewer edges.
+
+    Deviation 1: a node without such an edge keeps its strongest. The released code leaves it without input.
+
+    Raises `OcheError` unless ``at`` is in [0, 1].
     """
 
     at: float = 0.85
@@ -120,7 +131,9 @@ class Threshold(Decide):
 
     def __post_init__(self) -> None:
         if not 0 <= self.at <= 1:
-            raise OcheError(f"Threshold: at={self.at} is no weight of a candidate; use 0 <= at <= 1, published: 0.85")
+            raise OcheError(
+                f"Threshold: at={self.at} cannot be the weight of a candidate; use 0 <= at <= 1, published: 0.85"
+            )
 
     def __call__(self, view: View) -> Tensor:
         strength = view.mix.strength()
