@@ -1,1 +1,1 @@
-"""The search: weights and architecture trained in turn, signs of collapse, CUDA graphs of its steps."""
+"""The search loop: weights and architecture trained in turn, detection of collapse, and CUDA graphs of the steps."""

@@ -1,4 +1,4 @@
-"""The feed of a search, by what the networks of its space take."""
+"""The batches of a search: of images or of text, as the networks of its space take them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from oche.training.image_batches import ImageBatches
 from oche.training.text_batches import TextBatches
 
 
-def feed(data: Any, space: Space, recipe: SearchRecipe, seed: int, engine: Engine) -> Any:
-    """What ``method`` is fed in ``space``: batches, their losses, and where they were left."""
+def make_batches(data: Any, space: Space, recipe: SearchRecipe, seed: int, engine: Engine) -> Any:
+    """Return the `ImageBatches` or `TextBatches` that a search of ``space`` draws from ``data``."""
     return _MAKE[space.domain](data, space, recipe, seed, engine)
 
 
-def check(data: Any, space: Space, recipe: SearchRecipe) -> None:
-    """Raises `OcheError` where ``data`` are too few, or of another kind than ``space`` takes; draws nothing."""
+def check_data(data: Any, space: Space, recipe: SearchRecipe) -> None:
+    """Raise `OcheError` if ``data`` are too few for the search, or of another kind than ``space`` takes. Draws nothing."""
     space.check_domain(data)
     _CHECK[space.domain](data, space, recipe)
 

@@ -1,10 +1,11 @@
-"""Collapse, the known failure of differentiable search: skip connections win edges until nothing else is left.
+"""Collapse, the known failure of differentiable search: skip connections win edges until the cells hold little else.
 
-`detect_collapse` reads its signs from the records of a search, one an epoch, as they are logged: ``epoch``, ``skip_share``
-{cell: share of its edges}, ``arch`` {cell: {"weights": (E, O) as lists}} and ``eigenvalue`` (the dominant one of the
-architecture's Hessian) where it was computed. `CollapseMonitor` acts on them while a search runs.
+`detect_collapse` reads the records of a search, one for each epoch, as they are logged: ``epoch``; ``skip_share``, for each
+cell the share of its edges; ``arch``, for each cell the weights of the mixture, (E, O) as lists; and ``eigenvalue``, the
+dominant eigenvalue of the architecture's Hessian, in epochs that measure it. `CollapseMonitor` acts on them while a search
+runs.
 
-Without torch, so that a report can read old runs quickly.
+This module does not import torch, so that a report can read old runs quickly.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ Action = Literal["warn", "stop", "rollback"]
 Record = Mapping[str, Any]
 
 LEVELS: tuple[Level, ...] = ("ok", "watch", "collapse")
-WATCH = 0.25  # above the two skip connections of eight edges that P-DARTS (1904.12760) allows
+WATCH = 0.25  # the share that P-DARTS (1904.12760) allows: two skip connections on eight edges
 COLLAPSE = 0.5
-UNDECIDED = 0.999  # entropy over that of a uniform mixture, about where logits differ by less than 0.05
-_HOLD = (
+UNDECIDED = 0.999  # relative entropy from which a mixture is practically uniform: logits differ by less than about 0.05
+_ALTERNATIVES = (
     "beta-darts and sdarts-rs ended well on every seed of our comparison (docs/methods.md), the selections LimitSkips and "
     "Perturbation do not follow the mixture alone"
 )
@@ -34,37 +35,38 @@ _HOLD = (
 
 @dataclass(frozen=True)
 class CollapseReading:
-    """The state of a search, as its records show it."""
+    """The diagnosis of a search from its records."""
 
     level: Level
+    """ok, watch (leans towards the collapse) or collapse"""
     epoch: int
-    """the last epoch that was read"""
+    """the epoch of the last record"""
     reason: str
     """one line for people"""
     advice: str = ""
-    """what to try, one line; empty if all is well"""
+    """what to try, one line; empty if the level is ok"""
     last_good_epoch: int | None = None
-    """last epoch without a sign of collapse; None: there is none, or no need to go back"""
+    """last epoch without a sign of collapse; None: there is none, or the level is ok"""
     eigenvalue_epoch: int | None = None
-    """epoch that RobustDARTS' rule goes back to; None: the rule lets the search go on"""
+    """epoch that RobustDARTS' rule would go back to; None: its rule lets the search go on"""
 
 
 def detect_collapse(
     records: Sequence[Record], edges: int | None = None, stop: EigenvalueStop | None = None
 ) -> CollapseReading | None:
-    """Return the state of a search after its last record, or None if no record has a share of skip connections.
+    """Return the diagnosis after the last record, or None if no record has a share of skip connections.
 
     The share is that of the normal cell, else of the worst cell. Skip connections on half of the edges are a collapse, on
-    more than a quarter of them a reason to watch. The level is one lower while the mixture is as good as uniform, since
-    chance then chooses the cell. It is one higher if RobustDARTS' rule (``stop``, by default as published) would end the
-    search by its eigenvalues. ``edges``: edges of a cell, to write numbers instead of shares.
+    more than a quarter a reason to watch. The level is one lower while the mixture is practically uniform, since chance
+    then chooses the cell. It is one higher if RobustDARTS' rule ``stop`` (by default as published) would end the search by
+    its eigenvalues. ``edges``: edges of a cell, to write numbers instead of shares.
     """
     known = [r for r in records if r.get("skip_share")]
     if not known:
         return None
     last = known[-1]
     name, share = _worst(last)
-    chance, sharp = share > WATCH and undecided(last, name), _sharpened(known, stop)
+    chance, sharp = share > WATCH and undecided(last, name), _rollback_epoch(known, stop)
     level = LEVELS[min(2, _level(share) - chance + (sharp is not None))]
     of = f"{round(share * edges)} of {edges} edges" if edges else f"{100 * share:.0f} % of the edges"
     reason = (
@@ -79,18 +81,21 @@ def detect_collapse(
 
 
 def _worst(record: Record) -> tuple[str, float]:
+    """Return the name of the cell that counts, and its share of skip connections."""
     shares = record["skip_share"]
     name = "normal" if "normal" in shares else max(shares, key=lambda key: shares[key])
     return name, shares[name]
 
 
 def _level(share: float) -> int:
+    """Return the index in `LEVELS` for a share of skip connections."""
     return (share > WATCH) + (share >= COLLAPSE)
 
 
 def _verdict(share: float, chance: bool) -> str:
+    """Return the end of the sentence that states ``share``. ``chance``: whether chance may have chosen the cell."""
     if chance:
-        return ", but the mixture is still as good as uniform: that may be chance."
+        return ", but the mixture is still practically uniform: that may be chance."
     return (
         ": no sign of the collapse.",
         ", more than the two of eight that P-DARTS allows: this run leans towards the collapse.",
@@ -99,31 +104,37 @@ def _verdict(share: float, chance: bool) -> str:
 
 
 def _advice(chance: bool, back: int | None) -> str:
+    """Return what to try. ``back``: the epoch to go back to, if there is one."""
     if chance:
         return "Search longer before you judge: the logits have hardly moved."
-    return f"Go back to epoch {back}, or try another method: {_HOLD}." if back else f"Try another method: {_HOLD}."
+    other = f"another method: {_ALTERNATIVES}."
+    return f"Go back to epoch {back}, or try {other}" if back else f"Try {other}"
 
 
 def _last_good(records: Sequence[Record], sharp: int | None) -> int | None:
+    """Return the last epoch with few skip connections, not after the epoch ``sharp``; None if there is none."""
     good = [r["epoch"] for r in records if r["epoch"] > 0 and _worst(r)[1] <= WATCH]
     return max((e for e in good if sharp is None or e <= sharp), default=None)
 
 
 def relative_entropy(weights: Sequence[Sequence[float]]) -> float | None:
-    """Return the mean entropy of the rows of ``weights`` (E, O), each divided by that of uniform weights: 0 if one candidate has
-    all, 1 if none is ahead. Edges without a choice do not count; None if there are no others. Rows need not sum to 1.
+    """Return the mean entropy of the rows of ``weights`` (E, O), each divided by the entropy of uniform weights.
+
+    It is 0 if one candidate has all the weight, and 1 if all are equal. Edges without a choice do not count; None if there
+    are no others. Rows need not sum to 1.
     """
     rows = [living for row in weights if len(living := [w for w in row if w > 0]) > 1]
     return fmean(map(_evenness, rows)) if rows else None
 
 
 def _evenness(row: Sequence[float]) -> float:
+    """Return the entropy of one row, relative to uniform weights."""
     shares = [w / sum(row) for w in row]
     return -sum(p * math.log(p) for p in shares if p > 0) / math.log(len(row))
 
 
 def undecided(record: Record, name: str) -> bool:
-    """Whether the mixture of a cell is as good as uniform; False if the record does not say."""
+    """Whether the mixture of the cell ``name`` is practically uniform. False if the record does not hold it."""
     try:
         even = relative_entropy(record["arch"][name]["weights"])
     except (KeyError, TypeError):  # not logged, or a damaged record
@@ -131,8 +142,8 @@ def undecided(record: Record, name: str) -> bool:
     return even is not None and even >= UNDECIDED
 
 
-def _sharpened(records: Sequence[Record], stop: EigenvalueStop | None) -> int | None:
-    """The epoch that RobustDARTS would go back to. Its rule counts evaluations, which need not come every epoch."""
+def _rollback_epoch(records: Sequence[Record], stop: EigenvalueStop | None) -> int | None:
+    """Return the epoch that RobustDARTS' rule would go back to, or None. The rule counts measurements, not epochs."""
     known = [r for r in records if r.get("eigenvalue") is not None]
     if not known:
         return None
@@ -141,11 +152,15 @@ def _sharpened(records: Sequence[Record], stop: EigenvalueStop | None) -> int | 
     return None if index is None else known[index]["epoch"]
 
 
-_KEPT = ("skip_share", "arch", "logits", "eigenvalue")  # of a record: what `detect_collapse` and a rollback need
+_KEPT = ("skip_share", "arch", "logits", "eigenvalue")  # keys that `detect_collapse` and a rollback need
 
 
 class CollapseMonitor:
-    """Watches the records of a search. ``ended``: the search is to end. ``action``: what to do at a collapse."""
+    """Watches the records of a search, and decides what to do about a collapse.
+
+    ``action``: warn, stop (end the search), or rollback (end it with the logits of an earlier epoch). ``ended`` is True
+    once the search should end.
+    """
 
     def __init__(self, action: Action, stop: EigenvalueStop) -> None:
         self.action, self.stop = action, stop
@@ -153,13 +168,15 @@ class CollapseMonitor:
         self.ended = False
 
     def reset(self) -> None:
-        """Forget the past: a new stage begins, and the logits belonged to another network."""
+        """Forget the records: a new stage begins, and their logits belonged to another supernet."""
         self.past = []
 
     def update(self, epoch: int, record: Record) -> tuple[str, Record | None]:
-        """Return (what to say, "" for nothing; the earlier record whose logits to restore, if any).
+        """Add the record of ``epoch``. Return a message ("" for none), and the earlier record whose logits to restore, or
+        None.
 
-        If the search may be ended, RobustDARTS' rule alone ends it and says where to go back, however few skips there are.
+        If ``action`` may end the search, RobustDARTS' rule alone ends it and gives the epoch to go back to, even if there
+        are few skip connections.
         """
         self.past.append({"epoch": epoch} | {k: record[k] for k in _KEPT if k in record})
         reading = detect_collapse(self.past, stop=self.stop)
@@ -179,7 +196,7 @@ class CollapseMonitor:
         return f"{text} The search ends here.", None
 
     def state(self) -> dict[str, Any]:
-        """The state for a checkpoint."""
+        """Return the state for a checkpoint."""
         return {"past": self.past, "ended": self.ended}
 
     def load(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""What of a search stands in the way of replaying its steps; its masks, and a choice of candidates, in a form that does not."""
+"""Why the steps of a search cannot be replayed from CUDA graphs; and masks and choices in a form that can be replayed.
+
+A replayed step must not read a value from the device on the host, and must launch the same kernels every time.
+"""
 
 from __future__ import annotations
 
@@ -24,46 +27,46 @@ from oche.training.image_batches import ImageBatches
 from oche.training.text_batches import TextBatches
 
 
-def obstacle(search: Search) -> str | None:
-    """Why the steps of ``search`` cannot be replayed, in one line; None where nothing is known against it."""
+def search_obstacle(search: Search) -> str | None:
+    """Return why the steps of ``search`` cannot be replayed, in one line; None if no reason is known."""
     method, candidates = search.method, search.method.relax.by_candidate
     if isinstance(candidates, Dirichlet | UniformPath):
-        return f"the relaxation {type(candidates).__name__} asks the device what it drew in every step"
-    if _chooses(search) and (reason := _unknown(search)) is not None:
-        return f"{type(candidates).__name__} evaluates one candidate an edge, and {reason}"
+        return f"the relaxation {type(candidates).__name__} reads its draws from the device in every step"
+    if _is_single_path(search) and (reason := _cells_obstacle(search)) is not None:
+        return f"{type(candidates).__name__} evaluates one candidate of each edge, and {reason}"
     if type(search.feed) not in (ImageBatches, TextBatches):
-        return f"batches of a {type(search.feed).__name__} are not of one shape"
+        return f"batches of {type(search.feed).__name__} may change their shape"
     if method.perturb is not None:
         return f"the perturbation {type(method.perturb).__name__} draws on the host in every step"
     if type(search.a_opt) is not torch.optim.Adam or type(search.w_opt) is not torch.optim.SGD:
-        return f"the optimisers {type(search.w_opt).__name__} and {type(search.a_opt).__name__} are not SGD and Adam"
+        return f"the optimizers {type(search.w_opt).__name__} and {type(search.a_opt).__name__} are not SGD and Adam"
     for edge in iter_modules(search.net):
         if isinstance(edge, Edge) and type(edge) not in (MixedOperation, PartialOperation):
             return f"{type(edge).__name__} changes with every step"
     return None
 
 
-def _chooses(search: Search) -> bool:
-    """Whether one candidate of each edge is evaluated, which the device knows before the host does."""
+def _is_single_path(search: Search) -> bool:
+    """Whether one candidate of each edge is evaluated, chosen on the device."""
     candidates = search.method.relax.by_candidate
     return isinstance(candidates, GumbelHard) and not candidates.mixes
 
 
-def _unknown(search: Search) -> str | None:
-    """Why its cells cannot index their candidates by a choice on the device, in one line. Each network is looked at once."""
-    if search.net not in _LOOKED_AT:
-        _LOOKED_AT[search.net] = _look(search.net, search.space.candidates)
-    return _LOOKED_AT[search.net]
+def _cells_obstacle(search: Search) -> str | None:
+    """Return why the cells cannot index candidates by a choice on the device, or None. Each network is examined once."""
+    if search.net not in _FOUND:
+        _FOUND[search.net] = _find_cells_obstacle(search.net, search.space.candidates)
+    return _FOUND[search.net]
 
 
-_LOOKED_AT: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
 
 
-def _look(net: nn.Module, candidates: Sequence[str]) -> str | None:
+def _find_cells_obstacle(net: nn.Module, candidates: Sequence[str]) -> str | None:
     cells = [m for m in net.modules() if isinstance(m, FormModule) and hasattr(m, "edges")]
     edges = {m for m in net.modules() if isinstance(m, Edge)}
     if not cells or edges - {m for cell in cells for m in cell.modules()}:
-        return f"the cells of a {type(net).__name__} have no form that indexes candidates on the device"
+        return f"the cells of {type(net).__name__} have no form that indexes candidates on the device"
     try:
         for cell in cells:
             read_edges(cast(nn.ModuleList, cell.edges), None, candidates)
@@ -73,10 +76,9 @@ def _look(net: nn.Module, candidates: Sequence[str]) -> str | None:
 
 
 @contextmanager
-def indexed(search: Search) -> Iterator[None]:
-    """Within, where one candidate of each edge is evaluated, cells index them by the choice on the device, and weights that
-    a step does not reach rest in it."""
-    if not _chooses(search):
+def choices_on_device(search: Search) -> Iterator[None]:
+    """Within, a single-path search indexes candidates by the choice on the device. Weights that a step does not reach rest."""
+    if not _is_single_path(search):
         yield
         return
     reach = ReachTracker(search.weights)
@@ -84,25 +86,28 @@ def indexed(search: Search) -> Iterator[None]:
         yield
 
 
-class Placed(Tensor):
-    """A mask on the device that remembers its rows, so that asking for them does not ask the device."""
+class DeviceMask(Tensor):
+    """A mask (E, O) on the device that knows its rows on the host, so that `tolist` does not read from the device."""
 
     rows: list[list[bool]]
-    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]  # plain results
+    # Operations on it give plain tensors.
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
 
     @classmethod
-    def of(cls, mask: Tensor, device: torch.device) -> Placed:
-        placed = mask.to(device).as_subclass(cls)
-        placed.rows = mask.tolist()
-        return placed
+    def of(cls, mask: Tensor, device: torch.device) -> DeviceMask:
+        """Return ``mask`` (E, O) on ``device``."""
+        found = mask.to(device).as_subclass(cls)
+        found.rows = mask.tolist()
+        return found
 
     def tolist(self) -> list[list[bool]]:
+        """Return the rows, without reading from the device."""
         return self.rows
 
 
-def placed(search: Search) -> Callable[[], AbstractContextManager[None]]:
-    """A context within which the masks of ``search`` are those it has now, on the device."""
-    masks: dict[str, Tensor] = {name: Placed.of(mask, search.engine.device) for name, mask in search.alive.items()}
+def masks_on_device(search: Search) -> Callable[[], AbstractContextManager[None]]:
+    """Return a context manager within which the masks of ``search`` are its present ones, as `DeviceMask`."""
+    masks: dict[str, Tensor] = {name: DeviceMask.of(mask, search.engine.device) for name, mask in search.alive.items()}
 
     @contextmanager
     def within() -> Iterator[None]:

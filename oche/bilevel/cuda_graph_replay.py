@@ -1,7 +1,8 @@
 """Searches and trainings whose steps are replayed from CUDA graphs (`oche.kernels.cuda_graphs`).
 
-Each has a method ``update``: what a step does once everything from outside is drawn. What stands in for it copies that into
-buffers and replays the rest, and hands back to it, saying why, where a step cannot be replayed.
+A search or training has a method ``update``, which takes a step once all its inputs are drawn. Here an object takes the place
+of that method. It copies the inputs into buffers and replays a recorded step. If a step cannot be replayed, it says why and
+restores the method.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oche.bilevel.cuda_graph_obstacles import indexed, obstacle, placed
+from oche.bilevel.cuda_graph_obstacles import choices_on_device, masks_on_device, search_obstacle
 from oche.bilevel.search import Search
 from oche.kernels.cuda_graphs import Backend, Buffers, ChangingNumber, CudaBackend, Inputs, Step, StepGraphs, capturable
 from oche.networks.language_model import DropoutMasks
@@ -24,19 +25,19 @@ from oche.training.losses import Objective
 Task = Search | Training | LanguageTraining
 
 
-def refusal(task: Task) -> str | None:
-    """Why the steps of ``task`` cannot be replayed, in one line; None where nothing is known against it."""
+def find_obstacle(task: Task) -> str | None:
+    """Return why the steps of ``task`` cannot be replayed, in one line; None if no reason is known."""
     if task.engine.processes.is_distributed:
         return f"gradients are averaged over {task.engine.processes.world_size} ranks in every step"
-    return obstacle(task) if isinstance(task, Search) else None
+    return search_obstacle(task) if isinstance(task, Search) else None
 
 
 def replay(task: Task, say: Callable[[str], None], backend: Backend | None = None) -> bool:
-    """Has the steps of ``task`` replayed from now on; where that cannot be, ``say`` is told why, and they stay eager.
+    """Replay the steps of ``task`` from now on. Return whether that is possible; if not, ``say`` is called with the reason.
 
-    ``backend``: by default `CudaBackend`, where the task runs on such a device.
+    ``backend``: by default `CudaBackend`, which takes a task on a CUDA device.
     """
-    reason = refusal(task)
+    reason = find_obstacle(task)
     if backend is None and task.engine.device.type != "cuda":
         reason = f"they need a CUDA device, this is {task.engine.device}"
     if reason is not None:
@@ -47,64 +48,67 @@ def replay(task: Task, say: Callable[[str], None], backend: Backend | None = Non
 
 
 class Replayed:
-    """Stands in for ``task.update``."""
+    """Takes the place of ``task.update``, and its arguments ``given``."""
 
     def __init__(self, task: Any, say: Callable[[str], None], backend: Backend) -> None:
         self.task, self.say, self.backend = task, say, backend
-        self.programs = StepGraphs(task.engine.device)
-        #: as which torch's fused optimisers read numbers
-        self.wide = torch.promote_types(task.engine.dtype, torch.float32)
+        self.graphs = StepGraphs(task.engine.device)
+        #: the dtype in which torch's fused optimizers read numbers
+        self.number_dtype = torch.promote_types(task.engine.dtype, torch.float32)
 
     def __call__(self, *given: Any) -> None:
-        reason = refusal(self.task)  # a stage may have edges of its own
+        reason = find_obstacle(self.task)  # it may change with the stage, whose edges are its own
         if reason is None:
-            program = self.programs.with_inputs(
-                partial(self.make, *given), self.inputs(*given), key=self.key(*given), basis=self.basis()
+            graph = self.graphs.with_inputs(
+                partial(self.make_step, *given), self.inputs(*given), key=self.key(*given), basis=self.basis()
             )
-            reason = program.step(self.backend)
+            reason = graph.step(self.backend)
             if reason is None:
-                return self.keep(program.buffers, *given)
+                return self.write_back(graph.buffers, *given)
         self.say(f"no CUDA graphs: {reason}")
-        self.programs.known.clear()
+        self.graphs.known.clear()
         del self.task.update  # the method of the class, from now on
         self.task.update(*given)
 
     def inputs(self, *given: Any) -> Inputs:
-        """What a step takes from outside."""
+        """Return the inputs of a step by name. They are copied into the buffers of the same names."""
         raise NotImplementedError
 
     def basis(self) -> tuple[Any, ...]:
-        """What programs are made for, see `StepGraphs.filled`."""
+        """Return the objects that graphs are recorded for. If one is replaced, graphs are recorded anew; see `StepGraphs`."""
         raise NotImplementedError
 
     def key(self, *given: Any) -> Hashable:
-        """What of a step besides shapes changes its kernels."""
+        """Return what changes the kernels of a step, besides the shapes of its inputs."""
         return None
 
-    def make(self, *rest: Any) -> Step:
-        """What does the step that is ``given`` on buffers, which come last."""
+    def make_step(self, *rest: Any) -> Step:
+        """Return a function that takes the step ``given`` on buffers. The buffers are the last argument."""
         raise NotImplementedError
 
-    def keep(self, b: Buffers, *given: Any) -> None:
-        """Takes from the buffers what a step leaves to the next one."""
+    def write_back(self, b: Buffers, *given: Any) -> None:
+        """Copy from the buffers the state that a step leaves to the next one."""
         raise NotImplementedError
 
 
-def _numbers_again(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Rates are numbers, for checkpoints."""
+def _set_number_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate as a number, as checkpoints have it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 class ReplayedSearch(Replayed):
+    """Replays the steps of a search. A step in which the architecture moves has a graph of its own."""
+
     def inputs(
         self, inner: Any, outer: Any, noise: Mapping[str, Tensor | None], progress: float, rate: float, moves: bool
     ) -> Inputs:
         found: dict[str, Tensor | ChangingNumber] = {f"noise.{name}": n for name, n in noise.items() if n is not None}
-        for part, objective in _named(inner, outer):
+        for part, objective in _objectives(inner, outer):
             found |= {f"{part}.{name}": t for name, t in objective.input_tensors().items()}
         # Progress in float64, as Python's numbers are.
-        return found | {"progress": ChangingNumber(progress, torch.float64), "rate": ChangingNumber(rate, self.wide)}
+        progress_number = ChangingNumber(progress, torch.float64)
+        return found | {"progress": progress_number, "rate": ChangingNumber(rate, self.number_dtype)}
 
     def basis(self) -> tuple[Any, ...]:
         search: Search = self.task
@@ -113,15 +117,17 @@ class ReplayedSearch(Replayed):
     def key(self, *given: Any) -> Hashable:
         return given[-1]  # whether the architecture moves
 
-    def make(self, inner: Any, outer: Any, noise: Any, progress: float, rate: float, moves: bool, b: Buffers) -> Step:
+    def make_step(
+        self, inner: Any, outer: Any, noise: Any, progress: float, rate: float, moves: bool, b: Buffers
+    ) -> Step:
         search: Search = self.task
-        masks = placed(search)
+        masks = masks_on_device(search)
         noise = {name: b.get(f"noise.{name}") for name in search.groups}
         mix = partial(search.mixes, noise=noise, progress=b["progress"])
-        parts = {part: objective.with_inputs(mix, _of(b, part)) for part, objective in _named(inner, outer)}
+        parts = {part: objective.with_inputs(mix, _part(b, part)) for part, objective in _objectives(inner, outer)}
 
         def run() -> None:
-            with capturable(search.w_opt), capturable(search.a_opt), masks(), indexed(search):
+            with capturable(search.w_opt), capturable(search.a_opt), masks(), choices_on_device(search):
                 Search.update(search, parts["train"], parts.get("val"), noise, b["progress"], b["rate"], moves)
             for part, objective in parts.items():
                 for name, t in objective.carried_tensors().items():
@@ -129,41 +135,46 @@ class ReplayedSearch(Replayed):
 
         return run
 
-    def keep(self, b: Buffers, inner: Any, outer: Any, noise: Any, progress: float, rate: float, moves: bool) -> None:
-        for part, objective in _named(inner, outer):
-            objective.set_carried(_of(b, part))
+    def write_back(
+        self, b: Buffers, inner: Any, outer: Any, noise: Any, progress: float, rate: float, moves: bool
+    ) -> None:
+        for part, objective in _objectives(inner, outer):
+            objective.set_carried(_part(b, part))
             self.task.feed.carry_state(objective)
-        _numbers_again(self.task.w_opt, rate)
+        _set_number_rate(self.task.w_opt, rate)
 
 
-def _named(inner: Objective, outer: Objective | None) -> list[tuple[str, Objective]]:
+def _objectives(inner: Objective, outer: Objective | None) -> list[tuple[str, Objective]]:
+    """Return the losses of a step with the names of their halves of the training set."""
     return [("train", inner)] if outer is None else [("train", inner), ("val", outer)]
 
 
-def _of(b: Buffers, part: str) -> dict[str, Tensor]:
-    """The buffers of one part of the data."""
+def _part(b: Buffers, part: str) -> dict[str, Tensor]:
+    """Return the buffers whose names start with ``part``, without that start."""
     return {name.removeprefix(f"{part}."): t for name, t in b.items() if name.startswith(f"{part}.")}
 
 
 class ReplayedTraining(Replayed):
+    """Replays the steps of a training on images, each of one or more parts of a batch."""
+
     def __call__(self, parts: Iterable[SubBatch], rate: float, share: float) -> None:  # pyright: ignore
         super().__call__([*parts], rate, share)
 
     def inputs(self, parts: list[SubBatch], rate: float, share: float) -> Inputs:
         found: dict[str, Tensor | ChangingNumber] = {
-            "rate": ChangingNumber(rate, self.wide),
-            "share": ChangingNumber(share, self.wide),
+            "rate": ChangingNumber(rate, self.number_dtype),
+            "share": ChangingNumber(share, self.number_dtype),
         }
         for i, part in enumerate(parts):
-            found |= {f"{i}.{name}": t for name in _TENSORS if (t := getattr(part, name)) is not None}
+            found |= {f"{i}.{name}": t for name in _TENSOR_FIELDS if (t := getattr(part, name)) is not None}
         return found
 
     def basis(self) -> tuple[Any, ...]:
         return self.task.net, self.task.optimizer.state, self.task.average
 
-    def make(self, parts: list[SubBatch], rate: float, share: float, b: Buffers) -> Step:
+    def make_step(self, parts: list[SubBatch], rate: float, share: float, b: Buffers) -> Step:
         task: Training = self.task
-        held = [SubBatch(*(b.get(f"{i}.{name}") for name in _TENSORS), *part[3:]) for i, part in enumerate(parts)]  # pyright: ignore
+        held = [SubBatch(*(b.get(f"{i}.{name}") for name in _TENSOR_FIELDS), *part[3:]) for i, part in enumerate(parts)]  # pyright: ignore
 
         def run() -> None:
             with capturable(task.optimizer):
@@ -171,15 +182,15 @@ class ReplayedTraining(Replayed):
 
         return run
 
-    def keep(self, b: Buffers, parts: list[SubBatch], rate: float, share: float) -> None:
-        _numbers_again(self.task.optimizer, rate)
+    def write_back(self, b: Buffers, parts: list[SubBatch], rate: float, share: float) -> None:
+        _set_number_rate(self.task.optimizer, rate)
 
 
-_TENSORS = SubBatch._fields[:3]
+_TENSOR_FIELDS = SubBatch._fields[:3]
 
 
 class ReplayedLanguage(Replayed):
-    """Windows of every length have a program of their own; the state between them is carried by copies."""
+    """Replays the steps of a training on text. Windows of each length have a graph; the state between them is copied."""
 
     def inputs(
         self, tokens: Tensor, targets: Tensor, hidden: Tensor | None, masks: DropoutMasks, rate: float, share: float
@@ -189,15 +200,16 @@ class ReplayedLanguage(Replayed):
         found |= {
             f"masks.{name}": getattr(masks, name) for name in DropoutMasks._fields if getattr(masks, name) is not None
         }
-        return found | {"rate": ChangingNumber(rate, self.wide), "share": ChangingNumber(share, self.wide)}
+        rates = {"rate": ChangingNumber(rate, self.number_dtype), "share": ChangingNumber(share, self.number_dtype)}
+        return found | rates
 
     def basis(self) -> tuple[Any, ...]:
         return self.task.net, self.task.optimizer.state, self.task.average
 
-    def make(self, *rest: Any) -> Step:
+    def make_step(self, *rest: Any) -> Step:
         task: LanguageTraining = self.task
         b: Buffers = rest[-1]
-        masks = DropoutMasks(**_of(b, "masks"))
+        masks = DropoutMasks(**_part(b, "masks"))
 
         def run() -> None:
             with capturable(task.optimizer):
@@ -207,9 +219,9 @@ class ReplayedLanguage(Replayed):
 
         return run
 
-    def keep(self, b: Buffers, *given: Any) -> None:
+    def write_back(self, b: Buffers, *given: Any) -> None:
         self.task.hidden = b["hidden"]
-        _numbers_again(self.task.optimizer, given[-2])
+        _set_number_rate(self.task.optimizer, given[-2])
 
 
 _KINDS: dict[type, type[Replayed]] = {
