@@ -4,7 +4,7 @@
     run = oche.search("digits", method=oche.methods.darts(order=2))
     oche.train(run)
 
-Names are imported when first used, so that ``import oche`` and the command line stay light.
+Names are imported on first use, so that ``import oche`` and the command line stay fast.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from oche.networks.build import build
     from oche.networks.operations import operation
 
-_HOME = {
+_MODULES = {
     "search": "api",
     "train": "api",
     "resume": "api",
@@ -41,7 +41,7 @@ _HOME = {
     "training": "",
     "genotypes": "core",
     "export": "deploy",
-}  # where a name is found; a module is an attribute of its folder
+}  # the module of each name, below oche; for a module, its folder
 
 __all__ = [
     "Genotype",
@@ -64,11 +64,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'oche' has no attribute {name!r}; it has {', '.join(__all__)}")
-    home = f"oche.{_HOME[name]}".rstrip(".")
+    home = f"oche.{_MODULES[name]}".rstrip(".")
     value = getattr(import_module(home), name, None) if home != "oche" else None
-    if value is None:  # a module that nothing has imported yet
+    if value is None:  # a module that is not imported yet
         value = import_module(f"{home}.{name}")
     globals()[name] = value
     return value

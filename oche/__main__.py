@@ -1,4 +1,4 @@
-"""``python -m oche``."""
+"""The command line, by ``python -m oche``."""
 
 import sys
 

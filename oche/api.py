@@ -1,4 +1,7 @@
-"""oche from Python: `search`, `train`, `resume`, and the `Run` they return. The command line calls the same functions."""
+"""oche from Python: `search`, `train`, `resume`, `evaluate` and `load`, and the `Run` of a run directory.
+
+The command line calls the same functions.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,28 @@ def search(
     quiet: bool = True,
     **options: Any,
 ) -> Run:
-    """Searches for cells on ``data`` and returns the run.
+    """Search for cells on ``data`` and return the run::
 
-    ``space``: a search space (default `oche.spaces.darts()`); its classes, channels and image size are taken from the data.
-    ``method``: a `SearchRecipe`, or a `Method` with the settings of DARTS (default the one named by ``space.method``, as suits the space; in a space of language models take
-    others as ``space.adapt_search(oche.methods.gdas())``). ``options``: further fields of `SearchConfig`, such as ``seed=1`` or
-    ``device="cpu"``. ``out``: run directory, by default the next free one below ``runs/``. Raises `OcheError`.
+        run = oche.search("cifar10", method=oche.methods.pc_darts(epochs=25), seed=1)
+        run.genotype, run.summary
+
+    - ``data``: the name of a data set (digits, mnist, fashion-mnist, cifar10, cifar100, svhn; for language models ptb,
+      wikitext2), a folder of class folders, a .parquet or .npz file, hf:owner/name, or a text file.
+    - ``space``: the search space (default `oche.spaces.darts()`). Its classes, channels and image size are taken from the
+      data.
+    - ``method``: a `SearchRecipe`, as every function in `oche.methods` returns, or a `Method`, which is searched by with
+      the default settings. By default the method named by ``space.method``, with settings that suit the space. For a space
+      of language models, adapt another method: ``space.adapt_search(oche.methods.gdas())``.
+    - ``out``: the run directory; by default the next free one below ``runs/``.
+    - ``overwrite``: move a run that is there aside, instead of refusing.
+    - ``quiet``: print warnings only.
+    - ``options``: further fields of `oche.runs.config.SearchConfig`, such as ``seed=1`` or ``device="cuda"``.
+
+    Raises `OcheError` if the search cannot start or fails. Nothing is written before all checks have passed.
     """
     from oche.devices.launch import make_log
+    from oche.methods.catalog import METHODS, closest_name
     from oche.methods.method import Method
-    from oche.methods.published import METHODS, closest
     from oche.methods.recipe import SearchRecipe
     from oche.runs.config import SearchConfig
     from oche.spaces import darts
@@ -53,7 +68,7 @@ def search(
     }
     if method is not None:
         method = SearchRecipe(method) if isinstance(method, Method) else method
-        parts |= {"search": method, "method": closest(method, {name: m.make() for name, m in METHODS.items()})}
+        parts |= {"search": method, "method": closest_name(method, {name: m.make() for name, m in METHODS.items()})}
     return run_search(
         SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=make_log(quiet)
     )
@@ -69,27 +84,37 @@ def train(
     quiet: bool = True,
     **options: Any,
 ) -> Run:
-    """Trains a network from scratch and returns the run.
+    """Train a network from scratch and return the run::
 
-    ``what``: a run (or its directory), a `Genotype`, its text, a published name, or "lstm". ``data`` defaults to the run's own.
-    ``recipe``: a `Recipe` (default `oche.training.darts()`), or for a recurrent cell a `LanguageRecipe` (default
-    `oche.training.language_recipes.recurrent()`). ``options``: further fields of `TrainConfig`. Raises `OcheError`.
+        run = oche.train("runs/cifar10-darts")
+        run.summary["test_acc"]
+
+    - ``what``: a run or its directory, a `Genotype`, its text, a published name such as ``"DARTS_V2"``, or ``"lstm"``.
+    - ``data``: as in `search`; by default the data of the run.
+    - ``recipe``: a `Recipe` (default `oche.training.darts()`), or for recurrent cells a `LanguageRecipe` (default
+      `oche.training.language_recipes.recurrent()`).
+    - ``out``: the run directory; by default ``train`` in the run's directory, or the next free one below ``runs/``.
+    - ``overwrite``: move a run that is there aside, instead of refusing.
+    - ``quiet``: print warnings only.
+    - ``options``: further fields of `oche.runs.config.TrainConfig`, such as ``seed=1`` or ``device="cuda"``.
+
+    Raises `OcheError` if the training cannot start or fails. Nothing is written before all checks have passed.
     """
     from oche.devices.launch import make_log
-    from oche.methods.published import closest
+    from oche.methods.catalog import closest_name
     from oche.training.recipes import RECIPES
 
     if recipe is not None:
         alike = {name: made for name, make in RECIPES.items() if type(made := make()) is type(recipe)}
-        options |= {"train": recipe, "recipe": closest(recipe, alike)}
+        options |= {"train": recipe, "recipe": closest_name(recipe, alike)}
     config, default_out = default_training(what, data, options)
     return run_train(config, out=out or default_out, overwrite=overwrite, log=make_log(quiet))
 
 
 def resume(path: str | Path, *, quiet: bool = True) -> Run:
-    """Goes on with an unfinished run, to the same result bit for bit on CPU as without the interruption.
+    """Continue an unfinished run and return it. On a CPU the result has the same bits as without the interruption.
 
-    Raises `OcheError` where there is no run, or another process is at work in it.
+    Raises `OcheError` if there is no run at ``path``, if another process works in it, or if it fails.
     """
     from oche.devices.launch import join_process_group, make_log
     from oche.runs import execute
@@ -107,7 +132,7 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     with processes.raise_together():
         config = run.config  # refuses what is neither
     with processes.detecting_lost_processes():
-        execute.resume(run.path, config, log)
+        execute.resume_run(run.path, config, log)
     return run
 
 
@@ -120,13 +145,19 @@ def evaluate(
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> dict[str, float | int]:
-    """What the network of a finished training reaches, measured anew.
+    """Evaluate the network of a finished training again, and return the results.
 
-    Of images ``test_acc``, ``test_loss``, ``test_ece`` (expected calibration error, see `oche.analysis.classification.Assessment`) and
-    ``test_images``; the folder ``out`` gets the whole assessment, with pictures and a page. Of text for each part, val and
-    test, ``val_ppl`` (perplexity), ``val_loss`` (nats a token), ``val_tokens``, and ``val_unknown``, the share of them that the
-    network's vocabulary lacks or that are written as unknown. ``data``: other data than the run's own, with the same classes,
-    or text in its vocabulary's language; a text file by itself is measured as a whole, and called test. Raises `OcheError`.
+    For images: ``test_acc``, ``test_loss``, ``test_ece`` (expected calibration error, see
+    `oche.analysis.classification.Assessment`) and ``test_images``. For text, for each of val and test: ``val_ppl``
+    (perplexity), ``val_loss`` (nats per token), ``val_tokens``, and ``val_unknown``, the share of tokens that the network's
+    vocabulary lacks or that are written as unknown. A single text file is evaluated as a whole, as test.
+
+    - ``what``: a training run, or its directory.
+    - ``data``: other data than the run's, with the same classes, or text in the language of its vocabulary.
+    - ``data_dir``: a folder with archives downloaded by hand.
+    - ``out``: for images, a folder for the whole assessment, with figures and a page.
+
+    Raises `OcheError` if there is no finished training, or the data do not fit.
     """
     from oche.core.console import Log
     from oche.deploy.evaluate import evaluate_run, result_numbers, write_evaluation
@@ -141,11 +172,12 @@ def evaluate(
 
 
 def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
-    """The trained network of a finished training, ready for use: an ``nn.Module`` in evaluation mode.
+    """Return the trained network of a finished training: an ``nn.Module`` in evaluation mode, ready for use.
 
-    ``what``: a training run or its directory, or a file that ``oche export --to safetensors`` wrote. It maps normalised images
-    (B, C, H, W) to logits (B, K) and knows its ``classes``, ``mean``, ``std`` and ``image`` (H, W). Raises `OcheError` where
-    there is no finished training, or its weights, genotype and configuration do not belong together.
+    ``what``: a training run, its directory, or a file written by ``oche export --to safetensors``. The network maps
+    normalised images (B, C, H, W) to logits (B, K). It has ``classes``, ``mean``, ``std`` and ``image`` (H, W).
+
+    Raises `OcheError` if there is no finished training, or its weights, genotype and configuration do not fit together.
     """
     from oche.deploy.classifier import load
 
@@ -160,12 +192,12 @@ def run_search(
     log: Log,
     before: Callable[[], None] = lambda: None,
 ) -> Run:
-    """Starts a search in a new run directory. All that can be refused is refused before the directory is made.
+    """Search by ``config`` in a new run directory, and return the run. All checks come before the directory is made.
 
-    ``before`` is called once the directory exists.
+    ``before`` is called once the directory exists. Raises `OcheError` if the search cannot start or fails.
     """
     from oche.devices.launch import join_process_group
-    from oche.runs.execute import start
+    from oche.runs.execute import start_run
     from oche.runs.plan import plan_search
 
     processes = join_process_group()
@@ -173,14 +205,17 @@ def run_search(
         plan = processes.first_on_each_machine(lambda: plan_search(config, log))
         name = f"{slug(plan.config.data)}-{plan.config.method}"
         path = processes.broadcast_path(Path(out) if out else next_free_path(Path("runs") / name))
-        start(path, plan, overwrite=overwrite, log=log, before=before)
+        start_run(path, plan, overwrite=overwrite, log=log, before=before)
     return Run(path)
 
 
 def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
-    """Starts a training in a new run directory. All that can be refused is refused before the directory is made."""
+    """Train by ``config`` in a new run directory, and return the run. All checks come before the directory is made.
+
+    Raises `OcheError` if the training cannot start or fails.
+    """
     from oche.devices.launch import join_process_group
-    from oche.runs.execute import start
+    from oche.runs.execute import start_run
     from oche.runs.plan import plan_training
 
     processes = join_process_group()
@@ -188,5 +223,5 @@ def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, l
         plan = processes.first_on_each_machine(lambda: plan_training(config, log))
         name = f"{slug(plan.config.data)}-train"
         path = processes.broadcast_path(Path(out) if out else next_free_path(Path("runs") / name))
-        start(path, plan, overwrite=overwrite, log=log)
+        start_run(path, plan, overwrite=overwrite, log=log)
     return Run(path)

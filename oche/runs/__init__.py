@@ -1,1 +1,1 @@
-"""Run directories: what a run is told, how it is planned, carried out, saved and resumed."""
+"""Runs: configurations, checked plans, their execution, run directories and checkpoints."""

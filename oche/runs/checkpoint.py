@@ -1,7 +1,7 @@
 """Checkpoints: a nested state in one safetensors file, written in one step and checked by its hash when it is read.
 
-``step-00000123-0123456789abcdef.safetensors`` carries the start of the SHA-256 of its own bytes in its name, so that any
-damage shows. Tensors lie under readable keys; dictionaries, lists, numbers and text around them are JSON in the header.
+The name ``step-00000123-0123456789abcdef.safetensors`` carries the start of the SHA-256 of the file's bytes, so that any
+damage is found. Tensors have readable keys; the dictionaries, lists, numbers and text around them are JSON in the header.
 Nothing is ever pickled.
 """
 
@@ -30,10 +30,10 @@ _SKELETON, _DIGEST = "oche.state", "oche.sha256"
 
 
 def to_bytes(state: Any) -> bytes:
-    """A nested state (dictionaries with text or integer keys, lists, tuples, tensors, numbers, text, None) as bytes.
+    """Return a nested state (dictionaries with text or integer keys, lists, tuples, tensors, numbers, text, None) as bytes.
 
-    Values, dtypes and memory formats are exact; tensors come back on the CPU, dictionaries as plain ones, each shared tensor
-    as copies. Raises TypeError for anything else, naming its place.
+    Values, dtypes and memory formats are exact. Read back, tensors are on the CPU, dictionaries are plain ones, and a
+    shared tensor is copied. Raises TypeError for anything else, with its place.
     """
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps(_take_apart(state, "", tensors))
@@ -41,14 +41,16 @@ def to_bytes(state: Any) -> bytes:
 
 
 def from_bytes(data: bytes) -> Any:
-    """The state that `to_bytes` made ``data`` of. ``data`` must be whole: `load_latest` checks that."""
+    """Return the state that `to_bytes` made ``data`` from. ``data`` must be whole; `load_latest` checks that."""
     length = int.from_bytes(data[:8], "little")
     skeleton = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_SKELETON])
     return _put_together(skeleton, parse_tensors(data))
 
 
 def _take_apart(value: Any, at: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON for ``value``: what is no number, text or None is [kind, contents]; tensors go to ``tensors``."""
+    """Return JSON for ``value``, and put its tensors into ``tensors``. Anything but numbers, text and None is [kind,
+    contents].
+    """
     if isinstance(value, Tensor):
         key = at or "/"
         while key in tensors:  # {"0": …, 0: …}
@@ -68,20 +70,22 @@ def _take_apart(value: Any, at: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _contiguous(t: Tensor) -> Tensor:
+    """Return a contiguous copy of ``t`` on the CPU."""
     return t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _strides(t: Tensor) -> tuple[int, ...] | None:
-    """Strides of a copy of ``t`` where they are not the usual ones.
+    """Return the strides of a copy of ``t``, or None if they are the default ones.
 
-    Convolutions choose their kernel, and so their rounding, by them: a momentum buffer in channels_last must come back so
-    for a resumed run to have the same bits.
+    Convolutions choose their kernel, and so their rounding, by the strides. A momentum buffer in channels_last must come
+    back in channels_last, or a resumed run would differ in its last bits.
     """
     dense = torch.empty_like(t, device="meta").stride()
     return None if dense == torch.empty(t.shape, device="meta").stride() else dense
 
 
 def _put_together(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
+    """Invert `_take_apart`."""
     if not isinstance(skeleton, list):
         return skeleton
     kind, inner, *strides = skeleton
@@ -97,10 +101,11 @@ def _put_together(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def save(directory: str | Path, step: int, state: Any, keep: int = 2) -> Path:
-    """Writes ``state`` after ``step`` steps to ``directory`` and drops all but the ``keep`` newest; returns the file.
+    """Write ``state`` after ``step`` steps to ``directory`` and delete all but the ``keep`` newest checkpoints. Return the
+    file.
 
-    Older ones go only once the new one is safely on disk. So do those of this and later steps: going back has shown them to
-    be damaged. Raises `OcheError` where the file cannot be written; the others are untouched then.
+    Older checkpoints are deleted once the new one is safely on disk. So are those of this and later steps: the run went
+    back because they were damaged. Raises `OcheError` if the file cannot be written; the others are untouched then.
     """
     if keep < 1:
         raise ValueError(f"keep={keep} would drop the checkpoint just written; use keep >= 1")
@@ -115,7 +120,9 @@ def save(directory: str | Path, step: int, state: Any, keep: int = 2) -> Path:
 
 
 def load_latest(directory: str | Path, say: Callable[[str], object] = print) -> tuple[int, Any] | None:
-    """(step, state) of the newest sound checkpoint in ``directory``, or None. ``say`` is told of each damaged one."""
+    """Return (step, state) of the newest undamaged checkpoint in ``directory``, or None. ``say`` is told of each damaged
+    one.
+    """
     for path in _newest_first(Path(directory)):
         try:
             data = path.read_bytes()
@@ -127,18 +134,18 @@ def load_latest(directory: str | Path, say: Callable[[str], object] = print) -> 
             continue
         try:
             return _step(path), from_bytes(data)
-        except (SafetensorError, ValueError, KeyError, TypeError):  # somebody else's file under a matching name
+        except (SafetensorError, ValueError, KeyError, TypeError):  # a file of another program with a matching name
             say(f"checkpoint {path} was not written by oche; trying the one before it")
     return None
 
 
 def latest_step(directory: str | Path) -> int | None:
-    """Steps that the newest checkpoint in ``directory`` was written after; None where there is none."""
+    """Return the number of steps after which the newest checkpoint in ``directory`` was written; None if there is none."""
     return next(map(_step, _newest_first(Path(directory))), None)
 
 
 def drop(directory: str | Path, step: int) -> None:
-    """Removes the checkpoints written after exactly ``step`` steps."""
+    """Delete the checkpoints written after exactly ``step`` steps."""
     for path in _newest_first(Path(directory)):
         if _step(path) == step:
             path.unlink(missing_ok=True)
@@ -157,9 +164,9 @@ def _step(path: Path) -> int:
 
 
 def save_weights(path: str | Path, state_dict: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes a state dict as a safetensors file in one step; ``metadata`` goes into its header. Raises `OcheError`.
+    """Write a state dict as a safetensors file in one step, with ``metadata`` in its header. Raises `OcheError`.
 
-    The same weights and metadata make the same bytes.
+    Equal weights and metadata give equal bytes.
     """
     tensors = {key: _contiguous(t) for key, t in state_dict.items()}
     header = {**(metadata or {}), _DIGEST: _digest(tensors)}
@@ -167,7 +174,7 @@ def save_weights(path: str | Path, state_dict: dict[str, Tensor], metadata: dict
 
 
 def _ordered(data: bytes) -> bytes:
-    """A safetensors file with the metadata of its header sorted: the library writes them in any order."""
+    """Return a safetensors file with sorted metadata in its header; the library writes them in any order."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -177,10 +184,10 @@ def _ordered(data: bytes) -> bytes:
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in the safetensors file at ``path``, on the CPU.
+    """Return the state dict in the safetensors file at ``path``, on the CPU.
 
-    Files of `save_weights` are checked against the hash in their header; those of other programs have none. Raises
-    `OcheError` for a file that is absent, damaged or something else.
+    Files of `save_weights` are checked against the hash in their header; files of other programs have none. Raises
+    `OcheError` if the file is absent, damaged or not a safetensors file.
     """
     tensors, metadata = _read_weights(Path(path))
     if metadata.get(_DIGEST, "") not in ("", _digest(tensors)):
@@ -189,7 +196,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def weights_metadata(path: str | Path) -> dict[str, str]:
-    """What `save_weights` was told beside the weights, such as the genotype. Raises `OcheError` like `load_weights`."""
+    """Return the metadata given to `save_weights`, such as the genotype. Raises `OcheError` as `load_weights` does."""
     return {key: text for key, text in _read_weights(Path(path))[1].items() if key != _DIGEST}
 
 
@@ -200,11 +207,13 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise OcheError(f"{path} is no sound safetensors file: {' '.join(str(error).split())}; restore it") from None
+        raise OcheError(
+            f"{path} is not an intact safetensors file: {' '.join(str(error).split())}; restore it"
+        ) from None
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of names, dtypes, shapes and values."""
+    """Return the SHA-256 of names, dtypes, shapes and values."""
     total = hashlib.sha256()
     for part in _parts(tensors):
         total.update(part)

@@ -1,4 +1,4 @@
-"""Claiming a place for a new run: what may be there, and how an old run is moved out of the way."""
+"""Claiming a directory for a new run: what may be there, and how an old run is moved aside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oche.core import atomic_files as atomic
 from oche.core.errors import OcheError
 from oche.core.lock import LOCK_FILE, Lock
 
-_UNBORN = {LOCK_FILE, "config.yaml"}  # what a run that was killed while it was being created may have
+_UNBORN = {LOCK_FILE, "config.yaml"}  # files of a run that was killed during its creation
 
 
 def is_run(path: Path) -> bool:
@@ -19,13 +19,15 @@ def is_run(path: Path) -> bool:
 
 
 def check_run(path: Path) -> None:
-    """Raises `OcheError` unless ``path`` is a run directory."""
+    """Raise `OcheError` unless ``path`` is a run directory."""
     if not is_run(path):
-        raise OcheError(f"{path} is no run directory: it has no status.json; give one that oche search or train made")
+        raise OcheError(
+            f"{path} is not a run directory: it has no status.json; give one that oche search or train made"
+        )
 
 
 def check_free(path: Path) -> None:
-    """Raises `OcheError` unless ``path`` is absent, empty, or a run that never came to be."""
+    """Raise `OcheError` unless ``path`` is absent, empty, or a run that was killed during its creation."""
     if is_run(path):
         raise OcheError(f"{path} has just been made by another process; choose another --out")
     if path.is_dir():
@@ -37,9 +39,9 @@ def check_free(path: Path) -> None:
 
 
 def make_way(path: Path, overwrite: bool, say: Callable[[str], object]) -> None:
-    """Moves the run at ``path``, with those below it, aside: if that is asked, and nobody is at work in any of them.
+    """Move the run at ``path``, with the runs below it, aside. ``say`` is told the new path.
 
-    Raises `OcheError` otherwise. ``say`` is told the new name.
+    Raises `OcheError` unless ``overwrite`` is set, or if another process works in any of these runs.
     """
     locks: list[Lock] = []
     try:
@@ -58,6 +60,7 @@ def make_way(path: Path, overwrite: bool, say: Callable[[str], object]) -> None:
 
 
 def _taken(path: Path) -> str:
+    """Return the message for a run that may not be moved."""
     status = atomic.read_json(path / "status.json")
     kind = status.get("kind", "run")
     if status.get("state") == "complete":
@@ -66,6 +69,7 @@ def _taken(path: Path) -> str:
 
 
 def _aside(path: Path) -> Path:
+    """Return a free path with the time in its name."""
     stamp = f"{path.name}.old-{datetime.now():%Y%m%d-%H%M%S}"
     n, aside = 1, path.with_name(stamp)
     while aside.exists():

@@ -1,4 +1,4 @@
-"""What a run is told: complete, typed, written to its config.yaml, and enough to repeat it."""
+"""Configurations of runs: complete, typed, written to config.yaml, and enough to repeat the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oche.training.language_recipes import LanguageRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What searching and training have in common."""
+    """Settings that searches and trainings have in common. Raises `OcheError` for values out of range."""
 
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, cifar100, svhn; a folder of class folders; a .parquet or .npz file; hf:owner/name;
@@ -24,30 +24,33 @@ class Common:
     data_dir: Path | None = None
     """folder with archives downloaded by hand, used instead of the network"""
     holdout: float = 0.2
-    """share of the images that becomes the test part of data that come without one"""
+    """share of the images that becomes the test part, for data without one"""
     limit: int | None = None
-    """use only this many training images, drawn evenly over the classes; of a text so many tokens, its first"""
+    """use only this many training images, drawn evenly over the classes; of a text the first so many tokens"""
     size: int | None = None
-    """side to which images of a folder are brought"""
+    """side in pixels to which images of a folder are resized"""
     damaged: Literal["refuse", "skip"] = "refuse"
-    """what is done about images that cannot be decoded: refuse to start, or leave them out, for one more reading of all"""
+    """what to do about images that cannot be decoded: refuse to start, or skip them, which takes one more pass over the
+    data
+    """
     tokens: Literal["words", "characters"] = "words"
-    """what a text is cut into"""
+    """tokens of a text"""
     seed: int = 0
-    """every random number of the run follows from it"""
+    """seed of every random number of the run"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     threads: int = 0
-    """CPU threads; 0: torch's own choice"""
+    """CPU threads; 0: torch's default"""
     engine: Literal["auto", "fused", "plain"] = "auto"
-    """how cells compute: auto takes the fastest form that the device and installed tools allow, fused refuses to do without
-    one, plain takes the plain modules; all give the same numbers up to rounding"""
+    """form in which cells compute: auto takes the fastest form that the device and the installed tools allow, fused refuses
+    to start without a fast form, plain takes the plain modules; all give the same numbers up to rounding
+    """
     sync_bn: bool = False
-    """of several ranks (torchrun): whether BatchNorms normalise by the images of all of them, not by those of each"""
+    """with several ranks (torchrun): whether BatchNorms normalise by the images of all ranks, not by those of each"""
     checkpoint: float = 60.0
     """seconds between checkpoints"""
     plugins: tuple[Path, ...] = ()
-    """Python files to run first, for operations of your own"""
+    """Python files to run first, for your own operations"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.holdout < 1:
@@ -58,24 +61,26 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Common):
-    """A search."""
+    """The configuration of a search."""
 
     method: str = "darts"
     """name of the method that `search` started from (see `oche list methods`)"""
     space: Space = field(default_factory=ConvSpace)
     search: SearchRecipe = field(default_factory=SearchRecipe)
     table: Path | None = None
-    """NAS-Bench-201's accuracies (see oche.core.nasbench201.Table): what the cells of each epoch would really reach; by default that
-    of the environment variable OCHE_NB201, for CIFAR-10, CIFAR-100 and ImageNet16-120"""
+    """file with NAS-Bench-201's accuracies (see oche.core.nasbench201.Table), to record the true accuracies of each epoch's
+    cells; by default that of the environment variable OCHE_NB201, for CIFAR-10, CIFAR-100 and ImageNet16-120
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Common):
-    """A training of a found or published network."""
+    """The configuration of a training of a found or published network."""
 
     genotype: str = ""
-    """what to train: a published name, the text of a genotype, or lstm: what language models of found cells are compared with"""
+    """the cells to train: a published name, the text of a genotype, or lstm, with which found recurrent cells are compared"""
     recipe: str = "darts"
-    """name of the recipe that `train` started from: darts, modern, imagenet-mobile, seed, small, nb201; of language models
-    recurrent, recurrent-small"""
+    """name of the recipe that `train` started from: darts, modern, imagenet-mobile, seed, small, nb201; for language models
+    recurrent, recurrent-small
+    """
     train: Recipe | LanguageRecipe = field(default_factory=Recipe)

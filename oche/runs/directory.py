@@ -1,10 +1,10 @@
-"""Run directories: one folder holds all that a run was told, did and found.
+"""Run directories: one folder holds the configuration, progress and results of a run.
 
     config.yaml  status.json  environment.json  genotype.txt  metrics.jsonl  summary.json  weights.safetensors
     checkpoints/  pictures/  report.html
 
-Whatever moment the process or the machine stops, every file is whole: files are replaced in one step, and a line of
-metrics that was cut short is dropped. One process at a time writes; anyone may read.
+Whenever the process or the machine stops, every file is whole: files are replaced in one step, and a line of metrics that
+was cut short is dropped. One process at a time writes; any process may read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ State = Literal["running", "interrupted", "complete", "failed"]
 
 
 class RunDir:
-    """A run directory open for writing; a context manager that holds its lock. Made by `create` and `open`."""
+    """A run directory open for writing. `create` and `open` make it; as a context manager it holds the directory's lock."""
 
     def __init__(self, path: Path, lock: Lock) -> None:
         self.path, self._lock = path, lock
@@ -42,7 +42,7 @@ class RunDir:
         self.close()
 
     def close(self) -> None:
-        """Lets others write."""
+        """Release the lock."""
         self._lock.release()
 
     @classmethod
@@ -55,11 +55,11 @@ class RunDir:
         overwrite: bool = False,
         say: Callable[[str], object] | None = None,
     ) -> Self:
-        """A new run of ``kind`` ("search", "train", …) at ``path``, in state "running".
+        """Create a run of ``kind`` ("search", "train", …) at ``path``, in state "running".
 
-        Raises `OcheError` where something else is: a run in use, a complete run, an unfinished one, a folder with other
-        files. With ``overwrite`` a run, and those below it, are moved aside to ``PATH.old-YYYYMMDD-HHMMSS``; ``say`` is told
-        where to (by default a line on stderr).
+        Raises `OcheError` if something else is there: a run in use, a complete or an unfinished run, a file, or a folder
+        with other files. With ``overwrite`` a run, and runs below it, are moved to ``PATH.old-YYYYMMDD-HHMMSS``. ``say`` is
+        told the new path (by default it is printed to stderr).
         """
         path = Path(path) if Path(path).name not in ("", "..") else Path(path).resolve()
         if is_run(path):
@@ -71,7 +71,7 @@ class RunDir:
             raise OcheError(f"cannot make {path}: {error.strerror}; choose another --out") from error
         lock = Lock(path)
         try:
-            check_free(path)  # another process may have been quicker
+            check_free(path)  # another process may have been faster
             atomic.clean(path)
             run = cls(path, lock)
             run.write_text("config.yaml", config_text)
@@ -84,7 +84,7 @@ class RunDir:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """The run at ``path``, to go on with. Raises `OcheError` where there is none, or it is in use."""
+        """Open the run at ``path`` to continue it. Raises `OcheError` if there is none, or it is in use."""
         path = Path(path)
         check_run(path)
         run = cls(path, Lock(path))
@@ -100,29 +100,29 @@ class RunDir:
     # --- files ----------------------------------------------------------------------------------------------------
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Replaces the file ``name`` in one step. Raises `OcheError` where that is not possible; the file is unchanged then."""
+        """Replace the file ``name`` in one step. Raises `OcheError` if that fails; the file is unchanged then."""
         atomic.write_bytes(self.path / name, data)
 
     def write_text(self, name: str, text: str) -> None:
-        """The same for text."""
+        """Replace the file ``name`` by text, as `write_bytes`."""
         self.write_bytes(name, text.encode("utf-8"))
 
     def write_json(self, name: str, value: Any) -> None:
-        """The same for plain values; NaN and infinities become null."""
+        """Replace the file ``name`` by plain values as JSON, as `write_bytes`. NaN and infinities become null."""
         self.write_text(name, atomic.to_json(value, indent=1) + "\n")
 
     def write_weights(self, name: str, state_dict: dict[str, Any], metadata: dict[str, str]) -> None:
-        """The same for a state dict, as a safetensors file with ``metadata`` in its header."""
+        """Replace the file ``name`` by a state dict, as safetensors with ``metadata`` in the header, as `write_bytes`."""
         save_weights(self.path / name, state_dict, metadata)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """The mapping in file ``name``; {} where it is absent. Raises `OcheError` where it is damaged."""
+        """Return the mapping in the file ``name``; {} if there is none. Raises `OcheError` if it is damaged."""
         return atomic.read_json(self.path / name)
 
     # --- state ----------------------------------------------------------------------------------------------------
 
     def set_state(self, state: State, **fields: Any) -> None:
-        """Writes status.json; ``fields`` say more about this state and replace those of the one before."""
+        """Write status.json. ``fields`` are further keys; they replace those of the state before."""
         if state not in get_args(State):
             raise ValueError(f"state {state!r} does not exist; use one of {', '.join(get_args(State))}")
         before = self.read_json("status.json")
@@ -131,16 +131,17 @@ class RunDir:
 
     @property
     def state(self) -> str:
-        """running (or killed while it did), interrupted, complete, failed."""
+        """running (also if it was killed while running), interrupted, complete or failed."""
         return str(self.read_json("status.json").get("state", "failed"))
 
     @property
     def kind(self) -> str:
+        """The kind given to `create`."""
         return str(self.read_json("status.json").get("kind", ""))
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Results of a complete run; empty before."""
+        """The results of a complete run; {} before."""
         return self.read_json("summary.json")
 
     # --- metrics --------------------------------------------------------------------------------------------------
@@ -150,7 +151,10 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     def append_metric(self, record: dict[str, Any]) -> None:
-        """Adds one line to metrics.jsonl, durably. NaN and infinities become null. A line that does not fit is taken back."""
+        """Append one line to metrics.jsonl and flush it to disk. NaN and infinities become null.
+
+        Raises `OcheError` if the line does not fit on the disk; the file is unchanged then.
+        """
         line = atomic.to_json(record).encode("utf-8") + b"\n"
         size = self.metrics_size()
         try:
@@ -166,15 +170,15 @@ class RunDir:
             raise atomic.refused(self._metrics, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All records so far, see `read_metrics`."""
+        """Return all records so far, see `read_metrics`."""
         return read_metrics(self.path)
 
     def metrics_size(self) -> int:
-        """Length of metrics.jsonl in bytes, for `truncate_metrics`."""
+        """Return the length of metrics.jsonl in bytes, for `truncate_metrics`."""
         return self._metrics.stat().st_size if self._metrics.exists() else 0
 
     def truncate_metrics(self, size: int) -> None:
-        """Drops what was written after metrics.jsonl had ``size`` bytes; a file that is shorter stays as it is."""
+        """Cut metrics.jsonl to its first ``size`` bytes. A shorter file stays as it is."""
         if self.metrics_size() > size:
             try:
                 with open(self._metrics, "r+b") as file:
@@ -184,15 +188,44 @@ class RunDir:
                 raise atomic.refused(self._metrics, error) from error
 
     def _drop_torn_line(self) -> None:
+        """Drop a last line that was cut short."""
         if self._metrics.exists():
             self.truncate_metrics(self._metrics.read_bytes().rfind(b"\n") + 1)
+
+
+class NullRunDir(RunDir):
+    """A run directory that discards every write. Ranks other than 0 use it, so their code needs no special case.
+
+    The directory need not exist on this machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def close(self) -> None:
+        pass
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        del name, data
+
+    def write_weights(self, name: str, state_dict: dict[str, Any], metadata: dict[str, str]) -> None:
+        del name, state_dict, metadata
+
+    def set_state(self, state: State, **fields: Any) -> None:
+        del state, fields
+
+    def append_metric(self, record: dict[str, Any]) -> None:
+        del record
+
+    def truncate_metrics(self, size: int) -> None:
+        del size
 
 
 # --- reading --------------------------------------------------------------------------------------------------------------
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl in the run directory ``path``; a last line that was cut short is ignored.
+    """Return the records of metrics.jsonl in the run directory ``path``. A last line that was cut short is ignored.
 
     Raises `OcheError` for damage elsewhere.
     """
@@ -213,23 +246,25 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _record(line: bytes) -> dict[str, Any]:
-    """Raises ValueError where ``line`` is no record."""
+    """Return the record in ``line``. Raises ValueError if there is none."""
     record = atomic.parse_json(line)
     if not isinstance(record, dict):
         raise ValueError(f"a {type(record).__name__}")
     return record
 
 
-_TAIL = 1 << 16  # bytes at the end of metrics.jsonl that surely hold a whole record
+_TAIL = 1 << 16  # bytes at the end of metrics.jsonl that hold a whole record
 
 
 def last_metric(path: str | Path) -> dict[str, Any]:
-    """The newest record in the run directory ``path``, of a run under way too; {} for none. Reads the end of the file alone."""
+    """Return the newest record in the run directory ``path``, also while it runs; {} if there is none. Reads only the
+    file's end.
+    """
     try:
         with (Path(path) / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             return _record(file.read().split(b"\n")[-2])
-    except (OSError, IndexError, ValueError):  # none yet, or one that is longer than that
+    except (OSError, IndexError, ValueError):  # no record yet, or a longer one
         return {}
 
 

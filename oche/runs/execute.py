@@ -1,4 +1,4 @@
-"""Carries out plans: from a checked plan to everything that a run leaves in its directory."""
+"""Execution of plans: from a checked plan to a complete run directory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from oche.core.environment import describe_environment
 from oche.core.errors import OcheError, one_line
 from oche.core.signals import Interrupt
 from oche.cost import flops, parameters
-from oche.data import Corpus, Dataset, load
-from oche.data.text.corpus import load_text
-from oche.data.text.files import is_text
+from oche.data import Corpus, Dataset
 from oche.devices.engine import Engine
 from oche.devices.launch import join_process_group
 from oche.devices.process_group import ProcessGroup, ProcessLost
@@ -31,11 +29,10 @@ from oche.networks.lstm import LSTM
 from oche.report import run_page
 from oche.runs.checkpoint import latest_step
 from oche.runs.config import SearchConfig, TrainConfig
-from oche.runs.plan import Plan, SearchPlan, check_shares, engine_of, plan_again
-from oche.runs.directory import RunDir
-from oche.runs.latency_budget import cost_found, timed_recipe
-from oche.runs.null_directory import Elsewhere
-from oche.runs.session import WorkSession, session_of
+from oche.runs.directory import NullRunDir, RunDir
+from oche.runs.latency_budget import cost_of_result, with_latency_table
+from oche.runs.plan import Plan, SearchPlan, check_shares, make_engine, plan_resumed
+from oche.runs.session import WorkSession, make_session
 from oche.training.assess import assess
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
@@ -46,35 +43,32 @@ from oche.training.language_trainer import train as language_loop
 from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session
 
 
-
-
-
-
-
-
 def check_unchanged(path: Path, data: Any) -> None:
-    """Raises `OcheError` where the network of the run at ``path`` was begun for data of another kind than ``data`` are now."""
+    """Raise `OcheError` if the run at ``path`` was begun for other images than ``data`` holds now."""
     if not (path / "space.json").exists():
         return
-    began, now = read_json(path / "space.json"), _kind(data)
+    began, now = read_json(path / "space.json"), _data_shape(data)
     for name in sorted(began.keys() & now.keys()):
         if began[name] != now[name]:
             was, found = (one_line(facts[name])[:80] for facts in (began, now))
             raise OcheError(
-                f"{path} was begun with {name} {was}, and {data.name} has {found} now; restore the data that it was begun on, "
+                f"{path} was begun with {name} {was}, and {data.name} has {found} now; restore the original data, "
                 "or start anew"
             )
 
 
-def _kind(data: Any) -> dict[str, Any]:
-    """What a network must know of its images, by its names in space.json; checkpoints of text say themselves which words lack."""
+def _data_shape(data: Any) -> dict[str, Any]:
+    """Return what a network must know of its images, by the keys of space.json.
+
+    Nothing for text: its checkpoints hold the vocabulary and are checked themselves.
+    """
     if isinstance(data, Corpus):
         return {}
     return {"classes": list(data.classes), "image": list(data.image), "in_channels": data.channels}
 
 
-def _told_apart_by(config: SearchConfig | TrainConfig, data: Any) -> bytes:
-    """What must be the same on all ranks; paths need not be, since machines differ."""
+def _run_fingerprint(config: SearchConfig | TrainConfig, data: Any) -> bytes:
+    """Return the settings and data that must be equal on all ranks. Paths may differ, because machines do."""
     places = {"data": "", "data_dir": None, "plugins": ()} | ({"table": None} if hasattr(config, "table") else {})
     same = dump_yaml(replace(config, **places))
     if isinstance(data, Corpus):
@@ -82,10 +76,11 @@ def _told_apart_by(config: SearchConfig | TrainConfig, data: Any) -> bytes:
     return same.encode() + str(data.classes).encode() + data.train.labels.numpy().tobytes()
 
 
-def start(
-    path: Path, plan: Plan, *, overwrite: bool, log: Log, before: Callable[[], None] = lambda: None
-) -> None:
-    """Make the run directory and carry out ``plan``. ``before`` is called once the directory exists."""
+def start_run(path: Path, plan: Plan, *, overwrite: bool, log: Log, before: Callable[[], None] = lambda: None) -> None:
+    """Create the run directory and execute ``plan``. ``before`` is called once the directory exists.
+
+    Raises `OcheError` if the directory is taken or the run fails.
+    """
     config, processes = plan.config, join_process_group()
     kind = "search" if isinstance(plan, SearchPlan) else "train"
     with processes.raise_together():
@@ -94,43 +89,31 @@ def start(
                 shared = {"ranks": processes.world_size} if processes.is_distributed else {}
                 run.write_json("environment.json", describe_environment(config.device) | shared)
     before()
-    _carry_out(path, config, log, plan)
+    _execute(path, config, log, plan)
 
 
-def resume(path: Path, config: SearchConfig | TrainConfig, log: Log) -> None:
-    """Do what is left of the run at ``path``, whose configuration is ``config``."""
-    _carry_out(path, config, log, None)
+def resume_run(path: Path, config: SearchConfig | TrainConfig, log: Log) -> None:
+    """Do what is left of the run at ``path``, whose configuration is ``config``. Raises `OcheError` if the run fails."""
+    _execute(path, config, log, None)
 
 
-def _carry_out(path: Path, config: SearchConfig | TrainConfig, log: Log, plan: Plan | None) -> None:
-    """Do what is left of a run's work; whatever happens, its directory tells the state. Without a ``plan`` it is made anew."""
+def _execute(path: Path, config: SearchConfig | TrainConfig, log: Log, plan: Plan | None) -> None:
+    """Do what is left of a run, and write how it ends into its status.json. ``plan`` None: make the plan anew."""
     processes = join_process_group()
     with processes.raise_together():
-        opened = RunDir.open(path) if processes.is_main else Elsewhere(path)
+        opened = RunDir.open(path) if processes.is_main else NullRunDir(path)
     with opened as run, Interrupt(processes.is_distributed, quiet=not processes.is_main) as interrupt:
         run.set_state("running")
         try:
             with processes.detecting_lost_processes():
-                plan = plan or processes.first_on_each_machine(lambda: plan_again(config, log))
-                data = plan.data
-                with processes.raise_together():
-                    check_shares(config, data, processes)
-                    check_unchanged(path, data)
-                processes.check_agreement("their settings and data", _told_apart_by(config, data))
-                engine = engine_of(config, processes)
-                processes.check_agreement("the kind of their device", engine.device.type.encode())
-                session = session_of(run, log, interrupt, config.checkpoint, processes)
-                if isinstance(plan, SearchPlan):
-                    summary = _search(run, plan, engine, session)
-                else:
-                    summary = _TRAIN[type(plan.config.train)](run, plan.config, data, engine, session)
+                summary = _compute(run, config, log, plan, interrupt, processes)
         except Interrupted:
             run.set_state("interrupted")
             log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
             raise
         except (Diverged, OutOfMemory) as error:
-            told = type(error)(f"{error}; {_way_on(path, config, error.settings)}")
-            told.said = isinstance(error, Diverged) and not processes.is_main  # the loss is that of all ranks
+            told = type(error)(f"{error}; {_resume_hint(path, config, error.settings)}")
+            told.said = isinstance(error, Diverged) and not processes.is_main  # all ranks have the same loss
             run.set_state("failed", error=f"{type(error).__name__}: {told}")
             raise told from None
         except ProcessLost as error:
@@ -140,21 +123,47 @@ def _carry_out(path: Path, config: SearchConfig | TrainConfig, log: Log, plan: P
         except BaseException as error:
             run.set_state("failed", error=f"{type(error).__name__}: {error}")
             raise
-        run.write_json("summary.json", {**summary, "note": data.note, "data": config.data})
+        run.write_json("summary.json", summary)
         run.set_state("complete")
     if processes.is_main:
         run_page.write_report(path)
 
 
-def _way_on(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str, ...]) -> str:
-    """How a run that failed by its ``settings`` can go on."""
+def _compute(
+    run: RunDir,
+    config: SearchConfig | TrainConfig,
+    log: Log,
+    plan: Plan | None,
+    interrupt: Interrupt,
+    processes: ProcessGroup,
+) -> dict[str, Any]:
+    """Check that data and processes are as before and agree, then search or train. Return the summary."""
+    plan = plan or processes.first_on_each_machine(lambda: plan_resumed(config, log))
+    data = plan.data
+    with processes.raise_together():
+        check_shares(config, data, processes)
+        check_unchanged(run.path, data)
+    processes.check_agreement("their settings and data", _run_fingerprint(config, data))
+    engine = make_engine(config, processes)
+    processes.check_agreement("the kind of their device", engine.device.type.encode())
+    session = make_session(run, log, interrupt, config.checkpoint, processes)
+    if isinstance(plan, SearchPlan):
+        summary = _run_search(run, plan, engine, session)
+    else:
+        summary = _RUN_TRAINING[type(plan.config.train)](run, plan.config, data, engine, session)
+    return {**summary, "note": data.note, "data": config.data}
+
+
+def _resume_hint(path: Path, config: SearchConfig | TrainConfig, settings: tuple[str, ...]) -> str:
+    """Return how to continue a run that failed because of its ``settings``."""
     part, step = "search" if isinstance(config, SearchConfig) else "train", latest_step(path / "checkpoints")
     kept = "no checkpoint is there, so it begins anew" if step is None else f"the checkpoint of step {step} is kept"
     change = " or ".join(f"{part}.{name}" for name in settings)
     return f"{kept}: change {change} in {path / 'config.yaml'} and write: oche resume {path}"
 
 
-def _search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSession) -> dict[str, Any]:
+def _run_search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSession) -> dict[str, Any]:
+    """Search, write the results of the search, and return them for the summary."""
     config, data, truth = plan.config, plan.data, plan.truth
 
     def describe(task: Search) -> None:
@@ -164,17 +173,17 @@ def _search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSession)
             name: {"edges": dag.edges, "inputs": dag.inputs, "candidates": space.candidates}
             for name, dag in task.groups.items()
         }
-        _prepare(task, engine, session)
+        _choose_computation(task, engine, session)
         run.write_json("space.json", {
             "space": config.method, "computes": task.computes, "parameters": parameters(task.net),
             "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.data_facts(data), "groups": groups,
             "network": space.describe(), **({} if truth is None else {"truth": truth.describe()}),
-            **({} if task.priced is None else {"priced": task.priced.describe()}),
+            **({} if task.cost_constraint is None else {"priced": task.cost_constraint.describe()}),
         })  # fmt: skip
-        if task.priced is not None:
-            session.log.say(f"penalty on {task.priced.words()}")
+        if task.cost_constraint is not None:
+            session.log.say(f"penalty on {task.cost_constraint.summarize()}")
 
-    recipe = timed_recipe(run.path, config, engine, session.log)
+    recipe = with_latency_table(run.path, config, engine, session.log)
     task, clock = search_loop(
         config.space, recipe, data, seed=config.seed, engine=engine, session=session, before=describe,
         truth=truth or (lambda cells: {}),
@@ -186,20 +195,23 @@ def _search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSession)
     last, measures = session.history[-1], [f"{part}_{task.feed.meter.measure}" for part in ("val", "train")]
     return {
         "genotype": str(genotype), **{name: last.get(name) for name in measures},
-        "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
-        **({} if truth is None else truth(genotype)), **cost_found(task.priced, genotype, session.log),
+        "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _median_step_ms(session),
+        **({} if truth is None else truth(genotype)), **cost_of_result(task.cost_constraint, genotype, session.log),
     }  # fmt: skip
 
 
-def _prepare(task: Search | Training | LanguageTraining, engine: Engine, session: WorkSession) -> None:
-    """Says how the cells of ``task`` compute; has its steps replayed from CUDA graphs where that is asked for."""
+def _choose_computation(task: Search | Training | LanguageTraining, engine: Engine, session: WorkSession) -> None:
+    """Log the form in which the cells of ``task`` compute, and replay its steps from CUDA graphs if that is asked for."""
     if task.computes:
         session.log.say(f"cells compute {task.computes}")
     if engine.fused == "fused" and engine.device.type == "cuda":
         replay(task, session.log.warn)
 
 
-def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: WorkSession) -> dict[str, Any]:
+def _run_image_training(
+    run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, session: WorkSession
+) -> dict[str, Any]:
+    """Train a network for images, write its results, and return them for the summary."""
     assert isinstance(config.train, Recipe)
     genotype = Genotype.parse(config.genotype)
     run.write_text("genotype.txt", str(genotype) + "\n")
@@ -208,7 +220,7 @@ def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, sess
     def describe(task: Training) -> None:
         image = engine.images(torch.zeros(1, data.channels, *data.image))
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
-        _prepare(task, engine, session)
+        _choose_computation(task, engine, session)
         run.write_json("space.json", {
             "space": config.recipe, "computes": task.computes, **costs, "image": data.image, "in_channels": data.channels,
             "classes": data.classes,
@@ -221,13 +233,13 @@ def _train(run: RunDir, config: TrainConfig, data: Dataset, engine: Engine, sess
     run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
     last = session.history[-1]
     return {
-        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **_assessed(run, task), **costs,
-        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **_write_assessment(run, task), **costs,
+        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _median_step_ms(session),
     }  # fmt: skip
 
 
-def _assessed(run: RunDir, task: Training) -> dict[str, float]:
-    """Writes what the trained network gets right and wrong to assessment.json; returns its calibration error."""
+def _write_assessment(run: RunDir, task: Training) -> dict[str, float]:
+    """Write the errors of the trained network to assessment.json. Return its calibration error."""
     if task.held_split is None or not task.engine.processes.is_main:
         return {}
     found = assess(task.net, task.held_split, task.data, task.engine.single_process, task.held)
@@ -235,9 +247,10 @@ def _assessed(run: RunDir, task: Training) -> dict[str, float]:
     return {f"{task.held}_ece": found.ece}
 
 
-def _train_language(
+def _run_language_training(
     run: RunDir, config: TrainConfig, corpus: Corpus, engine: Engine, session: WorkSession
 ) -> dict[str, Any]:
+    """Train a language model, write its results, and return them for the summary."""
     assert isinstance(config.train, LanguageRecipe)
     if config.genotype != LSTM:
         run.write_text("genotype.txt", config.genotype + "\n")
@@ -246,7 +259,7 @@ def _train_language(
     def describe(task: LanguageTraining) -> None:
         word = torch.zeros(1, 1, dtype=torch.int64, device=engine.device)
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(word)))
-        _prepare(task, engine, session)
+        _choose_computation(task, engine, session)
         run.write_json("space.json", {
             "space": config.recipe, "computes": task.computes, **costs, "vocabulary": len(corpus.vocabulary), "groups": {},
             "network": task.net.describe(),
@@ -260,15 +273,18 @@ def _train_language(
     run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": config.genotype})
     return {
         "genotype": config.genotype, **found, "train_ppl": session.history[-1].get("train_ppl"), **costs,
-        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _step_ms(session),
+        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _median_step_ms(session),
     }  # fmt: skip
 
 
-_TRAIN: dict[type, Callable[..., dict[str, Any]]] = {Recipe: _train, LanguageRecipe: _train_language}
+_RUN_TRAINING: dict[type, Callable[..., dict[str, Any]]] = {
+    Recipe: _run_image_training,
+    LanguageRecipe: _run_language_training,
+}
 _RESULTS = ("test_acc", "test_loss", "val_acc", "val_loss", "train_acc")
 
 
-def _step_ms(session: Session) -> float | None:
-    """Median over epochs of the mean time of a step: one slow epoch does not count."""
+def _median_step_ms(session: Session) -> float | None:
+    """Return the median over epochs of the mean time of a step, in milliseconds. So one slow epoch does not count."""
     times = [ms for r in session.history if (ms := r.get("timings", {}).get("step_ms")) is not None]
     return median(times) if times else None

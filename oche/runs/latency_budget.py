@@ -1,4 +1,4 @@
-"""What a run does about the cost of the network that it searches for: times are measured once, and what was found is said."""
+"""The cost of the network that a run searches for: latencies are measured once, and the cost of the result is reported."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ if TYPE_CHECKING:
     from oche.methods.recipe import SearchRecipe
     from oche.runs.config import SearchConfig
 
-FILE = "latencies.json"  # of a run whose method names no table
+FILE = "latencies.json"  # in a run directory, if the recipe names no table
 
 
-def timed_recipe(path: Path, config: SearchConfig, engine: Engine, log: Log) -> SearchRecipe:
-    """The recipe of the run at ``path``, with a table of latencies where its penalty needs one.
+def with_latency_table(path: Path, config: SearchConfig, engine: Engine, log: Log) -> SearchRecipe:
+    """Return the recipe of the run at ``path``, with a latency table if its penalty needs one.
 
-    Without one of the user's, it is measured once and kept, so that a resumed run goes on with the same prices.
+    If the recipe names no table, latencies are measured once and kept in the run directory, so that a resumed run uses the
+    same ones. Warns if a table was measured on another machine.
     """
     recipe = config.search
-    if recipe.method.resource is None or not recipe.method.resource.measured:
+    if recipe.method.cost_penalty is None or not recipe.method.cost_penalty.measured:
         return recipe
     file = recipe.latencies or path / FILE
-    with engine.processes.raise_together():  # prices must be the same on all: rank 0 measures, and the others read its file
-        if not engine.processes.is_main:
-            pass
-        elif not file.exists():
+    # All ranks need the same latencies: rank 0 measures, and the others read its file.
+    with engine.processes.raise_together():
+        if engine.processes.is_main and not file.exists():
             log.say("measuring the latency of every candidate, once for this run")
-            fill_table(space_at_recipe_size(config.space, recipe.cost_recipe or config.space.recipe), LatencyTable.fresh(engine.single_process)).write(file)
-        elif apart := LatencyTable.open(file).differs(engine.single_process):
+            space = space_at_recipe_size(config.space, recipe.cost_recipe or config.space.recipe)
+            fill_table(space, LatencyTable.fresh(engine.single_process)).write(file)
+        elif engine.processes.is_main and (difference := LatencyTable.open(file).differs(engine.single_process)):
             log.warn(
-                f"the latencies of {file} are not those of this machine ({apart}); the target is a time over there"
+                f"the latencies of {file} are not those of this machine ({difference}); the target is a time on the other machine"
             )
     return replace(recipe, latencies=file)
 
 
-def cost_found(priced: CostConstraint | None, genotype: Genotype, log: Log) -> dict[str, float]:
-    """{"cost": that of the network of the cells found}, where it was penalised; warns where it is above the target."""
-    if priced is None:
+def cost_of_result(constraint: CostConstraint | None, genotype: Genotype, log: Log) -> dict[str, float]:
+    """Return {"cost": cost of the network of the cells found}, or {} if no cost is penalised. Warns if it is above the target."""
+    if constraint is None:
         return {}
-    cost, target = priced.costs.of(genotype), priced.target
+    cost, target = constraint.costs.of(genotype), constraint.target
     if target is not None and cost > target:
+        found, limit = (format_amount(amount, constraint.kind) for amount in (cost, target))
         log.warn(
-            f"the cells found cost {format_amount(cost, priced.kind)}, more than the target of {format_amount(target, priced.kind)}; "
+            f"the cells found cost {found}, more than the target of {limit}; "
             "search with a larger --search.strength, or longer"
         )
     return {"cost": cost}

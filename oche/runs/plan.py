@@ -1,7 +1,7 @@
-"""From a configuration to a checked plan. Everything that can be refused is refused here; no directory is made.
+"""From a configuration to a checked plan. All checks are here, and no directory is made.
 
-A plan holds what the work needs: the configuration in full, the data, the table of true accuracies. It is made once, in
-the process that carries it out (`oche.runs.execute`).
+A plan holds the complete configuration, the data, and the table of true accuracies. It is made once, in the process that
+executes it (`oche.runs.execute`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from oche.bilevel.batches import check
+from oche.bilevel.batches import check_data
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.plugins import load_plugins
@@ -32,29 +32,32 @@ from oche.training.recipes import space_at_recipe_size
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """A search that can start: its configuration in full, with the space fitted to the data."""
+    """A search that can start: its complete configuration, with the space fitted to the data."""
 
     config: SearchConfig
     data: Any
-    """a `Dataset`, of text a `Corpus`"""
+    """a `Dataset`, or a `Corpus` for text"""
     truth: GroundTruth | None
-    """true accuracies of cells, where a table knows them"""
+    """true accuracies of cells, if there is a table of them"""
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A training that can start: its configuration in full, the genotype as text."""
+    """A training that can start: its complete configuration, with the genotype as text."""
 
     config: TrainConfig
     data: Any
-    """a `Dataset`, of text a `Corpus`"""
+    """a `Dataset`, or a `Corpus` for text"""
 
 
 Plan = SearchPlan | TrainPlan
 
 
 def plan_search(config: SearchConfig, log: Log, data: Any = None) -> SearchPlan:
-    """Return the plan of a search. ``data``: those that ``config`` names, if they are at hand. Raises `OcheError`."""
+    """Return the plan of a search. ``data``: the data that ``config`` names, if they are loaded already.
+
+    Raises `OcheError` if the search cannot start.
+    """
     load_plugins(config.plugins)
     config = with_absolute_paths(config)
     recipe = config.search
@@ -65,17 +68,20 @@ def plan_search(config: SearchConfig, log: Log, data: Any = None) -> SearchPlan:
     if truth is not None:
         log.say(f"true accuracies: {truth.column} of {config.table}")
     data = data or load_data(config, log)
-    check(data, config.space, recipe)
+    check_data(data, config.space, recipe)
     check_shares(config, data, read_environment())
     config = replace(config, space=config.space.fit(data))
-    if recipe.method.resource is not None:
+    if recipe.method.cost_penalty is not None:
         recipe.check_target(space_at_recipe_size(config.space, recipe.cost_recipe or config.space.recipe))
     check_search_in_bf16(config.space, recipe, _engine(config))
     return SearchPlan(config, data, truth)
 
 
 def plan_training(config: TrainConfig, log: Log, data: Any = None) -> TrainPlan:
-    """Return the plan of a training. ``data``: those that ``config`` names, if they are at hand. Raises `OcheError`."""
+    """Return the plan of a training. ``data``: the data that ``config`` names, if they are loaded already.
+
+    Raises `OcheError` if the training cannot start.
+    """
     load_plugins(config.plugins)
     config = with_absolute_paths(config)
     config = replace(config, genotype=str(read_trainable(config.genotype)))
@@ -87,8 +93,8 @@ def plan_training(config: TrainConfig, log: Log, data: Any = None) -> TrainPlan:
     return TrainPlan(config, data)
 
 
-def plan_again(config: SearchConfig | TrainConfig, log: Log) -> Plan:
-    """Return the plan of a run that was planned before: ``config`` is that of its directory, and complete."""
+def plan_resumed(config: SearchConfig | TrainConfig, log: Log) -> Plan:
+    """Return the plan of a run to resume. ``config`` is the complete configuration in its directory."""
     data = load_data(config, log)
     if isinstance(config, TrainConfig):
         return TrainPlan(config, data)
@@ -96,7 +102,7 @@ def plan_again(config: SearchConfig | TrainConfig, log: Log) -> Plan:
 
 
 def load_data(config: Common, log: Log) -> Any:
-    """Return the data that ``config`` names: a `Dataset`, of text a `Corpus`."""
+    """Return the data that ``config`` names: a `Dataset`, or a `Corpus` for text."""
     if is_text(config.data):
         return load_text(
             config.data, tokens=config.tokens, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit,
@@ -109,21 +115,21 @@ def load_data(config: Common, log: Log) -> Any:
 
 
 def _engine(config: Common) -> Engine:
-    """The device that checks run on."""
+    """Return the device that checks run on."""
     return Engine(config.device, fused=config.engine, processes=read_environment())
 
 
-def engine_of(config: Common, processes: ProcessGroup) -> Engine:
+def make_engine(config: Common, processes: ProcessGroup) -> Engine:
     """Return the device and the processes that a run computes on."""
     return Engine(config.device, config.threads, fused=config.engine, processes=processes, sync=config.sync_bn)
 
 
 def check_shares(config: SearchConfig | TrainConfig, data: Any, processes: ProcessGroup) -> None:
-    """Raise `OcheError` if several processes cannot share the batches of a run."""
+    """Raise `OcheError` if several processes cannot divide the batches of a run evenly."""
     if not processes.is_distributed:
         return
     if isinstance(data, Corpus):
-        raise OcheError("language models are not shared by several ranks; start oche without torchrun")
+        raise OcheError("language models cannot be trained by several ranks; start oche without torchrun")
     images = len(data.train)
     if isinstance(config, TrainConfig):
         assert isinstance(config.train, Recipe)
@@ -139,19 +145,19 @@ def check_shares(config: SearchConfig | TrainConfig, data: Any, processes: Proce
 
 
 def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool = True) -> None:
-    """Raise `OcheError` if the device of ``config`` is missing, or cannot compute cells in the form that is asked for."""
+    """Raise `OcheError` if the device of ``config`` is missing, or cannot compute cells in the requested form."""
     engine = Engine(config.device, processes=read_environment())
     _ = engine.device
-    if is_text(config.data):  # language models have a fast path of their own, which needs nothing
+    if is_text(config.data):  # the fast path of language models has no requirements
         return
     if config.engine != "plain" and engine.device.type == "cpu" and native.pending():
-        log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain does without)")
+        log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain needs none)")
     if config.engine == "fused":
         choose(config.engine, engine.device, engine.dtype, twice=twice, mixed=mixed)
 
 
 def check_domains(config: TrainConfig) -> None:
-    """Raise `OcheError` unless genotype, recipe and data are all of images, or all of text. Reads no data."""
+    """Raise `OcheError` unless genotype, recipe and data are all for images, or all for text. Reads no data."""
     cell = "text" if is_language(config.genotype) else "images"
     made = {
         "text": "recurrent cells (and lstm) make language models",
@@ -159,9 +165,7 @@ def check_domains(config: TrainConfig) -> None:
     }[cell]
     if config.train.domain != cell:
         use = {"text": "recurrent or recurrent-small", "images": "darts, say"}[cell]
-        raise OcheError(
-            f"{made}, and the recipe {config.recipe!r} is one for {config.train.domain}; write --recipe {use}"
-        )
+        raise OcheError(f"{made}, and the recipe {config.recipe!r} is for {config.train.domain}; write --recipe {use}")
     if is_text(config.data) != (cell == "text"):
         use = {"text": "--data ptb or a text file", "images": "--data cifar10, say"}[cell]
         found = "images" if cell == "text" else "text"

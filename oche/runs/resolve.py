@@ -1,4 +1,4 @@
-"""What a user's words mean: names of data, paths, genotypes, and the configuration that a command starts from."""
+"""What names and paths of users mean: data sets, genotypes, and the default configuration of a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
 from oche.data import DATASETS, TEXTS
-from oche.methods.published import METHODS
+from oche.methods.catalog import METHODS
 from oche.networks.lstm import LSTM
 from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.run import Run
@@ -20,7 +20,7 @@ from oche.training.recipes import default_for
 
 
 def default_search(space: str, method: str | None = None) -> SearchConfig:
-    """The defaults of a search in the space of that name, by the method of that name; by default the space's own.
+    """Return the default configuration of a search in the named space, by the named method (None: the space's own).
 
     Raises `KeyError` for names that `oche list` does not know.
     """
@@ -33,11 +33,12 @@ def default_search(space: str, method: str | None = None) -> SearchConfig:
 def default_training(
     what: Run | Genotype | str | Path, data: str | Path | None, options: dict[str, Any]
 ) -> tuple[TrainConfig, Path | None]:
-    """The `TrainConfig` for ``what`` and the directory its run goes to by default (None: the next free one).
+    """Return the `TrainConfig` for ``what``, and the default directory of its run (None: the next free one).
 
-    Without a recipe among the ``options``, cells of language models get theirs.
+    ``what``: a run or its directory, a `Genotype`, its text, a published name, or "lstm". ``data`` None: those of the run.
+    Without a recipe among ``options``, recurrent cells get the recipe for language models. Raises `OcheError`.
     """
-    if isinstance(what, str | Path) and os.path.isdir(what):  # pathlib refuses to ask about a long text
+    if isinstance(what, str | Path) and os.path.isdir(what):  # pathlib raises for a long text
         what = Run.open(what)
     if not isinstance(what, Run):
         genotype = str(what if isinstance(what, Genotype) else read_trainable(what))
@@ -54,12 +55,12 @@ def default_training(
 
 
 def read_trainable(what: str | Path) -> Genotype | str:
-    """What to train: as `read_genotype` finds it, or "lstm"."""
+    """Return the genotype to train, as `read_genotype`, or "lstm"."""
     return LSTM if str(what).lower() == LSTM else read_genotype(what)
 
 
 def read_genotype(what: str | Path) -> Genotype:
-    """The genotype with a published name, in a file, or in the text itself. Raises `OcheError`."""
+    """Return the genotype with a published name, in a file, or in the text itself. Raises `OcheError`."""
     text = str(what)
     if os.path.isfile(text):
         return Genotype.parse(Path(text).read_text(errors="replace"))
@@ -71,7 +72,7 @@ def read_genotype(what: str | Path) -> Genotype:
 
 
 def with_absolute_paths(config: Any) -> Any:
-    """``config`` with paths from the root, so that the run can be resumed and repeated from any other directory."""
+    """Return ``config`` with absolute paths, so that the run can be resumed and repeated from any directory."""
     table = getattr(config, "table", None)  # of a search
     latencies = config.search.latencies if hasattr(config, "search") else None
     return replace(
@@ -85,22 +86,23 @@ def with_absolute_paths(config: Any) -> Any:
 
 
 def absolute(path: str | Path) -> Path:
+    """Return an absolute path, with ~ replaced by the home directory."""
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def locate(data: str) -> str:
-    """The name of a data set, or where it is."""
+    """Return the name of a data set, or the absolute path of data."""
     is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
     return str(absolute(data)) if is_path else data
 
 
 def slug(data: str) -> str:
-    """A data set's name as part of a directory's name."""
+    """Return the name of a data set as part of a directory's name."""
     return Path(data).resolve().stem.replace(":", "-")
 
 
 def next_free_path(path: Path) -> Path:
-    """``path``, or path-2, path-3 … where that exists."""
+    """Return ``path``, or the first of path-2, path-3 … that does not exist."""
     n, candidate = 1, path
     while candidate.exists():
         n, candidate = n + 1, path.with_name(f"{path.name}-{n + 1}")

@@ -1,4 +1,4 @@
-"""A run directory from Python."""
+"""A run directory, read from Python."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Kind = Literal["search", "train", "toy"]
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read as needed."""
+    """A run directory. Files are read when they are needed."""
 
     path: Path
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Raises `OcheError` where there is no run."""
+        """Return the run at ``path``. Raises `OcheError` if there is none."""
         check_run(Path(path))
         return cls(Path(path))
 
@@ -46,17 +46,17 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The results at the end; empty before."""
+        """The results of a complete run; {} before."""
         return self._json("summary.json")
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One record an epoch, see docs/runs.md."""
+        """The records of the epochs, see docs/runs.md."""
         return read_metrics(self.path)
 
     @property
     def genotype(self) -> Genotype:
-        """The cells found (of a search), or trained."""
+        """The cells that were found (by a search), or trained. Raises `OcheError` if there are none."""
         file = self.path / "genotype.txt"
         if not file.exists():
             if self.kind == "train":
@@ -66,7 +66,7 @@ class Run:
 
     @cached_property
     def config(self) -> Any:
-        """The `SearchConfig` or `TrainConfig` that made it."""
+        """The `SearchConfig` or `TrainConfig` of the run. Raises `OcheError` for a run of another kind."""
         kinds = {"search": SearchConfig, "train": TrainConfig}
         if self.kind not in kinds:
             raise OcheError(

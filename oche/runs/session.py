@@ -1,5 +1,7 @@
-"""A loop's session in a run directory: metrics, checkpoints, progress on the terminal, TensorBoard, interruption. Shared by
-ranks, it is the first one's, and the others follow."""
+"""The session of a loop in a run directory: metrics, checkpoints, progress on the terminal, TensorBoard, interruption.
+
+Among several ranks, rank 0 keeps the session, and the others follow it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from oche.training.loop import Progress, Record, Session
 
 
 class DirectorySession(Session):
-    """Everything a loop says goes to ``run``; what `restore` returns is where the newest sound checkpoint left it."""
+    """A session that writes to the run directory ``run``. `restore` returns the newest sound checkpoint.
+
+    ``every``: seconds between checkpoints.
+    """
 
     def __init__(self, run: RunDir, log: Log, interrupt: Interrupt, every: float = 60.0) -> None:
         super().__init__()
@@ -66,7 +71,7 @@ class DirectorySession(Session):
 
 
 class SharedSession(Session):
-    """A loop's session among several ranks: what is kept is rank 0's ``own`` session, what is decided is common to all."""
+    """The session of a loop on several ranks. Rank 0's ``own`` session keeps everything; decisions are common to all ranks."""
 
     alone = False
 
@@ -77,7 +82,7 @@ class SharedSession(Session):
         self._due = self._stopping = False
 
     def restore(self) -> dict[str, Any] | None:
-        """What rank 0 finds, on every rank."""
+        """Return on every rank what rank 0 restores."""
         state = self.own.restore()
         data = self.processes.broadcast(b"" if state is None else checkpoint.to_bytes(state))
         self.history = json.loads(self.processes.broadcast(json.dumps(self.own.history).encode()))
@@ -88,8 +93,11 @@ class SharedSession(Session):
         self.history.append(record)
 
     def agree_on_seconds(self, seconds: float) -> float:
-        """Rank 0's time. What `due` and `stopping` say until the next call is agreed on with it: whether rank 0 wants a
-        checkpoint, and whether any rank was asked to stop."""
+        """Return rank 0's elapsed time on every rank.
+
+        `due` and `stopping` are agreed on in the same exchange, and hold until the next call: whether rank 0 wants a
+        checkpoint, and whether any rank was asked to stop.
+        """
         mine = (seconds, float(self.own.due())) if self.processes.is_main else (0.0, 0.0)
         common, due, asked = self.processes.sum_numbers([*mine, float(self.interrupt.asked)])
         self._due, self._stopping = due > 0, asked > 0
@@ -99,7 +107,7 @@ class SharedSession(Session):
         return self._due
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Returns once rank 0 has written: when a rank ends, torchrun ends the others."""
+        """Save on rank 0, and return once it has written: when one rank ends, torchrun ends the others."""
         self.own.save(step, state)
         self._due = False
         self.processes.sum_numbers([0.0])
@@ -117,8 +125,8 @@ class SharedSession(Session):
 WorkSession = DirectorySession | SharedSession
 
 
-def session_of(run: RunDir, log: Log, interrupt: Interrupt, every: float, processes: ProcessGroup) -> WorkSession:
-    """The session of a loop whose run is ``run``."""
+def make_session(run: RunDir, log: Log, interrupt: Interrupt, every: float, processes: ProcessGroup) -> WorkSession:
+    """Return the session of a loop whose run is ``run``. ``every``: seconds between checkpoints."""
     own = DirectorySession(run, log, interrupt, every) if processes.is_main else None
     if own is not None and not processes.is_distributed:
         return own

@@ -83,7 +83,7 @@ def test_ranks_stop_together_die_together_and_one_process_goes_on(tmp_path, quic
 
     killed = several_processes.crew(go, tmp_path / "killed", str(out), None, 2)
     assert killed[1].code == -signal.SIGKILL
-    assert killed[0].code == 1 and killed[0].error.startswith("Lost: rank 0: another rank ended")
+    assert killed[0].code == 1 and killed[0].error.startswith("ProcessLost: rank 0: another rank ended")
     assert killed[0].error.endswith(f"go on with: oche resume {out}")
     assert (tmp_path / "killed" / "0.pt").stat().st_mtime - (tmp_path / "x.killed").stat().st_mtime < 10
     assert oche.Run.open(out).state == "failed"
