@@ -68,8 +68,8 @@ class SpaceParts:
 
 def final_network(space: Space, genotype: Genotype) -> FinalNetwork:
     """Build the final network of a genotype, at the size of ``space``."""
-    own = {f.name for f in fields(space)}
-    sizes = {name: getattr(space, name) for name in (*SIZES, "classes", "in_channels", "image") if name in own}
+    space_fields = {f.name for f in fields(space)}
+    sizes = {name: getattr(space, name) for name in (*SIZES, "classes", "in_channels", "image") if name in space_fields}
     return build(genotype, **sizes)
 
 
@@ -78,19 +78,19 @@ def space_parts(space: Space) -> SpaceParts:
 
     Raises `OcheError` if its supernet has other edges than its groups say.
     """
-    made: list[_Probe] = []
+    probes: list[_Probe] = []
     space = replace(space, affine=True)  # BatchNorms of final networks learn scale and shift
     with torch.random.fork_rng(devices=[]):
-        net = space.supernet(edge=_Probes(made)).eval()
+        net = space.supernet(edge=_Probes(probes)).eval()
     groups = [space.groups[plan.kind] for plan in space.plans]
-    if sum(map(len, groups)) != len(made):
+    if sum(map(len, groups)) != len(probes):
         raise OcheError(
             f"{type(space).__name__} has other edges than its plans and groups say; its cost cannot be computed"
         )
     mixes = {name: Mix(torch.ones(len(dag), 1), None, ((0,),) * len(dag)) for name, dag in space.groups.items()}
     x = torch.zeros(1, space.in_channels, *space.image)
     fixed = parts(net, lambda: net(x, mixes))
-    edges, places = iter(made), {name: [[] for _ in range(len(dag))] for name, dag in space.groups.items()}
+    edges, places = iter(probes), {name: [[] for _ in range(len(dag))] for name, dag in space.groups.items()}
     for plan, dag in zip(space.plans, groups, strict=True):
         for e in range(len(dag)):
             places[plan.kind][e].append(next(edges).place)
@@ -113,13 +113,13 @@ class _Probe(Edge):
 
 @dataclass(frozen=True)
 class _Probes(EdgeBuilder):
-    """Builds probes, and keeps them in ``made``."""
+    """Builds probes, and keeps them in ``probes``."""
 
-    made: list[_Probe]
+    probes: list[_Probe]
 
     def __call__(self, space: Space, channels: int, stride: int) -> _Probe:
-        self.made.append(_Probe(channels, stride))
-        return self.made[-1]
+        self.probes.append(_Probe(channels, stride))
+        return self.probes[-1]
 
 
 # --- parts of any network -----------------------------------------------------------------------------------------------
@@ -136,8 +136,8 @@ def parts(net: nn.Module, run: Callable[[], Any]) -> list[Part]:
     def see(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         shape = tuple(args[0].shape[1:])
         outs = " and ".join(_format_shape(o.shape[1:]) for o in (out if isinstance(out, tuple) else (out,)))
-        like = sha1(repr(module).encode()).hexdigest()[:8]
-        found.append(Part(module, shape, f"{type(module).__name__} {like} {_format_shape(shape)} to {outs}"))
+        digest = sha1(repr(module).encode()).hexdigest()[:8]
+        found.append(Part(module, shape, f"{type(module).__name__} {digest} {_format_shape(shape)} to {outs}"))
 
     handles = [module.register_forward_hook(see) for module in _top_modules(net)]
     try:

@@ -108,21 +108,23 @@ class LatencyTable:
 
         Raises `OcheError` if it was measured on other hardware or with another batch size.
         """
-        apart = self.differs(engine) or (f"batch {self.batch}, here {batch}" if batch != self.batch else "")
-        if apart:
+        differences = self.differs(engine) or (f"batch {self.batch}, here {batch}" if batch != self.batch else "")
+        if differences:
             raise OcheError(
-                f"{path} was measured under other conditions ({apart}), so its times cannot be compared "
+                f"{path} was measured under other conditions ({differences}), so its times cannot be compared "
                 "with new ones; give another --table"
             )
         return self
 
     def differs(self, engine: Engine) -> str:
         """Return how the table's hardware differs from that of ``engine``, "" if times can be compared."""
-        here = describe_hardware(engine)
-        apart = [
-            f"{name} {self.about.get(name)}, here {here[name]}" for name in _SAME if self.about.get(name) != here[name]
+        current = describe_hardware(engine)
+        differences = [
+            f"{name} {self.about.get(name)}, here {current[name]}"
+            for name in _SAME
+            if self.about.get(name) != current[name]
         ]
-        return "; ".join(apart)
+        return "; ".join(differences)
 
 
 def measure_latency(module: nn.Module, x: Tensor, engine: Engine, batch: int = 1) -> Timing:

@@ -98,8 +98,8 @@ def summarise_costs(net: FinalNetwork, genotype: Genotype, space: Space, engine:
 
 def _places(space: Space) -> list[Place]:
     """Return the distinct places of the networks of ``space``, in the order of the network."""
-    every = (place for rows in space_parts(space).places.values() for places in rows for place in places)
-    return sorted(dict.fromkeys(every), key=lambda p: (-p.size[0], p.channels, -p.stride))
+    all_places = (place for rows in space_parts(space).places.values() for places in rows for place in places)
+    return sorted(dict.fromkeys(all_places), key=lambda p: (-p.size[0], p.channels, -p.stride))
 
 
 def _of(table: LatencyTable, place: Place, operation: str) -> Cost:

@@ -30,8 +30,8 @@ def parse_amount(text: str, kind: str) -> float:
     unit = found[2].lower() if found else ""
     if found is None or float(found[1]) <= 0 or unit not in UNITS[kind]:
         other = next((k for k, units in UNITS.items() if found and found[2] and unit in units and k != kind), None)
-        said = f", which is {_WHAT[other]}" if other else ""
-        raise OcheError(f"target {text!r}{said}: the penalty {kind} takes {_WHAT[kind]}; write {EXAMPLES[kind]}")
+        hint = f", which is {_WHAT[other]}" if other else ""
+        raise OcheError(f"target {text!r}{hint}: the penalty {kind} takes {_WHAT[kind]}; write {EXAMPLES[kind]}")
     return float(found[1]) * UNITS[kind][unit]
 
 

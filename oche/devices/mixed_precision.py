@@ -46,7 +46,7 @@ def apply_precision(
     engine: Engine, net: nn.Module, precision: Precision, *, twice: bool = False, mixed: bool = True
 ) -> str:
     """Call `Engine.apply_form` of an engine from `with_precision`; return the form, and why."""
-    said = engine.apply_form(net, twice=twice, mixed=mixed)
-    if precision == "float32" or not said:
-        return said
+    reason = engine.apply_form(net, twice=twice, mixed=mixed)
+    if precision == "float32" or not reason:
+        return reason
     return "as plain modules, convolutions in bfloat16: fused forms take none"

@@ -75,12 +75,12 @@ class ProcessGroup:
         ``name`` is the option to mention. Raises `OcheError` otherwise.
         """
         pieces = self.world_size * parts
-        who = f"{self.world_size} ranks" + (f" x {parts} parts" if parts > 1 else "")
+        sharers = f"{self.world_size} ranks" + (f" x {parts} parts" if parts > 1 else "")
         if self.is_distributed and batch % pieces:
             below, above = batch // pieces * pieces, -(-batch // pieces) * pieces
             use = f"{below} or {above}" if below else f"{above}"
             raise OcheError(
-                f"{name}={batch} does not divide among {who}; use {use} (it counts the images of all of them)"
+                f"{name}={batch} does not divide among {sharers}; use {use} (it counts the images of all of them)"
             )
         if self.is_distributed and batch > images:
             raise OcheError(f"{name}={batch} is more than the {images} images there are to share; use a smaller one")

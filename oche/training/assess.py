@@ -69,8 +69,8 @@ class Assessor(Meter):
         confusion = self._confusion.view(self.classes, self.classes).tolist()
         bins = [Bin(int(n), c / n if n else None, a / n if n else None) for n, c, a in self._bins.T.tolist()]
         mistakes = [
-            Mistake(int(index), int(true), int(predicted), confidence, own)
-            for confidence, own, true, predicted, index in self._worst.tolist()
+            Mistake(int(index), int(true), int(predicted), confidence, label_probability)
+            for confidence, label_probability, true, predicted, index in self._worst.tolist()
             if confidence >= 0
         ]
         return Assessment(data, part, classes, tuple(map(tuple, confusion)), nll, tuple(bins), tuple(mistakes))
@@ -89,7 +89,7 @@ def assess(net: nn.Module, split: Split, data: Dataset, engine: Engine, part: st
     if not found.mistakes:
         return found
     images, _ = split.gather(torch.tensor([m.index for m in found.mistakes], device=split.device))
-    shown = [replace(m, encode_png=encode_png(image)) for m, image in zip(found.mistakes, images.cpu(), strict=True)]
+    shown = [replace(m, png=encode_png(image)) for m, image in zip(found.mistakes, images.cpu(), strict=True)]
     return replace(found, mistakes=tuple(shown))
 
 

@@ -79,8 +79,8 @@ def _convolutions(net: nn.Module, images: Tensor, *rest: Any) -> Iterator[tuple[
     with _hooked(net, note), frozen_statistics(net), torch.no_grad():
         net(images, *rest)
     g = torch.Generator(images.device).manual_seed(0)
-    for conv, like in found.values():
-        x = torch.randn(like.shape, generator=g, device=images.device, dtype=images.dtype)
+    for conv, template in found.values():
+        x = torch.randn(template.shape, generator=g, device=images.device, dtype=images.dtype)
         yield conv, x.contiguous(memory_format=torch.channels_last)
 
 

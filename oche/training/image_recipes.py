@@ -192,14 +192,14 @@ class Recipe:
         """Return the data's own augmentation with this recipe's changes. Raises `OcheError` if a cutout can erase a
         whole image.
         """
-        own, side = data.augment, min(data.image)
-        flips = own.flip if self.flip is None else self.flip
-        cutout = self.cutout if self.cutout is not None else (side // 2 if own.flip else 0)
+        default, side = data.augment, min(data.image)
+        flips = default.flip if self.flip is None else self.flip
+        cutout = self.cutout if self.cutout is not None else (side // 2 if default.flip else 0)
         if cutout >= side:
             raise OcheError(
                 f"cutout={cutout} can erase whole images of {data.image}; use cutout < {side}, often {side // 2}"
             )
-        pad = own.pad if self.pad is None else self.pad
+        pad = default.pad if self.pad is None else self.pad
         return Augment(pad=pad, flip=flips, cutout=cutout, crop=self.crop, policy=self.augment)
 
 

@@ -116,13 +116,13 @@ class Training:
         """Yield a batch in parts, with the augmentation and the dropped paths that belong to ``step``."""
         g = generator(self.seed, *self.engine.processes.rank_stream("augment", step), device=images.device)
         parts = [*zip(images.chunk(self.recipe.accumulate), labels.chunk(self.recipe.accumulate), strict=True)]
-        for i, (some, of) in enumerate(parts, 1):
-            x = self.engine.images(prepare(some, self.data.mean, self.data.std, self.augment, g))
-            targets = of.to(x.device)
+        for i, (part_images, part_labels) in enumerate(parts, 1):
+            x = self.engine.images(prepare(part_images, self.data.mean, self.data.std, self.augment, g))
+            targets = part_labels.to(x.device)
             if self.mixing is not None:
                 x, targets = self.mixing(x, targets, len(self.data.classes), g)
             drops = self.net.drops(x) if self.recipe.drop_path else None
-            yield SubBatch(x, targets, drops, len(of) / len(labels), i == len(parts))
+            yield SubBatch(x, targets, drops, len(part_labels) / len(labels), i == len(parts))
 
     def update(self, parts: Iterable[SubBatch], rate: float, share: float) -> None:
         """Update the weights by the ``parts`` of one batch, at learning ``rate``.

@@ -166,8 +166,10 @@ class LanguageTraining:
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a `state`. Raises `OcheError`, before anything changes, for another vocabulary or cell."""
         check_vocabulary(self.corpus, state["vocabulary"])
-        own, kept = ({k: v.shape for k, v in net.items()} for net in (self.net.state_dict(), state["net"]))
-        if own != kept:
+        own_shapes, kept_shapes = (
+            {k: v.shape for k, v in net.items()} for net in (self.net.state_dict(), state["net"])
+        )
+        if own_shapes != kept_shapes:
             raise OcheError("the checkpoint is of a network with other shapes; start a new run, in another directory")
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])

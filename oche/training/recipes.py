@@ -46,5 +46,5 @@ def space_at_recipe_size(space: Space, recipe: str) -> Space:
 
 def space_at_size_of(space: Space, recipe: Recipe) -> Space:
     """Return ``space`` with the network size of ``recipe``."""
-    own = {f.name for f in fields(space)}
-    return replace(space, **{name: getattr(recipe, name) for name in SIZES if name in own})
+    space_fields = {f.name for f in fields(space)}
+    return replace(space, **{name: getattr(recipe, name) for name in SIZES if name in space_fields})

@@ -60,12 +60,12 @@ class WeightAverage:
         if not self.count:
             yield
             return
-        own = [w.detach().clone() for w in weights]
+        originals = [w.detach().clone() for w in weights]
         copy_into(weights, self.means)
         try:
             yield
         finally:
-            copy_into(weights, own)
+            copy_into(weights, originals)
 
 
 class MovingWeightAverage(WeightAverage):

@@ -86,17 +86,17 @@ def form(reach: ReachTracker) -> forms.Form:
 class Node:
     """The maps that flow into a node: through candidates, and past them (partial channels)."""
 
-    through: list[Tensor] = field(default_factory=list)
-    past: list[Tensor] = field(default_factory=list)
+    mixed: list[Tensor] = field(default_factory=list)
+    bypassed: list[Tensor] = field(default_factory=list)
 
     def total(self, k: int, like: Tensor, stride: int) -> Tensor:
         """Return the state (B, C, H, W); if nothing flows in, zeros of the size of ``like`` reduced by ``stride``."""
-        if not self.through and not self.past:
+        if not self.mixed and not self.bypassed:
             return torch.zeros_like(like[:, :, ::stride, ::stride], memory_format=NHWC)
         if k == 1:
-            return add_maps(self.through).contiguous(memory_format=NHWC)
-        rest = add_maps(self.past)  # the sum of shuffled maps is their sum, shuffled once
-        first = add_maps(self.through) if self.through else torch.zeros_like(rest[:, : like.shape[1] // k])
+            return add_maps(self.mixed).contiguous(memory_format=NHWC)
+        rest = add_maps(self.bypassed)  # the sum of shuffled maps is their sum, shuffled once
+        first = add_maps(self.mixed) if self.mixed else torch.zeros_like(rest[:, : like.shape[1] // k])
         out = torch.cat([first, rest], 1).unflatten(1, (k, -1)).transpose(1, 2).flatten(1, 2)
         return out.contiguous(memory_format=NHWC)
 
@@ -169,7 +169,7 @@ class Cell:
         """Add the channels that pass by edge j to its target."""
         edge: Any = self.edges[j].module
         out = rest.derived(edge.stride, edge.bypass).map
-        self.into[j].past.append(out if self.scale is None else self.scale[j] * out)
+        self.into[j].bypassed.append(out if self.scale is None else self.scale[j] * out)
 
     def convolve(self, i: int, maps: list[CachedMap]) -> None:
         """Compute (1), and the summands of (2) with weights, for batch ``i``, whose edges read ``maps``."""
@@ -187,7 +187,7 @@ class Cell:
             outs.append(out if last else out * v[..., None, None])
             x = x if last else z.relu()
         for j, out in zip(js, add_maps(outs).unbind(1), strict=True):
-            self.into[j].through.append(out)
+            self.into[j].mixed.append(out)
 
     def share(self, js: list[int], source: CachedMap) -> None:
         """Compute the summands of (2) without weights, for edges ``js`` that leave ``source``: one small matrix times
@@ -213,7 +213,7 @@ class Cell:
         c = self.weight[:, None] * (self.choice.look_up(which)[:, None] == numbers)
         out = c[js[0] : js[-1] + 1] @ torch.stack(rows).flatten(1)
         for j, row in zip(js, out.unflatten(1, rows[0].shape).unbind(), strict=True):
-            self.into[j].through.append(row.permute(0, 3, 1, 2))
+            self.into[j].mixed.append(row.permute(0, 3, 1, 2))
 
 
 def columns(edges: Sequence[Edge], choice: Choice, sizes: Sequence[int]) -> list[StageOfEdges]:

@@ -76,9 +76,10 @@ def gather_weights(parts: Sequence[CandidateWeight], choice: Choice, sizes: Sequ
     banks = [embed_kernels([p.weight for p in alike], d, size) for (_, d), alike in kinds.items()]
     order = [p.place for alike in kinds.values() for p in alike]
     ends, edges = [*accumulate(sizes)], {j for j, _ in order}
-    some = [any(end - size <= j < end for j in edges) for end, size in zip(ends, sizes, strict=True)]
+    has_weights = [any(end - size <= j < end for j in edges) for end, size in zip(ends, sizes, strict=True)]
     return [
-        w if on else None for w, on in zip(_gather_rows(banks, order, choice).split(list(sizes)), some, strict=True)
+        w if on else None
+        for w, on in zip(_gather_rows(banks, order, choice).split(list(sizes)), has_weights, strict=True)
     ]
 
 

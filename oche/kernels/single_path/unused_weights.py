@@ -99,13 +99,13 @@ def freeze_unreached(optimizer: torch.optim.Optimizer, reach: ReachTracker) -> I
                 by_shape.setdefault(_in_memory_order(t).shape, []).append((_in_memory_order(t), i))
         for members in by_shape.values():
             tensors, places = [list(column) for column in zip(*members, strict=True)]
-            some = moves.index_select(0, constant(tuple(places), moves.device))
-            kept.append((tensors, torch.stack(tensors), some.view(-1, *[1] * tensors[0].dim())))
+            reached_rows = moves.index_select(0, constant(tuple(places), moves.device))
+            kept.append((tensors, torch.stack(tensors), reached_rows.view(-1, *[1] * tensors[0].dim())))
 
     @torch.no_grad()
     def after(*_: Any) -> None:
-        for tensors, was, some in kept:
-            copy_rows(tensors, torch.stack(tensors).where(some, was))
+        for tensors, saved, reached_rows in kept:
+            copy_rows(tensors, torch.stack(tensors).where(reached_rows, saved))
         kept.clear()
 
     hooks = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)

@@ -175,8 +175,8 @@ class WeightedSum(torch.autograd.Function):
                 None,
             ]
         dots = dots * normal.rstd
-        carried = dots if normal.gamma is None else normal.gamma * dots
-        carried = carried if normal.beta is None else carried + normal.beta * sums
+        products = dots if normal.gamma is None else normal.gamma * dots
+        products = products if normal.beta is None else products + normal.beta * sums
         gamma, beta = (None if n is None else w * d for n, d in ((normal.gamma, dots), (normal.beta, sums)))
         both, shift = _batchnorm_coefficients(normal, w * normal.slope(), sums, dots, z[0, ..., 0].numel())
         if len(z) == count:
@@ -185,7 +185,7 @@ class WeightedSum(torch.autograd.Function):
             dz = _shared_input_gradient(
                 g, z, both[0][:, None].unbind(), both[1].sum(0, keepdim=True), shift.sum(0, keepdim=True)
             )
-        return carried.sum(1), [dz, None, None, gamma, beta]
+        return products.sum(1), [dz, None, None, gamma, beta]
 
 
 def _summands(flat: Sequence[Any]) -> list[tuple[Any, ...]]:

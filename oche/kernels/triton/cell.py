@@ -64,12 +64,12 @@ class PartialSums:
     """The inputs of a node from partial channels: mixed slices, and the bypassed channels with their weights."""
 
     mixed: list[Tensor] = field(default_factory=list)
-    past: list[Tensor] = field(default_factory=list)
+    bypassed: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
 
     def total(self, k: int) -> Tensor:
         """Return their sum (B, C, H, W). Adding, concatenating and shuffling are linear, so each is done once."""
-        flat = [value for z in self.past for value in (z, *Normalisation())]
+        flat = [value for z in self.bypassed for value in (z, *Normalisation())]
         rest = WeightedSum.apply(torch.stack(self.weights)[None], *flat)[0].permute(0, 3, 1, 2)
         shape = rest.shape[0], rest.shape[1] // (k - 1), *rest.shape[2:]
         first = _add_maps(self.mixed) if self.mixed else rest.new_zeros(shape)
@@ -119,14 +119,14 @@ class Cell:
                 continue
             edge, k = _mixed(self.edges[e])
             if edge is None or not state.is_floating_point():
-                self.whole(e, state)
+                self.add_module(e, state)
             else:
                 by_k.setdefault(k, {})[e] = edge
         whole = CachedMap(state)
         for k, edges in by_k.items():
             split = [state.shape[1] // k, state.shape[1] - state.shape[1] // k]
             if k > 1:
-                self.past(k, edges, CachedMap(channel_slice(state, split, 1)))
+                self.add_bypassed(k, edges, CachedMap(channel_slice(state, split, 1)))
             self.add_recognised(k, edges, Source(whole if k == 1 else CachedMap(channel_slice(state, split, 0))))
 
     def add_recognised(self, k: int, edges: dict[int, MixedOperation], source: Source) -> None:
@@ -144,15 +144,15 @@ class Cell:
                 self.target(e).add(k, one.permute(0, 3, 1, 2))
         self.moved += source.moved
 
-    def past(self, k: int, edges: dict[int, MixedOperation], rest: CachedMap) -> None:
+    def add_bypassed(self, k: int, edges: dict[int, MixedOperation], rest: CachedMap) -> None:
         """Add the channels that bypass ``edges``, each times the weight of its edge."""
         for e in edges:
             edge, scales = self.edges[e], self.plain[1]
             slices = self.target(e).slices.setdefault(k, PartialSums())
-            slices.past.append(rest.cached(("bypass", edge.stride), lambda x, edge=edge: rows_of(edge.bypass(x))))
+            slices.bypassed.append(rest.cached(("bypass", edge.stride), lambda x, edge=edge: rows_of(edge.bypass(x))))
             slices.weights.append(self.plain[0][e].new_ones(()) if scales is None else scales[e])
 
-    def whole(self, e: int, state: Tensor) -> None:
+    def add_module(self, e: int, state: Tensor) -> None:
         """Add an edge as its module computes it."""
         ops, scales = self.plain
         with _cast(state):
