@@ -204,15 +204,15 @@ def test_forms_agree_where_each_rank_normalises_by_itself(two):
 def test_errors_reach_all_ranks_and_one_of_them_tells(two):
     first, second = (end["quarrels"] for end in two)
     assert first["together 0"] == "OcheError rank 0 has no disk False"
-    assert second["together 0"] == "Said rank 0 has no disk True"
-    assert first["together 1"] == "Said rank 1 has no disk True"
+    assert second["together 0"] == "ReportedElsewhere rank 0 has no disk True"
+    assert first["together 1"] == "ReportedElsewhere rank 1 has no disk True"
     assert second["together 1"] == "OcheError rank 1 has no disk False"
     assert first["in turn"] == second["in turn"] == "rank 0,rank 1"
     assert first["told"] == second["told"] == "from 0"
 
 
 def test_ranks_that_disagree_on_the_architecture_stop(two):
-    for end, kind in zip(two, ("OcheError", "Said"), strict=True):
+    for end, kind in zip(two, ("OcheError", "ReportedElsewhere"), strict=True):
         said = end["quarrels"]["agree"]
         assert said.startswith(f"{kind} rank 1 and rank 0 do not agree on the architecture after 0 steps")
 

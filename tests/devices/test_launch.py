@@ -10,7 +10,7 @@ import torch
 import several_processes
 from oche.cli.main import main
 from oche.core.errors import OcheError
-from oche.devices import process_group as processes
+from oche.devices import launch
 from oche.devices.launch import join_process_group, read_environment, reports_error
 from oche.devices.process_group import SINGLE_PROCESS
 from process_group_tasks import RECIPES, go
@@ -63,7 +63,7 @@ def test_ranks_that_do_not_find_each_other(environment, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # and does not listen
         environment(MASTER_PORT=str(port := free.getsockname()[1]))
-        monkeypatch.setattr(processes, "GATHER", timedelta(seconds=1))
+        monkeypatch.setattr(launch, "JOIN_TIMEOUT", timedelta(seconds=1))
         with pytest.raises(OcheError, match=f"2 ranks have not found each other at 127.0.0.1:{port} within 1 s"):
             join_process_group()
 
@@ -85,4 +85,4 @@ def test_a_directory_in_the_way_is_told_by_rank_0_alone(tmp_path):
     ends = several_processes.crew(go, tmp_path / "ends", str(tmp_path / "x"))
     assert [end.code for end in ends] == [2, 2]
     assert ends[0].error.startswith("OcheError: ") and "is not a run and not empty" in ends[0].error
-    assert ends[1].error.startswith("Said: ")
+    assert ends[1].error.startswith("ReportedElsewhere: ")

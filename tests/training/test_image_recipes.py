@@ -160,7 +160,7 @@ def test_the_rate_is_scaled_with_the_batch_on_request():
 
 def test_every_step_has_its_rate():
     task = make(
-        recipe(weight_optimizer=Sgd(lr=0.4, schedule=Cosine(warmup=0.5), decay_norms=False), **PLAIN),
+        recipe(w=Sgd(lr=0.4, schedule=Cosine(warmup=0.5), decay_norms=False), **PLAIN),
         engine=Engine("cpu"),
     )
     seen = []

@@ -240,9 +240,9 @@ def test_another_vocabulary_or_shape_is_refused_and_nothing_changes():
     with pytest.raises(OcheError, match=r"the checkpoint knows 9 words, and it lacks 1 of other, such as 'x0'"):
         task.load(state)
     swapped = Corpus("other", other.train, other.valid, other.test, corpus().vocabulary[::-1])
-    with pytest.raises(OcheError, match=r"other orders them otherwise"):
+    with pytest.raises(OcheError, match=r"other orders them differently"):
         make(engine=Engine("cpu"), data=swapped).load(state)
-    with pytest.raises(OcheError, match=r"the checkpoint is of a network of another shape"):
+    with pytest.raises(OcheError, match=r"the checkpoint is of a network with other shapes"):
         make("lstm", engine=Engine("cpu")).load(state)
     assert all(map(torch.equal, task.weights, before))
 
