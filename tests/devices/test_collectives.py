@@ -263,7 +263,7 @@ def test_accumulated_gradients_are_those_of_the_parts():
         RECIPES["training"],
         accumulate=3,
         auxiliary=0.0,
-        weight_optimizer=Sgd(lr=0.1, momentum=0.0, decay=0.0, clip=0.0),
+        w=Sgd(lr=0.1, momentum=0.0, decay=0.0, clip=0.0),
     )
     task = Training(CELL, recipe, data, seed=3, engine=engine(processes=SINGLE_PROCESS), title="t")
     before = copy.deepcopy(task.net)
