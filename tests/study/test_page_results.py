@@ -89,7 +89,7 @@ def test_where_no_difference_could_be_shown_it_says_how_many_seeds_it_takes(tmp_
     text = write_study_report(made).with_suffix(".md").read_text()
     assert "With 3 seeds the smallest p that the test can give is 0.25: no difference, however large" in text
     assert "It takes 6 seeds." in text
-    assert "of n = 3 normal values, an interval called 95 % holds the mean in 70 % of cases" in text
+    assert "for n = 3 normal values the nominal 95 % interval holds the mean in 70 % of cases" in text
 
 
 def test_over_three_data_sets_ranks_are_demsars(tmp_path):
