@@ -27,7 +27,7 @@ RENAMED = {
     "grow": "batch_growth",
     "stop": "eigenvalue_stop",
     "priced": "cost_recipe",
-}  # fields by their names before version 0.2
+}  # names of fields before version 0.2, with their present names
 
 
 @dataclass(frozen=True, init=False)
@@ -39,7 +39,7 @@ class SearchRecipe:
     that do not go together.
     """
 
-    method: Annotated[Method, tyro.conf.arg(prefix_name=False)] = Method()
+    method: Annotated[Method, tyro.conf.arg(name="search", prefix_name=False)] = Method()
     """the search method"""
     epochs: int = 50
     """passes over the training half"""
@@ -66,10 +66,11 @@ class SearchRecipe:
     latencies: Path | None = None
     """latency table written by oche cost --table, on any machine; by default latencies are measured at the start"""
 
-    #: old and short names of fields: name → path
+    #: old and short names of fields, with the path of the field that each means
     moved: ClassVar[Mapping[str, tuple[str, ...]]]
 
     def __init__(self, method: Method | None = None, **given: Any) -> None:
+        """``given``: fields of this class, and fields of `Method` that replace those of ``method``."""
         given = {self._current_name(name): value for name, value in given.items()}
         own = {f.name for f in fields(SearchRecipe)}
         of_method = {name: given.pop(name) for name in [*given] if name not in own}
@@ -105,10 +106,10 @@ class SearchRecipe:
                 f"{type(self.method.hypergrad).__name__} takes differences that precision={self.precision!r} rounds away; use "
                 "hypergrad=exact, Neumann() or first_order, or precision='float32'"
             )
-        _ = self.length  # its own checks
+        _ = self.length  # raises `OcheError` for a length that cannot be
         if self.steps is not None:
             self._check_steps(self.steps, f"steps={self.steps}", "steps")
-        _ = self.cost_target  # its own checks
+        _ = self.cost_target  # raises `OcheError` for a target without a penalty
 
     @property
     def length(self) -> Budget:

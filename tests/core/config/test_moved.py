@@ -1,9 +1,12 @@
 """Fields that moved or got another name: read from files and options of before, and named in one line."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from oche.cli import main as cli
+from oche.core.config.command_line import _find as find_field
 from oche.core.config.command_line import read_options
 from oche.core.config.moved import as_before, current_path, relocated, renamed, short_path
 from oche.core.config.serialize import from_dict, to_dict
@@ -12,6 +15,7 @@ from oche.core.optimizers import Sgd
 from oche.methods.catalog import METHODS
 from oche.methods.recipe import SearchRecipe
 from oche.runs.config import SearchConfig
+from oche.runs.resolve import default_search
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -58,3 +62,16 @@ def test_options_have_a_short_and_an_old_spelling():
     for path in (("search", "epochs"), ("data",), ("space", "channels")):
         assert current_path(base, path) == short_path(base, path) == path
     assert [*renamed(base, {"search": {"relax": "Softmax", "epochs": 3}, "data": "digits"})] == []
+
+
+def test_the_help_of_a_search_lists_the_options_that_it_takes(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["search", "--help"])
+    listed = {
+        flag.rstrip(",") for flag in re.findall(r"(?<![\w-])(--(?:search|space|method)\.\S+)", capsys.readouterr().out)
+    }
+    base = default_search("darts")
+    assert len(listed) > 40
+    for flag in listed - {f for f in listed if f.count("{")}:
+        path = tuple(re.sub(r"\.no-([^.]+)$", r".\1", flag)[2:].replace("-", "_").split("."))
+        assert find_field(base, {}, current_path(base, path)) is not None, flag
