@@ -66,18 +66,21 @@ def detect_collapse(
         return None
     last = known[-1]
     name, share = _worst(last)
-    chance, sharp = share > WATCH and undecided(last, name), _rollback_epoch(known, stop)
-    level = LEVELS[min(2, _level(share) - chance + (sharp is not None))]
+    chance, rollback_epoch = share > WATCH and undecided(last, name), _rollback_epoch(known, stop)
+    level = LEVELS[min(2, _level(share) - chance + (rollback_epoch is not None))]
     of = f"{round(share * edges)} of {edges} edges" if edges else f"{100 * share:.0f} % of the edges"
     reason = (
         f"At epoch {last['epoch']} the {cell_title(name)} would keep {of} as skip connections{_verdict(share, chance)}"
     )
-    if sharp is not None:
-        reason += f" Since epoch {sharp} the dominant eigenvalue has grown as before a collapse: RobustDARTS would go back there."
+    if rollback_epoch is not None:
+        grown = f"Since epoch {rollback_epoch} the dominant eigenvalue has grown as before a collapse"
+        reason += f" {grown}: RobustDARTS would go back there."
     if level == "ok":
         return CollapseReading(level, last["epoch"], reason)
-    back = _last_good(known, sharp)
-    return CollapseReading(level, last["epoch"], reason, _advice(chance and sharp is None, back), back, sharp)
+    back = _last_good(known, rollback_epoch)
+    return CollapseReading(
+        level, last["epoch"], reason, _advice(chance and rollback_epoch is None, back), back, rollback_epoch
+    )
 
 
 def _worst(record: Record) -> tuple[str, float]:
@@ -111,10 +114,10 @@ def _advice(chance: bool, back: int | None) -> str:
     return f"Go back to epoch {back}, or try {other}" if back else f"Try {other}"
 
 
-def _last_good(records: Sequence[Record], sharp: int | None) -> int | None:
-    """Return the last epoch with few skip connections, not after the epoch ``sharp``; None if there is none."""
+def _last_good(records: Sequence[Record], rollback_epoch: int | None) -> int | None:
+    """Return the last epoch with few skip connections, not after the epoch ``rollback_epoch``; None if there is none."""
     good = [r["epoch"] for r in records if r["epoch"] > 0 and _worst(r)[1] <= WATCH]
-    return max((e for e in good if sharp is None or e <= sharp), default=None)
+    return max((e for e in good if rollback_epoch is None or e <= rollback_epoch), default=None)
 
 
 def relative_entropy(weights: Sequence[Sequence[float]]) -> float | None:
@@ -182,14 +185,14 @@ class CollapseMonitor:
         reading = detect_collapse(self.past, stop=self.stop)
         if reading is None or self.ended or any("collapse" in r for r in self.past):
             return "", None
-        sharp = None if self.action == "warn" else reading.eigenvalue_epoch
-        if reading.level != "collapse" and sharp is None:
+        rollback_epoch = None if self.action == "warn" else reading.eigenvalue_epoch
+        if reading.level != "collapse" and rollback_epoch is None:
             return "", None
         text = self.past[-1]["collapse"] = f"{reading.reason} {reading.advice}"
         if self.action == "warn":
             return text, None
         self.ended = True
-        back = reading.last_good_epoch if sharp is None else sharp
+        back = reading.last_good_epoch if rollback_epoch is None else rollback_epoch
         if self.action == "rollback" and back is not None:
             before = next(r for r in self.past if r["epoch"] == back)
             return f"{text} The search ends with the logits of epoch {back}.", before

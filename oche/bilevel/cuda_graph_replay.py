@@ -48,7 +48,7 @@ def replay(task: Task, say: Callable[[str], None], backend: Backend | None = Non
 
 
 class Replayed:
-    """Takes the place of ``task.update``, and its arguments ``given``."""
+    """A callable that takes the place of ``task.update``. ``given`` are the arguments of that method."""
 
     def __init__(self, task: Any, say: Callable[[str], None], backend: Backend) -> None:
         self.task, self.say, self.backend = task, say, backend

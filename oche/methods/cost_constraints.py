@@ -143,21 +143,25 @@ class CostConstraint:
     """
 
     kind: str
+    """latency, parameters or flops"""
     costs: CostModel
+    """costs of the networks of the space"""
     target: float | None
+    """cost above which the constraint acts: milliseconds, weights or FLOPs; None: always"""
     strength: float
+    """1: as strong as the loss can be"""
     relax: Relaxation
+    """the relaxation of the method"""
 
     def cost(self, pairs: Iterable[tuple[Tensor, Tensor]], progress: float) -> tuple[Tensor, Tensor]:
         """Return (E, C), two tensors (), for the (logits, mask) of every group in the order of the space. See the class."""
-        found = self.costs
-        total = []
-        for (name, dag), (a, alive) in zip(found.dags.items(), pairs, strict=True):
+        model, total = self.costs, []
+        for (name, dag), (a, alive) in zip(model.dags.items(), pairs, strict=True):
             mix = self.relax(a, alive, dag, None, progress)
-            given = (mix, alive, dag, found.candidates, found.on(name, a.device, a.dtype))
+            given = (mix, alive, dag, model.candidates, model.on(name, a.device, a.dtype))
             total.append(torch.stack([expected_cost(*given), discrete_cost(*given)]))
-        soft, hard = torch.stack(total).sum(0).unbind()
-        return soft + found.fixed, hard + found.fixed
+        expected, discrete = torch.stack(total).sum(0).unbind()
+        return expected + model.fixed, discrete + model.fixed
 
     def excess(self, pairs: Iterable[tuple[Tensor, Tensor]], progress: float) -> float:
         """Return strength · max(0, log(C / target)); without a target, strength · log C."""
@@ -169,12 +173,12 @@ class CostConstraint:
 
     def step(self, logits: Sequence[Tensor], alive: Iterable[Tensor], progress: float, size: Tensor | float) -> None:
         """Move ``logits``, those of every group, in place, as the class describes. ``size`` is s."""
-        soft, hard = self.cost(zip(logits, alive, strict=True), progress)
-        slopes = torch.autograd.grad(soft.log(), logits)
+        expected, discrete = self.cost(zip(logits, alive, strict=True), progress)
+        slopes = torch.autograd.grad(expected.log(), logits)
         largest = torch.stack([slope.abs().max() for slope in slopes]).max()
         scale = self.strength * size / largest.clamp_min(torch.finfo(largest.dtype).tiny)
         if self.target is not None:
-            scale = torch.where(hard > self.target, scale, 0.0)
+            scale = torch.where(discrete > self.target, scale, 0.0)
         with torch.no_grad():
             for a, slope in zip(logits, slopes, strict=True):
                 a.sub_(scale * slope)

@@ -57,7 +57,7 @@ class SgdStep:
         scale = (self.clip / (_norm(gradients) + 1e-6)).clamp(max=1)
         return tuple(scale * g for g in gradients)
 
-    def pulled(self, gradients: Tensors, v: Tensors) -> Tensors:
+    def pull_back(self, gradients: Tensors, v: Tensors) -> Tensors:
         """Return vᵀ · ∂c/∂gradients, the pullback of v through the clipping.
 
         Without clipping it is v. Otherwise it is v scaled as the gradients are, without its component along them.
@@ -90,13 +90,13 @@ class HyperGradient:
         raise NotImplementedError
 
 
-def _fresh(tensors: Tensors) -> Tensors:
-    """Return the same values as new leaves of the graph, so that the caller's tensors never accumulate gradients."""
+def _as_leaves(tensors: Tensors) -> Tensors:
+    """Return ``tensors`` as new leaves of the graph, so that the caller's tensors never accumulate gradients."""
     return tuple(t.detach().requires_grad_() for t in tensors)
 
 
-def _constant(tensors: Tensors) -> Tensors:
-    """Return the same values outside the graph, which saves memory where they are not differentiated."""
+def _detach(tensors: Tensors) -> Tensors:
+    """Return ``tensors`` outside the graph, which saves memory where they are not differentiated."""
     return tuple(t.detach() for t in tensors)
 
 
@@ -120,8 +120,8 @@ class Joint(HyperGradient):
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         del outer, step
-        a = _fresh(a)
-        return _grad(inner(_constant(w), a), a)
+        a = _as_leaves(a)
+        return _grad(inner(_detach(w), a), a)
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ class FirstOrder(HyperGradient):
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         del inner, step
-        a = _fresh(a)
-        return _grad(outer(_constant(w), a), a)
+        a = _as_leaves(a)
+        return _grad(outer(_detach(w), a), a)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class FiniteDifference(HyperGradient):
 
         ∇_a outer(w', a) − lr · [∇_a inner(w + ε v, a) − ∇_a inner(w − ε v, a)] / 2ε,   ε = epsilon / ‖v‖
 
-    If the step clips, v is first pulled back through the clipping (`SgdStep.pulled`). Costs four gradients.
+    If the step clips, v is first pulled back through the clipping (`SgdStep.pull_back`). Costs four gradients.
     """
 
     differences = True
@@ -167,11 +167,11 @@ class FiniteDifference(HyperGradient):
             raise OcheError(f"epsilon={self.epsilon} gives no finite difference; use epsilon > 0, published: 0.01")
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
-        w, a = _fresh(w), _fresh(a)
-        slope = _grad(inner(w, _constant(a)), w)
-        ahead = _fresh(step(w, slope))
+        w, a = _as_leaves(w), _as_leaves(a)
+        slope = _grad(inner(w, _detach(a)), w)
+        ahead = _as_leaves(step(w, slope))
         direct, v = _split(_grad(outer(ahead, a), a + ahead), len(a))
-        v = step.pulled(slope, v)
+        v = step.pull_back(slope, v)
         norm = _norm(v)
         # If the outer loss does not depend on the weights, v is 0 and so is the difference. (An `if` would wait for the device.)
         eps = self.epsilon / norm.where(norm > 0, 1)
@@ -197,11 +197,11 @@ class Exact(HyperGradient):
     twice = True
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
-        w, a = _fresh(w), _fresh(a)
+        w, a = _as_leaves(w), _as_leaves(a)
         slope = _grad(inner(w, a), w, create_graph=True)
-        ahead = _fresh(step(w, slope))
+        ahead = _as_leaves(step(w, slope))
         direct, v = _split(_grad(outer(ahead, a), a + ahead), len(a))
-        mixed = _vjp(slope, a, step.pulled(_constant(slope), v))
+        mixed = _vjp(slope, a, step.pull_back(_detach(slope), v))
         return tuple(g - step.lr * m for g, m in zip(direct, mixed, strict=True))
 
 
@@ -244,7 +244,7 @@ class Neumann(HyperGradient):
             )
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
-        w, a = _fresh(w), _fresh(a)
+        w, a = _as_leaves(w), _as_leaves(a)
         direct, v = _split(_grad(outer(w, a), a + w), len(a))
         slope = _grad(inner(w, a), w, create_graph=True)
         scale = step.lr if self.scale is None else self.scale

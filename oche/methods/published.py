@@ -43,7 +43,7 @@ def darts(order: int = 1, **fields) -> SearchRecipe:
     Raises `OcheError` for another ``order``.
     """
     if order not in (1, 2):
-        raise OcheError(f"order={order} is no approximation of DARTS; use order=1 or order=2")
+        raise OcheError(f"order={order} does not exist; use order=1 or order=2")
     return replace(SearchRecipe(hypergrad=first_order if order == 1 else FiniteDifference()), **fields)
 
 

@@ -1,4 +1,4 @@
-"""What names and paths of users mean: data sets, genotypes, and the default configuration of a command."""
+"""Resolving names and paths of users: data sets, genotypes, and the default configuration of a command."""
 
 from __future__ import annotations
 

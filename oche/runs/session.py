@@ -20,7 +20,7 @@ from oche.training.loop import Progress, Record, Session
 
 
 class DirectorySession(Session):
-    """A session that writes to the run directory ``run``. `restore` returns the newest sound checkpoint.
+    """A session that writes to the run directory ``run``. `restore` returns the newest undamaged checkpoint.
 
     ``every``: seconds between checkpoints.
     """

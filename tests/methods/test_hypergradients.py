@@ -183,8 +183,8 @@ def test_a_step_of_other_weights_than_its_gradients_or_buffers_are_of_is_refused
     for wrong in (
         lambda: step(w, w[:1]),
         lambda: SgdStep(0.1, 0.9, buffers=[None])(w, w),
-        lambda: step.pulled(w, w[:1]),
-        lambda: step.pulled(w[:1], w),
+        lambda: step.pull_back(w, w[:1]),
+        lambda: step.pull_back(w[:1], w),
     ):
         with pytest.raises(ValueError, match="zip"):
             wrong()
@@ -213,7 +213,7 @@ def test_what_is_pulled_back_through_the_clipping_is_its_vector_jacobian_product
     step, v = SgdStep(0.1, clip=clip), tuple(normal(s, 80 + i) for i, s in enumerate(SHAPES_W))
     leaves = tuple(t.clone().requires_grad_() for t in SLOPES)
     want = torch.autograd.grad(step.clipped(leaves), leaves, v)
-    for got, expected in zip(step.pulled(SLOPES, v), want, strict=True):
+    for got, expected in zip(step.pull_back(SLOPES, v), want, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-15)
 
 

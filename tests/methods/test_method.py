@@ -105,7 +105,7 @@ def test_a_method_is_put_together_from_parts():
 
 
 def test_impossible_orders_and_unknown_fields_are_refused():
-    with pytest.raises(OcheError, match="order=3 is no approximation of DARTS; use order=1 or order=2"):
+    with pytest.raises(OcheError, match="order=3 does not exist; use order=1 or order=2"):
         methods.darts(order=3)
     with pytest.raises(OcheError, match="a search has no field 'epoch'; did you mean"):
         methods.darts(epoch=3)

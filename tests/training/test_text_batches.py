@@ -276,7 +276,7 @@ def test_pulling_back_through_the_clipping_is_its_derivative(limit):
     step = SgdStep(0.3, clip=limit)
     dot = sum((c * d).sum() for c, d in zip(step.clipped(slope), v, strict=True))
     want = torch.autograd.grad(dot, slope)
-    for got, expected in zip(step.pulled(tuple(s.detach() for s in slope), v), want, strict=True):
+    for got, expected in zip(step.pull_back(tuple(s.detach() for s in slope), v), want, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
