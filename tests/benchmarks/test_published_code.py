@@ -179,3 +179,10 @@ def test_from_the_command_to_the_page(checkout, tmp_path, capsys):
     assert [name for name, _ in rows] == ["reference", "plain-nchw", "graph"]
     assert rows[2][1] == "–" and "first, graph: only for cuda, and this is cpu" in page
     assert all(float(ms.replace(",", "")) > 0 for _, ms in rows[:2])
+
+
+def test_an_installed_package_says_what_to_do(monkeypatch):
+    published_code.cache_clear()
+    monkeypatch.setattr("oche.bench.steps.__file__", "/site-packages/oche/bench/steps.py")
+    with pytest.raises(OcheError, match="--reference works in a checkout of oche only"):
+        published_code()

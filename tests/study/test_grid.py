@@ -30,11 +30,11 @@ def test_settings_of_a_grid_are_labels_where_trials_differ_in_them(tmp_path):
     ]
     study = study_files.study(tmp_path, grid=grids, trials=[{"method": "darts", "search": {"hypergrad": "exact"}}])
     assert [t.labels.get("search.a.lr") for t in study.trials] == ["0.0003", "0.01", "default", "default"]
-    assert study.trials[2].search.search.select.count == 5
+    assert study.trials[2].search.search.method.select.count == 5
     assert study.trials[0].group == (
         "darts · darts · digits · search.a.lr=0.0003 · search.select.count=default · search.hypergrad=default"
     )
-    assert [t.search.search.a.lr for t in study.trials[:2]] == [3e-4, 0.01]
+    assert [t.search.search.method.arch_optimizer.lr for t in study.trials[:2]] == [3e-4, 0.01]
     assert "limit" not in study.trials[0].labels
 
 
