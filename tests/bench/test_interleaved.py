@@ -80,6 +80,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
 def test_a_step_under_way_ends_when_its_parent_is_killed(tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
@@ -95,6 +96,7 @@ def test_a_step_under_way_ends_when_its_parent_is_killed(tmp_path):
     assert not child.is_dir()
 
 
+@pytest.mark.slow
 def test_kernels_of_a_step(monkeypatch):
     a = torch.ones(200, 200)
 

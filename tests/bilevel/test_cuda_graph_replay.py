@@ -154,6 +154,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, fused", [*((name, "plain") for name in METHODS), ("second order", "auto")])
 def test_searches_of_recurrent_cells(name, fused):
     steps = range(9) if name == "after a warm-up" else range(STEPS)

@@ -55,6 +55,7 @@ def made(kind):
     return training() if kind == "training" else search({"exact": exact, "joint": joint}.get(kind, first_order))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["training", "first order", "exact", "joint"])
 def test_replayed_steps_are_the_eager_ones(kind):
     stock, taped, tape = made(kind), made(kind), Tape()

@@ -146,6 +146,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_steps_are_those_of_the_algorithm(kind):
     task = make(method(hypergrad=KINDS[kind]))
@@ -358,6 +359,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
     assert not same(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "relax"), [*((kind, Softmax()) for kind in KINDS), ("second_order", Noisy())], ids=lambda x: str(x)
 )
@@ -406,6 +408,7 @@ def test_meters_hold_the_losses_of_the_steps():
     assert task.meters["train"].means()[0] == pytest.approx(oracle.at(weights, now, (x, y)).item(), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_search_learns():
     """Twenty steps on an easy problem: both losses fall well below chance."""
     task = make(method(batch=12, steps=40, hypergrad=first_order), dataset(48), engine=Engine("cpu"))

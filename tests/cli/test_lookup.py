@@ -25,6 +25,7 @@ def test_all_lists_at_once(oche_):
     assert code == 0 and all(f"\n{topic} " in f"\n{out}" for topic in TABLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["name", "text", "file", "run"])
 def test_show_draws_in_the_terminal_and_to_files(form, searched, oche_, here):
     genotype = searched.genotype

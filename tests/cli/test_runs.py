@@ -2,7 +2,10 @@
 
 import shutil
 
+import pytest
 
+
+@pytest.mark.slow
 def test_report_of_a_real_run(searched, oche_, here):
     shutil.copytree(searched.path, here / "x")
     code, out, err = oche_("report", "x")

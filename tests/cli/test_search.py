@@ -94,6 +94,7 @@ def test_search_tells_what_it_found_and_what_to_type_next(oche_, here, quick):
     assert f"runs/a/train: test accuracy {100 * accuracy:.2f} %" in out
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing(oche_, here, quick):
     assert oche_("search", *small_runs.TINY, "--out", "runs/a", "--quiet") == (0, "", "")
     assert oche_("train", "runs/a", *small_runs.TRAIN, "--quiet") == (0, "", "")

@@ -18,6 +18,11 @@ from run_directories import make
 fork = get_context("fork")
 
 
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs" / "x"
+
+
 def test_workers_of_a_killed_holder_do_not_keep_it(path):
     make(path)
     hear, tell = os.pipe()

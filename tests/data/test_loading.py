@@ -112,6 +112,7 @@ def test_real_photographs_in_folders(tmp_path):
     assert all(0.2 < m < 0.7 for m in data.mean) and isinstance(data.train, Resident)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (SHARED / "cifar10_jpeg.parquet").exists(), reason="no cifar10_jpeg.parquet beside the repository"
 )

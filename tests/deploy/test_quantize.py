@@ -14,6 +14,7 @@ def quantised(trained):
     return run_cli("export", trained.path, "--input", "uint8-nhwc", "--int8", "--out", out), out
 
 
+@pytest.mark.slow
 def test_pixels_in_probabilities_out_in_8_bits(trained, digits, quantised):
     import onnx
 

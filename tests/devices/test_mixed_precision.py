@@ -87,6 +87,7 @@ def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_bf16_is_saved_in_float32(tmp_path):
     made = recipe(precision="bf16", batch=16, steps=2, **PLAIN)
     run = oche.train(str(CELL), "digits", recipe=made, out=tmp_path / "x", limit=64)

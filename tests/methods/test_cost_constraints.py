@@ -216,6 +216,7 @@ def with_penalty(method, kind=parameters, **fields):
     return replace(method, penalty=added, cost_recipe="supernet", **fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", published_methods.SPACES)
 @pytest.mark.parametrize("name", METHODS)
 def test_steps_of_every_method_with_a_penalty(name, kind):
@@ -237,6 +238,7 @@ def test_steps_of_every_method_with_a_penalty(name, kind):
         assert any(not torch.equal(a, b) for a, b in zip(before, task.logits, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", published_methods.SPACES)
 def test_a_strong_penalty_leads_to_the_cheapest_cells(kind):
     space = published_methods.SPACES[kind]

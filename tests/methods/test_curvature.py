@@ -90,6 +90,7 @@ def test_equals_the_dense_hessians(n, which):
     assert dominant_eigenvalue(loss, a, which) == pytest.approx(want, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_equals_the_dense_hessians_on_a_supernet():
     net, loss, a = supernet()
     assert sum(t.numel() for t in a) > 32
@@ -103,6 +104,7 @@ def test_equals_the_dense_hessians_on_a_supernet():
     assert dominant_eigenvalue(loss, a) == found  # to the last digit
 
 
+@pytest.mark.slow
 def test_single_precision_is_enough_to_see_it():
     _, double, a = supernet()
     _, single, b = supernet(torch.float32)

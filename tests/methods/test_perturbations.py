@@ -141,6 +141,7 @@ def quadratic(seed):
     return value, gradient
 
 
+@pytest.mark.slow
 @given(seeds, st.floats(0, 1))
 def test_the_adversary_takes_the_released_steps_and_keeps_the_worst(seed, progress):
     before, eps = mixes(seed), 0.03 + 0.27 * progress

@@ -133,6 +133,7 @@ def test_gradients_reach_every_parameter_and_drop_path_acts():
     assert torch.equal(backbone(images(16, 16).float())[-1], backbone(images(16, 16).float())[-1])
 
 
+@pytest.mark.slow
 def test_it_is_an_ordinary_module():
     """It can be copied, pickled, part of another network, and exported."""
     _, backbone = pair("darts")

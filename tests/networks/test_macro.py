@@ -13,6 +13,7 @@ CIFAR = dict(classes=10)
 IMAGENET = dict(classes=1000, channels=48, cells=14, stem="imagenet", image=224)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, cifar, imagenet",  # millions, as the papers or their code print them
     [

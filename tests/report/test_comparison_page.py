@@ -4,6 +4,8 @@ import json
 import re
 from dataclasses import replace
 
+import pytest
+
 from oche.cli import main as cli
 from oche.core.architecture import Genotype
 from oche.report.comparison_page import figure_sections, write_comparison
@@ -56,6 +58,7 @@ def test_many_runs_fit_one_page(tmp_path):
     assert len(json.dumps(maps.runs)) < 4_000_000
 
 
+@pytest.mark.slow
 def test_the_page_of_many_long_runs_in_many_groups_stays_small(tmp_path):
     """60 searches of 200 epochs in 20 groups, all with other cells than the first."""
     one = read_compared_run("run", made(tmp_path / "run", nodes=4, epochs=200))

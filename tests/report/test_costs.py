@@ -85,6 +85,7 @@ def minding(path, target=1e6):
     return path
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_draws_them(tmp_path):
     page = Page(write_report(minding(tmp_path / "run")))
     assert_self_contained(page)

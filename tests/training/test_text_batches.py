@@ -334,7 +334,9 @@ RUNS = ["darts", "darts-2nd", "gdas", "snas", "i-darts", "sgas-1", "drnas", "fai
 
 def small(name, **fields):
     made = space().adapt_search(methods.METHODS[name].make())
-    return replace(made, **{**dict(batch=4, steps=6, warmup=0.0, grow=min(1, made.grow)), **fields})
+    growth = min(1, made.method.batch_growth)
+    settings = dict(batch=4, steps=6, warmup=0.0, method=replace(made.method, batch_growth=growth))
+    return replace(made, **{**settings, **fields})
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -12,6 +12,7 @@ from oche.core.errors import OcheError
 from run_configs import Blur, Crop, Identity, Invert, Job, Rates, Sharpen, Unregistered, identity, jobs
 
 
+@pytest.mark.slow
 @given(jobs)
 def test_round_trip(job):
     tree = to_dict(job)

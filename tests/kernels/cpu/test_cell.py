@@ -247,6 +247,7 @@ def searched(engine, method, steps=50):
     return task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hypergrad", [first_order, FiniteDifference()], ids=["first", "second"])
 def test_fifty_steps_end_in_the_same_architecture(hypergrad):
     method = SearchRecipe(hypergrad=hypergrad, arch_optimizer=Adam(lr=0.01))

@@ -46,6 +46,7 @@ def test_dead_candidates_dead_edges_edge_weights_and_one_image(stride, seed):
     compare(darts(channels=(2, 3, 8, 6)[seed] if stride == 1 else 4), **fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_partial_channels(stride):
     for seed in range(4):

@@ -60,6 +60,7 @@ def test_what_no_loss_depends_on_rests(choice):
     assert not apart(state(plain), state(chosen))
 
 
+@pytest.mark.slow
 def test_nodes_that_lead_nowhere_rest_with_what_stands_before_them():
     """In NAS-Bench-201 the last node alone is used: what enters another one may be chosen, and matter to nobody."""
     choices = [[1, 3, 2, 0, 0, 1], [0, 0, 3, 3, 0, 3], [3, 3, 0, 3, 0, 0], [0, 0, 0, 3, 3, 3], [0] * 6]

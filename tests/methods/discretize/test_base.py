@@ -14,6 +14,7 @@ DECISIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @given(seeds)
 def test_no_decision_widens_the_mask_or_writes_into_the_view(seed):
     for decide in DECISIONS:

@@ -35,6 +35,7 @@ def test_columns_count_what_a_terminal_shows(text, width):
     assert columns(text) == width
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40), st.integers(1, 30))
 def test_clipped_text_fits_and_is_valid_xml(text, limit):
     short = clip(text, limit)

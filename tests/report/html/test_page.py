@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from report_pages import HOSTILE, Page, assert_self_contained
 from report_runs import make_run, make_training, write_json
 
 
+@pytest.mark.slow
 def test_a_second_report_is_the_same_file(tmp_path):
     page = write_report(make_run(tmp_path / "run", epochs=1, trained=False, nodes=1))
     before = page.read_bytes()
@@ -20,6 +22,7 @@ def test_a_second_report_is_the_same_file(tmp_path):
     assert not list(page.parent.glob("**/.*"))  # no half-written file stays
 
 
+@pytest.mark.slow
 def test_hostile_names_are_shown_and_never_run(tmp_path):
     note = "".join(HOSTILE)
     path = make_run(tmp_path / "run", epochs=1, trained=False, toy=False, classes=HOSTILE, note=note, nodes=1)
@@ -61,6 +64,7 @@ KEYS = [
 ]
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(KEYS), JSON, min_size=1, max_size=6),
     st.sampled_from(["space.json", "status.json", "summary.json", "environment.json"]),

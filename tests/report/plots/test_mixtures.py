@@ -100,6 +100,7 @@ EXTREMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXTREMES)
 def test_mixtures_of_any_shape_are_drawn(name):
     history = EXTREMES[name]
