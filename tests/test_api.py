@@ -73,6 +73,7 @@ def stop_after(monkeypatch, steps):
     monkeypatch.setattr(DirectorySession, "due", lambda self: counted.append(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["search", "train"])
 @pytest.mark.parametrize("steps", [1, 2])
 def test_an_interrupted_run_resumes_to_the_same_bits(kind, steps, tmp_path, quick, monkeypatch, capsys):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 
+
+@pytest.mark.slow
 def test_every_picture_lies_beside_the_page_as_svg_and_png(whole):
     names = {file.stem for file in (whole.parent / "pictures").iterdir()}
     assert names == {

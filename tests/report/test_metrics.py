@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from oche.report.findings import search_gain
 from oche.report.metrics import ACCURACY, PERPLEXITY
 from oche.report.plots import curves
@@ -57,6 +59,7 @@ def run(path):
     return path
 
 
+@pytest.mark.slow
 def test_the_report_of_a_search_of_recurrent_cells(tmp_path):
     page = write_report(run(tmp_path / "run")).read_text()
     text = re.sub(r"<[^>]*>", " ", page)

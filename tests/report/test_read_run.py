@@ -148,6 +148,7 @@ KEYS = [
 VALUES = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5)
 
 
+@pytest.mark.slow
 @given(VALUES, st.lists(VALUES, max_size=3), st.sampled_from([name for name in RUN_FILES if name.endswith(".json")]))
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_files_say_the_run_is_read(tmp_path, value, rows, name):

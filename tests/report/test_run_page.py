@@ -49,6 +49,7 @@ def test_the_toy_alone_is_reported(tmp_path):
     assert {file.name for file in (tmp_path / "pictures").iterdir()} == {"toy.svg", "toy.png"}
 
 
+@pytest.mark.slow
 def test_random_cells_without_a_result_are_counted(tmp_path):
     path = make_run(tmp_path / "run", epochs=1, toy=False, nodes=1)
     for name in ("summary.json", "metrics.jsonl"):

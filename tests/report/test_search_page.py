@@ -11,6 +11,7 @@ from report_pages import Page, assert_self_contained
 from report_runs import make_run, write_json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
 def test_unfinished_searches_are_reported(tmp_path, state):
     path = make_run(tmp_path / state, epochs=1, state=state, trained=False, toy=False, nodes=1)

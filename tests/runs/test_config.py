@@ -1,5 +1,7 @@
 """The configuration in a run directory is complete and repeats the run."""
 
+import pytest
+
 import oche
 import small_runs
 from oche.cli import main as cli
@@ -12,6 +14,7 @@ def test_its_configuration_is_complete(searched):
     assert config.search == oche.methods.darts(order=2, batch=16, steps=3)
 
 
+@pytest.mark.slow
 def test_its_configuration_repeats_it_bit_for_bit(searched, tmp_path, quick):
     out = tmp_path / "again"
     assert cli.main(["search", "--config", str(searched.path / "config.yaml"), "--out", str(out), "--quiet"]) == 0

@@ -35,6 +35,7 @@ def test_what_names_none_is_refused(what, words, tmp_path, monkeypatch):
         oche.train(what)
 
 
+@pytest.mark.slow
 def test_runs_get_names_of_their_own(tmp_path, quick, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one = oche.methods.one_level(batch=30, steps=1)

@@ -41,6 +41,7 @@ def mixes(space, alive=None):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
 def test_supernet(name):
     space, size = SPACES[name]

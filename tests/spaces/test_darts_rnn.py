@@ -15,6 +15,7 @@ from tiny_images import Kept
 from tiny_text import WORDS, corpus, method, space
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["darts-2nd", "gdas", "exact", "robust-darts", "sgas-1"])
 def test_searches_are_the_same_in_both_forms(name):
     made = replace(space().adapt_search(methods.METHODS[name].make()), batch=4, steps=5, warmup=0.0)

@@ -91,6 +91,7 @@ def partial(k, inner=mixed):
     return edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_partial_channels(k, size):

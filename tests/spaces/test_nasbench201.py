@@ -91,6 +91,7 @@ def weighted(mix, affine=False):
     return edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("size, cells", [((8, 8), 2), ((9, 11), 1)], ids=str)
 def test_supernet(size, cells, affine):

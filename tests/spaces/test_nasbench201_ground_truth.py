@@ -101,6 +101,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 def test_every_epoch_records_the_truth_and_the_report_draws_it(made, tmp_path, monkeypatch):
     monkeypatch.chdir(made.parent)
     out = tmp_path / "x"

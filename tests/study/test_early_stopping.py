@@ -52,6 +52,7 @@ def test_a_trial_that_was_stopped_is_done_until_it_is_asked_for_again(tmp_path):
     assert job.stopped() and not job.outcome() and job.describe_outcome() == "stopped after epoch 3"
 
 
+@pytest.mark.slow
 def test_those_that_trail_are_stopped_early_and_nothing_is_done_again(tmp_path):
     pytest.importorskip("ray", reason="needs Ray: pip install 'oche[study]'")
     # The second would need a hundred epochs at its rate: after two it is behind the first (24 to 10 %).

@@ -21,6 +21,7 @@ from study_files import LOG
 GRID = {"method": ["darts", "random"], "seed": [0, 1]}
 
 
+@pytest.mark.slow
 def test_every_trial_is_searched_and_trained_and_the_control_is_only_trained(tmp_path, started):
     study = study_files.study(tmp_path, recipe="small", grid=GRID)
     assert study_run.run_study(study, LOG, "x") == 0
@@ -65,6 +66,7 @@ def test_more_seeds_run_the_new_ones_only_and_nothing_runs_twice(tmp_path, start
     assert [trial_result.seed for trial_result in trial_results(tmp_path / "out")] == [1] and len(started) == 2
 
 
+@pytest.mark.slow
 def test_a_crash_leaves_the_others_going_and_is_tried_once_more(tmp_path, started, monkeypatch, capsys):
     study = study_files.study(tmp_path, grid={"method": ["darts", "gdas", "snas"]})
     work, crashes = trials._work, {study.trials[0].id: 1, study.trials[1].id: 9}
@@ -127,6 +129,7 @@ def test_something_else_is_left_alone(tmp_path, started):
         trial_results(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_example_runs_at_a_tiny_size(tmp_path, started):
     example = yaml.safe_load((ROOT / "examples/study.yaml").read_text())
     assert read_study(ROOT / "examples/study.yaml").trials[8].group == "random · darts · digits"

@@ -7,6 +7,8 @@ import re
 import signal
 from types import SimpleNamespace
 
+import pytest
+
 import study_files
 from oche.cli import main as cli
 from oche.study import local
@@ -18,6 +20,7 @@ from study_files import LOG
 GRID = {"method": ["darts", "random"], "seed": [0, 1]}
 
 
+@pytest.mark.slow
 def test_what_is_said(tmp_path, started, capsys):
     file = study_files.write(tmp_path, recipe="small", grid=GRID)
     assert cli.main(["study", str(file), "--check"]) == 0

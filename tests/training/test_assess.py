@@ -15,6 +15,7 @@ from oche.report.run_page import write_report
 pytestmark = pytest.mark.usefixtures("quick")
 
 
+@pytest.mark.slow
 def test_images_are_assessed_with_the_training_and_apart_from_it(tmp_path, capsys):
     data, other = small_runs.npz(tmp_path / "mine.npz"), small_runs.npz(tmp_path / "larger.npz", side=16)
     run = oche.train("DARTS_V2", data, recipe=small_runs.recipe(batch=8), out=tmp_path / "x", device="cpu")

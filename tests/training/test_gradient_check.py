@@ -110,6 +110,7 @@ def test_bounds_of_losses_and_gradients_where_functions_are_smooth(name, seed, s
     assert 0 < loss < 0.002 and 1e-4 < weights < 0.03 and 1e-4 < logits < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hypergrad", [exact, Neumann(2)], ids=["exact", "Neumann"])
 @pytest.mark.parametrize("name", SPACES)
 def test_second_derivatives_are_near_too(name, hypergrad, smooth):
@@ -225,6 +226,7 @@ def test_checkpoints_go_from_either_to_the_other():
         assert task.done == 4 and sound(task)
 
 
+@pytest.mark.slow
 def test_a_run_says_it_and_goes_on_in_the_other(tmp_path):
     made = replace(METHODS["darts"].make(), steps=3, batch=16, precision="bf16")
     run = oche.search("digits", space=oche.spaces.darts(channels=2, cells=2, nodes=1, candidates=LIGHT), method=made,

@@ -96,6 +96,7 @@ def run(start=None, seed=0, data=None, **fields):
     return task, clock, session
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     one, clock, session = run()

@@ -191,6 +191,7 @@ def test_going_on_from_any_step_gives_the_same_bits(genotype):
         assert all(map(torch.equal, task.average.means, again.average.means))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     one = run()

@@ -265,6 +265,7 @@ class Large(Counting):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("room", "tried", "fits"),
     [
@@ -286,6 +287,7 @@ def test_too_little_memory_names_a_batch_that_was_tried(room, tried, fits):
     assert OutOfMemory.exit_code == 1
 
 
+@pytest.mark.slow
 def test_on_a_gpu_what_was_tried_is_the_answer():
     task = Large(2, break_at=0)
     task.meters = {"train": Meter("meta")}

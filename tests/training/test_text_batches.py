@@ -339,6 +339,7 @@ def small(name, **fields):
     return replace(made, **{**settings, **fields})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_resumed_is_uninterrupted_bit_for_bit(name):
     whole, made = Kept(), small(name)

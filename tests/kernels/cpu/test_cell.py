@@ -105,17 +105,20 @@ def compare(space, edge=MixedEdge(), side=(8, 8), batch=3, edges=False, dead=Fal
 CHANNELS = {"packed": 4, "one vector of doubles": 8, "padded": 6, "three and six vectors": 24}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
 def test_all_candidates_at_every_width(channels):
     compare(conv(channels=channels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [(9, 11), (8, 9), (10, 8)], ids=str)
 @pytest.mark.parametrize("seed", range(3))
 def test_odd_sizes_dead_candidates_and_edge_weights(side, seed):
     compare(conv(channels=(2, 4, 6)[seed]), side=side, edges=seed != 1, dead=seed != 0, seed=seed)
 
 
+@pytest.mark.slow
 def test_a_single_image():
     compare(conv(image=(12, 12)), side=(12, 12), batch=1)
 
@@ -127,12 +130,14 @@ EDGES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
 def test_every_kind_of_edge(edge: EdgeBuilder):
     compare(conv(), edge, edges=True)
     compare(conv(channels=8), edge, side=(9, 8), dead=True)
 
 
+@pytest.mark.slow
 def test_the_other_spaces():
     compare(oche.spaces.seed(channels=4, cells=3, classes=3, image=(8, 8), head=(6,)))
     compare(oche.spaces.nb201(channels=4, cells=1, classes=3), edges=True)
