@@ -140,7 +140,7 @@ def test_a_search_that_diverges_says_so_and_exits_with_1(tmp_path, quick, capsys
 
 
 def test_a_finished_run_is_never_written_over(copied, capsys):
-    with pytest.raises(OcheError, match="holds a complete search; write --overwrite"):
+    with pytest.raises(OcheError, match="a complete search"):
         small_runs.search(copied.path)
     assert copied.state == "complete"
     again = small_runs.search(copied.path, overwrite=True, method=oche.methods.darts(batch=16, steps=1))

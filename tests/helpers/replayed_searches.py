@@ -54,7 +54,7 @@ def _settle_one(task):
 
 
 def _grow(task):
-    object.__setattr__(task.method, "batch", 4)
+    object.__setattr__(task.recipe, "batch", 4)
     task.begin(3, 0)
 
 

@@ -74,11 +74,11 @@ def test_the_curves_are_the_records_in_the_axis_unit():
 
 def minding(path, target=1e6):
     """A run directory of a search that minds parameters: its mixture ends at 1.5 M, its cell at 0.9 M."""
-    make_run(path, epochs=3, trained=False, toy=False)
+    make_run(path, epochs=3, trained=False, toy=False, nodes=1)
     space = json.loads((path / "space.json").read_text()) | {"priced": {"kind": "parameters", "target": target}}
     write_json(path / "space.json", space)
     write_json(path / "summary.json", json.loads((path / "summary.json").read_text()) | {"cost": 9e5})
-    ends = search_records(3)
+    ends = search_records(3, nodes=1)
     write_records(
         path / "metrics.jsonl", [r | {"cost": 1.5e6, "cost_found": 2e6 - 1.1e6 * r["epoch"] / 3} for r in ends]
     )
@@ -93,7 +93,7 @@ def test_the_page_of_a_run_draws_them(tmp_path):
     assert "costs 900 k, within the target." in page.words
     assert (tmp_path / "run/pictures/costs.png").stat().st_size > 5000
     assert "Parameters of the final network, and validation accuracy in the search" in page.words
-    plain = Page(write_report(make_run(tmp_path / "plain", epochs=2, trained=False, toy=False)))
+    plain = Page(write_report(make_run(tmp_path / "plain", epochs=2, trained=False, toy=False, nodes=1)))
     assert "Parameters of the final network" not in plain.words and not (tmp_path / "plain/pictures/costs.svg").exists()
 
 
