@@ -387,7 +387,8 @@ def test_selections_that_ask_the_supernet_go_by_the_probability_of_the_right_wor
     made = small(name)
     if name != "darts-pt":
         few = dict(count=4) if name == "random-ws" else dict(population=2, sample=1, cycles=3)
-        made = replace(made, select=replace(made.select, **few, images=4, finalists=2))
+        select = replace(made.method.select, **few, images=4, finalists=2)
+        made = replace(made, method=replace(made.method, select=select))
     task, _ = search(space(), made, corpus(), seed=0, engine=Engine("cpu"), session=Kept())
     assert len(task.conclude().recurrent.edges) == 3
 
