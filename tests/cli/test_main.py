@@ -95,7 +95,7 @@ SEARCHES = {
     "--search.epochs": "--search.epochs needs a value",
     "--search.epochs 0": "epochs=0",
     "--search.w.lr -1": "lr=-1.0",
-    "--search.w.lr 1e-3x": "--search.w.lr: expected a number, found '1e-3x'",
+    "--search.w.lr 1e-3x": "weight-optimizer.lr: expected a number, found '1e-3x'",
     "--search.hypergrad exat": "did you mean 'exact'?",
     "--search.hypergrad.terms 3": "Neumann would have it: add --search.hypergrad Neumann",
     "--search.budget soon": "write 90s, 10m or 1h30m",

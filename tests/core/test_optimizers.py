@@ -109,7 +109,7 @@ def test_a_search_refuses_what_its_look_ahead_does_not_take():
     for fields in ({"nesterov": True}, {"decay_norms": False}):
         with pytest.raises(OcheError, match="are for trainings"):
             oche.methods.darts(weight_optimizer=Sgd(**fields))
-    assert oche.methods.darts(weight_optimizer=Sgd(schedule=OneCycle())).w.rate(0.25) == 0.025
+    assert oche.methods.darts(weight_optimizer=Sgd(schedule=OneCycle())).method.weight_optimizer.rate(0.25) == 0.025
 
 
 def test_adam_with_coupled_decay():

@@ -64,13 +64,13 @@ def test_a_method_of_ones_own_by_name(tmp_path: Path, quick: None, capsys: pytes
         logits = torch.tensor(record["logits"]["normal"], dtype=torch.float64)
         weights = torch.tensor(record["arch"]["normal"]["weights"], dtype=torch.float64)
         torch.testing.assert_close(weights, (logits / tau).softmax(1), rtol=1e-5, atol=1e-7)
-    assert other.config.search.relax.tau == (4.0, 4.0)
+    assert other.config.search.method.relax.tau == (4.0, 4.0)
 
 
 def test_its_part_in_another_method(tmp_path: Path, quick: None) -> None:
     more = ("--method", "pc-darts", "--search.relax.ops", "Sharpened", "--search.edge.k", "2", "--search.warmup", "0")
     assert cli.main(words(tmp_path / "x", *more)) == 0
-    assert type(oche.Run.open(tmp_path / "x").config.search.relax.ops).__name__ == "Sharpened"
+    assert type(oche.Run.open(tmp_path / "x").config.search.method.relax.ops).__name__ == "Sharpened"
 
 
 @pytest.mark.parametrize("method", ["beta-darts", "pc-darts"])

@@ -216,7 +216,7 @@ def test_only_a_finished_training_has_a_network(searched, copied):
     (copied / "status.json").write_text(json.dumps({**status, "state": "interrupted"}))
     with pytest.raises(OcheError, match=r"not complete \(interrupted\); go on with: oche resume"):
         oche.load(copied)
-    with pytest.raises(OcheError, match="no run directory"):
+    with pytest.raises(OcheError, match="is not a run directory"):
         oche.load(copied.parent)
     with pytest.raises(OcheError, match="weights without their network; give the directory of the run"):
         oche.load(copied / "weights.safetensors")

@@ -37,7 +37,7 @@ def test_a_search_and_a_training_of_its_cell(text, tmp_path, capsys):
     found = oche.Run.open(out)
     assert len(found.genotype.recurrent.edges) == 3
     assert found.config.space.vocabulary == 7  # five words, <eos> and <unk>
-    assert (found.config.search.w.lr, found.config.search.batch) == (20.0, 4)
+    assert (found.config.search.method.weight_optimizer.lr, found.config.search.batch) == (20.0, 4)
     assert found.summary["val_ppl"] == found.history[-1]["val_ppl"] > 1
     assert json.loads((out / "space.json").read_text())["vocabulary"] == 7
     assert "perplexity" in (out / "report.html").read_text()

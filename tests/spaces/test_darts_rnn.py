@@ -51,8 +51,9 @@ def test_images_are_no_text_and_text_is_no_image():
 
 def test_the_published_recipe():
     made = space().adapt_search(methods.darts())
-    assert (made.w.lr, made.w.lr_min, made.w.momentum, made.w.decay, made.w.clip) == (20, 20, 0, 5e-7, 0.25)
-    assert (made.a.lr, made.a.decay, made.batch, made.epochs) == (3e-3, 1e-3, 256, 50)
+    w, a = made.method.weight_optimizer, made.method.arch_optimizer
+    assert (w.lr, w.lr_min, w.momentum, w.decay, w.clip) == (20, 20, 0, 5e-7, 0.25)
+    assert (a.lr, a.decay, made.batch, made.epochs) == (3e-3, 1e-3, 256, 50)
     whole = space(width=300).fit(corpus())
     from oche.spaces import recurrent
 
