@@ -25,6 +25,7 @@ from oche.data import Corpus, Dataset
 from oche.devices.engine import Engine
 from oche.devices.launch import join_process_group
 from oche.devices.process_group import ProcessGroup, ProcessLost
+from oche.methods.recipe import SearchRecipe
 from oche.networks.lstm import LSTM
 from oche.report import run_page
 from oche.runs.checkpoint import latest_step
@@ -158,7 +159,9 @@ def _resume_hint(path: Path, config: SearchConfig | TrainConfig, settings: tuple
     """Return how to continue a run that failed because of its ``settings``."""
     part, step = "search" if isinstance(config, SearchConfig) else "train", latest_step(path / "checkpoints")
     kept = "no checkpoint is there, so it begins anew" if step is None else f"the checkpoint of step {step} is kept"
-    change = " or ".join(f"{part}.{name}" for name in settings)
+    moved = SearchRecipe.moved if isinstance(config, SearchConfig) else {}  # config.yaml has the full paths of fields
+    paths = [(part, *moved.get(first, (first,)), *rest) for first, *rest in (name.split(".") for name in settings)]
+    change = " or ".join(map(".".join, paths))
     return f"{kept}: change {change} in {path / 'config.yaml'} and write: oche resume {path}"
 
 

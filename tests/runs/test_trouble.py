@@ -45,7 +45,7 @@ def change(path: Path, **values: float) -> None:
     """Edits the config.yaml of a run, the part about weights, as its user would."""
     text = (path / "config.yaml").read_text()
     for name, value in values.items():
-        text, times = re.subn(rf"(?m)^(  w:\n    {name}: )[\d.e+-]+$", rf"\g<1>{value}", text)
+        text, times = re.subn(rf"(?m)^( +(?:w|weight_optimizer):\n +{name}: )[\d.e+-]+$", rf"\g<1>{value}", text)
         assert times == 1, name
     (path / "config.yaml").write_text(text)
 
@@ -65,11 +65,13 @@ def search(path: Path) -> None:
 
 
 def train(path: Path) -> None:
-    recipe = small_runs.recipe(steps=8, batch=16, weight_optimizer=Sgd(clip=0.0))
+    recipe = small_runs.recipe(steps=8, batch=16, w=Sgd(clip=0.0))
     oche.train("DARTS_V2", "digits", recipe=recipe, limit=80, checkpoint=0.0, out=path)
 
 
-@pytest.mark.parametrize(("begin", "task", "part"), [(search, Search, "search"), (train, Training, "train")])
+@pytest.mark.parametrize(
+    ("begin", "task", "part"), [(search, Search, "search.method.weight_optimizer"), (train, Training, "train.w")]
+)
 def test_a_run_that_diverged_goes_on_from_before_as_if_nothing_had_happened(begin, task, part, tmp_path, quick, capsys):
     begin(tmp_path / "whole")
     path = tmp_path / "x"
@@ -84,8 +86,8 @@ def test_a_run_that_diverged_goes_on_from_before_as_if_nothing_had_happened(begi
     rate = re.escape(f"{task_rate(path, 5 / 8):.3g}")
     assert re.match(rf"oche: the train loss became nan at step 6 \(epoch 2\), with a learning rate of {rate}; ", error)
     assert error.endswith(
-        f"try a smaller learning rate or gradient clipping; the checkpoint of step 4 is kept: change {part}.w.lr or "
-        f"{part}.w.clip in {path}/config.yaml and write: oche resume {path}\n"
+        f"try a smaller learning rate or gradient clipping; the checkpoint of step 4 is kept: change {part}.lr or "
+        f"{part}.clip in {path}/config.yaml and write: oche resume {path}\n"
     )
     status = json.loads((path / "status.json").read_text())
     assert status["state"] == "failed" and "became nan at step 6" in status["error"]
@@ -99,13 +101,14 @@ def test_a_run_that_diverged_goes_on_from_before_as_if_nothing_had_happened(begi
 
 def task_rate(path: Path, progress: float) -> float:
     config = oche.Run.open(path).config
-    return getattr(config, oche.Run.open(path).kind).w.rate(progress)
+    sgd = config.search.method.weight_optimizer if oche.Run.open(path).kind == "search" else config.train.w
+    return sgd.rate(progress)
 
 
 def test_without_a_checkpoint_it_begins_anew(tmp_path, quick):
     method = oche.methods.darts(batch=16, steps=6, weight_optimizer=Sgd(lr=1e30, clip=0.0))
     with pytest.raises(
-        Diverged, match=r"no checkpoint is there, so it begins anew: change search\.w\.lr or search\.w\.clip in"
+        Diverged, match=r"so it begins anew: change (search\.method\.weight_optimizer)\.lr or \1\.clip in"
     ):
         small_runs.search(tmp_path / "x", method=method)
     change(tmp_path / "x", lr=0.025)
