@@ -72,7 +72,7 @@ def test_the_first_rank_of_a_machine_tells_what_goes_wrong_before_they_meet(envi
     for local, told in (("0", True), ("1", False)):
         environment(LOCAL_RANK=local, RANK=local)
         assert main(["demo"]) == 2
-        assert ("oche demo is no work for several ranks" in capsys.readouterr().err) == told
+        assert ("oche demo cannot run on several ranks" in capsys.readouterr().err) == told
         assert reports_error(OcheError("x")) == told
     said = OcheError("x")
     said.said = True

@@ -179,11 +179,13 @@ OFF = {name for name, listed in METHODS.items() if listed.make().method.hypergra
 
 @pytest.mark.parametrize("name", sorted({*METHODS} - OFF))
 def test_every_method_searches(name):
-    steps = 12 if len(METHODS[name].make().stages) > 1 else 4
+    steps = 12 if len(METHODS[name].make().method.stages) > 1 else 4
     made = METHODS[name].make(steps=steps, batch=4, precision="bf16")
-    stages = tuple(replace(s, depth=1.0, width=1.0) for s in made.stages)
+    stages = tuple(replace(s, depth=1.0, width=1.0) for s in made.method.stages)
     few = {SampleBest: SampleBest(count=2), Evolution: Evolution(cycles=2, population=2, sample=1)}
-    finished(start(replace(made, stages=stages, select=few.get(type(made.select), made.select)), small(channels=12)))
+    select = few.get(type(made.method.select), made.method.select)
+    made = replace(made, method=replace(made.method, stages=stages, select=select))
+    finished(start(made, small(channels=12)))
 
 
 def test_forwards_are_in_bfloat16_and_losses_are_not():

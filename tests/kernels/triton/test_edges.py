@@ -66,7 +66,7 @@ DENSE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 def test_dense_candidates(stride, size, affine, monkeypatch):
     """Those of NAS-Bench-201, whose pools have no BatchNorm; where the map shrinks a factorised reduction among them."""
     cell = Cell(stride=stride, size=size, affine=affine, pool_norm=False, candidates=DENSE, channels=3)
-    assert all(len(gpu.known_of(edge, tuple(range(5)))) == 4 for edge in cell.edges)
+    assert all(len(gpu.known_candidates(edge, tuple(range(5)))) == 4 for edge in cell.edges)
     want = cell.run(node_states)
     monkeypatch.setattr(torch.nn.Sequential, "forward", unused)
     monkeypatch.setattr(FactorizedReduce, "forward", unused)
