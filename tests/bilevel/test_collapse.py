@@ -125,5 +125,6 @@ def test_a_damaged_record_tells_nothing(arch):
 
 
 def test_reports_read_it_without_torch():
-    code = "import sys, oche.bilevel.collapse as m; m.detect_collapse([{'epoch': 1, 'skip_share': {'a': 1.0}}]); assert 'torch' not in sys.modules"
+    records = "[{'epoch': 1, 'skip_share': {'a': 1.0}}]"
+    code = f"import sys, oche.bilevel.collapse as m; m.detect_collapse({records}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

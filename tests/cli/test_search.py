@@ -55,7 +55,9 @@ def test_options_of_a_part_and_method_and_space_by_name(told, oche_):
         "search", "--search.hypergrad", "Neumann", "--search.hypergrad.terms", "3", "--space", "seed", "--method=seed"
     )
     config = told[0][0]
-    assert config.search.method.hypergrad.terms == 3 and config.search.epochs == 40 and config.space == oche.spaces.seed()
+    assert (
+        config.search.method.hypergrad.terms == 3 and config.search.epochs == 40 and config.space == oche.spaces.seed()
+    )
 
 
 def test_a_file_then_options_on_top(told, oche_, here):

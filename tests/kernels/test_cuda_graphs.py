@@ -1,4 +1,6 @@
-"""Replayed steps of searches on images against eager ones, bit for bit, by a stand-in for CUDA graphs (helpers/recorded_graphs.py)."""
+"""Replayed steps of searches on images against eager ones, bit for bit, by a stand-in for CUDA graphs
+(helpers/recorded_graphs.py).
+"""
 
 import copy
 from dataclasses import replace

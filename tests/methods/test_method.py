@@ -60,7 +60,8 @@ PUBLISHED = {
     "gdas": dict(relax=GumbelHard((10.0, 0.1), "chosen"), epochs=250),
     "drnas": dict(relax=Dirichlet(), penalty=DirichletKL(1e-3), arch_optimizer=Adam(3e-4, decay=0.0), epochs=100),
     "drnas-progressive": dict(
-        relax=Dirichlet(), penalty=DirichletKL(1e-3), arch_optimizer=Adam(6e-4, decay=0.0), weight_optimizer=Sgd(0.1, 0.0), warmup=0.4,
+        relax=Dirichlet(), penalty=DirichletKL(1e-3), arch_optimizer=Adam(6e-4, decay=0.0),
+        weight_optimizer=Sgd(0.1, 0.0), warmup=0.4,
         stages=(Stage(1, 2.5, 2.25, PartialEdge(6), KeepOps(4)), Stage(1, 2.5, 2.25, PartialEdge(4))),
     ),
     "fair-darts": dict(
@@ -68,7 +69,8 @@ PUBLISHED = {
         arch_optimizer=Adam(3e-3, (0.9, 0.999), 1e-3, 0.0),
     ),
     "pc-darts": dict(
-        relax=EdgeNormalised(Softmax()), edge=PartialEdge(4), warmup=0.3, batch=256, weight_optimizer=Sgd(0.1, 0.0), arch_optimizer=Adam(6e-4)
+        relax=EdgeNormalised(Softmax()), edge=PartialEdge(4), warmup=0.3, batch=256,
+        weight_optimizer=Sgd(0.1, 0.0), arch_optimizer=Adam(6e-4),
     ),
     "darts-minus": dict(edge=AuxiliarySkip((1.0, 0.0))),
     "p-darts": dict(
@@ -76,7 +78,8 @@ PUBLISHED = {
             Stage(1, 5 / 8, 1, SkipDropout(0.0, 0.4), KeepOps(5)), Stage(1, 11 / 8, 1, SkipDropout(0.4, 0.4), KeepOps(3)),
             Stage(1, 17 / 8, 1, SkipDropout(0.7, 0.4)),
         ),
-        warmup=0.4, epochs=75, batch=96, weight_optimizer=Sgd(0.025, 0.0), arch_optimizer=Adam(6e-4), select=LimitSkips(2, "normal"),
+        warmup=0.4, epochs=75, batch=96, weight_optimizer=Sgd(0.025, 0.0), arch_optimizer=Adam(6e-4),
+        select=LimitSkips(2, "normal"),
     ),
     "sgas-1": dict(decide=GreedyEdge(1, 9 / 50, 5 / 50, 4), batch_growth=8),
     "sgas-2": dict(decide=GreedyEdge(2, 9 / 50, 5 / 50, 4), batch_growth=8),
@@ -89,7 +92,8 @@ PUBLISHED = {
     "beta-darts": dict(penalty=BetaDecay((0.0, 25.0))),
     "gaea": dict(arch_optimizer=ExponentiatedGradient(0.1, 0.0, 1e-5, 0.0)),
     "gaea-pc-darts": dict(
-        relax=EdgeNormalised(Softmax()), edge=PartialEdge(4), batch=256, weight_optimizer=Sgd(0.1, 0.0), arch_optimizer=ExponentiatedGradient(0.1)
+        relax=EdgeNormalised(Softmax()), edge=PartialEdge(4), batch=256,
+        weight_optimizer=Sgd(0.1, 0.0), arch_optimizer=ExponentiatedGradient(0.1),
     ),
 }  # fmt: skip
 

@@ -100,8 +100,12 @@ def test_methods_that_a_space_has_no_room_for_are_refused_before_anything_is_bui
 
 
 IMPOSSIBLE = {
-    "sigmoid-eg": (dict(relax=Sigmoid(), arch_optimizer=ExponentiatedGradient()), "the weights of Sigmoid lie on no simplex; use arch_optimizer=Adam"),
-    "dirichlet-eg": (dict(relax=Dirichlet(), arch_optimizer=ExponentiatedGradient()), "the weights of Dirichlet lie on no simplex"),
+    "sigmoid-eg": (
+        dict(relax=Sigmoid(), arch_optimizer=ExponentiatedGradient()), "the weights of Sigmoid lie on no simplex; use arch_optimizer=Adam"
+    ),
+    "dirichlet-eg": (
+        dict(relax=Dirichlet(), arch_optimizer=ExponentiatedGradient()), "the weights of Dirichlet lie on no simplex"
+    ),
     "zero-one-softmax": (dict(penalty=ZeroOne()), "ZeroOne is about the weights of Sigmoid, not of Softmax; use relax"),
     "kl-softmax": (dict(penalty=BetaDecay() + DirichletKL()), "DirichletKL is about the weights of Dirichlet"),
     "kl-inside": (dict(relax=EdgeNormalised(Sigmoid()), penalty=DirichletKL()), "not of Sigmoid"),
@@ -183,7 +187,10 @@ CHANGED = {
     ),
     "sdarts-adv": ("--search.perturb.eps 0 0.1 --search.perturb.steps 3", lambda m: m.perturb == Adversarial((0.0, 0.1), 3)),
     "pc-darts": ("--search.relax.ops Sigmoid --search.edge.k 8", lambda m: m.relax == EdgeNormalised(Sigmoid())),
-    "gaea": ("--search.a.lr 0.05 --search.select Perturbation --search.tune 0.2", lambda m: (m.arch_optimizer.lr, m.finetune_share) == (0.05, 0.2)),
+    "gaea": (
+        "--search.a.lr 0.05 --search.select Perturbation --search.tune 0.2",
+        lambda m: (m.arch_optimizer.lr, m.finetune_share) == (0.05, 0.2),
+    ),
     "drnas-progressive": (
         "--search.stages.1.width 1 --search.penalty None", lambda m: m.stages[1].width == 1 and m.penalty is None
     ),

@@ -182,6 +182,6 @@ def test_help_of_positionals(capsys):
 
 
 def test_imports_no_torch_and_no_tyro():
-    code = "import sys, oche.core.config.command_line; print('torch' in sys.modules, 'tyro' in sys.modules, 'rich' in sys.modules)"
+    code = "import sys, oche.core.config.command_line; print(*(m in sys.modules for m in ('torch', 'tyro', 'rich')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"] * 3

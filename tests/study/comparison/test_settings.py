@@ -36,8 +36,8 @@ def test_the_line_of_every_method_is_understood(table, tmp_path, method):
     counts = {"random-ws": ("count", 30), "one-shot": ("count", 30), "evolution-ws": ("cycles", 30)}
     if method in counts:
         name, value = counts[method]
-        assert getattr(given.search.select, name) == value
-    assert given.search.select.asks == METHODS[method].make().select.asks
+        assert getattr(given.search.method.select, name) == value
+    assert given.search.method.select.asks == METHODS[method].make().method.select.asks
 
 
 def test_options_are_those_of_the_setting_and_have_defaults():
@@ -72,7 +72,7 @@ REFUSED = {
     "pc-darts: partial channels": dict(methods=("darts", "pc-darts"), channels=3),
     "channels=0": dict(methods=("darts",), channels=0),
     "steps=0": dict(methods=("darts",), steps=0),
-    "darts: budget 'soon' is no length": dict(methods=("darts",), steps=None, budget="soon"),
+    "darts: budget 'soon' is not a length": dict(methods=("darts",), steps=None, budget="soon"),
     "there is no table at": dict(methods=("darts",), table=Path("nowhere.parquet")),
     "give their Parquet file as --table FILE or in OCHE_NB201": dict(methods=("darts",), table=None),
 }
