@@ -101,7 +101,8 @@ def test_methods_that_a_space_has_no_room_for_are_refused_before_anything_is_bui
 
 IMPOSSIBLE = {
     "sigmoid-eg": (
-        dict(relax=Sigmoid(), arch_optimizer=ExponentiatedGradient()), "the weights of Sigmoid lie on no simplex; use arch_optimizer=Adam"
+        dict(relax=Sigmoid(), arch_optimizer=ExponentiatedGradient()),
+        "the weights of Sigmoid lie on no simplex; use arch_optimizer=Adam",
     ),
     "dirichlet-eg": (
         dict(relax=Dirichlet(), arch_optimizer=ExponentiatedGradient()), "the weights of Dirichlet lie on no simplex"

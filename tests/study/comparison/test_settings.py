@@ -37,7 +37,7 @@ def test_the_line_of_every_method_is_understood(table, tmp_path, method):
     if method in counts:
         name, value = counts[method]
         assert getattr(given.search.method.select, name) == value
-    assert given.search.method.select.asks == METHODS[method].make().method.select.asks
+    assert given.search.method.select.asks_supernet == METHODS[method].make().method.select.asks_supernet
 
 
 def test_options_are_those_of_the_setting_and_have_defaults():
