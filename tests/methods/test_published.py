@@ -105,7 +105,8 @@ IMPOSSIBLE = {
         "the weights of Sigmoid lie on no simplex; use arch_optimizer=Adam",
     ),
     "dirichlet-eg": (
-        dict(relax=Dirichlet(), arch_optimizer=ExponentiatedGradient()), "the weights of Dirichlet lie on no simplex"
+        dict(relax=Dirichlet(), arch_optimizer=ExponentiatedGradient()),
+        "the weights of Dirichlet lie on no simplex",
     ),
     "zero-one-softmax": (dict(penalty=ZeroOne()), "ZeroOne is about the weights of Sigmoid, not of Softmax; use relax"),
     "kl-softmax": (dict(penalty=BetaDecay() + DirichletKL()), "DirichletKL is about the weights of Dirichlet"),

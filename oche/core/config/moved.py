@@ -15,7 +15,7 @@ from oche.core.config.type_hints import field_default, settable
 def relocated(cls: type, tree: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return ``tree``, of a dataclass ``cls``, with every moved key at its path of now. What stands there already wins."""
     moved, names = getattr(cls, "moved", {}), settable(cls)
-    found = {key: value for key, value in tree.items() if key in names or key not in moved and key != "type"}
+    found = {key: value for key, value in tree.items() if key in names or (key not in moved and key != "type")}
     for key, value in tree.items():
         if key not in moved or key in names:
             continue
@@ -53,7 +53,7 @@ def renamed(base: Any, tree: Mapping[Any, Any], before: str = "") -> Iterator[tu
 
 
 def short_path(base: Any, path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the shortest spelling of the option ``path`` that `current_path` understands: search.relax, not search.method.relax."""
+    """Return the shortest spelling of the option ``path`` that `current_path` reads: search.relax, not search.method.relax."""
     if len(path) < 2 or not is_dataclass(base):
         return path
     first, second, *rest = path
