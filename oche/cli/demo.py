@@ -22,7 +22,7 @@ from oche.core.seeds import generator
 from oche.methods.published import darts
 from oche.methods.recipe import SearchRecipe
 from oche.methods.toy_problem import OPTIMUM, PUBLISHED, experiment
-from oche.report.run_page import write_report
+from oche.report import run_page
 from oche.runs.claim import is_run
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
@@ -98,7 +98,7 @@ def _networks(found: Run, seed: int, log: Log) -> None:
     others = [100 * a for name, a in accuracies.items() if name != "train"]
     found_one, spread = 100 * accuracies["train"], f"{mean(others):.2f} ± {stdev(others):.2f}"
     log.say(f"\nfound cell {found_one:.2f} %, random cells {spread} % (n = {len(others)})")
-    report = write_report(found.path)
+    report = run_page.write_report(found.path)
     log.say(f"report: {report}")
     log.say(
         "next:   oche show " + str(found.path) + "                     the cell in your terminal\n"
@@ -125,7 +125,7 @@ def run_toy(out: Path, log: Log, xis: tuple[float, ...], overwrite: bool) -> Pat
     toy = experiment(xis)
     log.say(toy_table(toy))
     _toy_run(out, toy, overwrite)
-    report = write_report(out)
+    report = run_page.write_report(out)
     log.say(f"trajectories: {out / 'pictures'}\nreport: {report}")
     return report
 

@@ -142,7 +142,7 @@ def test_parquet_whose_pages_are_damaged(tmp_path, capsys):
     data = inputs_data._made("parquet")
     (tmp_path / "x.parquet").write_bytes(data[:4] + bytes(500) + data[504:])
     said = refused(capsys, *inputs_data.SEARCH, str(tmp_path / "x.parquet"))
-    assert "x.parquet is no parquet file that can be read" in said
+    assert "x.parquet cannot be read as a parquet file" in said
 
 
 def test_metadata_of_parquet_that_are_no_text(tmp_path):
