@@ -19,7 +19,7 @@ from oche.bilevel.collapse import CollapseMonitor
 from oche.bilevel.state import SearchState, Truth
 from oche.core.architecture import Genotype, Mix
 from oche.core.budget import Clock
-from oche.core.optimizers import largest_logit_step
+from oche.core.optimizers import largest_logit_step, load_optimizer
 from oche.core.seeds import derive_seed, generator
 from oche.devices.engine import Engine
 from oche.kernels.choose import plain_form
@@ -327,8 +327,8 @@ class Search(SearchState):
         if state["stage"] != self.stage:
             self._build(state["stage"])
         self.net.load_state_dict(state["net"])
-        self.w_opt.load_state_dict(state["w_opt"])
-        self.a_opt.load_state_dict(state["a_opt"])
+        load_optimizer(self.w_opt, state["w_opt"])
+        load_optimizer(self.a_opt, state["a_opt"])
         self._set_logits(state["logits"])
 
 

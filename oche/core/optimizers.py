@@ -210,3 +210,21 @@ def _log_softmax(a: Tensor, simplex: Tensor) -> Tensor:
     shifted = flat - highest[index]
     sums = flat.new_zeros(size).scatter_add(0, index, shifted.exp())
     return (shifted - sums.log()[index]).view_as(a)
+
+
+_KINDS = {
+    "momentum",
+    "betas",
+    "floor",
+}  # settings that tell SGD, Adam and mirror descent apart, in every version of torch
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore the ``state`` of a checkpoint. Raises `OcheError` for the state of another kind of optimizer."""
+    own, kept = (_KINDS & {*found["param_groups"][0]} for found in (optimizer.state_dict(), state))
+    if own != kept:
+        raise OcheError(
+            f"the checkpoint holds the state of another optimizer than {type(optimizer).__name__}, which the configuration "
+            "asks for; write the old one back into config.yaml, or start anew"
+        )
+    optimizer.load_state_dict(state)

@@ -28,6 +28,7 @@ from oche.devices.process_group import ProcessGroup, ProcessLost
 from oche.methods.recipe import SearchRecipe
 from oche.networks.lstm import LSTM
 from oche.report import run_page
+from oche.runs.changes import BEGAN, check_changes
 from oche.runs.checkpoint import latest_step
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import NullRunDir, RunDir
@@ -89,12 +90,20 @@ def start_run(path: Path, plan: Plan, *, overwrite: bool, log: Log, before: Call
             with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
                 shared = {"ranks": processes.world_size} if processes.is_distributed else {}
                 run.write_json("environment.json", describe_environment(config.device) | shared)
+                run.write_text(BEGAN, dump_yaml(config))
     before()
     _execute(path, config, log, plan)
 
 
 def resume_run(path: Path, config: SearchConfig | TrainConfig, log: Log) -> None:
-    """Do what is left of the run at ``path``, whose configuration is ``config``. Raises `OcheError` if the run fails."""
+    """Do what is left of the run at ``path``, whose configuration is ``config``.
+
+    Raises `OcheError` if the run fails, or if the configuration was changed in a way that a stopped run cannot take.
+    """
+    processes = join_process_group()
+    with processes.raise_together():
+        if processes.is_main:
+            check_changes(path, config, log)
     _execute(path, config, log, None)
 
 

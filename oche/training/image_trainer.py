@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from oche.core.architecture import Genotype
 from oche.core.budget import Clock
 from oche.core.metrics import Meter
+from oche.core.optimizers import load_optimizer
 from oche.core.seeds import derive_seed, generator
 from oche.data import Dataset, batches, halves, prepare, steps_per_epoch
 from oche.devices.engine import Engine
@@ -182,7 +183,7 @@ class Training:
 
     def load(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.average is not None:
             self.average.load(state["average"])
 

@@ -16,6 +16,7 @@ from oche.core.architecture import Genotype
 from oche.core.budget import Clock
 from oche.core.errors import OcheError
 from oche.core.metrics import Meter, WordMeter, perplexity
+from oche.core.optimizers import load_optimizer
 from oche.core.seeds import derive_seed
 from oche.data.text.bptt import fixed_windows, parallel_streams, varying_windows
 from oche.data.text.corpus import Corpus, check_vocabulary
@@ -172,7 +173,7 @@ class LanguageTraining:
         if own_shapes != kept_shapes:
             raise OcheError("the checkpoint is of a network with other shapes; start a new run, in another directory")
         self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         device, average, best = self.engine.device, state["average"], state["best"]
         self.hidden = None if state["hidden"] is None else state["hidden"].to(device)
         self._plan(state["epoch"])

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from oche.core.budget import Budget, Clock
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, one_line
 from oche.core.memory import largest_fitting_batch, out_of_memory, release_unused_memory
 from oche.core.metrics import Meter
 
@@ -152,7 +152,15 @@ def fit_loop(task: Task, budget: Budget, session: Session) -> Clock:
 def _restore(task: Task, budget: Budget, session: Session) -> Clock:
     if (state := session.restore()) is None:
         return Clock(budget)
-    task.load(state["task"])
+    try:
+        task.load(state["task"])
+    except (RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, OcheError) or out_of_memory(error):
+            raise
+        raise OcheError(
+            f"the checkpoint does not fit the network and optimizers of this configuration ({one_line(error)[:160]}); "
+            "write the old values back into config.yaml, or start anew"
+        ) from None
     for name, sums in state["meters"].items():
         task.meters[name].sums.copy_(sums)
     return Clock(budget, **state["clock"])
