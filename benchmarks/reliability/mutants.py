@@ -28,18 +28,32 @@ ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 # module of oche: files of tests/ that are run on its mutants
 MODULES = {
-    "perturb": ("test_perturb", "test_bounds"),
-    "decide": ("test_decide", "test_decisions", "test_baselines", "test_bounds"),
-    "relax": ("test_relax", "test_relaxations", "test_exponentiated"),
-    "relax_noisy": ("test_relaxations", "test_relax", "test_baselines"),
-    "arch": ("test_arch", "test_genotypes", "test_decide", "test_bounds"),
-    "hessian": ("test_hessian", "test_bounds"),
-    "hypergrad": ("test_hypergrad", "test_bounds"),
-    "penalty": ("test_penalty", "test_bounds"),
-    "penalty_cost": ("test_penalty_cost",),
-    "cost/prices": ("cost/test_prices",),
-    "schedules": ("test_relaxations", "test_bounds"),
-    "optim": ("test_optim", "test_exponentiated", "test_bounds"),
+    "methods/perturbations": ("methods/test_perturbations", "methods/test_bounds"),
+    "methods/discretize": (
+        *(f"methods/discretize/test_{name}" for name in ("base", "darts_pt", "sgas", "successive", "top_k")),
+        "methods/test_bounds",
+    ),
+    "methods/relaxations": ("methods/test_relaxations", "methods/test_stochastic_relaxations"),
+    "methods/stochastic_relaxations": (
+        "methods/test_stochastic_relaxations",
+        "methods/test_relaxations",
+        "methods/discretize/test_successive",
+    ),
+    "core/architecture": (
+        "core/test_architecture",
+        "core/test_genotypes",
+        "core/test_genotype_text",
+        "methods/test_bounds",
+    ),
+    "core/genotype_text": ("core/test_genotype_text", "core/test_genotypes", "core/test_architecture"),
+    "methods/curvature": ("methods/test_curvature", "methods/test_bounds"),
+    "core/eigenvalue_stop": ("core/test_eigenvalue_stop", "methods/test_bounds"),
+    "methods/hypergradients": ("methods/test_hypergradients", "methods/test_bounds"),
+    "methods/regularizers": ("methods/test_regularizers", "methods/test_bounds"),
+    "methods/cost_constraints": ("methods/test_cost_constraints",),
+    "cost/expected_cost": ("cost/test_expected_cost",),
+    "core/schedules": ("core/test_schedules", "methods/test_stochastic_relaxations", "methods/test_bounds"),
+    "core/optimizers": ("core/test_optimizers", "core/test_exponentiated_gradient", "methods/test_bounds"),
 }
 _STATUS = {0: "survived", 1: "killed", 3: "killed", 5: "no tests", 33: "no tests", None: "not tried"}
 _TIMEOUT = (-24, 24, 36, 152, 255)  # time limit of mutmut, so that a mutant that never ends is noticed
