@@ -3,8 +3,6 @@
 import contextlib
 import io
 import json
-import re
-from pathlib import Path
 
 import pytest
 
@@ -12,12 +10,10 @@ import oche
 import small_runs
 from oche.cli import demo
 from oche.cli import main as cli
-from oche.methods.toy_problem import PUBLISHED
 from oche.runs.session import DirectorySession
 from oche.training.loop import Interrupted
 
 pytestmark = pytest.mark.slow  # the whole demonstration
-
 PARTS = ["train", "random-1", "random-2", "random-3"]
 
 
@@ -77,22 +73,3 @@ def test_an_interrupted_one_goes_on_to_the_same_end(small, whole, tmp_path, monk
     assert "found cell" in capsys.readouterr().out
     assert accuracies(tmp_path / "cut") == accuracies(whole[0])
     assert json.loads((tmp_path / "cut" / "demo.json").read_text()) == {"seed": 0}
-
-
-# --- toy
-
-
-def test_toy_prints_table_1_and_leaves_a_report(oche_, here):
-    code, out, err = oche_("toy", "--out", "t")
-    assert code == 0 and not err
-    for xi, iterations in PUBLISHED.items():
-        assert re.search(rf"^\s+{xi:g}\s+{iterations}\s+{iterations}\s", out, re.M)
-    toy = json.loads(Path("t/toy.json").read_text())
-    assert [r["iterations"] for r in toy["runs"]] == list(PUBLISHED.values())
-    assert Path("t/report.html").stat().st_size > 10_000 and list(Path("t/pictures").glob("*.svg"))
-    code, _, err = oche_("toy", "--out", "t")
-    assert code == 2 and "holds a complete toy" in err
-    code, out, err = oche_("resume", "t")
-    assert code == 0 and "nothing to resume" in out
-    code, _, err = oche_("train", "t")
-    assert code == 2 and err.startswith("oche: t is a toy run, which has no settings") and err.count("\n") == 1

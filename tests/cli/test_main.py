@@ -5,13 +5,17 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import oche
 import small_runs
+from oche.cli import demo
 from oche.cli import main as cli
+from oche.methods.toy_problem import PUBLISHED
+from oche.runs.session import DirectorySession
 
 # --- help
 
@@ -64,8 +68,6 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
     def work(*args, **fields):
         done.append(args)
         raise Enough
-
-    import oche.cli.demo as demo
 
     for name in ("search.run_search", "train.run_train", "runs.resume_run", "demo.run_demo"):
         monkeypatch.setattr(f"oche.cli.{name}", work)
@@ -202,7 +204,6 @@ def test_a_mistake_in_a_file_names_it(oche_, here):
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(oche_, here, quick, monkeypatch):
-    from oche.runs.session import DirectorySession
 
     with monkeypatch.context() as patch:
         patch.setattr(DirectorySession, "stopping", lambda self: True)
@@ -211,3 +212,25 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(oche_, here, quick, monkeyp
     code, _, err = oche_("search", *small_runs.TINY, "--out", "x", "--quiet")
     assert code == 2 and "x holds an unfinished search; go on with: oche resume x" in err
     assert oche_("resume", "x", "--quiet")[0] == 0
+
+
+pytestmark = pytest.mark.slow  # the whole demonstration
+
+
+# --- toy
+
+
+def test_toy_prints_table_1_and_leaves_a_report(oche_, here):
+    code, out, err = oche_("toy", "--out", "t")
+    assert code == 0 and not err
+    for xi, iterations in PUBLISHED.items():
+        assert re.search(rf"^\s+{xi:g}\s+{iterations}\s+{iterations}\s", out, re.M)
+    toy = json.loads(Path("t/toy.json").read_text())
+    assert [r["iterations"] for r in toy["runs"]] == list(PUBLISHED.values())
+    assert Path("t/report.html").stat().st_size > 10_000 and list(Path("t/pictures").glob("*.svg"))
+    code, _, err = oche_("toy", "--out", "t")
+    assert code == 2 and "holds a complete toy" in err
+    code, out, err = oche_("resume", "t")
+    assert code == 0 and "nothing to resume" in out
+    code, _, err = oche_("train", "t")
+    assert code == 2 and err.startswith("oche: t is a toy run, which has no settings") and err.count("\n") == 1
