@@ -74,3 +74,12 @@ def text(tmp_path):
     lines = [" ".join(f"w{int(n)}" for n in torch.randint(12, (7,), generator=g)) for _ in range(80)]
     (tmp_path / "my.txt").write_text("\n".join(lines) + "\n")
     return tmp_path / "my.txt"
+
+
+@pytest.fixture
+def without_reports(monkeypatch):
+    """Processes that are started draw no reports of runs, which takes longer than their runs do."""
+    from paths import ROOT
+
+    folders = [str(ROOT / "tests/helpers/without_reports"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))

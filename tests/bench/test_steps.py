@@ -23,6 +23,7 @@ def test_forms_place_tensors_as_they_say():
         assert not (layout is torch.contiguous_format and weight.is_contiguous(memory_format=torch.channels_last))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["first", "gdas", "pc-darts", "train"])
 def test_every_step_trains_and_goes_on_into_the_next_epoch(work):
     steps = steps_of(setting(channels=8), work, "plain")

@@ -18,6 +18,7 @@ class Skipping(Search):
         return super()._record(progress) | {"skip_share": {"normal": 0.4, "reduce": 0.4}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "cls"), [("rollback", Search), ("rollback", Skipping), ("stop", Search), ("warn", Search)]
 )

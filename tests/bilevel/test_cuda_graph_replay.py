@@ -82,6 +82,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_trainings_of_final_networks(name):
     tape, taped = compare(lambda: training(**RECIPES[name]))
@@ -169,6 +170,7 @@ def _settle(task):
     task._narrow({"recurrent": alive})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", ["plain", "auto"])
 def test_a_mask_with_gaps_is_on_the_device_before_it_is_recorded(fused):
     tape, _ = compare(lambda: search(fused), steps=range(8), before={4: _settle})

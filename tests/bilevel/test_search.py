@@ -227,6 +227,7 @@ def difference_errors(task, epsilons):
     return [((other - want).norm() / want.norm()).item() for other in (*others, first)]
 
 
+@pytest.mark.slow
 def test_finite_differences_approach_the_exact_gradient_of_a_smooth_network_to_second_order(monkeypatch):
     monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.softplus(x))  # nn.ReLU calls it too
     coarse, middle, fine, first = difference_errors(make(method()), (4e-3, 2e-3, 1e-3))
@@ -258,6 +259,7 @@ def test_hypergradients_leave_the_network_as_it_was(kind):
 CALLS = []
 
 
+@pytest.mark.slow
 @dataclass(frozen=True)
 class Noisy(Relaxation):
     """Softmax of logits with normal noise; remembers what it was given."""
@@ -349,6 +351,7 @@ def same(one, other):
     return nets and all(torch.equal(a, b) for a, b in zip(one.logits, other.logits, strict=True))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
     one, _, history = run()
     torch.manual_seed(99)  # whatever the global generator has been through

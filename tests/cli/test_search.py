@@ -80,6 +80,7 @@ def test_data_on_the_command_line_come_on_top_of_a_file(told, oche_, here):
     assert all(config.genotype == str(oche.genotypes.DARTS_V1) for config, _ in told)
 
 
+@pytest.mark.slow
 def test_search_tells_what_it_found_and_what_to_type_next(oche_, here, quick):
     code, out, err = oche_("search", *small_runs.TINY, "--out", "runs/a")
     run = oche.Run.open("runs/a")

@@ -44,6 +44,7 @@ def test_workers_of_a_killed_holder_do_not_keep_it(path):
         os.close(hear)
 
 
+@pytest.mark.slow
 def test_lock_is_seen_by_a_process_that_was_started_anew(path):
     make(path)
     code = "import sys; from oche.runs.directory import RunDir; RunDir.open(sys.argv[1])"

@@ -149,6 +149,7 @@ def test_the_published_rule_tells_apart_what_a_zero_makes_equal():
 # --- the table
 
 
+@pytest.mark.slow
 def test_queries_of_a_table_made_here(table):
     entry = table.query(CELLS[15_000])
     better = range(15_001, CELL_COUNT)
@@ -187,6 +188,7 @@ def test_what_a_table_does_not_have_is_refused(table):
         table.rank(SKIPS, "cifar10_test_200")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make, words",
     [
@@ -214,6 +216,7 @@ def test_files_that_are_no_table_are_refused(tmp_path, make, words):
 # --- the published one
 
 
+@pytest.mark.slow
 @real
 def test_the_published_optima_and_the_collapsed_cell(published):
     columns = [f"{data}_test_200ep" for data in ("cifar10", "cifar100", "imagenet16")]
@@ -226,6 +229,7 @@ def test_the_published_optima_and_the_collapsed_cell(published):
     assert entry.rank_distinct[MAIN] <= entry.rank[MAIN] < 200 and entry.isomorphic == ()
 
 
+@pytest.mark.slow
 @real
 def test_query_command(capsys):
     assert main(["query", SKIPS, "--table", str(REAL)]) == 0

@@ -43,6 +43,7 @@ def drawn(space, seed):
     return kept, space.read(kept)
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.parametrize("what", COUNTS)
 @pytest.mark.parametrize("seed", range(3))

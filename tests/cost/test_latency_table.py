@@ -42,6 +42,7 @@ def test_a_clock_measures_at_least_so_often(monkeypatch):
     assert time_function(lambda: None).runs == clock.MIN_RUNS
 
 
+@pytest.mark.slow
 def test_times_are_of_as_many_images_as_the_batch_has():
     seen = []
 

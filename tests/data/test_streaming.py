@@ -162,6 +162,7 @@ def numbers(images: torch.Tensor) -> list[int]:
     return (middle * 2 ** torch.arange(12)).sum(1).tolist()
 
 
+@pytest.mark.slow
 def test_a_large_folder_streams(jpegs, monkeypatch):
     """Memory for 50 of 1,000 images is enough, the order is that of the seed, and a resumed epoch decodes only what is left."""
     monkeypatch.setattr(reading_module, "free_memory_or_estimate", lambda: 2 * 50 * 3 * 24 * 24)

@@ -166,6 +166,7 @@ RECIPE = dict(channels=4, cells=2, reductions=(1,), steps=24, batch=32, auxiliar
 # --- oche.load
 
 
+@pytest.mark.slow
 def test_a_loaded_network_is_the_trained_one(trained, digits):
     net, data = oche.load(trained.path), load_data("digits", limit=300)
     assert isinstance(net, nn.Module) and not any(m.training for m in net.modules())

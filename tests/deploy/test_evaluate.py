@@ -79,6 +79,7 @@ def test_what_is_no_finished_training_is_refused(text, searched):
         oche.evaluate(run)
 
 
+@pytest.mark.slow
 def test_images_are_measured_again(tmp_path, capsys):
     data = small_runs.npz(tmp_path / "mine.npz")
     run = oche.train("DARTS_V2", data, recipe=small_runs.recipe(batch=8), out=tmp_path / "x", device="cpu")

@@ -37,6 +37,7 @@ def own_operations():
     del OPERATIONS["swish"], OPERATIONS["biased"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_rarer_operations_and_those_of_users(stride):
     compare(darts(candidates=("swish", "biased", "sep_conv_7x7", "conv_7x1_1x7", "none")), stride=stride, side=(7, 6))
@@ -65,6 +66,7 @@ EDGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
 def test_every_kind_of_edge(edge, stride):

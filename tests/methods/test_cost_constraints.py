@@ -127,6 +127,7 @@ def test_costs_are_of_the_mixture_at_its_progress():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [None, PRICES.bounds[0]])
 def test_logits_may_lie_elsewhere_than_masks_and_prices(target):
     """The device "meta" computes nothing, but refuses to mix devices as a GPU does."""

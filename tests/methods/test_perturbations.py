@@ -46,6 +46,7 @@ def naive_mixture(row, living):
 # --- random noise -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(seeds, st.floats(0, 1))
 def test_random_noise_is_uniform_clipped_and_a_mixture_again(seed, progress):
     before = mixes(seed)

@@ -6,6 +6,7 @@ from oche.core.errors import OcheError
 from oche.methods.toy_problem import PUBLISHED, Toy, experiment, solve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("xi", "iterations"), PUBLISHED.items())
 def test_iterations_are_the_published_ones(xi, iterations):
     run = solve(xi)

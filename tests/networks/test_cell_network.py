@@ -51,6 +51,7 @@ def published_form(genotype):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop", [0.0, 0.4])
 @pytest.mark.parametrize("name", FINAL)
 def test_final_network(name, drop):

@@ -48,6 +48,7 @@ def test_unfinished_runs_and_runs_of_other_kinds_are_compared(tmp_path):
     assert page.sections() == ["numbers", "curves", "cells", "places"] and "90.00 %" in page.words
 
 
+@pytest.mark.slow
 def test_many_runs_fit_one_page(tmp_path):
     """Forty searches of 300 epochs: epochs are left out until the weights fit."""
     run = read_run(make_run(tmp_path / "run", epochs=300, trained=False, toy=False))

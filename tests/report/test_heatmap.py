@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from oche.report.heatmap import FRAMES, run_frames
 from oche.report.read_run import read_run
 from report_runs import make_run
@@ -27,6 +29,7 @@ def test_the_heat_maps_in_the_page_hold_the_recorded_weights(whole):
     assert sorted(map(tuple, normal["chosen"][-1])) == wanted
 
 
+@pytest.mark.slow
 def test_a_long_search_keeps_its_first_and_last_heat_map(tmp_path):
     run = read_run(make_run(tmp_path / "run", epochs=500, trained=False, toy=False))
     heat = run_frames("run", run)

@@ -7,6 +7,7 @@ import small_runs
 from oche.cli import main as cli
 
 
+@pytest.mark.slow
 def test_its_configuration_is_complete(searched):
     config = searched.config
     assert (config.data, config.limit, config.method, config.seed) == ("digits", 60, "darts-2nd", 0)

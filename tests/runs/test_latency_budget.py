@@ -18,6 +18,7 @@ def _quick(monkeypatch):
     monkeypatch.setattr(clock, "MIN_SECONDS", 0.0)
 
 
+@pytest.mark.slow
 def test_a_search_measures_once_and_goes_on_with_the_same_times(tmp_path, monkeypatch, quick):
     measured = []
 

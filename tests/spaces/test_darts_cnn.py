@@ -68,6 +68,7 @@ def test_supernet(name):
     torch.testing.assert_close(net(x, mix), oracle.supernet(x, weights(net), rows, **setting(space)), **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["darts", "seed"])
 def test_dead_candidates_are_as_good_as_absent(name):
     """A mask leaves the function of the full mixture with weight 0, and does not run what is dead."""

@@ -116,6 +116,7 @@ def test_partial_channels_with_an_auxiliary_skip_inside():
     agree(net, mixtures(SPACE), SPACE, partial(2, auxiliary(0.75)))
 
 
+@pytest.mark.slow
 def test_the_pc_darts_supernet_has_the_published_number_of_weights():
     with torch.device("meta"):
         net = darts(channels=16, cells=8, classes=10).supernet(PartialEdge(k=4))

@@ -130,6 +130,7 @@ def test_without_a_table_nothing_is_recorded_and_one_for_other_cells_is_refused(
     assert "there is no table at" in capsys.readouterr().err and not (tmp_path / "y").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason=f"needs the table at {REAL}")
 def test_the_real_table_knows_the_published_figures():
     for data, best, skips in (

@@ -53,7 +53,7 @@ def test_a_trial_that_was_stopped_is_done_until_it_is_asked_for_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_those_that_trail_are_stopped_early_and_nothing_is_done_again(tmp_path):
+def test_those_that_trail_are_stopped_early_and_nothing_is_done_again(tmp_path, without_reports):
     pytest.importorskip("ray", reason="needs Ray: pip install 'oche[study]'")
     # The second would need a hundred epochs at its rate: after two it is behind the first (24 to 10 %).
     tune = {"samples": 1, "reduction": 2, "grace": 2, "over": {"search.batch": {"among": [16]}}}

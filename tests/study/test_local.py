@@ -44,7 +44,7 @@ def disturb(what: str, out: Path, driver: subprocess.Popen, chance: random.Rando
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="processes are measured on Linux and macOS only")
-def test_nothing_is_lost_and_no_trial_runs_twice(tmp_path, monkeypatch):
+def test_nothing_is_lost_and_no_trial_runs_twice(tmp_path, monkeypatch, without_reports):
     chance, disturbances = random.Random(0), ["worker", "driver", "ctrl-c"]
     listed = [{"method": "darts", "recipe": "small"}, {"method": "gdas"}]
     file = study_files.write(tmp_path, checkpoint=0.05, search={"batch": 8, "steps": 90}, trials=listed)  # 30 epochs

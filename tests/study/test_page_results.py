@@ -92,6 +92,7 @@ def test_where_no_difference_could_be_shown_it_says_how_many_seeds_it_takes(tmp_
     assert "for n = 3 normal values the nominal 95 % interval holds the mean in 70 % of cases" in text
 
 
+@pytest.mark.slow
 def test_over_three_data_sets_ranks_are_demsars(tmp_path):
     grid = {"method": ["darts", "gdas", "random"], "limit": [40, 50, 60], "seed": [0]}
     asked = study_files.study(tmp_path, recipe="small", grid=grid)

@@ -66,7 +66,7 @@ def test_ray_sets_aside_the_threads_and_the_share_of_a_gpu_of_each_trial(tmp_pat
 # --- with Ray
 
 
-def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch):
+def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch, without_reports):
     """The worker that attends to a trial is killed, then the driver with all of its Ray; then it ends like a calm study."""
     pytest.importorskip("ray", reason="needs Ray: pip install 'oche[study]'")
     keys = dict(jobs=2, checkpoint=0.05, search={"batch": 8, "steps": 150}, grid={"method": "darts"})

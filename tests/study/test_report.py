@@ -52,6 +52,7 @@ def test_no_study_is_refused(tmp_path):
 # --- a real one -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_small_study_from_its_file_to_its_report(tmp_path, monkeypatch, capsys):
     study_files.here(monkeypatch)
     file = study_files.write(tmp_path, recipe="small", jobs=1, grid={"method": ["darts", "random"], "seed": [0]})

@@ -76,7 +76,9 @@ def test_bash_reads_the_script_whatever_the_directory_is_called(tmp_path):
     assert str(out / "trials" / [*trial_results(out)][1].id) in said.stdout.splitlines()
 
 
-def test_a_task_does_its_trial_alone_saves_before_the_time_is_up_and_goes_on_when_submitted_again(tmp_path, sbatch):
+def test_a_task_does_its_trial_alone_saves_before_the_time_is_up_and_goes_on_when_submitted_again(
+    tmp_path, sbatch, without_reports
+):
     keys = dict(checkpoint=0.05, search={"batch": 8, "steps": 40}, grid={"method": "darts", "seed": [0, 1]})
     script, out, (_, row) = array(tmp_path, **keys)
     task, said, metrics = sbatch(script, 1), out / "slurm" / "7_1.txt", row.path / "search" / "metrics.jsonl"

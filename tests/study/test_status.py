@@ -42,6 +42,7 @@ def test_what_is_said(tmp_path, started, capsys):
     assert "4 trials, 3 of them complete" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_status_follows_until_nothing_is_left_to_do(tmp_path, started, monkeypatch, capsys):
     study = study_files.study(tmp_path, grid={"method": "darts", "seed": [0, 1]})
     study_run.write_study(study)

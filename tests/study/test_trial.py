@@ -69,7 +69,7 @@ def test_a_trial_is_read_as_it_was_written(tmp_path):
         assert (tree["id"], tree["group"], tree["seed"]) == (trial.id, trial.group, trial.seed)
 
 
-def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monkeypatch):
+def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monkeypatch, without_reports):
     study = study_files.study(tmp_path, recipe="small", checkpoint=0, grid={"method": "darts"})
     assert study_run.run_study(study, LOG, "x") == 0
     (whole,) = trial_results(tmp_path / "out")

@@ -207,6 +207,7 @@ def test_imagenet_mobile_is_the_published_setting():
     )
 
 
+@pytest.mark.slow
 def test_darts_v2_has_the_published_size():
     """4.7 M weights, and below the 600 M multiply-adds of the mobile setting.
 

@@ -179,6 +179,7 @@ def same(one, other):
 AVERAGED = dict(patience=1, epochs=5, w=PlainSgd(lr=240.0, decay=0.0, clip=1.0))  # so that validation goes up early
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("genotype", [CELL, "lstm"])
 def test_going_on_from_any_step_gives_the_same_bits(genotype):
     task, clock, session, found = run(genotype=genotype, **AVERAGED)
@@ -213,6 +214,7 @@ def test_records_and_lengths():
     assert clock.step == 11 and "val_loss" in session.history[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("genotype", [CELL, "lstm"])
 def test_training_learns(genotype):
     none = Dropouts(0.0, 0.0, 0.0, 0.0, 0.0)

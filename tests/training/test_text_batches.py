@@ -200,6 +200,7 @@ def run(task, oracle=None, steps=6, kind=""):
             yield step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_are_those_of_the_algorithm(kind):
     task = make(method(hypergrad=KINDS[kind]))

@@ -8,6 +8,7 @@ from oche.core.errors import OcheError
 from run_configs import Blur, Crop, Job, Rates, jobs
 
 
+@pytest.mark.slow
 @given(jobs)
 @example(Job(name="a\x85b", note="\u2028", names=("\u2029", "\ufeff", "\n", "\r\n")))
 def test_round_trip(tmp_path_factory, job):

@@ -184,6 +184,7 @@ def test_evaluation_uses_running_statistics():
     assert torch.equal(net(x, mix(a, b)), want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_single_precision_agrees_where_nothing_is_nearly_equal(threads):
     """Against float64: smooth candidates and inputs, so that no ReLU or maximum decides by rounding alone."""

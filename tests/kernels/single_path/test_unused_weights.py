@@ -47,6 +47,7 @@ EMPTY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", EMPTY.values(), ids=EMPTY)
 def test_what_no_loss_depends_on_rests(choice):
     """As in the plain form, also where a gradient is zero by chance: momentum and decay move that."""

@@ -102,6 +102,7 @@ def test_named_cells_are_drawn_soundly(name):
     assert_sound(NAMED[name])
 
 
+@pytest.mark.slow
 @given(CELLS)
 @settings(max_examples=60)
 def test_random_cells_are_drawn_soundly(cell):

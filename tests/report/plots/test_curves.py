@@ -59,6 +59,7 @@ def test_comparison_shows_every_network_and_the_spread():
     assert_legible(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "records",
     [

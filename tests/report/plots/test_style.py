@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from oche.core.architecture import Dag
 from oche.report.plots import mixtures, style
 from report_figures import labels, make_history
@@ -10,6 +12,7 @@ from report_runs import OPERATIONS
 EDGES = Dag().edges
 
 
+@pytest.mark.slow
 def test_names_are_text_and_never_mathematics():
     names = ("$x^2$", "$\\frac$", "a_b", "<b>&", "ένα", "x" * 100)
     history = make_history(2, edges=EDGES[:2], operations=names)

@@ -32,7 +32,7 @@ def oche_compare(asked: ComparisonConfig) -> list[str]:
     return ["compare", *words, "--methods", *asked.methods, "--seeds", *map(str, asked.seeds)]
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(table, tmp_path, monkeypatch):
+def test_ctrl_c_saves_and_the_same_command_goes_on(table, tmp_path, monkeypatch, without_reports):
     asked = setting(table, tmp_path / "out", methods=("gdas",), steps=150)
     words = [sys.executable, "-m", "oche", *oche_compare(asked)]
     # a session of its own stands for the terminal, whose Ctrl-C reaches all that runs in the foreground
@@ -63,7 +63,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(table, tmp_path, monkeypatch)
     assert cli.main([*oche_compare(asked), "--quiet"]) == 0
 
 
-def test_a_comparison_that_is_killed_loses_nothing_and_goes_on(table, tmp_path):
+def test_a_comparison_that_is_killed_loses_nothing_and_goes_on(table, tmp_path, without_reports):
     asked = setting(table, tmp_path / "out", methods=("gdas",), steps=150)
     process = subprocess.Popen([sys.executable, "-m", "oche", *oche_compare(asked)], stdout=subprocess.DEVNULL)
     metrics, end = asked.out / "gdas-0/metrics.jsonl", time.monotonic() + 120
