@@ -14,6 +14,7 @@ from oche.runs.session import DirectorySession
 from oche.training.loop import Interrupted
 
 pytestmark = pytest.mark.slow  # the whole demonstration
+
 PARTS = ["train", "random-1", "random-2", "random-3"]
 
 
@@ -25,7 +26,6 @@ def small():
         patch.setattr(demo, "space", lambda: oche.spaces.darts(channels=2, cells=3, nodes=2))
         patch.setattr(demo, "method", lambda: oche.methods.darts(order=2, batch=64, steps=2))
         patch.setattr(demo, "recipe", lambda: small_runs.recipe(steps=2))
-        patch.setattr(demo, "write_report", lambda path: path / "report.html")
         yield
 
 
