@@ -12,6 +12,7 @@ from oche.report.read_run import read_run
 from report_runs import make_run
 
 
+@pytest.mark.slow
 def test_the_heat_maps_in_the_page_hold_the_recorded_weights(whole):
     run = read_run(whole.parent)
     data = json.loads(

@@ -49,6 +49,7 @@ def test_every_trial_is_searched_and_trained_and_the_control_is_only_trained(tmp
     assert cells[0] != cells[1] and len(of[0].splitlines()) == len(of[1].splitlines())
 
 
+@pytest.mark.slow
 def test_more_seeds_run_the_new_ones_only_and_nothing_runs_twice(tmp_path, started):
     assert study_run.run_study(study_files.study(tmp_path, grid={"method": "darts", "seed": [0]}), LOG, "x") == 0
     first = trial_results(tmp_path / "out")
