@@ -12,8 +12,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/oche demo
 
+# Three workers on two cores: several tests wait for processes.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 3
 
 # The inner loop: every folder, without what is marked slow (processes, browsers, Ray, whole runs and searches, snippets of the
 # documentation). Run make test before a commit.

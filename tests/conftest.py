@@ -28,6 +28,18 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that wait for processes come first: others fill the time, and none of them is left alone at the end."""
+    first = (
+        "tests/study/",
+        "tests/runs/test_execute.py",
+        "tests/runs/test_trouble.py",
+        "tests/benchmarks/",
+        "tests/devices/",
+    )
+    items.sort(key=lambda item: not (item.get_closest_marker("slow") and item.nodeid.startswith(first)))
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
