@@ -1,4 +1,10 @@
-"""The length of a training or search, and the clock that measures its progress."""
+"""The length of a training or search, and the clock that measures its progress.
+
+A budget of time counts the steps, and what is done between epochs (validation, decisions, records), up to the last step. It
+does not count what comes before the first step (reading data, compiling kernels, measuring latencies), what the first step of
+a process takes longer than the second (kernels and memory are prepared in it), nor what follows the last step (the final test,
+the selection of a cell, the report). The clock's `seconds` is the number that the terminal, summary.json and reports show.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +58,14 @@ class Clock:
     step: int = 0
     epoch: int = 0  # epochs finished
     position: int = 0  # steps done in the current epoch
-    elapsed: float = 0.0  # seconds of work, over all resumptions
+    elapsed: float = 0.0  # seconds of work that count for progress, over all resumptions
+    beyond: float = 0.0  # seconds of work between epochs that a budget of time had no room for
+    uncounted: float = 0.0  # seconds of the first step of this process, see `FirstStep`
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of work, over all resumptions; see the top of this module."""
+        return self.elapsed + self.beyond
 
     def progress(self, per_epoch: int) -> float:
         """Return the share of the budget that has been used, in [0, 1]. ``per_epoch`` is the number of steps in an epoch."""
@@ -68,7 +81,31 @@ class Clock:
         Such work never uses up a time budget. The last record must be the one of progress 1, so at least one more step follows.
         """
         limit = self.budget.seconds
-        if limit is None or self.elapsed >= limit:
-            self.elapsed += seconds
-        else:
-            self.elapsed = min(self.elapsed + seconds, math.nextafter(limit, 0.0))
+        counted = self.elapsed + seconds
+        if limit is not None and self.elapsed < limit:
+            counted = min(counted, math.nextafter(limit, 0.0))
+        self.beyond += self.elapsed + seconds - counted
+        self.elapsed = counted
+
+
+class FirstStep:
+    """The time of the first step of a process beyond that of the second. A budget of time does not count it.
+
+    torch prepares kernels and memory in the first step. Other lengths count all of it.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._limit = budget.seconds
+        self._times: list[float] = []  # of the first two steps
+        self.uncounted = 0.0
+
+    def note(self, seconds: float) -> float:
+        """Note the ``seconds`` of a step. Return the change of the clock, which is 0 after the second step."""
+        if self._limit is None or len(self._times) == 2:
+            return 0.0
+        self._times.append(seconds)
+        before, first = self.uncounted, self._times[0]
+        # Until the second step is known the first one hardly counts, so that progress never falls.
+        counted = self._times[1] if len(self._times) == 2 else self._limit / 1000
+        self.uncounted = max(0.0, first - counted)
+        return before - self.uncounted

@@ -13,7 +13,9 @@ Fields = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 Row = tuple[str, float, Mapping[str, Any]]  # title, progress in [0, 1], numbers by name
 _LIVE_SECONDS = 0.2  # between two drawings of a live line
 _LIVE_ROWS_SECONDS = 1.0  # between two drawings of several live lines, for which files are read
-_BAR_WIDTH = 16  # characters
+_BAR_WIDTH, _LEAST_BAR = 16, 6  # characters
+_BESIDE = 32  # columns of a progress bar's counts and time, such as "123.4/567.8 MB 0:01:23", and the spaces between
+_LONG_WORD = 24  # characters from which on a word is cut where it does not fit, instead of left out
 
 
 class Log:
@@ -115,10 +117,9 @@ class Log:
         line = "━" if console.encoding.startswith("utf") else "="
 
         def text(title: str, share: float, words: list[str]) -> Text:
-            full = round(_BAR_WIDTH * min(1.0, share))
-            head = len(title) + 1 + _BAR_WIDTH
-            bar = (title, " ", (line * full, "green"), (line * (_BAR_WIDTH - full), "bright_black"))
-            return Text.assemble(*bar, _wrapped([_percent(share), *words], head, console.width - 1))
+            title, length, rest = _fitted(title, [_percent(share), *words], console.width - 1)
+            full = round(length * min(1.0, share))
+            return Text.assemble(title, " ", (line * full, "green"), (line * (length - full), "bright_black"), rest)
 
         def show(rows: Sequence[tuple[str, float, list[str]]]) -> None:
             live.update(Text("\n").join(text(*row) for row in rows), refresh=True)
@@ -158,8 +159,10 @@ class Progress:
         self._drawn, self._pending = 0.0, None
         self._ended = False
 
-    def update(self, done: float, fields: Fields | None = None, **more: Any) -> None:
+    def update(self, done: float, fields: Fields | None = None, *, seconds: float | None = None, **more: Any) -> None:
         """Report that ``done`` of the total is done.
+
+        ``seconds``: the time that the task counts so far; it is shown at the end. By default the time since the first update.
 
         ``fields``: numbers to show by name, or a function that returns them. The function is called only when a line is
         really drawn. Names that end in "acc" are shown in percent; None is left out.
@@ -170,7 +173,7 @@ class Progress:
         first = self._start is None
         if self._start is None:
             self._start = (now, share)
-        self._pending = (share, fields, more)
+        self._pending = (share, fields, more, seconds)
         if first or now - self._drawn >= self._every or (share >= 1 and not self._ended):
             self.flush()
 
@@ -178,10 +181,13 @@ class Progress:
         """Draw the newest update, if it has not been drawn yet."""
         if self._draw is None or self._start is None or self._pending is None:
             return
-        (share, fields, more), self._pending = self._pending, None
+        (share, fields, more, seconds), self._pending = self._pending, None
         self._drawn, self._ended = monotonic(), share >= 1
         numbers = {**((fields() if callable(fields) else fields) or {}), **more}
-        time = _remaining(share, self._start, self._drawn)
+        if share >= 1 and seconds is not None:
+            time = format_duration(seconds)
+        else:
+            time = _remaining(share, self._start, self._drawn)
         self._draw(share, [word for word in (time, *(_word(k, v) for k, v in numbers.items())) if word])
 
 
@@ -212,14 +218,30 @@ def _line(title: str, share: float, words: list[str]) -> str:
     return "  ".join([title, _percent(share), *words])
 
 
-def _wrapped(words: list[str], column: int, width: int) -> str:
-    """Join ``words`` by two spaces, starting at ``column``. Lines break between words, at ``width`` characters."""
-    text = ""
-    for word in words:
-        wraps = column + 2 + len(word) > width
-        text += ("\n  " if wraps else "  ") + word
-        column = (0 if wraps else column) + 2 + len(word)
-    return text
+def _fitted(title: str, words: list[str], width: int) -> tuple[str, int, str]:
+    """Return (title, length of the bar, words as text) for one line of at most ``width`` columns.
+
+    The first word and the time left always stay. First losses are left out, then numbers from the right; a long text is cut.
+    A narrow line has a short bar, and a cut title.
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    kept = 2 if len(words) > 1 and words[1].endswith(" left") else 1
+    room = width - 1 - sum(2 + cell_len(word) for word in words[:kept])
+    bar = max(_LEAST_BAR, min(_BAR_WIDTH, room - cell_len(title)))
+    if cell_len(title) > (most := max(1, room - bar)):
+        title = f"{set_cell_size(title, most - 1).rstrip()}…"
+    room -= bar + cell_len(title)
+    shown = dict(enumerate(words[:kept]))
+    for i in sorted(range(kept, len(words)), key=lambda i: (" loss " in words[i], i)):
+        word = words[i]
+        if cell_len(word) > _LONG_WORD and room - 2 < cell_len(word):
+            word = f"{set_cell_size(word, room - 3).rstrip()}…" if room - 2 >= _LONG_WORD else word
+        if 2 + cell_len(word) > room:
+            break
+        shown[i] = word
+        room -= 2 + cell_len(word)
+    return title, bar, "".join(f"  {shown[i]}" for i in sorted(shown))
 
 
 def _word(name: str, value: Any) -> str:
@@ -252,9 +274,14 @@ def progress_bar(text: str, total: int | None, show: bool, download: bool = Fals
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
+    console = Console(stderr=True)
     count = DownloadColumn() if download else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    room = console.width - _BESIDE  # for the text and the bar
+    bar = max(_LEAST_BAR, min(40, room - len(text)))
+    said = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room - bar))
+    columns = (said, BarColumn(bar_width=bar), count, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(text, total=total)
         yield lambda n, total=None: progress.update(task, advance=n, **({} if total is None else {"total": total}))

@@ -140,6 +140,8 @@ _PC_DARTS = "PC-DARTS: Partial Channel Connections for Memory-Efficient Architec
 _SGAS = "SGAS: Sequential Greedy Architecture Search", 2019
 _SDARTS = "Stabilizing Differentiable Architecture Search via Perturbation-based Regularization", 2020
 
+RESNET = nasbench201.parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|")
+
 GENOTYPES: dict[str, PublishedGenotype] = {
     "NASNet": PublishedGenotype(
         NASNet,
@@ -210,6 +212,13 @@ GENOTYPES: dict[str, PublishedGenotype] = {
         *_SDARTS,
         "arXiv 2002.05283; xiangning-chen/SmoothDARTS sota/cnn/genotypes.py: c10_s5_pgd",
         "adversarial perturbation, on CIFAR-10 in the space of DARTS (S5 there; S1 to S4 are reduced spaces)",
+    ),
+    "RESNET": PublishedGenotype(
+        RESNET,
+        "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search",
+        2020,
+        "arXiv 2001.00326; D-X-Y/AutoDL-Projects xautodl/models/cell_searchs/genotypes.py: ResNet_CODE",
+        "the residual block (1603.05027) as a cell of NAS-Bench-201: a plain network to compare with",
     ),
     "ENAS_RNN": PublishedGenotype(
         ENAS_RNN,

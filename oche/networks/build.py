@@ -87,10 +87,10 @@ def build(
         raise OcheError("a classifier needs classes and has no out_indices; write features=True for a backbone")
     genotype, size = resolve(genotype), (image, image) if isinstance(image, int) else image
     if [*genotype.cells] == [CELL]:
-        _check_benchmark_parts(auxiliary=auxiliary, stem=stem, reductions=reductions, widen=widen, head=head)
+        _check_benchmark_parts(auxiliary=auxiliary, reductions=reductions, widen=widen, head=head)
         net = build_benchmark(
             genotype, classes=classes, channels=16 if channels is None else channels, cells=5 if cells is None else cells,
-            in_channels=in_channels, image=size, drop_path=drop_path,
+            in_channels=in_channels, image=size, drop_path=drop_path, stem=stem,
         )  # fmt: skip
     else:
         skeleton = Skeleton(
@@ -111,10 +111,9 @@ def _check_benchmark_parts(**asked: Any) -> None:
         )
 
 
-_BENCHMARK_VALUES = {"auxiliary": False, "stem": "cifar", "reductions": None, "widen": "at", "head": ()}
+_BENCHMARK_VALUES = {"auxiliary": False, "reductions": None, "widen": "at", "head": ()}
 _PART_NAMES = {
     "auxiliary": "auxiliary tower",
-    "stem": "other stem than one 3x3 convolution",
     "reductions": "reduction cells to place",
     "widen": "other place to widen than between its stages",
     "head": "hidden layers in its head",

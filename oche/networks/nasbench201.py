@@ -21,10 +21,11 @@ from oche.core.nasbench201 import CELL, parse
 from oche.networks.backbone import FeatureMap
 from oche.networks.drop_path import DropPathNetwork, EdgeFactors, apply_drop_path
 from oche.networks.forms import FormModule
-from oche.networks.macro import check_sizes
+from oche.networks.macro import STRIDES, Stem, check_sizes, halve, strided_convs
 from oche.networks.operations import Pointwise, find_operation, operation
 
 STAGES = 3
+STEMS: tuple[Stem, ...] = ("cifar", "stride2", "stride4")
 
 
 def _relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, affine: bool = True) -> list[nn.Module]:
@@ -73,9 +74,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Macro:
-    """The network around the cells: a 3×3 convolution, and three stages of ``cells`` cells with a `ResidualBlock` between them.
+    """The network around the cells: a stem, and three stages of ``cells`` cells with a `ResidualBlock` between them.
 
-    Raises `OcheError` for impossible sizes.
+    The published stem is a 3×3 convolution, "cifar". Raises `OcheError` for impossible sizes and other stems than "cifar",
+    "stride2" and "stride4".
     """
 
     channels: int
@@ -83,31 +85,41 @@ class Macro:
     classes: int
     in_channels: int
     image: tuple[int, int]
+    stem: Stem = "cifar"
 
     def __post_init__(self) -> None:
         check_sizes(self)
+        if self.stem not in STEMS:
+            raise OcheError(
+                f"the network of NAS-Bench-201 has no stem {self.stem!r}; use {', '.join(map(repr, STEMS))}"
+            )
 
     @property
     def stages(self) -> list[Place]:
         """The place of the cells in each stage."""
-        places, size = [], self.image
+        places, size = [], halve(self.image, self.stem_stride.bit_length() - 1)
         for stage in range(STAGES):
             places.append(Place(self.channels * 2**stage, size))
-            size = (size[0] + 1) // 2, (size[1] + 1) // 2
+            size = halve(size)
         return places
+
+    @property
+    def stem_stride(self) -> int:
+        """The side of the image divided by the side of the stem's output."""
+        return STRIDES[self.stem]
 
     @property
     def feature_maps(self) -> list[FeatureMap]:
         """The feature maps that the network computes: the stem's output, then that of each cell and residual block."""
-        found = [FeatureMap("stem", self.channels, 1)]
+        found = [FeatureMap("stem", self.channels, self.stem_stride)]
         for stage, place in enumerate(self.stages):
             for _ in range(self.cells + (stage > 0)):
-                found.append(FeatureMap(f"cells.{len(found) - 1}", place.channels, 2**stage))
+                found.append(FeatureMap(f"cells.{len(found) - 1}", place.channels, self.stem_stride * 2**stage))
         return found
 
     def describe(self) -> list[dict]:
         """Return one row for each part of the network, for reports: {"name", "channels", "size"}."""
-        rows = [{"name": "stem", "channels": self.channels, "size": list(self.image)}]
+        rows = [{"name": "stem", "channels": self.channels, "size": list(self.stages[0].size)}]
         for i, place in enumerate(self.stages):
             part = {"channels": place.channels, "size": list(place.size)}
             rows += [{"name": "residual", **part}] if i else []
@@ -134,7 +146,7 @@ class Network(nn.Module):
         super().__init__()
         self.macro = macro
         c, stages = macro.channels, macro.stages
-        self.stem = nn.Sequential(nn.Conv2d(macro.in_channels, c, 3, padding=1, bias=False), nn.BatchNorm2d(c))
+        self.stem = nn.Sequential(*strided_convs(macro.in_channels, c, macro.stem_stride))
         self.cells = nn.ModuleList()
         for i, place in enumerate(stages):
             if i:
@@ -202,12 +214,13 @@ def build(
     in_channels: int = 3,
     image: int | tuple[int, int] = 32,
     drop_path: float = 0.0,
+    stem: Stem = "cifar",
 ) -> FinalNetwork:
     """Build the network of a cell, given as a `Genotype` or as the benchmark's text. The defaults are the benchmark's.
 
-    Raises `OcheError` for an unknown operation, impossible sizes or a genotype of another space.
+    ``stem`` "stride2" or "stride4" shrinks images above 32 × 32 first. Raises `OcheError` for an unknown operation, impossible sizes or a genotype of another space.
     """
     if not 0 <= drop_path < 1:
         raise OcheError(f"drop_path={drop_path} is not a probability below 1; use 0 <= drop_path < 1")
     size = (image, image) if isinstance(image, int) else image
-    return FinalNetwork(parse(genotype), Macro(channels, cells, classes, in_channels, size), drop_path)
+    return FinalNetwork(parse(genotype), Macro(channels, cells, classes, in_channels, size, stem), drop_path)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from oche.core.budget import Budget, Clock
+from oche.core.budget import Budget, Clock, FirstStep
 from oche.core.errors import OcheError, one_line
 from oche.core.memory import largest_fitting_batch, out_of_memory, release_unused_memory
 from oche.core.metrics import Meter
@@ -48,14 +48,14 @@ class Interrupted(Exception):
 class Progress(Protocol):
     """The progress display of a session."""
 
-    def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None: ...
+    def update(self, done: float, fields: Callable[[], dict[str, Any]], *, seconds: float) -> None: ...
 
 
 class HiddenProgress:
     """A progress display that shows nothing."""
 
-    def update(self, done: float, fields: Callable[[], dict[str, Any]]) -> None:
-        del done, fields
+    def update(self, done: float, fields: Callable[[], dict[str, Any]], *, seconds: float) -> None:
+        del done, fields, seconds
 
 
 class Session:
@@ -134,14 +134,14 @@ def fit_loop(task: Task, budget: Budget, session: Session) -> Clock:
     Raises `Interrupted` after the current step if the user asks to stop, `Diverged` if a loss is not finite, and
     `OutOfMemory`, with a batch size that would fit, if a step does not fit into memory.
     """
-    clock = _restore(task, budget, session)
+    clock, first = _restore(task, budget, session), FirstStep(budget)
     if clock.step == 0 and (before := task.initial()) is not None:
         session.record({"epoch": 0, "step": 0, "progress": 0.0, **before})
     with session.progress(task.title) as bar:
         # A run that stopped after its very last step still has an epoch to close.
         try:
             while (clock.progress(task.per_epoch()) < 1 and not task.ended) or clock.position:
-                _epoch(task, clock, session, bar)
+                _epoch(task, clock, session, bar, first)
         except Diverged as error:
             session.discard_checkpoint(error.step)
             raise
@@ -166,19 +166,23 @@ def _restore(task: Task, budget: Budget, session: Session) -> Clock:
     return Clock(budget, **state["clock"])
 
 
-def _epoch(task: Task, clock: Clock, session: Session, bar: Progress) -> None:
+def _epoch(task: Task, clock: Clock, session: Session, bar: Progress, first: FirstStep) -> None:
     """Run one epoch, or the rest of one."""
     per_epoch = task.per_epoch()
     began, worked = time.perf_counter(), clock.elapsed
     pulse = Heartbeat(task, clock)
     task.begin(clock.epoch, clock.position)
     while clock.position < per_epoch and (progress := clock.progress(per_epoch)) < 1:
+        started = time.perf_counter()
         _step(task, clock.step, progress, session.alone)
         clock.step += 1
         clock.position += 1
+        worked += first.note(time.perf_counter() - started)
+        clock.uncounted = first.uncounted
         clock.elapsed = session.agree_on_seconds(worked + time.perf_counter() - began)
         pulse.beat(progress)
-        bar.update(clock.progress(per_epoch), lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)})
+        numbers = lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)}  # noqa: E731
+        bar.update(clock.progress(per_epoch), numbers, seconds=clock.seconds)
         if session.due() or session.stopping():
             pulse.check()  # do not save a state that has diverged
             _save(task, clock, session)
@@ -198,13 +202,16 @@ def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, pe
     """
     began = time.perf_counter()
     progress = clock.progress(task.per_epoch())
-    timings = {"seconds": round(clock.elapsed, 3), "step_ms": per_step and round(per_step, 3)}
+    timings = {"seconds": round(clock.seconds, 3), "step_ms": per_step and round(per_step, 3)}
     head = {"epoch": clock.epoch + 1, "step": clock.step, "progress": progress}
     session.record({**head, **numbers, **task.report(progress), "timings": timings})
+    ended = progress >= 1
     clock.epoch, clock.position = clock.epoch + 1, 0
     for meter in task.meters.values():
         meter.sums.zero_()
-    clock.spend(session.agree_on_seconds(time.perf_counter() - began))
+    spent = session.agree_on_seconds(time.perf_counter() - began)
+    if not ended:  # a final test is no part of the time
+        clock.spend(spent)
 
 
 def _step(task: Task, step: int, progress: float, alone: bool) -> None:
@@ -281,6 +288,6 @@ def _read(task: Task, pulse: Heartbeat) -> dict[str, float | None]:
 
 
 def _save(task: Task, clock: Clock, session: Session) -> None:
-    position = {k: getattr(clock, k) for k in ("step", "epoch", "position", "elapsed")}
+    position = {k: getattr(clock, k) for k in ("step", "epoch", "position", "elapsed", "beyond")}
     meters = {name: meter.sums for name, meter in task.meters.items()}
     session.save(clock.step, {"task": task.state(), "clock": position, "meters": meters})

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from oche.core import genotypes
-from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.core.genotypes import GENOTYPES, get, resolve
+from oche.core.nasbench201 import to_text
 
 RECURRENT = [name for name, entry in GENOTYPES.items() if "recurrent" in entry.genotype.cells]
-CONVOLUTIONAL = [name for name in GENOTYPES if name not in RECURRENT]
+CONVOLUTIONAL = [name for name, entry in GENOTYPES.items() if {*entry.genotype.cells} == {"normal", "reduce"}]
 PUBLISHED_OPERATIONS = {
     *("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
     *("sep_conv_7x7", "conv_7x1_1x7"),
@@ -23,11 +23,15 @@ PUBLISHED_OPERATIONS = {
 def test_every_entry_is_complete(name):
     entry = GENOTYPES[name]
     assert getattr(genotypes, name) is entry.genotype is get(name)
-    assert set(entry.genotype.cells) in ({"normal", "reduce"}, {"recurrent"})
+    assert set(entry.genotype.cells) in ({"normal", "reduce"}, {"recurrent"}, {"cell"})
     assert entry.paper and entry.note and 2017 <= entry.year <= 2020
     assert re.match(r"arXiv \d{4}\.\d{5}; [\w-]+/[\w.-]+ [\w./]*genotypes\.py: \w+", entry.source)
     assert entry.source.split()[1].startswith(str(entry.year % 100))  # arXiv ids begin with the year
-    assert Genotype.parse(str(entry.genotype)) == entry.genotype
+    assert resolve(str(entry.genotype)) == entry.genotype
+
+
+def test_the_residual_cell_is_the_one_of_the_benchmark():
+    assert to_text(genotypes.RESNET) == "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)

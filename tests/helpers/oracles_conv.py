@@ -122,8 +122,11 @@ def stem(x, ws, kind):
     conv = lambda x, stride: ws.norm(F.conv2d(x, ws.take(), stride=stride, padding=1), True)  # noqa: E731
     if kind == "none":
         return x, x, False
-    if kind == "cifar":
-        out = conv(x, 1)
+    if kind in ("cifar", "stride2"):
+        out = conv(x, 1 if kind == "cifar" else 2)
+        return out, out, False
+    if kind == "stride4":
+        out = conv(conv(x, 2).relu(), 2)
         return out, out, False
     first = conv(conv(x, 2).relu(), 2)
     return first, conv(first.relu(), 2), True

@@ -36,6 +36,16 @@ NETWORKS = {
         dict(channels=4, cells=2, stem="imagenet", reductions=(0,)),
         [(4, 4, "stem.first"), (4, 8, "stem.second"), (16, 16, "cells.1")],
     ),
+    "stem of stride 4": (
+        CELLS,
+        dict(channels=4, cells=3, stem="stride4"),
+        [(8, 4, "cells.0"), (8, 8, "cells.1"), (16, 16, "cells.2")],
+    ),
+    "nb201, stem of stride 2": (
+        BENCHMARK,
+        dict(channels=4, cells=1, stem="stride2"),
+        [(4, 2, "cells.0"), (8, 4, "cells.2"), (16, 8, "cells.4")],
+    ),
     "seed": (
         CELLS,
         dict(channels=4, cells=8, stem="none", widen="after", reductions=(2, 5)),

@@ -31,7 +31,6 @@ def test_the_network_is_the_benchmarks():
     ("field", "says"),
     [
         (dict(auxiliary=0.4), "no auxiliary tower; write auxiliary=False"),
-        (dict(stem="imagenet"), "no other stem than one 3x3 convolution; write stem='cifar'"),
         (dict(head=(8,), reductions=(1,)), r"no reduction cells .* and no hidden layers .*; write reductions=None, head=\(\)"),
         (dict(widen="after"), "no other place to widen than between its stages; write widen='at'"),
     ],

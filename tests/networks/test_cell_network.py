@@ -40,6 +40,8 @@ FINAL = {
     "auxiliary on 7 x 7": (TINY, dict(cells=3, auxiliary=True, image=28, in_channels=1), (28, 28)),
     "auxiliary, ImageNet": (TINY, dict(cells=3, auxiliary=True, image=224, stem="imagenet"), (224, 224)),
     "ImageNet stem, odd": (genotypes.DARTS_V1, dict(cells=3, stem="imagenet"), (45, 64)),
+    "stem of stride 2": (TINY, dict(cells=3, stem="stride2"), (17, 20)),
+    "stem of stride 4": (TINY, dict(cells=3, stem="stride4"), (33, 40)),
     "seed": (TINY, dict(cells=5, stem="none", widen="after", head=(7, 6), image=(12, 9)), (12, 9)),
 }
 
@@ -95,7 +97,7 @@ def test_identities_are_exempt_from_drop_path():
         ({"channels": 0}, "channels=0"),
         ({"cells": 0}, "cells=0"),
         ({"image": (7, 32)}, "8 x 8"),
-        ({"stem": "resnet"}, "'cifar', 'imagenet' or 'none'"),
+        ({"stem": "resnet"}, "'cifar', 'stride2', 'stride4', 'imagenet'"),
         ({"reductions": (20,)}, "cells count from 0"),
     ],
 )

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oche.networks.nasbench201 import nor_conv_1x1
+from oche.core.errors import OcheError
+from oche.networks.build import build
+from oche.networks.nasbench201 import ResidualBlock, nor_conv_1x1
 from oche.networks.operations import Pointwise
 
 
@@ -50,3 +52,22 @@ def test_no_network_has_a_strided_pointwise_convolution_of_torch() -> None:
     convolutions = [m for net in nets for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert convolutions and any(isinstance(m, Pointwise) for m in convolutions)
     assert not [m for m in convolutions if m.kernel_size == (1, 1) and m.stride != (1, 1)]
+
+
+def test_the_residual_cell_is_a_chain_of_residual_blocks() -> None:
+    """RESNET in three stages with a stem of stride 4 computes the residual network that a user would write by hand."""
+    net = build("RESNET", classes=3, channels=4, cells=2, image=32, stem="stride4").eval().double()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        y = net.stem(x)
+        assert y.shape == (2, 4, 8, 8)
+        for part in net.cells:
+            if isinstance(part, ResidualBlock):
+                y = part(y)
+            else:
+                first, second = (op for op in part.ops if len(list(op.parameters())))
+                y = y + second(first(y))
+        torch.testing.assert_close(net(x), net.head(y), rtol=1e-12, atol=1e-12)
+    assert [row["size"] for row in net.describe()] == [[8, 8]] * 3 + [[4, 4]] * 3 + [[2, 2]] * 3 + [[1, 1]]
+    with pytest.raises(OcheError, match="no stem 'imagenet'; use 'cifar', 'stride2', 'stride4'"):
+        build("RESNET", classes=3, stem="imagenet")
