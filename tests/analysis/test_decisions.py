@@ -103,7 +103,7 @@ def test_a_choice_against_the_mixture_is_not_decided():
 def test_dropped_candidates_count_up_to_the_epoch_before():
     """The rival leads no longer: it was dropped after epoch 5, when the margin was 5 · 0.2."""
     d = np.array([0, 0.21, 0.39, 0.61, 0.79, 1.0])
-    history = [[[math.exp(x), 1.0, 0.5 * math.exp(-x)]] for x in d] + [[[1.0, 0.0, 0.0]]] * 3
+    history = [[[math.exp(x), 1.0, math.exp(x - 5 * k)]] for k, x in enumerate(d)] + [[[1.0, 0.0, 0.0]]] * 3
     found = cell_decisions("cell", Cell((("a", 0, 1),), (1,)), [(0, 1)], ["a", "b", "c"], history)
     assert found.nodes[0].decided and found.nodes[0].closest.margin == pytest.approx(1.0)
     settled = cell_decisions("c", Cell((("a", 0, 1),), (1,)), [(0, 1)], ["a", "b"], [[[1.0, 0.0]]] * 6)
