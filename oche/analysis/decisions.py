@@ -13,7 +13,6 @@ Shapes: E edges of a cell, O candidate operations, T epochs. This module does no
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -158,8 +157,8 @@ def _margin(mine: Choice, rival: Choice, history: Sequence[Weights], tests: int)
     steps = [after - before for before, after in pairwise(ratios)]
     if len(steps) < FEWEST:
         return Margin(ratios[-1], math.nan, 1.0, rival)
-    spread = statistics.stdev(steps)
-    noise = spread * math.sqrt(len(steps))
+    mean = math.fsum(steps) / len(steps)
+    noise = math.sqrt(math.fsum((step - mean) ** 2 for step in steps) / (len(steps) - 1) * len(steps))
     return Margin(ratios[-1], noise, min(1.0, tests * _student(ratios[-1] - ratios[0], noise, len(steps))), rival)
 
 

@@ -1,4 +1,4 @@
-"""Data for the heat maps of a page: the mixture weights of each recorded epoch, and the operations that the cell would keep."""
+"""Data for the heat maps of a page: the mixture weights of each recorded epoch, and the choices that are decided by then."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ FRAMES = 120  # epochs shown of one run, at most
 _NUMBERS = 180_000  # weights in one page, at most: a megabyte and a half
 
 
-def kept_edges(mixture: MixtureHistory, genotype: Genotype | None) -> list[tuple[int, int]]:
-    """Return (edge, operation) indices that ``genotype`` keeps of ``mixture``."""
-    cell = genotype.cells.get(mixture.name) if genotype else None
-    edges = {edge: e for e, edge in enumerate(mixture.edges)}
-    return [
-        (edges[source, target], mixture.candidates.index(op))
-        for op, source, target in (cell.edges if cell else ())
-        if (source, target) in edges and op in mixture.candidates
-    ]
+def decided_choices(
+    mixture: MixtureHistory, genotype: Genotype | None, epoch: int | None = None
+) -> list[tuple[int, int]]:
+    """Return the (edge, operation) indices that ``genotype`` keeps of ``mixture`` and that its search decided by ``epoch``.
+
+    Choices within the noise of the search are left out, see `oche.analysis.decisions`.
+    """
+    found = mixture.decisions(genotype, epoch)
+    return [choice for node in found.nodes if node.decided for choice in node.kept] if found else []
+
+
+def colour_limits(operations: int, highest: float) -> tuple[float, float]:
+    """Return the weights at both ends of a heat map's colours: 0, and three times the uniform weight or ``highest``.
+
+    The scale does not adapt to the differences among the weights. So weights that are almost equal look equal.
+    """
+    return 0.0, max(min(1.0, 3 / max(1, operations)), highest)
 
 
 def heat_maps(runs: Sequence[tuple[str, RunData]]) -> HeatMaps | None:
@@ -51,13 +59,14 @@ def run_frames(name: str, run: RunData, most: int = FRAMES) -> dict[str, Any]:
 
 def _frames(mixture: MixtureHistory, shown: list[int], genotypes: dict[int, Genotype | None]) -> dict[str, Any]:
     history = dict(mixture.history)
-    values = [v for weights in history.values() for row in weights for v in row]
+    highest = max(v for weights in history.values() for row in weights for v in row)
+    low, high = colour_limits(len(mixture.candidates), highest)
     return {
         "name": cell_title(mixture.name),
         "edges": [f"{i}→{j}" for i, j in mixture.edges],
         "candidates": mixture.candidates,
-        "low": round(min(values), 5),
-        "high": round(max(values), 5),
+        "low": low,
+        "high": round(high, 5),
         "frames": [[[round(v, 4) for v in row] for row in history.get(epoch, [])] for epoch in shown],
-        "chosen": [kept_edges(mixture, genotypes[epoch]) for epoch in shown],
+        "chosen": [decided_choices(mixture, genotypes[epoch], epoch) for epoch in shown],
     }

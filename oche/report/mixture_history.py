@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from oche.analysis.decisions import CellDecisions, cell_decisions
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.report.format_numbers import finite_float
@@ -29,6 +30,22 @@ class MixtureHistory:
     """(epoch, weights (E, O)), by rising epoch"""
     scaled: bool
     """whether the weights are multiplied by the weight of their edge, as the decisions rank them"""
+
+    def decisions(self, genotype: Genotype | None, epoch: int | None = None) -> CellDecisions | None:
+        """Tell which choices of ``genotype`` the weights up to ``epoch`` (None: the last) decide; None without its cell."""
+        cell = genotype.cells.get(self.name) if genotype else None
+        if cell is None:
+            return None
+        weights = [w for e, w in self.history if epoch is None or e <= epoch]
+        return cell_decisions(self.name, cell, self.edges, self.candidates, weights)
+
+
+def find_decisions(
+    mixtures: Sequence[MixtureHistory], genotype: Genotype | None, epoch: int | None = None
+) -> dict[str, CellDecisions]:
+    """Return the decisions of each cell type of ``genotype`` that ``mixtures`` have weights of."""
+    found = {mixture.name: mixture.decisions(genotype, epoch) for mixture in mixtures}
+    return {name: decisions for name, decisions in found.items() if decisions is not None}
 
 
 def parse_genotype(text: str) -> Genotype | None:

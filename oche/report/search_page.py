@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from oche.core.architecture import cell_title
+from oche.report.decision_text import MARGIN, decision_finding, decision_row
 from oche.report.figures import FigureWriter
 from oche.report.findings import collapse_finding, cost_finding, entropy_finding, ground_truth_finding, has_costs
 from oche.report.format_numbers import finite_float
-from oche.report.heatmap import heat_maps, kept_edges
-from oche.report.html.page import Figure, Fold, Item, Prose, Row, Section, slug
+from oche.report.heatmap import decided_choices, heat_maps
+from oche.report.html.page import Figure, Fold, Item, Prose, Row, Section, Table, slug
 from oche.report.metrics import CostTarget
-from oche.report.mixture_history import MixtureHistory
+from oche.report.mixture_history import MixtureHistory, find_decisions
 from oche.report.plots import curves, mixtures
 from oche.report.read_run import RunData
 
@@ -17,7 +18,8 @@ _SOFTMAX = "Softmax of the architecture logits α: the weight of each candidate 
 _SCALED = "Weight of each candidate operation times the weight of its edge: the product that the decision ranks."
 READING = (
     " Columns are edges (source → target), rows are operations. Frames mark the operations that the cell would keep at that "
-    "epoch. Move the slider to see how the weights change."
+    "epoch, of the nodes that the search had decided by then. Colours start at 0 and do not adapt to small differences. Move "
+    "the slider to see how the weights change."
 )
 _COLLAPSE = (
     "Collapse is the known failure of differentiable architecture search. Late in the search skip connections, which have no "
@@ -45,7 +47,21 @@ def _weights(writer: FigureWriter, run: RunData) -> list[Item]:
     evolution = [figure for mixture in run.mixtures for figure in _mixture(writer, run, mixture)]
     folded = [Fold("Every edge over the epochs", evolution)] if evolution else []
     text = _SCALED if any(mixture.scaled for mixture in run.mixtures) else _SOFTMAX
-    return [Prose(text + READING), maps, *folded]
+    return [*_decisions(run), Prose(text + READING), maps, *folded]
+
+
+def _decisions(run: RunData) -> list[Item]:
+    """Return the sentence about decided nodes, and a folded table with the least certain choice of each node."""
+    found = find_decisions(run.mixtures, run.genotype)
+    if not found:
+        return []
+    mixtures = {mixture.name: mixture for mixture in run.mixtures}
+    columns = ("cell", "node", "keeps", "closest rival", "margin", "noise", "p", "decided")
+    rows = [decision_row(mixtures[name], node) for name, cell in found.items() for node in cell.nodes]
+    return [
+        Prose(decision_finding(found)),
+        Fold("Every node's margin", [Table("decisions", columns, rows), Prose(MARGIN)]),
+    ]
 
 
 def _mixture(writer: FigureWriter, run: RunData, mixture: MixtureHistory) -> list[Figure]:
@@ -54,8 +70,8 @@ def _mixture(writer: FigureWriter, run: RunData, mixture: MixtureHistory) -> lis
     name, what = slug(mixture.name), "weight × edge weight" if mixture.scaled else "softmax(α)"
     edges, candidates = mixture.edges, mixture.candidates
     title = f"{cell_title(mixture.name)}: {what} at epoch {epoch}"
-    kept = kept_edges(mixture, run.genotype)
-    plot = mixtures.alpha_heatmap(weights, edges, candidates, title, mixture.inputs, kept)
+    decided = decided_choices(mixture, run.genotype)
+    plot = mixtures.alpha_heatmap(weights, edges, candidates, title, mixture.inputs, decided)
     writer.plot(f"heatmap-{name}", plot, title)
     if len(mixture.history) == 1:
         return []

@@ -66,14 +66,15 @@
   }
 
   function paint(group, cells, frames, column, k) {
-    const frame = group.frames[k], span = group.high - group.low || 1;
+    const frame = group.frames[k], span = group.high - group.low || 1, all = frame.flat();
+    const digits = Math.max(...all) - Math.min(...all) >= 0.05 ? 2 : 3;  // early in a search the weights are almost equal
     cells.forEach((row, e) => row.forEach(({ rect, text }, o) => {
       const value = frame[e] ? frame[e][o] : undefined, known = value !== undefined;
       const t = known ? (value - group.low) / span : 0;
       rect.setAttribute("fill", known ? colour(group.high > group.low ? t : 0.5) : "none");
       rect.dataset.value = known ? value.toFixed(4) : "";
       if (text) {
-        text.textContent = known ? value.toFixed(span >= 0.05 ? 2 : 3) : "";
+        text.textContent = known ? value.toFixed(digits) : "";
         text.setAttribute("fill", t > 0.5 ? "#101418" : "#f6f8fa");
       }
     }));

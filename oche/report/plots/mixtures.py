@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from oche.core.architecture import cell_title
 from oche.report.drawings.scene import clip
+from oche.report.heatmap import colour_limits
 from oche.report.plots.curves import TITLE, whole_epochs
 from oche.report.plots.style import PAPER, line_styles, new_figure, styled
 
@@ -56,10 +57,10 @@ def alpha_heatmap(
 
 
 def _limits(all_weights: Sequence[Weights]) -> tuple[float, float]:
-    """Return the least and the greatest finite weight, a little apart where they are equal."""
+    """Return the weights at both ends of the colours, see `oche.report.heatmap.colour_limits`."""
     values = [value for weights in all_weights for row in weights for value in row if math.isfinite(value)]
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    return (low, high) if high > low else (low - 0.01, high + 0.01)
+    operations = max((len(row) for weights in all_weights for row in weights), default=1)
+    return colour_limits(operations, max(values, default=0.0))
 
 
 def _mesh(axes: Axes, weights: Weights, limits: tuple[float, float]):
@@ -94,7 +95,10 @@ def _frame(axes: Axes, chosen: Sequence[tuple[int, int]]) -> None:
 def _annotate(axes: Axes, weights: Weights, mesh) -> None:
     """Write each value into its square."""
     middle = (mesh.norm.vmin + mesh.norm.vmax) / 2
-    digits = 2 if mesh.norm.vmax - mesh.norm.vmin >= 0.05 else 3  # early in a search the weights are almost equal
+    values = [value for row in weights for value in row if math.isfinite(value)]
+    digits = (
+        2 if max(values, default=0) - min(values, default=0) >= 0.05 else 3
+    )  # early in a search they are almost equal
     for e, row in enumerate(weights):
         for o, value in enumerate(row):
             colour = "#101418" if value > middle else "#f6f8fa"
