@@ -20,7 +20,7 @@
 
   function csv(table, heads) {
     const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.dataset.value));
-    return [heads.map((head) => head.textContent), ...rows].map((row) => row.map(quoted).join(",") + "\n").join("");
+    return [heads.map((head) => head.textContent.replaceAll("\u00a0", " ")), ...rows].map((row) => row.map(quoted).join(",") + "\n").join("");
   }
 
   function download(name, text) {
@@ -36,6 +36,12 @@
     heads.forEach((head, i) => head.firstElementChild.addEventListener("click", () => sort(table, heads, i)));
     holder.querySelector(".csv").addEventListener("click", () => download(holder.dataset.name, csv(table, heads)));
   }
+
+  // What is wider than its place says so below it; the shadows at its sides need no script.
+  const places = [...document.querySelectorAll(".scroll")];
+  const hint = (place) => place.parentElement.classList.toggle("wider", place.scrollWidth > place.clientWidth + 1);
+  const watch = new ResizeObserver((entries) => entries.forEach((entry) => hint(entry.target)));
+  places.forEach((place) => watch.observe(place));
 
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", async () => {
     const source = document.getElementById(button.dataset.copy);
