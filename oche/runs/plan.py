@@ -13,16 +13,18 @@ from oche.bilevel.batches import check_data
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.plugins import load_plugins
-from oche.data import Corpus, load
-from oche.data.text.corpus import load_text
+from oche.data import Corpus
 from oche.data.text.files import is_text
 from oche.devices.engine import Engine
 from oche.devices.launch import read_environment
 from oche.devices.process_group import ProcessGroup
 from oche.kernels.choose import choose
 from oche.kernels.cpu import build as native
+from oche.runs.claim import check_run
 from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.runs.membership import Earlier
 from oche.runs.resolve import read_trainable, with_absolute_paths
+from oche.runs.run_data import load_adopted, load_data, load_recorded
 from oche.spaces.nasbench201_ground_truth import GroundTruth, load_ground_truth, table_for
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.image_recipes import Recipe
@@ -52,9 +54,22 @@ class TrainPlan:
 
 Plan = SearchPlan | TrainPlan
 
+__all__ = [
+    "Plan",
+    "SearchPlan",
+    "TrainPlan",
+    "load_data",
+    "make_engine",
+    "plan_resumed",
+    "plan_search",
+    "plan_training",
+]
 
-def plan_search(config: SearchConfig, log: Log, data: Any = None) -> SearchPlan:
+
+def plan_search(config: SearchConfig, log: Log, data: Any = None, earlier: Earlier | None = None) -> SearchPlan:
     """Return the plan of a search. ``data``: the data that ``config`` names, if they are loaded already.
+
+    ``earlier``: what the run ``config.parts`` recorded, if it is read already.
 
     Raises `OcheError` if the search cannot start.
     """
@@ -67,7 +82,7 @@ def plan_search(config: SearchConfig, log: Log, data: Any = None) -> SearchPlan:
     truth = load_ground_truth(config.table, config.data)
     if truth is not None:
         log.say(f"true accuracies: {truth.column} of {config.table}")
-    data = data or load_data(config, log)
+    data = data or _load_new(config, log, earlier)
     check_data(data, config.space, recipe)
     check_shares(config, data, read_environment())
     config = replace(config, space=config.space.fit(data))
@@ -77,8 +92,10 @@ def plan_search(config: SearchConfig, log: Log, data: Any = None) -> SearchPlan:
     return SearchPlan(config, data, truth)
 
 
-def plan_training(config: TrainConfig, log: Log, data: Any = None) -> TrainPlan:
+def plan_training(config: TrainConfig, log: Log, data: Any = None, earlier: Earlier | None = None) -> TrainPlan:
     """Return the plan of a training. ``data``: the data that ``config`` names, if they are loaded already.
+
+    ``earlier``: what the run ``config.parts`` recorded, if it is read already.
 
     Raises `OcheError` if the training cannot start.
     """
@@ -87,31 +104,28 @@ def plan_training(config: TrainConfig, log: Log, data: Any = None) -> TrainPlan:
     config = replace(config, genotype=str(read_trainable(config.genotype)))
     check_domains(config)
     _check_device(config, log, mixed=False)
-    data = data or load_data(config, log)
+    data = data or _load_new(config, log, earlier)
     config.train.check(config.genotype, data, _engine(config))
     check_shares(config, data, read_environment())
     return TrainPlan(config, data)
 
 
-def plan_resumed(config: SearchConfig | TrainConfig, log: Log) -> Plan:
-    """Return the plan of a run to resume. ``config`` is the complete configuration in its directory."""
-    data = load_data(config, log)
+def plan_resumed(config: SearchConfig | TrainConfig, log: Log, earlier: Earlier) -> Plan:
+    """Return the plan of a run to resume. ``config`` is the complete configuration in its directory, ``earlier`` its record."""
+    data = load_recorded(config, log, earlier, "resume")
     if isinstance(config, TrainConfig):
         return TrainPlan(config, data)
     return SearchPlan(config, data, load_ground_truth(config.table, config.data))
 
 
-def load_data(config: Common, log: Log) -> Any:
-    """Return the data that ``config`` names: a `Dataset`, or a `Corpus` for text."""
-    if is_text(config.data):
-        return load_text(
-            config.data, tokens=config.tokens, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit,
-            progress=not log.quiet,
-        )  # fmt: skip
-    return load(
-        config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
-        damaged=config.damaged, seed=config.seed, progress=not log.quiet,
-    )  # fmt: skip
+def _load_new(config: SearchConfig | TrainConfig, log: Log, earlier: Earlier | None) -> Any:
+    """Return the data of a new run: divided anew, or as the run ``config.parts`` was."""
+    if config.parts is None:
+        return load_data(config, log)
+    if earlier is None:
+        check_run(config.parts)
+        earlier = Earlier.read(config.parts, log)
+    return load_adopted(config, log, earlier)
 
 
 def _engine(config: Common) -> Engine:
