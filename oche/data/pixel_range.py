@@ -18,6 +18,7 @@ from torch import Tensor
 from oche.core.errors import OcheError
 
 Kind = Literal["integers", "floats"]
+_SAMPLED = 1 << 16  # values of an image from which its percentiles are estimated
 _AT_ONCE = 1 << 22  # values that are converted together, since doubles take eight times the memory
 OUTSIDE = 0.05
 """share of values outside of a range above which they are of another range"""
@@ -92,6 +93,8 @@ class Extent:
     """of the values, such as uint16"""
     count: int = 0
     outside: int = 0
+    most: tuple[float, float] = (0.0, 0.0)
+    """the first and the last percentile, averaged over the images"""
 
     @classmethod
     def of(cls, values: np.ndarray, pixels: PixelRange | None = None) -> Extent:
@@ -104,14 +107,20 @@ class Extent:
         whole = values.dtype.kind != "f" or bool((values == np.rint(values)).all())
         outside = 0 if pixels is None else int(np.count_nonzero((values < pixels.low) | (values > pixels.high)))
         kind: Kind = "floats" if values.dtype.kind == "f" else "integers"
-        return cls(float(low), float(high), kind, whole, values.dtype.newbyteorder("=").name, values.size, outside)
+        sample = values.reshape(-1)[:: max(1, values.size // _SAMPLED)].astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            most = (float(np.percentile(sample, 1)), float(np.percentile(sample, 99)))
+        name = values.dtype.newbyteorder("=").name
+        return cls(float(low), float(high), kind, whole, name, values.size, outside, most)
 
     def __or__(self, other: Extent) -> Extent:
         kind: Kind = "floats" if "floats" in (self.kind, other.kind) else "integers"
+        count = self.count + other.count
+        most = [(a * self.count + b * other.count) / count for a, b in zip(self.most, other.most, strict=True)]
         return Extent(
             min(self.low, other.low), max(self.high, other.high), kind, self.whole and other.whole,
             self.type if self.type == other.type else f"{self.type} and {other.type}",
-            self.count + other.count, self.outside + other.outside,
+            count, self.outside + other.outside, (most[0], most[1]),
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -146,6 +155,12 @@ def choose_range(name: str, train: Extent, test: Extent | None) -> tuple[PixelRa
     note = f"{train.type} values {pixels} were mapped to 0..255"
     if test is not None and (test.low < pixels.low or test.high > pixels.high):
         note += f" (those of the test part, {number(test.low)}..{number(test.high)}, were clipped to them)"
+    most_low, most_high = train.most
+    if (most_high - most_low) * NARROW < train.high - train.low:
+        note += (
+            f", of which most lie in {most_low:.4g}..{most_high:.4g}: if the others are faulty pixels, clip them, since they "
+            "stretch the range"
+        )
     return pixels, note
 
 
