@@ -28,12 +28,10 @@ def plural(count: float, noun: str, plural: str | None = None) -> str:
     ``plural``: the form for other counts than 1, where it is not regular.
     """
     if plural is None:
-        ending = noun[-1:], noun[-2:-1]
-        plural = (
-            f"{noun[:-1]}ies"
-            if ending[0] == "y" and ending[1] not in "aeiou"
-            else f"{noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
-        )
+        if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+            plural = f"{noun[:-1]}ies"
+        else:
+            plural = f"{noun}{'es' if noun.endswith(('s', 'x', 'sh', 'nch', 'tch')) else 's'}"
     return f"{count:,} {noun if count == 1 else plural}"
 
 

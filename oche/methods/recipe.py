@@ -78,10 +78,12 @@ class SearchRecipe:
         of_method = {name: given.pop(name) for name in [*given] if name not in own}
         if of_method:
             method = Method(**{f.name: getattr(method, f.name) for f in fields(Method)} | of_method)
-        values = {f.name: f.default for f in fields(SearchRecipe)} | check_fields(SearchRecipe, given)
+        values = {f.name: f.default for f in fields(SearchRecipe)} | check_fields(SearchRecipe, given, late := [])
         for name, value in (values | {"method": method}).items():
             object.__setattr__(self, name, value)
         self._check()
+        if late:
+            raise late[0]
 
     @staticmethod
     def _current_name(name: str) -> str:
