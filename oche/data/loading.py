@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -27,19 +27,21 @@ from oche.data.readers import parquet_npz as tables
 from oche.data.readers.decode import Damaged
 from oche.data.readers.measuring import measuring
 from oche.data.readers.pixels import Layout
+from oche.data.readers.python_objects import as_file
 from oche.data.readers.records import RawDataset
 from oche.data.registry import DATASETS, FORMS, SMALLEST, default_augment
 from oche.data.streaming import Streamed
 
-_FEW_LEVELS = 8  # grey levels of deviation below which a mapped range is stretched by few values
-_OUTLIERS = "the pixels deviate by {:.2g} of these 255 levels only, so a few outliers may stretch the range: clip them"
+if TYPE_CHECKING:
+    from oche.data.readers.python_forms import Data
+
 _BATCH = 1024  # images read together, when all of a streamed part are read
 Size = tuple[int, int] | None  # (H, W); None: the size of the images
 
 
 @checked
 def load(
-    name: str | Path,
+    name: Data,
     *,
     data_dir: str | Path | None = None,
     holdout: float = 0.2,
@@ -50,7 +52,9 @@ def load(
     seed: int = 0,
     progress: bool = False,
 ) -> Dataset:
-    """Load the data set ``name``: one of `DATASETS`, or one of `FORMS`. A known name wins over a folder of that name.
+    """Load the data set ``name``: one of `DATASETS`, one of `FORMS`, or a Python object (`oche.data.readers.python_forms`).
+
+    A known name wins over a folder of that name.
 
     ``data_dir``: a folder with the published archives of a named set, used instead of the network. ``holdout``: the share
     of images for the test part if the set has none (0: no test part); the same images whatever the seed. ``limit``: at
@@ -70,10 +74,11 @@ def load(
         raise OcheError(f"damaged={damaged!r} is unknown; use 'refuse' or 'skip'")
     if size is not None and size < SMALLEST:
         raise OcheError(f"size={size} is too small for the networks; use {SMALLEST} pixels or more")
-    return load_parts(
-        name, lambda found: draw(found, holdout, limit, seed), data_dir=data_dir, size=None if size is None else (size, size),
-        skip=damaged == "skip", show=progress, layout=layout,
-    )  # fmt: skip
+    with as_file(name, size=size, layout=layout, progress=progress) as place:
+        return load_parts(
+            place, lambda found: draw(found, holdout, limit, seed), data_dir=data_dir,
+            size=None if size is None else (size, size), skip=damaged == "skip", show=progress, layout=layout,
+        )  # fmt: skip
 
 
 def load_parts(
@@ -139,7 +144,7 @@ def load_measured(
         if found.test is not None:  # of a named set
             note = "; ".join(filter(None, (found.note, "measured is its test part")))
             found = replace(found, train=found.test, test=None, note=note)
-        found, _ = to_eight_bits(found, pixels, show)
+        found, _ = to_eight_bits(found, pixels, str(name), show)
         split = found.train
         if isinstance(split, Streamed) and (split.shape[0], channels) == (1, 3):
             split = split.in_colour()  # grey images among coloured ones are converted in training, too
@@ -151,10 +156,10 @@ def load_measured(
 
 def _finish(name: str, parts: Parts, size: Size, memory: int, show: bool, pixels: PixelRange | None) -> Dataset:
     """Map the images to 8 bits, decode them if memory allows, measure them, and return the data set."""
-    manifest, measured = parts.manifest, False
-    if pixels is None:
-        recorded = None if manifest is None else manifest.facts.get("pixels")
-        measured, pixels = recorded is None, None if recorded is None else PixelRange(*recorded)
+    manifest = parts.manifest
+    recorded = None if manifest is None else manifest.facts.get("pixels")
+    if pixels is None and recorded is not None:
+        pixels = PixelRange(*recorded)
     found, pixels = to_eight_bits(parts.found, pixels, name, show)
     train, test = _decode_if_it_fits(found, size, memory, show)
     image = train.shape[1], train.shape[2]
@@ -163,8 +168,6 @@ def _finish(name: str, parts: Parts, size: Size, memory: int, show: bool, pixels
             f"{name} has images of {image[1]}x{image[0]} pixels; networks need {SMALLEST} a side: give a size"
         )
     mean, std = _moments(train, test, show)
-    if measured and not pixels.usual and max(std) * 255 < _FEW_LEVELS:
-        found = replace(found, note=f"{found.note}; {_OUTLIERS.format(255 * max(std))}")
     if manifest is not None and "mean" in manifest.facts:  # as the run began, for images may have gone since
         mean, std = tuple(manifest.facts["mean"]), tuple(manifest.facts["std"])
     elif manifest is not None:
