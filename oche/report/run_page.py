@@ -139,7 +139,7 @@ def _notes(runs: list[RunData]) -> list[tuple[str, str]]:
     """Return (run, line) of all problems and notes; the first run is the page's own and has no name there."""
     notes = []
     for i, r in enumerate(runs):
-        lines = [*r.problems, *([_plain(r.summary["note"])] if r.summary.get("note") else [])]
+        lines = [*r.problems, *(_plain(r.summary["note"]).split("; ") if r.summary.get("note") else [])]
         notes += [("" if i == 0 else r.name, line) for line in lines]
     return list(dict.fromkeys(notes))
 

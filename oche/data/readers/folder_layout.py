@@ -18,6 +18,10 @@ _WITHOUT_CLASS = frozenset((  # usual names of the one folder of an unlabelled p
     "test", "testing", "val", "valid", "validation",
 ))  # fmt: skip
 _FILLERS = frozenset(("set", "data", "dataset", "images", "image", "imgs", "img", "split", "part", "seg", "full"))
+_NO_CLASSES = frozenset((
+    "images", "image", "imgs", "img", "jpegimages", "masks", "mask", "labels", "label", "annotations", "annotation", "gt",
+    "groundtruth", "ground_truth", "segmentation", "segmentationclass", "segmentationobject", "thumbnails", "thumbs",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,11 @@ def _loosely_named(full: Sequence[Path]) -> list[Path]:
     words = {f: _split_word(f.name) for f in full}
     parts = [f for f, word in words.items() if is_split_name(word)]
     trains = [f for f in parts if words[f] in ROLES["train"]]
-    if not trains or len(parts) < 2 or any(has_images(f, deep=False) for f in trains):
+    if not trains or len(parts) < 2:
+        return []
+    if not any(map(_inner, trains)):
+        if len(parts) == len(full) or _tables(full[0].parent):
+            raise OcheError(f"{trains[0]} holds images without class folders; {_advice(full[0].parent)}")
         return []
     inside = [{c.name for c in _inner(_innermost(f))} for f in parts]
     with_classes = [names for names in inside if names]
@@ -188,7 +196,15 @@ def _check_classes(here: Path, folders: Sequence[Path]) -> None:
     if not folders:
         raise OcheError(f"{here} has no class folders; {_advice(here)}")
     if len(folders) < 2:
-        raise OcheError(f"{here} has one class folder, {folders[0].name}; give at least 2 classes")
+        advice = _advice(here) if _tables(here) else "give at least 2 classes"
+        if len(_inner(folders[0])) > 1:
+            advice = f"if the folders in it are the classes, give {folders[0]}"
+        raise OcheError(f"{here} has one class folder, {folders[0].name}; {advice}")
+    if all(f.name.lower() in _NO_CLASSES for f in folders):
+        names = " and ".join(f.name for f in folders)
+        raise OcheError(
+            f"{here} has {names}, images and their annotations by the names, which are no classes; {_advice(here)}"
+        )
     _check_apart(folders)
 
 

@@ -31,9 +31,9 @@ def encode_labels(
     known; otherwise the distinct training values in order are the classes. ``row(i)`` is the name of row i in errors.
     Rows in neither part get class 0.
 
-    Raises `OcheError` for labels that are missing, negative (unless −1 and 1 are the classes), fractional, unknown or of
-    different types, for fewer than two classes, and for a class without training images (the last two not of data to be
-    measured).
+    Raises `OcheError` for labels that are missing, negative (unless −1 and 1 are the classes) or fractional, also as text,
+    for unknown labels and those of different types, for fewer than two classes, and for a class without training images
+    (the last two not of data to be measured).
     """
     listed = values.tolist()
     used = [*train.tolist(), *(() if test is None else test.tolist())]
@@ -116,8 +116,10 @@ def _check_values(
     listed: list, used: list[int], row: Callable[[int], str], names: tuple[str, ...] | None, known: dict
 ) -> None:
     """Raise `OcheError` for numbers that are no class: fractional, negative, or of no class."""
-    numbers = {i: n for i in used if (n := _number(listed[i])) is not None}
-    fractional = [i for i, n in numbers.items() if n != n // 1 and not isinstance(listed[i], str)]
+    # Text that says a number is one, unless the names of the classes are given.
+    told = [i for i in used if names is None or not isinstance(listed[i], str)]
+    numbers = {i: n for i in told if (n := _number(listed[i])) is not None}
+    fractional = [i for i, n in numbers.items() if n != n // 1]
     if fractional:
         raise _no_class(
             listed, fractional, row, "which is not whole; number the classes 0, 1, 2 ... or name them by text"
@@ -127,12 +129,12 @@ def _check_values(
         allowed = (
             f"the {len(names)} classes allow" if names is not None else "which no training image has; training has"
         )
-        told = f"{'' if names is None else '; '}{allowed} {_first_values([*known])}".removeprefix("; ")
+        values = f"{allowed} {_first_values([*known])}"
         hint = _hint(names, [listed[i] for i in used])
         joint = ";" if names is not None else ","
-        raise OcheError(f"{row(unknown[0])} has label {listed[unknown[0]]!r}{_also(unknown)}{joint} {told}{hint}")
+        raise OcheError(f"{row(unknown[0])} has label {listed[unknown[0]]!r}{_also(unknown)}{joint} {values}{hint}")
     negative = [i for i, n in numbers.items() if n < 0]
-    if negative and len(numbers) == len(used) and set(numbers.values()) != {-1, 1}:
+    if negative and (len(numbers) < len(used) or set(numbers.values()) != {-1, 1}):
         raise _no_class(
             listed, negative, row, "which mostly means that the class is not known; remove such rows, or number from 0"
         )
@@ -178,7 +180,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        return float(value) if re.fullmatch(r"\s*[+-]?\d+(\.\d+)?\s*", value) else None
+        return float(value) if re.fullmatch(r"\s*[+-]?(\d+(\.\d+)?|inf)\s*", value) else None
     return value if isinstance(value, int | float) else None
 
 

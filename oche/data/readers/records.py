@@ -58,7 +58,7 @@ class LabelledImages:
         whole = Streamed(self.items, self.labels, shape, kinds=[h.kind for h in found])
         test = None if self.test is None else whole.subset(self.test)
         note = "; ".join(
-            filter(None, (jpeg, self.note, resized, *_oddities(self.items, found), *label_notes(self.classes)))
+            filter(None, (jpeg, self.note, resized, *oddities(self.items, found), *label_notes(self.classes)))
         )
         return RawDataset(self.name, whole.subset(self.train), test, self.classes, note)
 
@@ -113,7 +113,7 @@ def _shape(items: EncodedImages, found: list[Header], size: tuple[int, int] | No
     return (channels, side, side), note
 
 
-def _oddities(items: EncodedImages, found: list[Header]) -> list[str]:
+def oddities(items: EncodedImages, found: list[Header]) -> list[str]:
     """Return a line for each kind of image of which less is used than there is, or more is made."""
     kinds = {
         "have transparency, which is dropped": [i for i, h in enumerate(found) if h.transparent],

@@ -136,11 +136,31 @@ def test_a_table_of_labels_beside_images(tmp_path):
     flat(tmp_path / "x")
     (tmp_path / "x" / "train.csv").write_text("image,category\n0.png,ant\n")
     refused(tmp_path / "x", r"x has no class folders; train\.csv is not read")
+    flat(tmp_path / "x" / "images", seed=60)
+    refused(tmp_path / "x", r"x has one class folder, images; train\.csv is not read")
     shutil.rmtree(tmp_path / "x")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "train-0.parquet").write_bytes(b"PAR1")
     (tmp_path / "x" / "train-1.parquet").write_bytes(b"PAR1")
     refused(tmp_path / "x", r"it holds 2 parquet files: give one of them, such as train-0\.parquet")
+
+
+@pytest.mark.parametrize(
+    "names", [("images", "masks"), ("JPEGImages", "SegmentationClass"), ("img", "labels", "thumbs")]
+)
+def test_images_and_their_annotations_are_no_classes(tmp_path, names):
+    for k, name in enumerate(names):
+        flat(tmp_path / name, seed=k)
+    refused(tmp_path, "images and their annotations by the names, which are no classes")
+
+
+@pytest.mark.parametrize(
+    "names", [("train_images", "test_images"), ("TrainSet", "ValSet"), ("training-data", "testing-data")]
+)
+def test_parts_with_other_names_and_no_classes_are_refused(tmp_path, names):
+    for k, name in enumerate(names):
+        flat(tmp_path / name, seed=k)
+    refused(tmp_path, "holds images without class folders")
 
 
 # --- what lies around and beside --------------------------------------------------------------------------------------
@@ -163,6 +183,18 @@ def test_one_folder_with_parts_beside_others_is_entered(tmp_path):
     data = load(tmp_path / "up")
     assert data.classes == ("ant", "bee")
     assert data.note == "not used, beside the folder that is read: paper (2 images); read is pets in up"
+
+
+def test_images_beside_the_classes_in_the_one_folder_that_has_any(tmp_path):
+    write_classes(tmp_path / "up" / "pets", {"ant": 2, "bee": 2})
+    (tmp_path / "up" / "pets" / "1.png").write_bytes(encoded(pixels(10, 10, 3)))
+    refused(tmp_path / "up", "up has one class folder, pets; if the folders in it are the classes, give .*up/pets")
+    assert load(tmp_path / "up" / "pets").classes == ("ant", "bee")
+    for k, part in enumerate(("training_set", "test_set")):
+        write_classes(tmp_path / "x" / part, {"ant": 2, "bee": 2}, seed=10 * k)
+    (tmp_path / "x" / "training_set" / "1.png").write_bytes(encoded(pixels(10, 10, 3)))
+    data = load(tmp_path / "x")
+    assert data.classes == ("ant", "bee") and len(data.test) == 4 and "1 image was not read, beside" in data.note
 
 
 LEFT = (

@@ -65,6 +65,10 @@ def test_missing_labels_of_every_type_are_refused_with_their_number(missing, oth
         (["0", "-1", "1"], "row 1 has label '-1', which mostly means"),
         ([0.0, 1.5, 0.25, 1.0], r"row 1 has label 1.5 \(and 1 more like it\), which is not whole"),
         ([0.0, float("inf")], "row 1 has label inf, which is not whole"),
+        (["cat", "inf", "dog"], "row 1 has label 'inf', which is not whole"),
+        (["cat", "0.5", "dog"], "row 1 has label '0.5', which is not whole"),
+        (["cat", "dog", "-3"], "row 2 has label '-3', which mostly means"),
+        (["-1", "1", "cat"], "row 0 has label '-1', which mostly means"),
         (["cat", "dog", 3], "row 2 has label 3 and row 0 'cat', of another type"),
         ([0, 1, "2"], "row 2 has label '2' and row 0 0, of another type"),
         ([0, True, 2], "row 1 has label True and row 0 0, of another type"),
@@ -106,6 +110,11 @@ def test_labels_that_are_no_classes(labels, says):
 def test_labels_beside_known_classes(labels, test, names, says):
     with pytest.raises(OcheError, match=says):
         encode(labels, test, names)
+
+
+def test_given_names_may_be_numbers():
+    assert encode(["1.5", "-1", "1.5"], names=("-1", "1.5")) == ([1, 0, 1], ("-1", "1.5"))
+    assert encode([1.0, 0, 1], names=("-1", "1.5")) == ([1, 0, 1], ("-1", "1.5"))
 
 
 def test_parts_without_labels():

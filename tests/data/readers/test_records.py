@@ -105,8 +105,12 @@ def test_a_run_tells_of_them(folder, tmp_path, quick, capsys):
     assert cli.main(words) == 2
     error = capsys.readouterr().err
     assert "cannot be read (empty)" in error and "--damaged skip" in error and not out.exists()
-    assert cli.main([*words, "--damaged", "skip"]) == 0
-    assert "4 of 40 images were left out" in oche.Run.open(out).summary["note"]
+    (root / "train/ant/more.zip").write_bytes(b"PK")
+    assert cli.main([word for word in words if word != "--quiet"] + ["--damaged", "skip"]) == 0
+    told = [line.removeprefix("data: ") for line in capsys.readouterr().out.splitlines() if line.startswith("data: ")]
+    archive = "1 archive was not read, since archives are not unpacked: train/ant/more.zip"
+    assert told == [archive, f"4 of 40 images were left out, since they cannot be read: {root}/train/ant/3.png and 3 more"]
+    assert oche.Run.open(out).summary["note"] == "; ".join(told)
 
 
 # --- images of which less is used than there is -----------------------------------------------------------------------
