@@ -25,7 +25,7 @@ from oche.core.config.yaml_files import dump_yaml
 from oche.core.environment import cpu_model
 from oche.core.errors import OcheError, plural
 from oche.core.genotypes import GENOTYPES
-from oche.data.pixel_range import AS_BEFORE
+from oche.data.pixel_range import AS_BEFORE, PixelRange, number
 from oche.deploy.classifier import Classifier
 from oche.deploy.image_values import describe_input
 from oche.report.drawings.cell import cell_svg
@@ -120,8 +120,9 @@ def _text_if_unedited(path: Path) -> str | None:
 
 def _row(name: str, done: Exported, graph: ExportGraph, target: Target) -> str:
     """Return the row of one file."""
-    kind, shape = graph.layout
-    takes = f"{'normalised' if graph.input == 'normalised' else kind} (batch, {', '.join(map(str, shape))})"
+    _, shape = graph.layout
+    named = {"normalised": "normalised", "uint8": "uint8", "values": "pixel values, float32"}[graph.input.partition("-")[0]]
+    takes = f"{named} (batch, {', '.join(map(str, shape))})"
     times = " / ".join(f"{ms:.3g}" for ms in done.latency.values())
     where = f"{target.reader}, {plural(torch.get_num_threads(), 'thread')} of {cpu_model() or 'a CPU'}"
     if graph.size != graph.classifier.image:
@@ -157,11 +158,18 @@ def _facts(run: Run, classifier: Classifier, held: int | None) -> dict[str, Any]
         "parameters": summary["parameters"], "flops": summary["flops"],
         "channels": {1: "Grey", 3: "Colour (RGB)"}.get(about.channels, f"{about.channels} channels"),
         "image": f"{about.image[0]} x {about.image[1]}", "mean": list(about.mean), "deviation": list(about.std),
-        "pixels": None if classifier.pixels.usual else classifier.pixels, "before": classifier.pixels == AS_BEFORE,
+        **_pixel_facts(classifier.pixels),
         "recipe_name": config.recipe, "steps": summary["steps"], "seed": config.seed, "recipe": dump_yaml(config.train),
         "trained_with": ", ".join(f"{name} {trained[name]}" for name in ("oche", "torch", "python") if name in trained),
         "exported_with": ", ".join(f"{name} {number}" for name, number in _versions().items()),
     }  # fmt: skip
+
+
+def _pixel_facts(pixels: PixelRange) -> dict[str, Any]:
+    """Return the range of pixel values, where they are not those of 8-bit images, as text."""
+    span = number(pixels.high - pixels.low)
+    mapped = {"range": str(pixels), "kind": pixels.kind, "low": number(pixels.low), "span": span}
+    return {"pixels": None if pixels.usual else mapped, "before": pixels == AS_BEFORE}
 
 
 def _data(config: Any) -> str:
