@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, one_line
 from oche.data.dataset import Split
 from oche.data.manifest import FIRST, SECOND, TEST, UNUSED, Manifest, match
 from oche.data.readers.records import RawDataset
@@ -87,10 +87,11 @@ def recorded(found: RawDataset, manifest: Manifest, where: str) -> Parts:
     used = manifest.parts != UNUSED
     kept = used & (rows >= 0)
     if 2 * int(kept.sum()) < int(used.sum()):
-        raise OcheError(
+        told = _difference(found, manifest, where) or (
             f"{found.name} holds {int(kept.sum()):,} of the {int(used.sum()):,} images that {where} was begun with, so it is "
-            "other data, or changed data; restore the original data, or start anew"
+            "other data, or changed data"
         )
+        raise OcheError(f"{told}; restore the original data, or start anew")
     now.check_parts(manifest, rows, where)
     tested = manifest.members(TEST)
     left = tested[rows[tested] >= 0]
@@ -231,6 +232,21 @@ class _Now:
             split, start = self.found.test, self.cut
         whole = len(rows) == len(split) and torch.equal(rows, torch.arange(start, start + len(split)))
         return split if whole else split.subset(rows - start)
+
+
+def _difference(found: RawDataset, manifest: Manifest, where: str) -> str:
+    """Return the first fact in which other data differ from those of the run ``where``; empty if none does."""
+    shape = found.train.shape
+    facts = {
+        "classes": (list(manifest.classes), list(found.classes)),
+        "in_channels": (manifest.facts.get("channels", shape[0]), shape[0]),
+        "image": (list(manifest.facts.get("image", shape[1:])), list(shape[1:])),
+    }
+    for name, (was, now) in facts.items():
+        if was != now:
+            before, after = (one_line(value)[:80] for value in (was, now))
+            return f"{where} was begun with {name} {before}, and {found.name} has {after} now"
+    return ""
 
 
 def _check_holdout(manifest: Manifest, holdout: float, test_rows: Tensor, where: str, name: str) -> None:
