@@ -19,6 +19,8 @@ from paths import ROOT
         (1, "class", "1 class"),
         (1000, "class", "1,000 classes"),
         (3, "batch", "3 batches"),
+        (600, "epoch", "600 epochs"),
+        (2, "branch", "2 branches"),
         (2, "box", "2 boxes"),
         (1, "entry", "1 entry"),
         (2, "entry", "2 entries"),

@@ -39,9 +39,17 @@
 
   // What is wider than its place says so below it; the shadows at its sides need no script.
   const places = [...document.querySelectorAll(".scroll")];
-  const hint = (place) => place.parentElement.classList.toggle("wider", place.scrollWidth > place.clientWidth + 1);
-  const watch = new ResizeObserver((entries) => entries.forEach((entry) => hint(entry.target)));
-  places.forEach((place) => watch.observe(place));
+  const watch = new ResizeObserver((entries) => entries.forEach(({ target: place }) => {
+    place.nextElementSibling.hidden = place.scrollWidth <= place.clientWidth + 1;
+  }));
+  for (const place of places) {
+    const hint = document.createElement("p");
+    hint.className = "hint";
+    hint.textContent = "← scroll sideways →";
+    hint.hidden = true;
+    place.after(hint);
+    watch.observe(place);
+  }
 
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", async () => {
     const source = document.getElementById(button.dataset.copy);
