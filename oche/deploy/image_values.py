@@ -48,7 +48,7 @@ def levels_for(images: Tensor, pixels: PixelRange) -> Tensor:
     used = pixels
     if pixels.usual:  # floats of [0, 1] and levels of 0..255 are the same pictures
         used = EIGHT_BITS if not images.is_floating_point() else UNIT if pixels == EIGHT_BITS else pixels
-    if images.numel() and not _is_traced():
+    if _has_values(images):
         _check_values(images, used, pixels)
     return used.levels_of_tensor(images)
 
@@ -82,7 +82,7 @@ def check_normalised(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     They are pixels if they lie far outside of (0 − mean) / std to (1 − mean) / std, or if all lie in [0, 1], where a
     normalised image has negative values, and fill it or are multiples of 1/255.
     """
-    if not x.numel() or _is_traced():
+    if not _has_values(x):
         return
     black = max(-m / s for m, s in zip(mean, std, strict=True))
     bounds = [(v - m) / s for m, s in zip(mean, std, strict=True) for v in (0.0, 1.0)]
@@ -108,8 +108,10 @@ def _is_unit(x: Tensor, low: float, high: float) -> bool:
     return high - low > 0.9 or bool(((levels - levels.round()).abs() < 1e-3).all())
 
 
-def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+def _has_values(x: Tensor) -> bool:
+    """Tell whether the values of ``x`` can be looked at: not in a program that is traced or compiled."""
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return bool(x.numel()) and not x.is_meta and not tracing
 
 
 def _type(images: Tensor) -> str:

@@ -22,7 +22,7 @@ _GREY_ALPHA = "LA;16B"  # as RGBA its bytes are: grey high, grey low, alpha high
 _BANDS = 4
 
 
-def source_kind(image: Image.Image) -> str:
+def source_kind(image: Any) -> str:
     """Return integers or floats for an open ``image`` with more than 8 bits a channel, signed ones among them; else "".
 
     Raises `ValueError` for images whose bits or bands Pillow would drop.
@@ -41,12 +41,12 @@ def source_kind(image: Image.Image) -> str:
     return ""
 
 
-def is_grey_alpha(image: Image.Image) -> bool:
+def is_grey_alpha(image: Any) -> bool:
     """Tell whether ``image`` is grey with transparency in 16 bits each, which Pillow shows as colour."""
     return raw_mode(image) == _GREY_ALPHA
 
 
-def source_values(image: Image.Image) -> np.ndarray:
+def source_values(image: Any) -> np.ndarray:
     """Return the values (H, W), or (H, W, 3) of colours, of an ``image`` for which `source_kind` names one. It is upright."""
     raw = raw_mode(image)
     if raw == _GREY_ALPHA:
@@ -64,37 +64,37 @@ def source_values(image: Image.Image) -> np.ndarray:
     return values.view(np.uint32) if unsigned and bits == 32 and values.dtype == np.int32 else values
 
 
-def raw_mode(image: Image.Image) -> str:
+def raw_mode(image: Any) -> str:
     """Return the name of the form in which the file holds the pixels of the open ``image``."""
     args: Any = image.tile[0][3] if getattr(image, "tile", None) else ""
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _decoded(image: Image.Image, raw: str) -> np.ndarray:
+def _decoded(image: Any, raw: str) -> np.ndarray:
     """Return the pixels that the raw mode ``raw`` takes from the file of ``image``."""
-    image.fp.seek(0)  # pyright: ignore[reportAttributeAccessIssue]
-    again = Image.open(image.fp)  # pyright: ignore[reportAttributeAccessIssue]
-    again.tile = [  # pyright: ignore[reportAttributeAccessIssue]
+    image.fp.seek(0)
+    again = Image.open(image.fp)
+    again.tile = [
         tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in again.tile
-    ]  # pyright: ignore[reportAttributeAccessIssue]
+    ]
     return np.asarray(_upright(again))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Any) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _pixmap(image: Image.Image, maximum: int) -> np.ndarray:
+def _pixmap(image: Any, maximum: int) -> np.ndarray:
     """Return the colours of a binary pixmap whose values go to ``maximum``, scaled to 0..65535 as Pillow does for grey ones."""
     w, h = image.size
-    image.fp.seek(image.tile[0][2])  # pyright: ignore[reportAttributeAccessIssue]
-    found = np.frombuffer(image.fp.read(6 * w * h), ">u2")  # pyright: ignore[reportAttributeAccessIssue]
+    image.fp.seek(image.tile[0][2])
+    found = np.frombuffer(image.fp.read(6 * w * h), ">u2")
     if len(found) < 3 * w * h:
         raise ValueError("image file is truncated")
     return np.rint(found.reshape(h, w, 3).astype(np.float64) * (65535 / maximum)).clip(0, 65535).astype(np.uint16)
 
 
-def _maximum(image: Image.Image) -> int:
+def _maximum(image: Any) -> int:
     """Return the largest value that the binary pixmap ``image`` (PPM) may have; 0 for other files."""
     if image.format != "PPM" or image.mode != "RGB" or not image.tile:
         return 0
@@ -110,16 +110,16 @@ def _maximum(image: Image.Image) -> int:
 _TAGS = {"BITSPERSAMPLE": 258, "SAMPLESPERPIXEL": 277, "EXTRASAMPLES": 338, "SAMPLEFORMAT": 339}
 
 
-def _tag(image: Image.Image, name: str, default: Any) -> Any:
+def _tag(image: Any, name: str, default: Any) -> Any:
     """Return the tag ``name`` of a TIFF; ``default`` where it is absent, and for other files."""
-    return image.tag_v2.get(_TAGS[name], default) if image.format == "TIFF" else default  # pyright: ignore[reportAttributeAccessIssue]
+    return image.tag_v2.get(_TAGS[name], default) if image.format == "TIFF" else default
 
 
-def _is_signed(image: Image.Image) -> bool:
+def _is_signed(image: Any) -> bool:
     return 2 in _as_tuple(_tag(image, "SAMPLEFORMAT", (1,)))
 
 
-def _is_unsigned(image: Image.Image) -> bool:
+def _is_unsigned(image: Any) -> bool:
     return image.format == "TIFF" and set(_as_tuple(_tag(image, "SAMPLEFORMAT", (1,)))) == {1}
 
 
@@ -127,6 +127,6 @@ def _as_tuple(value: Any) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def has_spare_band(image: Image.Image) -> bool:
+def has_spare_band(image: Any) -> bool:
     """Tell whether a TIFF has a band that is neither colour nor transparency, which Pillow drops."""
     return 0 in _as_tuple(_tag(image, "EXTRASAMPLES", ()))
