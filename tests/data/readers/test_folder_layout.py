@@ -117,6 +117,17 @@ def test_folders_beside_the_parts_are_told_of(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("second", ["Train", "training", "val"])
+def test_a_second_folder_for_a_part_is_counted(tmp_path, second):
+    write_classes(tmp_path / "train", {"ant": 2, "bee": 2})
+    write_classes(tmp_path / "test", {"ant": 1, "bee": 2}, seed=10)
+    write_classes(tmp_path / second, {"ant": 3, "bee": 4}, seed=20)
+    data = load(tmp_path)
+    used, other = ("Train", "train") if second == "Train" else ("train", second)  # the first by name
+    assert len(data.train) == (7 if used == "Train" else 4) and data.test.labels.tolist() == [0, 1, 1]
+    assert data.note.startswith("not used") and data.note.endswith(f": {other} ({4 if used == 'Train' else 7} images)")
+
+
 @pytest.mark.parametrize("names", [("train",), ("train", "test"), ("Training", "val", "test")])
 def test_images_without_classes_are_refused_with_what_to_do(tmp_path, names):
     for name in names:

@@ -155,5 +155,5 @@ def test_the_hubs_own_errors_become_one_line(hub):
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(OcheError, match=r"hf:a/b needs the package datasets; pip install 'oche\[hub\]'"):
+    with pytest.raises(OcheError, match=r"reading hf:a/b needs datasets; pip install 'oche\[hub\]'"):
         load("hf:a/b")

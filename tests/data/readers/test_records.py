@@ -109,7 +109,10 @@ def test_a_run_tells_of_them(folder, tmp_path, quick, capsys):
     assert cli.main([word for word in words if word != "--quiet"] + ["--damaged", "skip"]) == 0
     told = [line.removeprefix("data: ") for line in capsys.readouterr().out.splitlines() if line.startswith("data: ")]
     archive = "1 archive was not read, since archives are not unpacked: train/ant/more.zip"
-    assert told == [archive, f"4 of 40 images were left out, since they cannot be read: {root}/train/ant/3.png and 3 more"]
+    assert told == [
+        archive,
+        f"4 of 40 images were left out, since they cannot be read: {root}/train/ant/3.png and 3 more",
+    ]
     assert oche.Run.open(out).summary["note"] == "; ".join(told)
 
 
