@@ -142,27 +142,29 @@ class Log:
         """
         if self.quiet:
             return []
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
 
         live = self.file.isatty()
         console = Console(file=self.file, width=None if live else 1000, highlight=False)
         order = [*important, *(name for name in head if name not in important)]
-        widths = {name: column_width(name, [row[i] for row in rows]) for i, name in enumerate(head)}
-        shown, room = set(), console.width
+        cells = {name: [row[i] for row in rows] for i, name in enumerate(head)}
+        cells[head[0]] = " ".join(cells[head[0]]).split()  # names of rows may break between words
+        widths = {name: column_width(name, cells[name]) for name in head}
+        shown, room = set(), console.width + 2
         for name in order:
-            if (room := room - widths[name] - 2) < -2 and shown:
+            if room < widths[name] + 2 and shown:
                 break
             shown.add(name)
+            room -= widths[name] + 2
         made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         kept = [i for i, name in enumerate(head) if name in shown]
         for i in kept:
-            made.add_column(
-                head[i],
-                justify="right" if i else "left",
-                no_wrap=not live,
-                min_width=min(widths[head[i]], console.width),
-            )
+            least, whole = widths[head[i]], max(map(cell_len, [head[i], *(row[i] for row in rows)]))
+            width = min(whole, least + max(0, room))  # a head, or the name of a row, on fewer lines where there is room
+            room -= width - least
+            made.add_column(head[i], justify="right" if i else "left", width=min(width, console.width))
         for row in rows:
             made.add_row(*(row[i] for i in kept))
         console.print(made, markup=False)

@@ -118,7 +118,7 @@ def standing(jobs: Sequence[TrialJob]) -> tuple[str, str] | None:
         if not having:
             continue
         job, best = choose(having, key=lambda pair: pair[1][name])
-        images = best.get(name.replace("_acc", "_images"))
+        images = best.get(name.replace("_acc", "_images")) if name.endswith("_acc") else None
         level = [n[name] for _, n in having if not differ(n[name], best[name], images)]
         if len(level) == 1:
             return "best", f"{job.name}, {format_score({name: best[name]})}"

@@ -14,7 +14,7 @@ from oche._version import __version__
 from oche.api import resume, run_search, run_train
 from oche.core.architecture import Genotype
 from oche.core.atomic_files import read_json, to_json, write_bytes
-from oche.core.config.moved import as_before
+from oche.core.config.moved import as_before, as_recorded
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.console import Log
 from oche.core.lock import wait_for_lock
@@ -123,7 +123,7 @@ def short_names(labels: Sequence[Mapping[str, str]], common: Collection[str] = (
 
 
 def _relevant(config: SearchConfig | TrainConfig, without: tuple[str, ...]) -> dict[str, Any]:
-    tree = to_dict(config)
+    tree = as_recorded(config, to_dict(config))
     if isinstance(config, SearchConfig):  # named as version 0.1 named them, so that studies of then go on
         tree["search"] = as_before(type(config.search), tree["search"])
     return {name: value for name, value in tree.items() if name not in (*_WHERE, *without)}
