@@ -19,6 +19,7 @@ from oche.core.metrics import perplexity
 from oche.data import Augment, Dataset, is_text
 from oche.data.loading import load_measured
 from oche.data.manifest import FIRST, SECOND
+from oche.data.readers.pixels import Layout
 from oche.data.text.corpus import UNKNOWN, Corpus, encode_file, reencode
 from oche.data.text.files import find_text, is_single_file
 from oche.deploy.classifier import Classifier, check_finished, load
@@ -47,11 +48,13 @@ def evaluate_run(
     device: str,
     log: Log,
     damaged: Literal["refuse", "skip"] | None = None,
+    layout: Layout | None = None,
 ) -> Numbers | Assessment:
     """Evaluate the network of ``run``: return the numbers of a language model, or the assessment of a classifier.
 
     ``data``: other data than the run's own, measured whole; or the run's own at another place, of which the test part is
     measured that the run recorded. ``damaged``: what to do about images that cannot be decoded; None: as the run did.
+    ``layout``: the axes of arrays; None: known by the channels of the network.
     Raises `OcheError` where data and network do not fit.
     """
     check_finished(run)
@@ -65,8 +68,8 @@ def evaluate_run(
     earlier = Earlier.read(run.path, log)
     other = place != config.data
     config = with_place(config, data, data_dir)
-    if other and (other := not is_data_of(run, earlier, place, data_dir, log)):
-        config = replace(config, limit=None, size=None)
+    if other and (other := not is_data_of(run, earlier, place, data_dir, log, damaged)):
+        config = replace(config, limit=None, size=None, layout=layout)
     elif place != run.config.data:
         log.say(f"{place} holds the data of {run.path}; its test part is measured")
     if isinstance(config.train, LanguageRecipe):
@@ -165,7 +168,9 @@ def _parts_to_measure(config: Any, vocabulary: list[str], log: Log) -> dict[str,
     parts = {"val": sources.get("valid"), "test": sources.get("test")}
     if not any(parts.values()):
         parts = {"test": sources["train"]}
-    return {part: encode_file(source, vocabulary, config.tokens) for part, source in parts.items() if source is not None}
+    return {
+        part: encode_file(source, vocabulary, config.tokens) for part, source in parts.items() if source is not None
+    }
 
 
 # --- images -------------------------------------------------------------------------------------------------------------
@@ -184,7 +189,9 @@ def _assessment(run: Run, config: Any, earlier: Earlier, other: bool, device: st
             )
         check_channels(data.name, data.channels, run, net)
     if data.test is None:
-        raise OcheError(f"{run.path} has no test images of its own, since nothing was held out; give --data to measure on")
+        raise OcheError(
+            f"{run.path} has no test images of its own, since nothing was held out; give --data to measure on"
+        )
     engine = Engine(device, config.threads)
     majority_shares(data, {"test": data.test}, log)  # names the classes that it lacks
     data = replace(data, mean=net.mean, std=net.std)

@@ -30,7 +30,7 @@ def default_search(space: str, method: str | None = None) -> SearchConfig:
     made = SPACES[space]()
     method = method or made.method
     data = {"text": "ptb"}.get(made.domain, SearchConfig.data)
-    return SearchConfig(method=method, search=made.adapt_search(METHODS[method].make()), space=made, data=data)
+    return SearchConfig(method=method, search=METHODS[method].for_space(made), space=made, data=data)
 
 
 def default_training(
@@ -52,7 +52,7 @@ def default_training(
     own = data is None or locate(str(data)) == origin["data"]
     if not own:
         place, archives = locate(str(data)), options.get("data_dir")
-        own = is_data_of(what, Earlier.read(what.path, Log(quiet=True)), place, archives, Log(quiet=True))
+        own = is_data_of(what, Earlier.read(what.path, Log(quiet=True)), place, archives, Log(quiet=True), options.get("damaged"))
         origin |= {"data": str(data), "data_dir": None} | ({} if own else {"limit": None, "size": None})
     origin["parts"] = what.path if own else None
     genotype = what.config.genotype if what.kind == "train" else str(what.genotype)

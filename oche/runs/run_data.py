@@ -87,10 +87,12 @@ def load_adopted(config: SearchConfig | TrainConfig, log: Log, earlier: Earlier)
     return data
 
 
-def is_data_of(run: Run, earlier: Earlier, place: str, data_dir: Path | None, log: Log) -> bool:
+def is_data_of(
+    run: Run, earlier: Earlier, place: str, data_dir: Path | None, log: Log, damaged: str | None = None
+) -> bool:
     """Tell whether the data at ``place`` are those of ``run``, somewhere else: the same images, or the same text.
 
-    Data that cannot be read are not; the caller's own reading says why.
+    Data that cannot be read are not; the caller's own reading says why. ``damaged``: as in a configuration; None: as the run.
     """
     config = run.config
     try:
@@ -101,7 +103,7 @@ def is_data_of(run: Run, earlier: Earlier, place: str, data_dir: Path | None, lo
             )
         if earlier.manifest is None or (place in DATASETS and place != config.data):
             return False
-        ids = load_ids(place, data_dir, config.damaged == "skip", not log.quiet, config.layout)
+        ids = load_ids(place, data_dir, (damaged or config.damaged) == "skip", not log.quiet, config.layout)
         return is_same_data(earlier.manifest, ids)
     except OcheError:
         return False
@@ -130,4 +132,3 @@ def _load_text(config: Common, log: Log) -> Corpus:
         config.data, tokens=config.tokens, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit,
         progress=not log.quiet,
     )  # fmt: skip
-

@@ -60,7 +60,7 @@ def test_what_is_written_is_read():
 def test_anything_else_is_refused_on_one_line(damage):
     tensors, metadata = manifest().to_tensors()
     damage(tensors, metadata)
-    with pytest.raises(OcheError, match="^runs/x/m is no manifest of images; restore it, or remove it"):
+    with pytest.raises(OcheError, match=r"^runs/x/m is no manifest of images; restore it, or remove it"):
         Manifest.from_tensors(tensors, metadata, "runs/x/m")
 
 

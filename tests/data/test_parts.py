@@ -111,7 +111,7 @@ def test_unchanged_data_give_the_same_parts_in_the_same_order():
         (PICTURES[::-1], ""),  # renamed: another order
         (MORE + PICTURES, "10 new (in no part)"),
         (PICTURES[:20] + MORE[:1] + PICTURES[20:], "1 new (in no part)"),
-        (PICTURES + [(3, "b")], "1 new (in no part)"),  # a copy
+        ([*PICTURES, (3, "b")], "1 new (in no part)"),  # a copy
         ([(n, "b" if n == 0 else c) for n, c in PICTURES], "1 in another class"),
     ],
 )
@@ -138,7 +138,7 @@ def test_gone_images_are_told_and_the_others_stay_where_they_were():
 
 def test_new_classes_do_not_shift_the_numbers_of_the_old_ones():
     run = begun()
-    parts = recorded(raw(PICTURES + [(200, "Aa"), (201, "Aa")]), run.manifest, "runs/x")
+    parts = recorded(raw([*PICTURES, (200, "Aa"), (201, "Aa")]), run.manifest, "runs/x")
     assert parts.found.classes == ("a", "b") and "2 new" in parts.changes
     assert parts.found.train.labels.tolist() == run.found.train.labels.tolist()
 
@@ -154,7 +154,10 @@ def test_a_limit_is_kept_by_content():
     [
         (MORE, "mine holds 0 of the 40 images that runs/x was begun with, so it is other data"),
         (PICTURES[:15], "mine holds 15 of the 40 images"),
-        ([(n, "bee" if c == "b" else c) for n, c in PICTURES], r"begun with the classes a, b, and 20 .* are in bee now"),
+        (
+            [(n, "bee" if c == "b" else c) for n, c in PICTURES],
+            r"begun with the classes a, b, and 20 .* are in bee now",
+        ),
     ],
 )
 def test_other_data_are_refused(now, words):
@@ -266,7 +269,9 @@ def test_a_published_test_part_with_images_that_the_search_saw_is_refused():
     run = begun()
     seen = numbers(run.found.train)[:2]
     train = [p for p in PICTURES if p[0] not in seen]
-    with pytest.raises(OcheError, match="2 of the 12 test images of mine are images that runs/x has seen in its training"):
+    with pytest.raises(
+        OcheError, match="2 of the 12 test images of mine are images that runs/x has seen in its training"
+    ):
         adopt(raw(train, [p for p in PICTURES if p[0] in seen] + MORE), run.manifest, 0.2, None, 0, "runs/x")
     fresh = adopt(raw(PICTURES, MORE), run.manifest, 0.2, None, 0, "runs/x")
     assert numbers(fresh.found.test) == [n for n, _ in MORE] and len(fresh.found.train) == 40

@@ -280,7 +280,9 @@ def test_the_same_data_are_known_by_content(here, capsys):
     log = Log(quiet=True)
     assert is_data_of(run, earlier, str(moved(here)), None, log)
     for name, numbers in {"other": range(200, 220), "mixed": range(15, 40)}.items():
-        place = write(here / name, {"ants": [n for n in numbers if n < 20 or n > 210], "bees": [n + 1000 for n in numbers]})
+        place = write(
+            here / name, {"ants": [n for n in numbers if n < 20 or n > 210], "bees": [n + 1000 for n in numbers]}
+        )
         assert not is_data_of(run, earlier, str(place), None, log)
     assert not is_data_of(run, earlier, str(here / "nothing"), None, log)
     assert not is_data_of(run, earlier, "digits", None, log)
@@ -324,7 +326,7 @@ def test_a_text_that_changed_is_not_divided_anew(texts, tmp_path, monkeypatch, e
     before = file.read_text()
     try:
         file.write_text(edit(before))
-        with pytest.raises(OcheError, match="are not those that .*x was begun with") as error:
+        with pytest.raises(OcheError, match=r"are not those that .*x was begun with") as error:
             oche.evaluate(run, device="cpu")
         assert words.split("; ")[-1] in str(error.value)
     finally:
@@ -351,3 +353,11 @@ def test_a_text_that_moved_is_known_by_content(texts, tmp_path):
     other.write_text(other.read_text() + "w1 w2\n")
     assert "val_ppl" not in oche.evaluate(run, other, device="cpu")  # other text is measured whole
     assert json.loads((run / TEXT).read_text())["parts"]["train"]["tokens"] == 240
+
+
+def test_moved_data_with_a_damaged_image_keep_their_test_part(here, capsys):
+    expected = oche.evaluate(here / "train", device="cpu")
+    (moved(here) / "ants" / "broken.png").write_bytes(b"no image")
+    assert oche.evaluate(here / "train", here / "elsewhere", damaged="skip", device="cpu") == expected
+    with pytest.raises(OcheError, match=r"broken.png cannot be read"):
+        oche.evaluate(here / "train", here / "elsewhere", device="cpu")

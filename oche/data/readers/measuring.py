@@ -44,9 +44,7 @@ def choose_measured(names: Sequence[str], roles: Mapping[str, Sequence[str]]) ->
     return part, f"measured is its part {part}, not used: {', '.join(rest)}" if rest else ""
 
 
-def find_measured(
-    root: Path, unread: Unread, roles: Mapping[str, Sequence[str]]
-) -> tuple[list[Path], None, list[str]]:
+def find_measured(root: Path, unread: Unread, roles: Mapping[str, Sequence[str]]) -> tuple[list[Path], None, list[str]]:
     """Return the class folders to measure below ``root``, None for a second part, and notes.
 
     They are the folders beside a class of the network. Folders around everything are entered, and of parts the test part.
