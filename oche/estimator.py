@@ -204,7 +204,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             model.image_shape_ = None if facts["image_shape"] is None else tuple(facts["image_shape"])
             if facts["features"] is not None:
                 model.n_features_in_ = facts["features"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise OcheError(f"{path} has damaged facts of its ImageClassifier ({error}); save it again") from error
         model.network_, model.run_ = load(path, device), None
         return model
