@@ -137,6 +137,11 @@ def folders_in(folder: Path) -> list[Path]:
     return found
 
 
+def tables_in(folder: Path) -> list[Path]:
+    """Return the tables in ``folder`` that may hold labels, in the order of their names."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in (".csv", ".tsv") and p.is_file())
+
+
 def has_images(folder: Path, deep: bool = True) -> bool:
     """Tell whether there are images, read or not, or archives below ``folder``; without ``deep``: images directly in it."""
     below = []

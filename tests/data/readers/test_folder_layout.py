@@ -136,19 +136,19 @@ def test_images_without_classes_are_refused_with_what_to_do(tmp_path, names):
     refused(
         tmp_path, f"{trains} holds images without class folders; put the images of each class in a folder of its name"
     )
-    (tmp_path / "labels.csv").write_text("id,label\n0,ant\n")
+    (tmp_path / "labels.csv").write_text("name,kind\nant,insect\n")
     refused(
         tmp_path,
-        rf"{trains} holds images without class folders; labels\.csv is not read: move the images of each class",
+        rf"{trains} holds images without class folders; labels\.csv names too few images",
     )
 
 
 def test_a_table_of_labels_beside_images(tmp_path):
     flat(tmp_path / "x")
-    (tmp_path / "x" / "train.csv").write_text("image,category\n0.png,ant\n")
-    refused(tmp_path / "x", r"x has no class folders; train\.csv is not read")
+    (tmp_path / "x" / "train.csv").write_text("name,kind\nant,insect\n")
+    refused(tmp_path / "x", r"x has no class folders; train\.csv names too few images in it")
     flat(tmp_path / "x" / "images", seed=60)
-    refused(tmp_path / "x", r"x has one class folder, images; train\.csv is not read")
+    refused(tmp_path / "x", r"x has one class folder, images; train\.csv names too few images")
     shutil.rmtree(tmp_path / "x")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "train-0.parquet").write_bytes(b"PAR1")
