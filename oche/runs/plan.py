@@ -165,7 +165,7 @@ def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool 
     if is_text(config.data):  # the fast path of language models has no requirements
         return
     if config.engine != "plain" and engine.device.type == "cpu" and native.pending():
-        log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain needs none)")
+        log.say("compiling fast kernels, once for this machine: about 20 s, which no budget counts (--engine plain needs none)")
     if config.engine == "fused":
         choose(config.engine, engine.device, engine.dtype, twice=twice, mixed=mixed)
 
