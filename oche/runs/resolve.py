@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from oche.core.annotations import can_name_file
 from oche.core.architecture import Genotype
 from oche.core.console import Log
 from oche.core.errors import OcheError
@@ -113,7 +114,7 @@ def absolute(path: str | Path) -> Path:
 
 def locate(data: str) -> str:
     """Return the name of a data set, or the absolute path of data."""
-    if len(os.fsencode(os.path.basename(data))) > 255 or "\0" in data:
+    if not can_name_file(data):
         raise OcheError(f"there are no data at {data[:60]!r}…; give a path, or a name of: oche list data")
     is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
     return str(absolute(data)) if is_path else data
