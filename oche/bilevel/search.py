@@ -64,6 +64,7 @@ class Search(SearchState):
         self.epoch = 0  # the current epoch
         self.done = 0  # steps so far
         self.tuned = 0  # rounds of fine-tuning for the final selection
+        self.tunes_logits = False  # whether they train the architecture, too
 
     @property
     def ended(self) -> bool:
@@ -90,6 +91,7 @@ class Search(SearchState):
             if (finish := self.method.stages[self.stage].finish) is not None:
                 self._narrow({name: finish(view) for name, view in self._views(1.0).items()})
             self.recent = {name: [] for name in self.groups}
+            self.at_start = self.alive
             self.collapse.reset()
             self._build(self.stage + 1)
 
@@ -101,11 +103,12 @@ class Search(SearchState):
         progress: float,
         rate: float,
         moves: bool,
+        step: int | None = None,
     ) -> None:
         """Take the step for batches and noise that are drawn already.
 
         ``progress`` is that of the stage, ``rate`` the learning rate of the weights; ``moves``: whether the architecture
-        moves in this step.
+        moves in this step. ``step`` numbers the draws of a perturbation; by default the number of the last step.
         """
         if self.method.hypergrad.one_level:
             self._step_weights(inner, self.weights + self.logits if moves else self.weights, rate)
@@ -115,7 +118,8 @@ class Search(SearchState):
         if outer is not None and moves:
             self._compute_hypergradient(inner, outer, rate)
             self._step_logits(noise, progress)
-        self._step_weights(inner, self.weights, rate, self._perturbed(inner, self.done - 1, progress))
+        step = self.done - 1 if step is None else step
+        self._step_weights(inner, self.weights, rate, self._perturbed(inner, step, progress))
 
     def _compute_hypergradient(self, inner: Objective, outer: Objective, rate: float) -> None:
         """Set the gradients of the logits to the hypergradient."""
@@ -236,8 +240,8 @@ class Search(SearchState):
         self.engine.processes.check_agreement(f"the architecture after {self.done} steps", found)
 
     def _decide(self, progress: float) -> None:
-        """Remember the mixtures of the epoch, and let the method settle part of the architecture."""
-        for name, mix in self.settled(progress).items():
+        """Remember the mixtures of the epoch, as if nothing had been decided, and let the method settle part of the architecture."""
+        for name, mix in self.undecided(progress).items():
             self.recent[name] = [*self.recent[name], mix.ops.cpu()][-RECENT:]
         if (decide := self.method.decide) is not None:
             self._narrow({name: decide(view) for name, view in self._views(progress).items()})
@@ -297,14 +301,31 @@ class Search(SearchState):
             penalty = self.cost_constraint.excess(zip(self.logits, alive.values(), strict=True), 1.0)
         return self.feed.score(self.net, mixes, images) - penalty
 
+    def begin_tuning(self, logits: bool, restart: bool) -> None:
+        """Say how `_tune` trains: ``logits`` as well as weights; ``restart``: with a new optimizer of the weights."""
+        self.tunes_logits = logits and self.method.hypergrad.moves
+        if restart:
+            self.w_opt = self.method.weight_optimizer.optimizer(self.weights)
+
     def _tune(self, group: str, alive: Tensor) -> None:
-        """Train the weights under the mask ``alive`` (E, O) of ``group``, at a tenth of their first learning rate."""
+        """Train under the mask ``alive`` (E, O) of ``group``, the weights at a tenth of their first learning rate.
+
+        The architecture moves too if `begin_tuning` said so: by the steps of the search, without noise.
+        """
         self.narrow(group, alive)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
+        rate = self.method.weight_optimizer.lr / 10
         self.tuned += 1
         steps = max(1, round(self.method.finetune_share * self.done))
-        for x, y in self.feed.extra_batches(steps, self.batch, "tune", self.tuned):
-            self._step_weights(self._loss(x, y, noise, 1.0), self.weights, self.method.weight_optimizer.lr / 10)
+        train = self.feed.extra_batches(steps, self.batch, "tune", self.tuned)
+        if not self.tunes_logits:
+            for x, y in train:
+                self._step_weights(self._loss(x, y, noise, 1.0), self.weights, rate)
+            return
+        val = self.feed.extra_batches(steps, self.batch, "tune", self.tuned, part="val")
+        for step, (here, there) in enumerate(zip(train, val, strict=True), self.done + (self.tuned - 1) * steps):
+            inner, outer = self._loss(*here, noise, 1.0), self._loss(*there, noise, 1.0)
+            Search.update(self, inner, outer, noise, 1.0, rate, moves=True, step=step)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -321,6 +342,7 @@ class Search(SearchState):
             "a_opt": self.a_opt.state_dict(),
             "logits": {name: a.detach() for name, a in zip(self.groups, self.logits, strict=True)},
             "alive": self.alive,
+            "at_start": self.at_start,
             "stage": self.stage,
             "recent": self.recent,
             "feed": self.feed.state(),
@@ -331,6 +353,7 @@ class Search(SearchState):
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
         self._narrow(dict(state["alive"]))
+        self.at_start = dict(state.get("at_start", self.at_start))  # checkpoints of earlier versions have none
         self.recent, self.done = dict(state["recent"]), state["done"]
         self.collapse.load(state["watch"])
         self.feed.load(state["feed"])
