@@ -223,8 +223,7 @@ def _whole(run: Run, net: Classifier, config: Any, earlier: Earlier, log: Log) -
         seen = int(torch.isin(split.ids, earlier.manifest.ids[earlier.manifest.members(FIRST, SECOND)]).sum())
         if seen:
             log.warn(
-                f"{seen:,} of the {len(split):,} images of {found.name} are among those that {run.path} was trained on; "
-                "accuracy on them is no test"
+                f"images of {found.name} that {run.path} was trained on: {seen:,} of {len(split):,}; accuracy on them is no test"
             )
     return Dataset(found.name, split, split, net.classes, net.mean, net.std, Augment(), found.note)
 
