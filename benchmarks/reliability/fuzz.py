@@ -28,6 +28,7 @@ import inputs_changes
 import inputs_data
 import inputs_folders
 import inputs_numbers
+import inputs_pixels
 import inputs_python
 import inputs_runs
 import inputs_words
@@ -53,6 +54,7 @@ KINDS = {
     "reported": (inputs_runs.reported, 3),
     "broken": (inputs_numbers.broken, 40), "diverging": (inputs_numbers.diverging, 10), "tensors": (inputs_numbers.tensors, 60),
     "objects": (inputs_python.objects, 80),
+    "pixels": (inputs_pixels.pixels, 40), "axes": (inputs_pixels.axes, 40), "ranges": (inputs_pixels.ranges, 40),
 }  # fmt: skip
 
 

@@ -109,7 +109,10 @@ def _verdict(code: int | str, said: str) -> str:
     return "refused" if code == 2 else "failed"
 
 
-_NOTES = ("oche: ", "checkpoint ", "plugin ", "the test images of ", "the validation images of ")  # a note may come before
+_NOTES = (  # a note may come before
+    "oche: ", "checkpoint ", "plugin ", "the test images of ", "the validation images of ", "images of ", "the text ",
+    "the manifest.safetensors of ",
+)  # fmt: skip
 
 
 def untidy(said: str) -> str:
