@@ -61,7 +61,7 @@ def find_layout(root: Path, unread: Unread) -> Layout:
     if parts:
         return _chosen(here, parts, [f for f in full if f not in parts], notes, unread)
     _check_classes(here, full)
-    return Layout(full, None, notes)
+    return Layout(full, None, [*notes, *_parts_inside(full)])
 
 
 def _chosen(here: Path, parts: list[Path], others: list[Path], notes: list[str], unread: Unread) -> Layout:
@@ -131,6 +131,19 @@ def _loosely_named(full: Sequence[Path]) -> list[Path]:
     inside = [{c.name for c in _inner(_innermost(f))} for f in parts]
     with_classes = [names for names in inside if names]
     return parts if len(with_classes) > 1 and len(set.intersection(*with_classes)) > 1 else []
+
+
+def _parts_inside(classes: Sequence[Path]) -> list[str]:
+    """Return a note if folders of the classes are called train and test: their images are read together."""
+    inside = [(c, [f.name for f in _inner(c) if is_split_name(f.name)]) for c in classes]
+    found = [(c, names) for c, names in inside if len(names) > 1]
+    if not found:
+        return []
+    where, names = found[0]
+    told = f"{' and '.join(map(one_line, names))} in {one_line(where.name)}"
+    return [
+        f"parts inside of classes are read together, as if they were none: {told} (write train/CLASS, test/CLASS for parts)"
+    ]
 
 
 def _split_word(name: str) -> str:

@@ -71,6 +71,16 @@ def test_nested_classes_that_are_called_alike_inside_stay_classes(tmp_path):
     assert data.classes == ("steam train", "tram") and data.train.labels.bincount().tolist() == [4, 4]
 
 
+def test_parts_inside_of_classes_are_read_together_and_told_of(tmp_path):
+    for k, name in enumerate(("ant", "bee")):
+        write_classes(tmp_path / name, {"train": 3, "test": 1}, seed=10 * k)
+    data = load(tmp_path, holdout=0)
+    assert data.classes == ("ant", "bee") and data.train.labels.tolist() == [0] * 4 + [1] * 4
+    assert data.note.startswith(
+        "parts inside of classes are read together, as if they were none: test and train in ant (write"
+    )
+
+
 def test_a_folder_called_train_that_may_be_either_is_refused(tmp_path):
     write_classes(tmp_path / "train", {"steam": 2, "diesel": 2})
     (tmp_path / "train" / "1.png").write_bytes(encoded(pixels(10, 10, 3)))
