@@ -247,7 +247,10 @@ def test_a_validation_of_text(loss, says, monkeypatch):
     assert str(error).startswith(f"the {says} after step ") and session.history == []
 
 
-@pytest.mark.parametrize(("loss", "says"), [(nan, "test loss became nan"), (inf, "test loss became inf"), (709.5, "test ppl became inf")])  # fmt: skip
+TESTED = [(nan, "test loss became nan"), (inf, "test loss became inf"), (709.5, "test ppl became inf")]
+
+
+@pytest.mark.parametrize(("loss", "says"), TESTED)
 def test_a_test_of_text(loss, says, monkeypatch):
     task = language()
     fit_loop(task, task.recipe.length, Session())
