@@ -67,6 +67,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
         "oche.cli.search.run_search",
         "oche.cli.train.run_train",
+        "oche.cli.completion.options_of",
         "oche.cli.runs.resume_run",
         "oche.study.comparison.run.run_comparison",
         "oche.export.export",
@@ -129,6 +130,7 @@ def test_commands_of_the_pages_are_understood(line: str, workshop: Path, operati
 
 def understood(line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
+    words = words[: min((words.index(sign) for sign in (">", ">>") if sign in words), default=len(words))]
     prepare(words)
     if words[0] in ("list", "show"):  # fast enough to run
         assert cli.main(words) == 0
