@@ -85,7 +85,7 @@ def objects(rng: Random, sound: Sound, at: Path) -> Case:
 
 def _shown(data: Any) -> str:
     kind = type(data).__name__
-    inner = getattr(data, "dataset", None) or getattr(data, "items", None)
+    inner = next((getattr(data, name) for name in ("dataset", "items") if hasattr(data, name)), None)
     return kind if inner is None or callable(inner) else f"{kind} of {type(inner).__name__}"
 
 
