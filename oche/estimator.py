@@ -26,7 +26,7 @@ from oche.core.budget import parse_duration
 from oche.core.errors import OcheError
 from oche.core.memory import free_memory_or_estimate
 from oche.data.readers.python_items import as_array, read_items
-from oche.deploy.classifier import METADATA_KEY
+from oche.deploy.description import METADATA_KEY
 from oche.deploy.export import check_out
 from oche.runs.checkpoint import save_weights, weights_metadata
 from oche.runs.resolve import next_free_path

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from oche.core.extras import need
-from oche.deploy.classifier import METADATA_KEY, ModelDescription, load
+from oche.deploy.classifier import load
+from oche.deploy.description import METADATA_KEY, ModelDescription
 from oche.deploy.export_graph import ExportGraph, LoadedModel
 from oche.runs.checkpoint import save_weights
 
