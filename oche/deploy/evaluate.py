@@ -193,9 +193,10 @@ def _assessment(run: Run, config: Any, earlier: Earlier, other: bool, device: st
             f"{run.path} has no test images of its own, since nothing was held out; give --data to measure on"
         )
     engine = Engine(device, config.threads)
-    majority_shares(data, {"test": data.test}, log)  # names the classes that it lacks
+    test = data.test
+    majority_shares(data, {"test": test}, log)  # names the classes that it lacks
     data = replace(data, mean=net.mean, std=net.std)
-    return assess(net, data.test.to(engine.device), data, engine, "test")
+    return assess(net, test.to(engine.device), data, engine, "test")
 
 
 def _whole(run: Run, net: Classifier, config: Any, earlier: Earlier, log: Log) -> Dataset:
