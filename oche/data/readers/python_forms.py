@@ -198,6 +198,8 @@ def _rows(labels: Any, where: str) -> list[Any]:
 def _check_lengths(where: str, images: Any, labels: Any) -> None:
     if len(images) != len(labels):
         raise OcheError(f"{where} has {len(images)} images and {len(labels)} labels; give one label for each image")
+    if not len(images):
+        raise OcheError(f"{where} has no images; give some")
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
