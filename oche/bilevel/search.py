@@ -19,6 +19,7 @@ from oche.bilevel.collapse import CollapseMonitor
 from oche.bilevel.state import SearchState, Truth
 from oche.core.architecture import Genotype, Mix
 from oche.core.budget import Clock
+from oche.core.errors import OcheError
 from oche.core.optimizers import largest_logit_step, load_optimizer
 from oche.core.seeds import derive_seed, generator
 from oche.devices.engine import Engine
@@ -30,7 +31,7 @@ from oche.methods.hypergradients import SgdStep, Tensors
 from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import set_step
-from oche.training.divergence import LOGITS, check_tensors
+from oche.training.divergence import LOGITS, Diverged, check_tensors
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.loop import Record, Session, fit_loop
 from oche.training.losses import Objective, frozen_statistics
@@ -249,14 +250,17 @@ class Search(SearchState):
     def _eigenvalue(self, progress: float) -> float:
         """Return the dominant eigenvalue of the Hessian of the validation loss with respect to the logits (RobustDARTS).
 
-        It is measured on one batch, without noise.
+        It is measured on one batch, without noise. Raises `Diverged` if the loss or its derivatives are not finite.
         """
         set_step(self.net, progress, None)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
         x, y = self.feed.probe_batch(self.epoch, self.batch)
         loss = self._loss(x, y, noise, progress)
-        with frozen_statistics(self.net), plain_form(self.net):
-            return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
+        try:
+            with frozen_statistics(self.net), plain_form(self.net):
+                return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
+        except OcheError as error:
+            raise Diverged(f"the eigenvalue after step {self.done} (epoch {self.epoch + 1}): {error}", self.done) from None
 
     # --- the final selection ----------------------------------------------------------------------------------------
 
