@@ -209,7 +209,7 @@ def describe_run(run: Run) -> tuple[ModelDescription, Path]:
     if missing:
         raise OcheError(f"{run.path / 'space.json'} lacks {', '.join(sorted(missing))}; restore it or train again")
     about = ModelDescription(
-        genotype, config.train, tuple(facts["classes"]), facts["in_channels"], (facts["image"][0], facts["image"][1]),
+        genotype, config.train, tuple(facts["classes"]), facts["in_channels"], _side(facts["image"]),
         *_moments(config, facts), pixels=_pixel_range(run, facts),
     )  # fmt: skip
     return about, file
@@ -232,6 +232,10 @@ def _moments(config: Any, facts: Mapping[str, Any]) -> tuple[tuple[float, ...], 
 
     data = load_data(config, Log(quiet=True))
     return data.mean, data.std
+
+
+def _side(image: Any) -> tuple[int, int]:
+    return (image, image) if isinstance(image, int) else (image[0], image[1])
 
 
 def _pixel_range(run: Run, facts: Mapping[str, Any]) -> PixelRange | None:
