@@ -269,3 +269,15 @@ def test_an_exported_graph_maps_the_values_itself(deep, images, tmp_path, capsys
     error = capsys.readouterr().err
     assert "--input uint8-nhwc takes 0..255" in error and "write --input values-nhwc" in error
     assert error.count("\n") == 1 and not (tmp_path / "y.onnx").exists()
+
+
+def test_an_exported_program_does_not_look_at_values(trained):
+    net = oche.load(trained)
+    x = net.normalise(pixels_of(net))
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    for other in (x[:1], torch.cat([x, x])):
+        torch.testing.assert_close(program(other), net(other), rtol=0, atol=1e-5)
+
+
+def pixels_of(net) -> torch.Tensor:
+    return torch.from_numpy(pixels(2, net.about.channels, *net.image))
