@@ -216,7 +216,9 @@ def _export(
     difference = largest_difference(graph, opened, images)
     if not difference <= how.tolerance:  # also for nan
         raise Disagreement(_disagreement(difference, largest, len(images), how))
-    log.say(f"checked on {plural(len(images), 'image')}: largest difference {difference:.2g} (allowed: {how.tolerance:g})")
+    log.say(
+        f"checked on {plural(len(images), 'image')}: largest difference {difference:.2g} (allowed: {how.tolerance:g})"
+    )
     done = Exported(path, path.stat().st_size, difference, len(images), measure_latency(opened, graph, images), None)
     return _quantised(graph, target, done, train, held, images, log) if how.int8 else done
 
