@@ -228,7 +228,11 @@ def _say_time(run: Run, log: Log) -> None:
         return
     budget = getattr(run.config.search if run.kind == "search" else run.config.train, "budget", None)
     of = f" of a budget of {budget}" if budget else ""
-    besides = f"; besides, {format_duration(others)} to prepare (data, kernels, first step) and to conclude" if isinstance(others, float) else ""
+    besides = (
+        f"; besides, {format_duration(others)} to prepare (data, kernels, first step) and to conclude"
+        if isinstance(others, float)
+        else ""
+    )
     log.say(f"time: {format_duration(seconds)}{of} for {plural(steps, 'step')}{besides}")
 
 
