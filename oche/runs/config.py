@@ -84,3 +84,7 @@ class TrainConfig(Common):
     recurrent, recurrent-small
     """
     train: Recipe | LanguageRecipe = field(default_factory=Recipe)
+    init: Path | None = None
+    """a training, or a file of weights, to begin with: weights of the same name and size are taken, the others start anew; for
+    images
+    """

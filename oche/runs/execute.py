@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +30,11 @@ from oche.methods.recipe import SearchRecipe
 from oche.networks.lstm import LSTM
 from oche.report import run_page
 from oche.runs.changes import BEGAN, check_changes
-from oche.runs.checkpoint import latest_step
+from oche.runs.checkpoint import latest_step, load_weights, weights_metadata
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import NullRunDir, RunDir
 from oche.runs.latency_budget import cost_of_result, with_latency_table
-from oche.runs.plan import Plan, SearchPlan, check_shares, make_engine, plan_resumed
+from oche.runs.plan import Plan, SearchPlan, TrainPlan, check_shares, make_engine, plan_resumed
 from oche.runs.session import WorkSession, make_session
 from oche.training.assess import assess
 from oche.training.image_recipes import Recipe
@@ -43,6 +44,7 @@ from oche.training.language_recipes import LanguageRecipe
 from oche.training.language_trainer import LanguageTraining
 from oche.training.language_trainer import train as language_loop
 from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session
+from oche.training.warm_start import WarmStart
 
 
 def check_unchanged(path: Path, data: Any) -> None:
@@ -91,6 +93,8 @@ def start_run(path: Path, plan: Plan, *, overwrite: bool, log: Log, before: Call
                 shared = {"ranks": processes.world_size} if processes.is_distributed else {}
                 run.write_json("environment.json", describe_environment(config.device) | shared)
                 run.write_text(BEGAN, dump_yaml(config))
+                if isinstance(plan, TrainPlan) and plan.warm is not None:
+                    keep_warm_start(run, plan.warm)
     before()
     _execute(path, config, log, plan)
 
@@ -212,6 +216,22 @@ def _run_search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSess
     }  # fmt: skip
 
 
+INIT = "init.safetensors"  # in a run: the weights that it began with, so that it needs no other file to be resumed
+
+
+def keep_warm_start(run: RunDir, warm: WarmStart) -> None:
+    """Write the weights that a training begins with into its directory."""
+    run.write_weights(INIT, dict(warm.tensors), {"source": warm.source, "new": json.dumps(warm.new)})
+
+
+def kept_warm_start(path: Path) -> WarmStart | None:
+    """Return the weights that the training at ``path`` began with; None if it began anew."""
+    if not (path / INIT).exists():
+        return None
+    facts = weights_metadata(path / INIT)
+    return WarmStart(facts["source"], load_weights(path / INIT), tuple(json.loads(facts["new"])))
+
+
 def _choose_computation(task: Search | Training | LanguageTraining, engine: Engine, session: WorkSession) -> None:
     """Log the form in which the cells of ``task`` compute, and replay its steps from CUDA graphs if that is asked for."""
     if task.computes:
@@ -240,7 +260,8 @@ def _run_image_training(
         })  # fmt: skip
 
     task, clock = training_loop(
-        genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe
+        genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe,
+        warm=kept_warm_start(run.path),
     )  # fmt: skip
     run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
     last = session.history[-1]

@@ -6,12 +6,18 @@ executes it (`oche.runs.execute`).
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from oche.bilevel.batches import check_data
+from oche.core.atomic_files import read_json
 from oche.core.console import Log
 from oche.core.errors import OcheError
+from oche.core.genotypes import resolve
 from oche.core.plugins import load_plugins
 from oche.data import Corpus, load
 from oche.data.text.corpus import load_text
@@ -21,6 +27,7 @@ from oche.devices.launch import read_environment
 from oche.devices.process_group import ProcessGroup
 from oche.kernels.choose import choose
 from oche.kernels.cpu import build as native
+from oche.runs.checkpoint import load_weights, weights_metadata
 from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.resolve import read_trainable, with_absolute_paths
 from oche.spaces.nasbench201_ground_truth import GroundTruth, load_ground_truth, table_for
@@ -28,6 +35,7 @@ from oche.training.gradient_check import check_search_in_bf16
 from oche.training.image_recipes import Recipe
 from oche.training.language_recipes import is_language
 from oche.training.recipes import space_at_recipe_size
+from oche.training.warm_start import WarmStart, plan_warm_start
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class TrainPlan:
     config: TrainConfig
     data: Any
     """a `Dataset`, or a `Corpus` for text"""
+    warm: WarmStart | None = None
+    """weights to begin with, from another network"""
 
 
 Plan = SearchPlan | TrainPlan
@@ -90,7 +100,34 @@ def plan_training(config: TrainConfig, log: Log, data: Any = None) -> TrainPlan:
     data = data or load_data(config, log)
     config.train.check(config.genotype, data, _engine(config))
     check_shares(config, data, read_environment())
-    return TrainPlan(config, data)
+    return TrainPlan(config, data, read_warm_start(config, data, log))
+
+
+def read_warm_start(config: TrainConfig, data: Any, log: Log) -> WarmStart | None:
+    """Return the weights that a training begins with, from ``config.init``; None if it begins anew.
+
+    Raises `OcheError` if the file or run has no weights that fit.
+    """
+    if config.init is None:
+        return None
+    if not isinstance(config.train, Recipe):
+        raise OcheError(f"--init {config.init} is for networks for images, and this is a language model; leave it out")
+    file = config.init / "weights.safetensors" if config.init.is_dir() else config.init
+    given = load_weights(file)
+    with torch.device("meta"):
+        net = config.train.network(resolve(config.genotype), data)
+    warm = plan_warm_start(net, given, str(config.init), classes_of(file) == data.classes)
+    log.say(warm.describe(net))
+    return warm
+
+
+def classes_of(file: Path) -> tuple[str, ...] | None:
+    """Return the classes of the network whose weights are in ``file``, from its run or its own description; None if unknown."""
+    facts = read_json(file.parent / "space.json")
+    if file.name == "weights.safetensors" and facts.get("classes"):
+        return tuple(facts["classes"])
+    text = weights_metadata(file).get("oche.model")
+    return tuple(json.loads(text)["classes"]) if text else None
 
 
 def plan_resumed(config: SearchConfig | TrainConfig, log: Log) -> Plan:

@@ -75,9 +75,11 @@ def with_absolute_paths(config: Any) -> Any:
     """Return ``config`` with absolute paths, so that the run can be resumed and repeated from any directory."""
     table = getattr(config, "table", None)  # of a search
     latencies = config.search.latencies if hasattr(config, "search") else None
+    init = getattr(config, "init", None)  # of a training
     return replace(
         config,
         **({} if table is None else {"table": absolute(table)}),
+        **({} if init is None else {"init": absolute(init)}),
         **({} if latencies is None else {"search": replace(config.search, latencies=absolute(latencies))}),
         data=locate(config.data),
         data_dir=config.data_dir and absolute(config.data_dir),
