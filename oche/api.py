@@ -16,6 +16,7 @@ from oche.runs.run import Run
 if TYPE_CHECKING:
     from oche.core.console import Log
     from oche.deploy.classifier import Classifier
+    from oche.fit.config import FitConfig
     from oche.methods.method import Method
     from oche.methods.recipe import SearchRecipe
     from oche.runs.config import SearchConfig, TrainConfig
@@ -74,6 +75,51 @@ def search(
     )
 
 
+def fit(
+    data: str | Path = "digits",
+    *,
+    budget: str = "1h",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = True,
+    **options: Any,
+) -> Run:
+    """Find and train a good network for the images of ``data`` in the time of ``budget``, and return the run::
+
+        run = oche.fit("path/to/images", budget="30m")
+        run.summary["test_acc"], oche.load(run)
+
+    The planner times steps on this machine, chooses the sizes, and decides whether a search pays. Controls are trained
+    after the network, in time of their own. report.html in the run's directory says what you got and how it compares.
+
+    - ``data``: as in `search`, images only.
+    - ``budget``: the time until the network is ready: 10m, 1h30m.
+    - ``out``: the run directory; by default the next free one below ``runs/``.
+    - ``options``: further fields of `oche.fit.config.FitConfig`, such as ``control=False``, ``init="runs/other"``, ``size=64``.
+
+    Raises `OcheError` if the fit cannot start or fails. Nothing is written before all checks have passed.
+    """
+    from oche.devices.launch import make_log
+    from oche.fit.config import FitConfig
+
+    return run_fit(
+        FitConfig(data=str(data), budget=budget, **options), out=out, overwrite=overwrite, log=make_log(quiet)
+    )
+
+
+def run_fit(config: FitConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
+    """Carry out the fit of ``config`` in a new directory. Raises `OcheError` if it cannot start or fails."""
+    from oche.fit.run import controls_of, describe_plan, plan_fit, start_fit
+    from oche.runs.claim import check_free
+
+    path = Path(out) if out else next_free_path(Path("runs") / f"{slug(config.data)}-fit")
+    if not overwrite:
+        check_free(path)
+    config, plan, loaded = plan_fit(config, log)
+    log.say(describe_plan(plan, len(controls_of(config, plan))))
+    return start_fit(path, config, plan, loaded, overwrite=overwrite, log=log)
+
+
 def train(
     what: Run | Genotype | str | Path,
     data: str | Path | None = None,
@@ -122,6 +168,10 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     processes, log = join_process_group(), make_log(quiet)
     with processes.raise_together():
         run = Run.open(path)
+    if run.kind == "fit" and run.state != "complete":
+        from oche.fit.run import resume_fit
+
+        return resume_fit(run.path, log)
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
         if processes.is_main and not (run.path / "report.html").exists():  # stopped between its end and its report

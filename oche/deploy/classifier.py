@@ -25,11 +25,9 @@ from oche.networks.backbone import Backbone
 from oche.networks.build import FinalNetwork
 from oche.networks.fuse_batchnorm import fuse_batchnorm
 from oche.runs.checkpoint import load_weights, weights_metadata
-from oche.runs.plan import load_data
+from oche.runs.plan import METADATA_KEY, load_data
 from oche.runs.run import Run
 from oche.training.image_recipes import Recipe
-
-METADATA_KEY = "oche.model"  # of the description in the metadata of an exported file
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     engine = Engine(device)
     _ = engine.device  # raises for a wrong device before anything is read
     if isinstance(what, Run) or Path(what).is_dir():
-        about, file = describe_run(what if isinstance(what, Run) else Run.open(what))
+        about, file = describe_run((what if isinstance(what, Run) else Run.open(what)).trained())
     else:
         about, file = _about_file(Path(what))
     try:

@@ -38,6 +38,7 @@ def evaluate_run(run: Run, data: str | None, data_dir: Path | None, device: str,
 
     ``data``: other data than the run's own. Raises `OcheError` where data and network do not fit.
     """
+    run = run.trained()
     config = run.config
     place = config.data if data is None else locate(data)
     other = place != config.data

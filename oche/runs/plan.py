@@ -30,12 +30,15 @@ from oche.kernels.cpu import build as native
 from oche.runs.checkpoint import load_weights, weights_metadata
 from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.resolve import read_trainable, with_absolute_paths
+from oche.runs.run import Run
 from oche.spaces.nasbench201_ground_truth import GroundTruth, load_ground_truth, table_for
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.image_recipes import Recipe
 from oche.training.language_recipes import is_language
 from oche.training.recipes import space_at_recipe_size
 from oche.training.warm_start import WarmStart, plan_warm_start
+
+METADATA_KEY = "oche.model"  # of the description of a network in the metadata of its exported weights
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def read_warm_start(config: TrainConfig, data: Any, log: Log) -> WarmStart | Non
         return None
     if not isinstance(config.train, Recipe):
         raise OcheError(f"--init {config.init} is for networks for images, and this is a language model; leave it out")
-    file = config.init / "weights.safetensors" if config.init.is_dir() else config.init
+    file = Run.open(config.init).trained().path / "weights.safetensors" if config.init.is_dir() else config.init
     given = load_weights(file)
     with torch.device("meta"):
         net = config.train.network(resolve(config.genotype), data)
@@ -126,8 +129,19 @@ def classes_of(file: Path) -> tuple[str, ...] | None:
     facts = read_json(file.parent / "space.json")
     if file.name == "weights.safetensors" and facts.get("classes"):
         return tuple(facts["classes"])
-    text = weights_metadata(file).get("oche.model")
+    text = weights_metadata(file).get(METADATA_KEY)
     return tuple(json.loads(text)["classes"]) if text else None
+
+
+def describe_weights(where: Path) -> tuple[str, int, int] | None:
+    """Return (genotype, channels, cells) of the network of a training or of an exported file of weights; None if unknown."""
+    if where.is_dir():
+        run = Run.open(where).trained()
+        return str(run.genotype), run.config.train.channels, run.config.train.cells
+    if (text := weights_metadata(where).get(METADATA_KEY)) is None:
+        return None
+    about = json.loads(text)
+    return about["genotype"], about["recipe"]["channels"], about["recipe"]["cells"]
 
 
 def plan_resumed(config: SearchConfig | TrainConfig, log: Log) -> Plan:

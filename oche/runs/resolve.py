@@ -74,8 +74,8 @@ def read_genotype(what: str | Path) -> Genotype:
 def with_absolute_paths(config: Any) -> Any:
     """Return ``config`` with absolute paths, so that the run can be resumed and repeated from any directory."""
     table = getattr(config, "table", None)  # of a search
-    latencies = config.search.latencies if hasattr(config, "search") else None
-    init = getattr(config, "init", None)  # of a training
+    latencies = config.search.latencies if isinstance(config, SearchConfig) else None
+    init = config.init if isinstance(config, TrainConfig) else None
     return replace(
         config,
         **({} if table is None else {"table": absolute(table)}),

@@ -16,7 +16,7 @@ from oche.runs.claim import check_run
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import read_metrics
 
-Kind = Literal["search", "train", "toy"]
+Kind = Literal["search", "train", "toy", "fit"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,12 @@ class Run:
 
     @property
     def kind(self) -> Kind:
-        """search or train; toy for the toy problem."""
+        """search, train or fit; toy for the toy problem."""
         return cast("Kind", str(self._json("status.json").get("kind", "search")))
+
+    def trained(self) -> Run:
+        """Return the training in a fit, and any other run itself."""
+        return Run.open(self.path / "train") if self.kind == "fit" else self
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Training:
         self.taken = [w for name, w in self.net.named_parameters() if warm is not None and name in warm.tensors]
         self.optimizer = self.w.optimizer(self.weights, self.taken, recipe.taken_lr)
         self.model = engine.data_parallel(
-            self.net, engine.processes.is_distributed and has_idle_weights(self.net, self._blank(2))
+            self.net, engine.processes.is_distributed and has_idle_weights(self.net, self.blank(2))
         )
         self.average = MovingWeightAverage(averaged_tensors(self.net), recipe.ema) if recipe.ema else None
         train, held, self.held = data.train, data.test, "test"
@@ -172,7 +172,7 @@ class Training:
         # The training accuracy of mixed images counts the class with the larger share.
         self.meters["train"].add(logits, targets if targets.dim() == 1 else targets.argmax(1), loss)
 
-    def _blank(self, count: int) -> Tensor:
+    def blank(self, count: int) -> Tensor:
         """Return ``count`` black images of the data's size, prepared for the network."""
         return self.engine.images(torch.zeros(count, self.data.channels, *self.data.image))
 
