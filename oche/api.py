@@ -16,10 +16,9 @@ from oche.runs.run import Run
 if TYPE_CHECKING:
     from oche.core.console import Log
     from oche.deploy.classifier import Classifier
-    from oche.fit.config import FitConfig
     from oche.methods.method import Method
     from oche.methods.recipe import SearchRecipe
-    from oche.runs.config import SearchConfig, TrainConfig
+    from oche.runs.config import FitConfig, SearchConfig, TrainConfig
     from oche.spaces import Space
     from oche.training.image_recipes import Recipe
     from oche.training.language_recipes import LanguageRecipe
@@ -95,12 +94,12 @@ def fit(
     - ``data``: as in `search`, images only.
     - ``budget``: the time until the network is ready: 10m, 1h30m.
     - ``out``: the run directory; by default the next free one below ``runs/``.
-    - ``options``: further fields of `oche.fit.config.FitConfig`, such as ``control=False``, ``init="runs/other"``, ``size=64``.
+    - ``options``: further fields of `oche.runs.config.FitConfig`, such as ``control=False``, ``init="runs/other"``, ``size=64``.
 
     Raises `OcheError` if the fit cannot start or fails. Nothing is written before all checks have passed.
     """
     from oche.devices.launch import make_log
-    from oche.fit.config import FitConfig
+    from oche.runs.config import FitConfig
 
     return run_fit(
         FitConfig(data=str(data), budget=budget, **options), out=out, overwrite=overwrite, log=make_log(quiet)

@@ -46,7 +46,12 @@ def write_fit_page(path: Path) -> Path:
         state, state
     )
     text = render_page(
-        path.name, sections, f"{summary.get('data', '')}", kicker="oche fit", state=(state, meaning), notes=notes
+        path.name,
+        sections,
+        Path(str(summary.get("data", ""))).name,
+        kicker="oche fit",
+        state=(state, meaning),
+        notes=notes,
     )
     target = path / "report.html"
     atomic.write_bytes(target, text.encode())

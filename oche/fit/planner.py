@@ -19,12 +19,12 @@ from oche.core.errors import OcheError
 from oche.core.optimizers import Adam
 from oche.data import Dataset
 from oche.devices.engine import Engine
-from oche.fit.config import FitConfig
 from oche.fit.priors import PRIOR, is_staged, sizes_of, title_of
 from oche.fit.timing import time_search, time_training
 from oche.methods.catalog import METHODS
 from oche.methods.recipe import SearchRecipe
 from oche.networks.macro import Stem
+from oche.runs.config import FitConfig
 from oche.spaces import darts
 from oche.spaces.base import Space
 from oche.training.image_recipes import Recipe, modern
@@ -141,7 +141,8 @@ def make_plan(
         )
     epochs = train_seconds / network.step_seconds * batch / images
     why.append(
-        f"network: {network.channels} channels, {network.cells} cells, {network.parameters:,} weights; "
+        f"network: {network.channels} channels, {network.cells} cell{'s' * (network.cells > 1)}"
+        f"{' a stage' * is_staged(genotype)}, {network.parameters:,} weights; "
         f"{1000 * network.step_seconds:.0f} ms a step, about {epochs:.0f} epochs"
     )
     if init is not None:

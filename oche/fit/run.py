@@ -28,7 +28,6 @@ from oche.data import Corpus, Dataset
 from oche.deploy.export import Export, export
 from oche.devices.engine import Engine
 from oche.fit.comparison import compare_networks
-from oche.fit.config import FitConfig
 from oche.fit.page import write_fit_page
 from oche.fit.planner import FitPlan, make_plan, search_setting
 from oche.fit.priors import CONTROL, is_staged
@@ -36,7 +35,7 @@ from oche.fit.warm import shipped_weights
 from oche.networks.build import build
 from oche.networks.nasbench201 import STEMS
 from oche.runs.claim import is_run
-from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.runs.config import Common, FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
 from oche.runs.execute import resume_run, start_run
 from oche.runs.plan import load_data, plan_search, plan_training
@@ -45,6 +44,7 @@ from oche.runs.run import Run
 from oche.training.image_recipes import modern
 from oche.training.loop import Interrupted
 
+SHORTEST_TRAINING = 0.05  # share of the budget that is left to the training however long the search took
 TAKEN_LR = 0.3  # learning rate of weights from another network, as a share of that of new ones
 
 
@@ -123,6 +123,7 @@ def _carry_out(run: RunDir, config: FitConfig, plan: FitPlan, data: Dataset, log
         run.set_state("failed", error=f"{type(error).__name__}: {one_line(error)}")
         raise
     run.set_state("complete")
+    write_fit_page(run.path)
 
 
 class Stages:
@@ -147,6 +148,8 @@ class Stages:
             self._stage(name)
             if name == "train":
                 self._close_network()
+            elif name != "search":
+                self._summarise()
         self._summarise()
 
     def _stage(self, name: str) -> None:
@@ -193,7 +196,10 @@ class Stages:
         if name != "train":
             return float(str(Run(self.path / "train").config.train.budget).removesuffix("s"))
         used = Run(self.path / "search").summary.get("seconds", 0.0) if self.plan.decision == "search" else 0.0
-        return max(10.0, self.config.seconds - self.plan.spent - self.plan.closing_seconds - used)
+        return max(
+            SHORTEST_TRAINING * self.config.seconds,
+            self.config.seconds - self.plan.spent - self.plan.closing_seconds - used,
+        )
 
     def _close_network(self) -> None:
         """Export the network and write the page, before the controls."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from oche.core.errors import OcheError
 from oche.data import Dataset
-from oche.fit.config import FitConfig
+from oche.runs.config import FitConfig
 from oche.runs.plan import describe_weights
 
 SHIPPED = Path(__file__).parent / "pretrained" / "residual-cifar10.safetensors"

@@ -44,6 +44,7 @@ def default_training(
         genotype = str(what if isinstance(what, Genotype) else read_trainable(what))
         own, default = default_for(genotype)
         return TrainConfig(**{"data": str(data or default), "genotype": genotype, **own, **options}), None
+    what = what.trained()
     origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
     own = data is None or locate(str(data)) == origin["data"]
     if not own:

@@ -13,7 +13,7 @@ from oche.core.config.yaml_files import load_yaml
 from oche.core.errors import OcheError
 from oche.core.plugins import load_plugins_named_in
 from oche.runs.claim import check_run
-from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.config import FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import read_metrics
 
 Kind = Literal["search", "train", "toy", "fit"]
@@ -70,8 +70,8 @@ class Run:
 
     @cached_property
     def config(self) -> Any:
-        """The `SearchConfig` or `TrainConfig` of the run. Raises `OcheError` for a run of another kind."""
-        kinds = {"search": SearchConfig, "train": TrainConfig}
+        """The `SearchConfig`, `TrainConfig` or `FitConfig` of the run. Raises `OcheError` for a run of another kind."""
+        kinds = {"search": SearchConfig, "train": TrainConfig, "fit": FitConfig}
         if self.kind not in kinds:
             raise OcheError(
                 f"{self.path} is a {self.kind} run, which has no settings; give one of a search or a training"
