@@ -180,7 +180,7 @@ def of_run(path: Path) -> Entry:
         "weights": tensors(weights),
         "computes": space.pop("computes"),
         "space.json": sha(space),
-        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "step_ms", "data")},
+        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "other_seconds", "step_ms", "data")},
         "files": sorted({re.sub(r"events\.out.*", "events", p.name) for p in path.iterdir() if p.is_file()}),
     }
     if logits:

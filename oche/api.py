@@ -5,34 +5,40 @@ The command line calls the same functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from oche.core.architecture import Genotype
-from oche.runs.resolve import default_training, next_free_path, slug
+from oche.core.arguments import checked
+from oche.runs.resolve import default_training, next_free_path, slug, with_place
 from oche.runs.run import Run
 
 if TYPE_CHECKING:
     from oche.core.console import Log
+    from oche.data.readers.python_forms import Data
     from oche.deploy.classifier import Classifier
     from oche.methods.method import Method
     from oche.methods.recipe import SearchRecipe
     from oche.runs.config import FitConfig, SearchConfig, TrainConfig
+    from oche.runs.option_types import FitOptions, OnEpoch, SearchOptions, TrainOptions
     from oche.spaces import Space
     from oche.training.image_recipes import Recipe
     from oche.training.language_recipes import LanguageRecipe
 
 
+@checked
 def search(
-    data: str | Path = "digits",
+    data: Data = "digits",
     *,
-    space: Space | None = None,
-    method: SearchRecipe | Method | None = None,
+    space: Space | str | None = None,
+    method: SearchRecipe | Method | str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
-    **options: Any,
+    on_epoch: OnEpoch | Sequence[OnEpoch] | None = None,
+    **options: Unpack[SearchOptions],
 ) -> Run:
     """Search for cells on ``data`` and return the run::
 
@@ -40,48 +46,47 @@ def search(
         run.genotype, run.summary
 
     - ``data``: the name of a data set (digits, mnist, fashion-mnist, cifar10, cifar100, svhn; for language models ptb,
-      wikitext2), a folder of class folders, a .parquet or .npz file, hf:owner/name, or a text file.
-    - ``space``: the search space (default `oche.spaces.darts()`). Its classes, channels and image size are taken from the
-      data.
-    - ``method``: a `SearchRecipe`, as every function in `oche.methods` returns, or a `Method`, which is searched by with
-      the default settings. By default the method named by ``space.method``, with settings that suit the space. For a space
-      of language models, adapt another method: ``space.adapt_search(oche.methods.gdas())``.
+      wikitext2), a folder of class folders, a .parquet or .npz file, hf:owner/name, or a text file. Or a Python object: a
+      map-style ``torch.utils.data.Dataset`` of (image, label), a pair (images, labels) of arrays or tensors, a
+      ``datasets.Dataset``, a ``DataLoader`` of one of these, or a dict of train, val and test. The run keeps its images.
+    - ``space``: the search space, or its name as in ``oche list spaces`` (default `oche.spaces.darts()`). Its classes,
+      channels and image size are taken from the data.
+    - ``method``: a `SearchRecipe`, as every function in `oche.methods` returns, its name as in ``oche list methods``, or a
+      `Method`, which is searched by with the default settings. By default the method named by ``space.method``. A name gets
+      settings that suit the space; for a space of language models, adapt a recipe yourself:
+      ``space.adapt_search(oche.methods.gdas())``.
     - ``out``: the run directory; by default the next free one below ``runs/``.
     - ``overwrite``: move a run that is there aside, instead of refusing.
     - ``quiet``: print warnings only.
-    - ``options``: further fields of `oche.runs.config.SearchConfig`, such as ``seed=1`` or ``device="cuda"``.
+    - ``on_epoch``: a function, or several, called after each epoch with its record, a plain dict as in ``run.history``. If it
+      returns "stop", the search ends there and is complete. If it raises, the run stops with everything saved, and can be
+      resumed.
+    - ``options``: further fields of `oche.runs.config.SearchConfig`, such as ``seed=1`` or ``device="cuda"``, and fields of
+      the `SearchRecipe`, which change those of ``method``: ``epochs=3``, ``steps=100``, ``budget="3m"``, ``batch=32``.
 
     Raises `OcheError` if the search cannot start or fails. Nothing is written before all checks have passed.
     """
     from oche.devices.launch import make_log
-    from oche.methods.catalog import METHODS, closest_name
-    from oche.methods.method import Method
-    from oche.methods.recipe import SearchRecipe
     from oche.runs.config import SearchConfig
-    from oche.spaces import darts
+    from oche.runs.options import search_fields
+    from oche.runs.python_data import listeners_of, place_of
 
-    space = space or darts()
-    parts: dict[str, Any] = {
-        "space": space,
-        "method": space.method,
-        "search": space.adapt_search(METHODS[space.method].make()),
-    }
-    if method is not None:
-        method = SearchRecipe(method) if isinstance(method, Method) else method
-        parts |= {"search": method, "method": closest_name(method, {name: m.make() for name, m in METHODS.items()})}
-    return run_search(
-        SearchConfig(data=str(data), **parts, **options), out=out, overwrite=overwrite, log=make_log(quiet)
-    )
+    listeners, log = listeners_of(on_epoch), make_log(quiet)
+    config = SearchConfig(**search_fields(space, method, options))
+    with place_of(data, config.size, config.layout, log) as (place, file):
+        config = replace(config, data=place)
+        return run_search(config, out=out, overwrite=overwrite, log=log, keep=file, listeners=listeners)
 
 
+@checked
 def fit(
-    data: str | Path = "digits",
+    data: Data = "digits",
     *,
     budget: str = "1h",
     out: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> Run:
     """Find and train a good network for the images of ``data`` in the time of ``budget``, and return the run::
 
@@ -94,40 +99,45 @@ def fit(
     - ``data``: as in `search`, images only.
     - ``budget``: the time until the network is ready: 10m, 1h30m.
     - ``out``: the run directory; by default the next free one below ``runs/``.
+    - ``overwrite``: move a run that is there aside, instead of refusing.
+    - ``quiet``: print warnings only.
     - ``options``: further fields of `oche.runs.config.FitConfig`, such as ``control=False``, ``init="runs/other"``, ``size=64``.
 
     Raises `OcheError` if the fit cannot start or fails. Nothing is written before all checks have passed.
     """
     from oche.devices.launch import make_log
     from oche.runs.config import FitConfig
+    from oche.runs.python_data import place_of
 
-    return run_fit(
-        FitConfig(data=str(data), budget=budget, **options), out=out, overwrite=overwrite, log=make_log(quiet)
-    )
+    config, log = FitConfig(budget=budget, **options), make_log(quiet)
+    with place_of(data, config.size, config.layout, log) as (place, file):
+        return run_fit(replace(config, data=place), out=out, overwrite=overwrite, log=log, keep=file)
 
 
-def run_fit(config: FitConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
-    """Carry out the fit of ``config`` in a new directory. Raises `OcheError` if it cannot start or fails."""
+def run_fit(config: FitConfig, *, out: str | Path | None, overwrite: bool, log: Log, keep: Path | None = None) -> Run:
+    """Carry out the fit of ``config`` in a new directory. Raises `OcheError` if it cannot start or fails.
+
+    ``keep``: the file of data that were handed over in Python; the directory gets a copy.
+    """
     from oche.fit.run import controls_of, describe_plan, plan_fit, start_fit
-    from oche.runs.claim import check_free
 
     path = Path(out) if out else next_free_path(Path("runs") / f"{slug(config.data)}-fit")
-    if not overwrite:
-        check_free(path)
     config, plan, loaded = plan_fit(config, log)
     log.say(describe_plan(plan, len(controls_of(config, plan))))
-    return start_fit(path, config, plan, loaded, overwrite=overwrite, log=log)
+    return start_fit(path, config, plan, loaded, overwrite=overwrite, log=log, keep=keep)
 
 
+@checked
 def train(
     what: Run | Genotype | str | Path,
-    data: str | Path | None = None,
+    data: Data | None = None,
     *,
-    recipe: Recipe | LanguageRecipe | None = None,
+    recipe: Recipe | LanguageRecipe | str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
-    **options: Any,
+    on_epoch: OnEpoch | Sequence[OnEpoch] | None = None,
+    **options: Unpack[TrainOptions],
 ) -> Run:
     """Train a network from scratch and return the run::
 
@@ -137,33 +147,50 @@ def train(
     - ``what``: a run or its directory, a `Genotype`, its text, a published name such as ``"DARTS_V2"``, or ``"lstm"``.
     - ``data``: as in `search`; by default the data of the run.
     - ``recipe``: a `Recipe` (default `oche.training.darts()`), or for recurrent cells a `LanguageRecipe` (default
-      `oche.training.language_recipes.recurrent()`).
+      `oche.training.language_recipes.recurrent()`), or its name as in ``oche list recipes``.
     - ``out``: the run directory; by default ``train`` in the run's directory, or the next free one below ``runs/``.
     - ``overwrite``: move a run that is there aside, instead of refusing.
     - ``quiet``: print warnings only.
-    - ``options``: further fields of `oche.runs.config.TrainConfig`, such as ``seed=1`` or ``device="cuda"``.
+    - ``on_epoch``: as in `search`.
+    - ``options``: further fields of `oche.runs.config.TrainConfig`, such as ``seed=1`` or ``device="cuda"``, and fields of
+      the recipe, which change those of ``recipe``: ``epochs=3``, ``budget="3m"``, ``channels=8``.
 
     Raises `OcheError` if the training cannot start or fails. Nothing is written before all checks have passed.
     """
     from oche.devices.launch import make_log
-    from oche.methods.catalog import closest_name
-    from oche.training.recipes import RECIPES
+    from oche.runs.options import train_fields, with_recipe_words
+    from oche.runs.python_data import form_of, listeners_of, place_of, without_second_copy
 
-    if recipe is not None:
-        alike = {name: made for name, make in RECIPES.items() if type(made := make()) is type(recipe)}
-        options |= {"train": recipe, "recipe": closest_name(recipe, alike)}
-    config, default_out = default_training(what, data, options)
-    return run_train(config, out=out or default_out, overwrite=overwrite, log=make_log(quiet))
+    listeners, log = listeners_of(on_epoch), make_log(quiet)
+    own, words = train_fields(recipe, options)
+    with place_of(data, *form_of(what, own), log) as (place, file):
+        config, default_out = default_training(what, place, own)
+        config, file = without_second_copy(what, with_recipe_words(config, words), file)
+        path = out or default_out
+        return run_train(config, out=path, overwrite=overwrite, log=log, keep=file, listeners=listeners)
 
 
-def resume(path: str | Path, *, quiet: bool = True) -> Run:
+@checked
+def resume(
+    path: str | Path,
+    *,
+    data: Data | None = None,
+    data_dir: str | Path | None = None,
+    quiet: bool = True,
+    on_epoch: OnEpoch | Sequence[OnEpoch] | None = None,
+) -> Run:
     """Continue an unfinished run and return it. On a CPU the result has the same bits as without the interruption.
+
+    ``data``, ``data_dir``: the place of the run's data, if they have moved; or the data as a Python object, if the file that
+    the run kept is gone. ``on_epoch``: as in `search`.
 
     Raises `OcheError` if there is no run at ``path``, if another process works in it, or if it fails.
     """
     from oche.devices.launch import join_process_group, make_log
     from oche.runs import execute
+    from oche.runs.python_data import form_of, listeners_of, place_of, put_back
 
+    listeners = listeners_of(on_epoch)
     processes, log = join_process_group(), make_log(quiet)
     with processes.raise_together():
         run = Run.open(path)
@@ -174,22 +201,29 @@ def resume(path: str | Path, *, quiet: bool = True) -> Run:
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
         if processes.is_main and not (run.path / "report.html").exists():  # stopped between its end and its report
-            from oche.report.run_page import write_report
+            from oche.report.run_page import refresh_reports, write_report
 
             write_report(run.path)
+            refresh_reports(run.path.resolve().parent)
         return run
     with processes.raise_together():
-        config = run.config  # refuses what is neither
+        config = moved = run.config  # refuses what is neither
+        with place_of(data, *form_of(run, {}), log) as (place, file):
+            place = place if file is None else put_back(run, file, log, processes.is_main)
+        if place is not None or data_dir is not None:
+            moved = with_place(config, place, data_dir)
     with processes.detecting_lost_processes():
-        execute.resume_run(run.path, config, log)
+        execute.resume_run(run.path, moved, log, moved=moved != config, listeners=listeners)
     return run
 
 
+@checked
 def evaluate(
     what: Run | str | Path,
-    data: str | Path | None = None,
+    data: Data | None = None,
     *,
     data_dir: str | Path | None = None,
+    damaged: Literal["refuse", "skip"] | None = None,
     device: str = "auto",
     out: str | Path | None = None,
     quiet: bool = True,
@@ -202,24 +236,29 @@ def evaluate(
     vocabulary lacks or that are written as unknown. A single text file is evaluated as a whole, as test.
 
     - ``what``: a training run, or its directory.
-    - ``data``: other data than the run's, with the same classes, or text in the language of its vocabulary.
+    - ``data``: other data than the run's, measured whole: images of its classes, or of some of them, matched by name, or text
+      in the language of its vocabulary; a Python object too, as in `search`. (Of data with a test part that part.) The run's
+      own data at another place are known by their content, and their recorded test part is measured.
     - ``data_dir``: a folder with archives downloaded by hand.
+    - ``damaged``: ``"skip"`` leaves out images that cannot be decoded, ``"refuse"`` refuses them; None: as the run did.
     - ``out``: for images, a folder for the whole assessment, with figures and a page.
 
     Raises `OcheError` if there is no finished training, or the data do not fit.
     """
     from oche.core.console import Log
     from oche.deploy.evaluate import evaluate_run, result_numbers, write_evaluation
+    from oche.runs.python_data import place_of, shape_of
 
     run = what if isinstance(what, Run) else Run.open(what)
-    found = evaluate_run(
-        run, None if data is None else str(data), None if data_dir is None else Path(data_dir), device, Log(quiet=quiet)
-    )  # fmt: skip
+    archives, log = None if data_dir is None else Path(data_dir), Log(quiet=quiet)
+    with place_of(data, *shape_of(run), log, whole=True) as (place, _):
+        found = evaluate_run(run, place, archives, device, log, damaged)
     if out is not None:
         write_evaluation(found, run, Path(out))
     return result_numbers(found)
 
 
+@checked
 def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     """Return the trained network of a finished training: an ``nn.Module`` in evaluation mode, ready for use.
 
@@ -233,6 +272,7 @@ def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     return load(what, device)
 
 
+@checked
 def run_search(
     config: SearchConfig,
     *,
@@ -240,37 +280,61 @@ def run_search(
     overwrite: bool,
     log: Log,
     before: Callable[[], None] = lambda: None,
+    keep: Path | None = None,
+    listeners: tuple[OnEpoch, ...] = (),
 ) -> Run:
     """Search by ``config`` in a new run directory, and return the run. All checks come before the directory is made.
 
-    ``before`` is called once the directory exists. Raises `OcheError` if the search cannot start or fails.
+    ``before`` is called once the directory exists. ``keep``: the file of ``config.data``, of which the run keeps a copy.
+    ``listeners`` are called with the record of each epoch. Raises `OcheError` if the search cannot start or fails.
     """
     from oche.devices.launch import join_process_group
     from oche.runs.execute import start_run
+    from oche.runs.membership import Earlier
     from oche.runs.plan import plan_search
+    from oche.runs.python_data import with_kept_data
 
     processes = join_process_group()
     with processes.detecting_lost_processes():
-        plan = processes.first_on_each_machine(lambda: plan_search(config, log))
+        earlier = Earlier.named_by(config, log, processes)
+        plan = processes.first_on_each_machine(lambda: plan_search(config, log, earlier=earlier))
         name = f"{slug(plan.config.data)}-{plan.config.method}"
         path = processes.broadcast_path(Path(out) if out else next_free_path(Path("runs") / name))
-        start_run(path, plan, overwrite=overwrite, log=log, before=before)
+        plan = with_kept_data(plan, path, keep)
+        start_run(path, plan, overwrite=overwrite, log=log, before=before, keep=keep, listeners=listeners)
     return Run(path)
 
 
-def run_train(config: TrainConfig, *, out: str | Path | None, overwrite: bool, log: Log) -> Run:
+@checked
+def run_train(
+    config: TrainConfig,
+    *,
+    out: str | Path | None,
+    overwrite: bool,
+    log: Log,
+    refresh: bool = True,
+    keep: Path | None = None,
+    listeners: tuple[OnEpoch, ...] = (),
+) -> Run:
     """Train by ``config`` in a new run directory, and return the run. All checks come before the directory is made.
+
+    ``refresh``: whether the report of the search that holds the training is written anew at the end. ``keep`` and
+    ``listeners``: as in `run_search`.
 
     Raises `OcheError` if the training cannot start or fails.
     """
     from oche.devices.launch import join_process_group
     from oche.runs.execute import start_run
+    from oche.runs.membership import Earlier
     from oche.runs.plan import plan_training
+    from oche.runs.python_data import with_kept_data
 
     processes = join_process_group()
     with processes.detecting_lost_processes():
-        plan = processes.first_on_each_machine(lambda: plan_training(config, log))
+        earlier = Earlier.named_by(config, log, processes)
+        plan = processes.first_on_each_machine(lambda: plan_training(config, log, earlier=earlier))
         name = f"{slug(plan.config.data)}-train"
         path = processes.broadcast_path(Path(out) if out else next_free_path(Path("runs") / name))
-        start_run(path, plan, overwrite=overwrite, log=log)
+        plan = with_kept_data(plan, path, keep)
+        start_run(path, plan, overwrite=overwrite, log=log, refresh=refresh, keep=keep, listeners=listeners)
     return Run(path)

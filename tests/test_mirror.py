@@ -20,7 +20,6 @@ TESTED_ELSEWHERE = {
     "cli/deploy.py": "oche export and oche predict, typed in tests/deploy/",
     "cli/study.py": "oche study, typed in tests/study/",
     "cli/supervised.py": "a run led by another process, in tests/study/processes/test_oche_process.py",
-    "core/errors.py": "the errors of every file; nearest words are asserted in tests/cli/test_main.py",
     "core/registry.py": "names of components, tested through tests/core/config/",
     "deploy/export_graph.py": "the graph that tests/deploy/test_targets.py writes and runs; its measurements in test_export.py",
     "report/classification_page.py": "part of the page tested in tests/training/test_assess.py and tests/report/html/",

@@ -1,4 +1,4 @@
-"""Trouble of the system: a full disk, a read-only directory, two processes on one run, a clock that jumps.
+"""Trouble of the system: full and read-only disks, two processes on one run, a clock that jumps, a cache that is no use.
 
     python benchmarks/reliability/system.py                      as root, to mount small disks in memory
 
@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ class Setting:
     """pairs of processes on one run"""
     clocks: int = 20
     """runs with a clock that jumps"""
+    caches: int = 6
+    """runs whose compiled kernels cannot be kept"""
     seed: int = 0
     """seed of all choices"""
     out: Path = Path("build/system")
@@ -231,9 +234,32 @@ def killed_at(kind: str, step: int) -> Iterator[None]:
         yield
 
 
+# --- a disk for compiled kernels that does not take them -----------------------------------------------------------------
+
+
+def useless_cache(kind: str, calm: Path, at: Path, rng: random.Random) -> str:
+    """A run in a process of its own whose OCHE_CACHE is on a disk without the right to execute, read-only, or full."""
+    trouble = rng.choice(("noexec", "ro", "size=64k"))
+    del calm
+    with disk(at / "cache", 65536) as change:
+        change(trouble)
+        words = "search --data digits --limit 60 --threads 1 --device cpu --space.channels 2 --space.cells 3 --search.steps 2"
+        line = [sys.executable, "-m", "oche", *words.split(), "--search.batch", "8", "--out", str(at / "run")]
+        environment = {**os.environ, "OCHE_CACHE": str(at / "cache")}
+        done = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=600)
+        ended(done.returncode, done.stderr, 0)
+        why = [said for said in done.stdout.splitlines() if "set OCHE_CACHE to a folder on another disk" in said]
+        if len(why) != 1:
+            raise Fault(f"{trouble}: the reason is said {len(why)} times: {done.stdout[-1500:]}")
+        whole(at / "run")
+    return trouble
+
+
 # --- all ----------------------------------------------------------------------------------------------------------------
 
-TROUBLES = {"disks": full_disk, "doors": read_only, "pairs": two_at_once, "clocks": jumping_clock}
+TROUBLES = {
+    "disks": full_disk, "doors": read_only, "pairs": two_at_once, "clocks": jumping_clock, "caches": useless_cache,
+}  # fmt: skip
 
 
 def main(setting: Setting) -> None:

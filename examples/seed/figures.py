@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from runs import ORDERS, Setting, command, search
 
 import oche
 from oche.core.architecture import Cell
@@ -18,6 +17,7 @@ from oche.report.drawings.network import network_png, network_svg
 from oche.report.plots import mixtures, style, toy
 from oche.report.read_run import read_run
 from oche.training.image_recipes import seed as seed_network
+from runs import ORDERS, Setting, command, search
 
 
 def main(setting: Setting) -> None:
@@ -27,7 +27,8 @@ def main(setting: Setting) -> None:
     space = oche.spaces.seed()
     mixed = Cell(tuple(("mixed", i, j) for i, j in space.dag.edges), tuple(range(2, 2 + space.nodes)))
     _cell(folder / "figure-3", mixed, "The searched cell: a mixed operation on every edge")
-    _network(folder / "figure-4", space.describe(), "Network for architecture search")
+    # of the run, so that Figures 4 and 9 show networks for the same images
+    _network(folder / "figure-4", search(setting, 1).config.space.describe(), "Network for architecture search")
     for order, xi in ORDERS.items():
         run = search(setting, order)
         for name, cell in run.genotype.cells.items():

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import tyro
-
 import oche
+from oche.core.config.command_line import parse
+from oche.core.errors import one_line, plural
 from oche.training.image_recipes import Recipe
 from oche.training.image_recipes import seed as seed_network
 from oche.training.loop import Interrupted
@@ -28,6 +28,10 @@ class Setting:
     """images to transfer the found cells to (Table 3); None: no transfer"""
     data_dir: Path | None = None
     """folder with archives downloaded by hand"""
+    limit: int | None = None
+    """use only this many training images, drawn evenly over the classes"""
+    size: int | None = None
+    """side in pixels to which images of a folder are resized"""
     budget: str | None = None
     """length of each run in time instead of epochs: 90s, 10m, 2h"""
     search_steps: int | None = None
@@ -40,11 +44,14 @@ class Setting:
     """seed of all random numbers"""
     device: str = "auto"
     """auto, cpu, cuda"""
+    threads: int = 0
+    """CPU threads; 0: torch's default"""
     quiet: bool = False
     """print the results only"""
 
     def common(self) -> dict:
-        return dict(seed=self.seed, device=self.device, data_dir=self.data_dir, quiet=self.quiet)
+        names = ("seed", "device", "threads", "data_dir", "limit", "size", "quiet")
+        return {name: getattr(self, name) for name in names}
 
     def length(self, steps: int | None) -> dict:
         """The fields of a method or a recipe that set its length."""
@@ -94,13 +101,21 @@ def _train(setting: Setting, order: int, name: str, data: str, recipe: Recipe) -
 
 
 def command(main: Callable[[Setting], None], about: str | None) -> None:
-    """Run a script of this folder. A mistake in its arguments is one line, with exit code 2."""
+    """Run a script of this folder. Mistakes and their exit codes are those of ``oche``."""
+    lines = (about or "").strip().splitlines()
+    examples = "\n".join(f"  {line}" for line in lines if line.startswith("python "))
     try:
-        main(tyro.cli(Setting, description=about))
+        given = parse(
+            Setting, sys.argv[1:], prog=f"python {sys.argv[0]}", description=lines[0], epilog=f"examples:\n{examples}"
+        )
+        main(given)
     except oche.OcheError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except Interrupted:  # its message says how to continue
+        print(f"oche: {one_line(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"oche: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    except (Interrupted, KeyboardInterrupt):  # its message says how to continue
         sys.exit(130)
 
 
@@ -114,13 +129,13 @@ def percent(value: float | None) -> str:
 def length(run: oche.Run) -> str:
     """The actual length of a run: "100 steps of 64 images, 13.2 min"."""
     part = run.config.search if run.kind == "search" else run.config.train
-    return f"{run.summary['steps']:,} steps of {part.batch} images, {run.summary['seconds'] / 60:.1f} min"
+    return f"{plural(run.summary['steps'], 'step')} of {plural(part.batch, 'image')}, {run.summary['seconds'] / 60:.1f} min"
 
 
 def where(run: oche.Run) -> str:
     """Hardware, versions and data of a run, to print beside its results."""
     e = json.loads((run.path / "environment.json").read_text())
-    device = e.get("gpu") or f"{e['cpu']}, {e['cores']} cores, {e['threads']} threads"
+    device = e.get("gpu") or f"{e['cpu']}, {plural(e['cores'], 'core')}, {plural(e['threads'], 'thread')}"
     note = f" ({run.summary['note']})" if run.summary.get("note") else ""
     version = f"torch {e['torch']}, oche {e['oche']}" + (f" at {e['commit'][:12]}" if e["commit"] else "")
     return f"{Path(run.config.data).name}{note}; {device}; {version}; n = 1"

@@ -5,7 +5,7 @@ Shapes: K classes. `oche.training.assess` computes them from a network and image
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,6 +65,17 @@ class Assessment:
         return sum(row[k] for k, row in enumerate(self.confusion)) / self.images
 
     @property
+    def majority(self) -> float:
+        """Share of the commonest class: the accuracy of a network that always answers with it."""
+        return majority_share([sum(row) for row in self.confusion])
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the accuracies of the classes that have images (`by_class`)."""
+        known = [accuracy for accuracy in self.by_class if accuracy is not None]
+        return sum(known) / len(known)
+
+    @property
     def ece(self) -> float:
         """Expected calibration error (1706.04599 eq. 3): ``Σ_m |B_m| / n · |acc(B_m) − conf(B_m)|``."""
         gaps = (
@@ -88,7 +99,10 @@ class Assessment:
     @property
     def numbers(self) -> dict[str, float | int]:
         """The numbers for a table of results."""
-        return {"accuracy": self.accuracy, "nll": self.nll, "ece": self.ece, "images": self.images}
+        return {
+            "accuracy": self.accuracy, "balanced_accuracy": self.balanced_accuracy, "majority": self.majority,
+            "nll": self.nll, "ece": self.ece, "images": self.images,
+        }  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values for assessment.json; `from_dict` reads them."""
@@ -113,3 +127,33 @@ class Assessment:
         if [len(row) for row in read.confusion] != [k] * k or not read.images:
             raise ValueError(f"no assessment: its confusion matrix is not of {k} × {k} images")
         return read
+
+
+# --- chance -------------------------------------------------------------------------------------------------------------
+
+
+def majority_share(images: Sequence[int]) -> float:
+    """Return the share of the commonest class; ``images`` (K,): number of images of each class, not all 0."""
+    return max(images) / sum(images)
+
+
+def describe_chance(balanced: float | None, majority: float | None) -> str:
+    """Return " (balanced 97.90 %, commonest class 12.50 %)", to stand behind an accuracy; "" if the numbers are not known."""
+    words = {"balanced": balanced, "commonest class": majority}
+    known = [f"{word} {100 * share:.2f} %" for word, share in words.items() if share is not None]
+    return f" ({', '.join(known)})" if known else ""
+
+
+def describe_lacking(part: str, data: str, classes: Sequence[str], images: Sequence[int], shown: int = 5) -> str:
+    """Name the classes of which a part of a data set has no image, in one line; "" if there are none.
+
+    ``images`` (K,): number of images of each class in ``part`` of ``data``.
+    """
+    lacking = [name for name, n in zip(classes, images, strict=True) if not n]
+    if not lacking:
+        return ""
+    named = ", ".join(lacking[:shown]) + (", …" if len(lacking) > shown else "")
+    return (
+        f"the {part} images of {data} lack {len(lacking)} of {len(classes)} classes ({named}): accuracy says nothing about "
+        f"{'it' if len(lacking) == 1 else 'them'}, and balanced accuracy is over the others"
+    )

@@ -14,6 +14,7 @@ from math import ceil, log2
 from typing import Any
 
 from oche.analysis.summary import MIN_VALUES, Interval, Undetermined, interval
+from oche.core.errors import plural
 
 SeedResults = Mapping[int, float]
 ALPHA = 0.05
@@ -55,9 +56,7 @@ def compare_paired(a: SeedResults, b: SeedResults, seed: int = 0) -> PairedCompa
     """
     seeds = tuple(sorted({*a} & {*b}))
     if len(seeds) < MIN_VALUES:
-        return Undetermined(
-            f"{len(seeds)} seed{'s' * (len(seeds) != 1)} in common; a comparison takes {MIN_VALUES} or more"
-        )
+        return Undetermined(f"{plural(len(seeds), 'seed')} in common; a comparison takes {MIN_VALUES} or more")
     x, y = [a[s] for s in seeds], [b[s] for s in seeds]
     differences = [i - j for i, j in zip(x, y, strict=True)]
     return PairedComparison(

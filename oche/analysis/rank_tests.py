@@ -12,6 +12,7 @@ from typing import Any
 
 from oche.analysis.paired_tests import ALPHA, SeedResults
 from oche.analysis.summary import MIN_VALUES, RESAMPLES, Undetermined
+from oche.core.errors import plural
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def rank_groups(groups: Mapping[str, SeedResults], higher: bool = True, seed: in
     blocks = tuple(sorted(set[int].intersection(*map(set, groups.values())))) if groups else ()
     if (k := len(groups)) < 3 or (n := len(blocks)) < MIN_VALUES:
         return Undetermined(
-            f"ranks of {k} group{'s' * (k != 1)} over {len(blocks)} common block{'s' * (len(blocks) != 1)}: "
+            f"ranks of {plural(k, 'group')} over {plural(len(blocks), 'common block')}: "
             f"it takes 3 groups and {MIN_VALUES} blocks"
         )
     import numpy as np

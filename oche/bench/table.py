@@ -12,7 +12,7 @@ from oche.bench.steps import published_code
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
 from oche.core.environment import describe_environment
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, plural
 from oche.devices.engine import Engine
 
 HEADS = ("work", "form", "ms a step: median (min–max)", "images/s", "memory", "× baseline", "× DARTS")
@@ -102,7 +102,7 @@ def show_table(setting: BenchConfig, results: Results) -> None:
 def describe_machine(setting: BenchConfig) -> str:
     e = describe_environment(setting.device)
     threads = setting.threads or e["threads"]
-    return f"{e.get('gpu') or e['cpu']}, {threads} threads, torch {e['torch']}, commit {e['commit']}, {e['time']}"
+    return f"{e.get('gpu') or e['cpu']}, {plural(threads, 'thread')}, torch {e['torch']}, commit {e['commit']}, {e['time']}"
 
 
 def equivalent_command(setting: BenchConfig) -> str:
@@ -120,7 +120,8 @@ def equivalent_command(setting: BenchConfig) -> str:
 def table_notes(setting: BenchConfig, results: Results) -> str:
     n = setting.rounds * setting.steps
     used = {form for forms in results.values() for form in forms}
-    text = f"n = {n} steps each, in {setting.rounds} rounds of turns; memory: peak, without that of the libraries"
+    text = f"n = {plural(n, 'step')} each, in {plural(setting.rounds, 'round')} of turns; "
+    text += "memory: peak, without that of the libraries"
     text += ". × baseline: how many times as fast as " + (
         f"{REFERENCE}, or {BASELINE} if the published code has no such step" if REFERENCE in used else BASELINE
     )

@@ -30,6 +30,7 @@ from oche.methods.hypergradients import SgdStep, Tensors
 from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import set_step
+from oche.training.divergence import LOGITS, check_tensors
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.loop import Record, Session, fit_loop
 from oche.training.losses import Objective, frozen_statistics
@@ -256,11 +257,15 @@ class Search(SearchState):
     # --- the final selection ----------------------------------------------------------------------------------------
 
     def conclude(self) -> Genotype:
-        """Return the cells chosen at the end. A selection that evaluates the supernet does so now, and may fine-tune it."""
+        """Return the cells chosen at the end. A selection that evaluates the supernet does so now, and may fine-tune it.
+
+        Raises `Diverged` if that leaves weights or logits that are not finite.
+        """
         if not self.method.select.asks_supernet:
             return self.genotype()
         set_step(self.net, 1.0, None)
         self.method.select.conclude(self)
+        check_tensors(self.tensors(), "after the selection of the cell", self.done)
         return self.space.read(self.alive)
 
     def view(self, group: str) -> View:
@@ -302,6 +307,11 @@ class Search(SearchState):
             self._step_weights(self._loss(x, y, noise, 1.0), self.weights, self.method.weight_optimizer.lr / 10)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return weights, statistics and logits, which must be finite."""
+        logits = {f"{LOGITS}{name}": a.detach() for name, a in zip(self.groups, self.logits, strict=True)}
+        return {**self.net.state_dict(), **logits}
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""

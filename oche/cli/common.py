@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
+from oche.analysis.classification import describe_chance
 from oche.core.config.command_line import parse
 from oche.core.config.yaml_files import read_yaml
 from oche.core.console import Log
-from oche.core.errors import OcheError, did_you_mean
+from oche.core.errors import OcheError, did_you_mean, plural
 from oche.core.plugins import load_plugins, plugin_paths
+from oche.report.format_numbers import format_duration
 from oche.runs.run import Run
 from oche.training.recipes import RECIPES
 
@@ -110,9 +113,11 @@ def part(args: Any, cls: Callable[..., T]) -> T:
     return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})  # pyright: ignore[reportArgumentType]
 
 
-def simple(cls: type[T], args: list[str], command: str, description: str, example: str) -> T:
-    """Parse the arguments of a command without a configuration. ``example``: lines of the help."""
-    return parse(cls, args, prog=f"oche {command}", description=description, epilog=f"examples:\n  {example}")
+def simple(cls: type[T], args: list[str], command: str, description: str, example: str, main: Sequence[str] = ()) -> T:
+    """Parse the arguments of a command without a configuration. ``example``: lines of the help; ``main``: its first options."""
+    return parse(
+        cls, args, prog=f"oche {command}", description=description, epilog=f"examples:\n  {example}", main=main
+    )
 
 
 def console() -> Console:
@@ -127,7 +132,7 @@ def percent(x: object) -> str:
 
 
 def reached(numbers: dict[str, Any]) -> str:
-    """ "test accuracy 98.12 %", or "validation perplexity 61.20, test perplexity 58.90"."""
+    """ "test accuracy 98.12 % (balanced 97.90 %, commonest class 12.50 %)", or "validation perplexity 61.20, test perplexity 58.90"."""
     parts = {"val": "validation", "test": "test"}
     perplexities = [
         f"{what} perplexity {x:.2f}"
@@ -137,27 +142,96 @@ def reached(numbers: dict[str, Any]) -> str:
     if perplexities:
         return ", ".join(perplexities)
     part = "val" if "val_acc" in numbers else "test"
-    return f"{parts[part]} accuracy {percent(numbers.get(f'{part}_acc'))}"
+    chance = describe_chance(numbers.get(f"{part}_balanced_acc"), numbers.get(f"{part}_majority"))
+    return f"{parts[part]} accuracy {percent(numbers.get(f'{part}_acc'))}{chance}"
+
+
+# --- closing lines ----------------------------------------------------------------------------------------------------
+
+
+def decided_line(decided: int, nodes: int) -> str:
+    """Return the line of the terminal about how many ``nodes`` a search decided."""
+    told = f"decided {decided} of {nodes} nodes"
+    if decided == nodes:
+        return told
+    return f"{told}; the {'choices of the others' if decided else 'cell'} may be noise: a longer search may decide"
 
 
 def say_found(run: Run, log: Log) -> None:
+    """Say what a search found, how long it took, where its report is, and what to write next."""
     if log.mute:
         return
-    space = run.config.space
+    space, where = run.config.space, shlex.quote(str(run.path))
     name = space.recipe
-    full = f"oche train {run.path}{'' if name == 'darts' else f' --recipe {name}'}"
-    small, recipe = f"oche train {run.path} --recipe {space.small}", RECIPES[name]()
     log.say(f"found: {run.genotype}")
-    log.say(f"report: {run.path / 'report.html'}\nnext: {small}     a small network, on any machine")
-    log.say(f"      {full:<{len(small)}}     the published size, {recipe.epochs} epochs, for a GPU")
+    if (nodes := run.summary.get("nodes")) is not None:
+        log.say(decided_line(run.summary["decided_nodes"], nodes))
+    _say_time(run, log)
+    log.say(f"report: {run.path / 'report.html'}")
+    say_next(
+        log,
+        (f"oche train {where} --recipe {space.small}", "a small network, on any machine"),
+        (
+            f"oche train {where}{'' if name == 'darts' else f' --recipe {name}'}",
+            f"the published size, {plural(RECIPES[name]().epochs, 'epoch')}, for a GPU",
+        ),
+        (f"oche show {where} --out {shlex.quote(str(run.path / 'pictures'))}", "the cell in the terminal"),
+    )
 
 
 def say_trained(run: Run, log: Log) -> None:
+    """Say what a training reached, how long it took, where its report is, and what to write next."""
     if log.mute:
         return
     summary = run.summary
     note = f" ({summary['note']})" if summary.get("note") else ""
     if not isinstance(count := summary.get("parameters"), int):
         raise OcheError(f"{run.path / 'summary.json'} is damaged: it has no parameters; see oche evaluate {run.path}")
-    log.say(f"{run.path}: {reached(summary)}, {count:,} weights{note}")
-    log.say(f"report: {run.path / 'report.html'}")
+    log.say(f"{run.path}: {reached(summary)}, {plural(count, 'weight')}{note}")
+    _say_time(run, log)
+    search = run.path.parent
+    shown = f"; {search / 'report.html'} shows it too" if (search / "status.json").exists() else ""
+    log.say(f"report: {run.path / 'report.html'}{shown}")
+    say_next(log, *next_after_training(run.path, "test_ppl" in summary or "val_ppl" in summary))
+
+
+def next_after_training(path: Path, text: bool) -> list[tuple[str, str]]:
+    """The commands that use the training at ``path``, with what they do; ``text``: whether it is a language model."""
+    where = shlex.quote(str(path))
+    if text:
+        return [(f"oche evaluate {where} --data YOUR.txt", "its perplexity on other text")]
+    export = "" if _exports_onnx() else " --to safetensors"
+    return [
+        (f"oche evaluate {where}", "accuracy by class, calibration, the worst mistakes"),
+        (f"oche predict {where} YOUR/IMAGES", "a CSV of classes for a folder of images"),
+        (f"oche export {where}{export}", "weights and a model card" if export else "ONNX, and a model card"),
+    ]
+
+
+def _exports_onnx() -> bool:
+    from oche.deploy.targets import TARGETS
+
+    try:
+        TARGETS["onnx"].check("onnx")
+    except OcheError:
+        return False
+    return True
+
+
+def _say_time(run: Run, log: Log) -> None:
+    """Say the time that the summary and the report have, and what it leaves out."""
+    summary = run.summary
+    steps, seconds, others = (summary.get(key) for key in ("steps", "seconds", "other_seconds"))
+    if not isinstance(steps, int) or not isinstance(seconds, int | float):
+        return
+    budget = getattr(run.config.search if run.kind == "search" else run.config.train, "budget", None)
+    of = f" of a budget of {budget}" if budget else ""
+    besides = f"; besides, {format_duration(others)} to prepare (data, kernels, first step) and to conclude" if isinstance(others, float) else ""
+    log.say(f"time: {format_duration(seconds)}{of} for {plural(steps, 'step')}{besides}")
+
+
+def say_next(log: Log, *commands: tuple[str, str]) -> None:
+    """Print ``next:`` and the commands below each other, each with what it does."""
+    width = max(len(command) for command, _ in commands)
+    for i, (command, what) in enumerate(commands):
+        log.say(f"{'next:' if i == 0 else '     '} {command:<{width}}   {what}".rstrip())

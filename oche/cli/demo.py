@@ -7,16 +7,18 @@ cells, and writes a report. Every part is a run of its own below one directory, 
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
 from oche.api import resume, run_search, run_train
-from oche.cli.common import simple
+from oche.cli.common import reached, say_next, simple
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
 from oche.core.environment import describe_environment
+from oche.core.errors import plural
 from oche.core.optimizers import Adam, Sgd
 from oche.core.seeds import generator
 from oche.methods.published import darts
@@ -92,19 +94,25 @@ def _networks(found: Run, seed: int, log: Log) -> None:
     for name, cell in cells.items():
         out = found.path / name
         config = TrainConfig(data="digits", seed=seed, genotype=str(cell), recipe="small", train=recipe())
-        run = resume(out, quiet=log.quiet) if is_run(out) else run_train(config, out=out, overwrite=False, log=log)
+        run = (
+            resume(out, quiet=log.quiet)
+            if is_run(out)
+            else run_train(config, out=out, overwrite=False, log=log, refresh=False)
+        )
         accuracies[name] = run.summary["test_acc"]
-        log.say(f"     {name:<9} test accuracy {100 * accuracies[name]:.2f} %, {run.summary['parameters']:,} weights")
+        log.say(f"     {name:<9} {reached(run.summary)}, {plural(run.summary['parameters'], 'weight')}")
     others = [100 * a for name, a in accuracies.items() if name != "train"]
     found_one, spread = 100 * accuracies["train"], f"{mean(others):.2f} ± {stdev(others):.2f}"
     log.say(f"\nfound cell {found_one:.2f} %, random cells {spread} % (n = {len(others)})")
     report = run_page.write_report(found.path)
     log.say(f"report: {report}")
-    log.say(
-        "next:   oche show " + str(found.path) + "                     the cell in your terminal\n"
-        "        oche search --data path/to/your/images    one folder of images per class\n"
-        "        oche list methods"
-    )
+    where = shlex.quote(str(found.path))
+    say_next(
+        log,
+        (f"oche show {where} --out {where}/pictures", "the cell in your terminal"),
+        ("oche search --data YOUR/IMAGES", "one folder of images per class"),
+        ("oche list methods", "the methods, with their papers"),
+    )  # fmt: skip
 
 
 def toy_table(toy: dict) -> str:
@@ -127,6 +135,7 @@ def run_toy(out: Path, log: Log, xis: tuple[float, ...], overwrite: bool) -> Pat
     _toy_run(out, toy, overwrite)
     report = run_page.write_report(out)
     log.say(f"trajectories: {out / 'pictures'}\nreport: {report}")
+    say_next(log, ("oche demo", "a search on handwritten digits, in three minutes"))
     return report
 
 

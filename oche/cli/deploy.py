@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from oche.cli.common import Path_, part, simple
+from oche.cli.common import Path_, part, say_next, simple
 from oche.core.console import Log
 
 
@@ -18,8 +19,9 @@ class ExportArgs:
     """onnx, torch-export: a graph that runs without oche; safetensors: weights that oche.load reads"""
     out: Path | None = None
     """file to write; by default export/model.onnx, model.pt2 or model.safetensors in the run's directory"""
-    input: Literal["normalised", "uint8-nchw", "uint8-nhwc"] = "normalised"
-    """normalised: normalised floats in, logits out; uint8-nchw, uint8-nhwc: pixels of that layout in, probabilities out"""
+    input: Literal["normalised", "uint8-nchw", "uint8-nhwc", "values-nchw", "values-nhwc"] = "normalised"
+    """normalised: normalised floats in, logits out; uint8-nchw, uint8-nhwc: pixels of that layout in, probabilities out;
+    values-nchw, values-nhwc: the same for pixel values as floats, for networks trained on 16-bit images, say"""
     size: int | None = None
     """side of the images that the graph takes; by default that of the training"""
     fold: bool = True
@@ -28,6 +30,12 @@ class ExportArgs:
     """quantise to 8 bits, with ranges measured on training images (onnx only)"""
     tolerance: float = 1e-4
     """largest accepted difference between the outputs of the file and of the trained network"""
+    data: str | None = None
+    """place of the run's data, if they have moved; --to safetensors needs none"""
+    data_dir: Path | None = None
+    """folder with archives downloaded by hand, used instead of downloads"""
+    damaged: Literal["refuse", "skip"] | None = None
+    """what to do about images that cannot be decoded; by default as the run did"""
     card: bool = True
     """write a model card too: README.md, or OUT.md beside --out"""
     overwrite: bool = False
@@ -37,7 +45,7 @@ class ExportArgs:
 
 
 def export(args: list[str]) -> int:
-    from oche.deploy.export import Export
+    from oche.deploy.export import TARGETS, Export
     from oche.deploy.export import export as write
 
     given = simple(
@@ -51,14 +59,18 @@ def export(args: list[str]) -> int:
         "  oche export runs/x/train --to torch-export --out x.pt2\n"
         "  oche export runs/x/train --to safetensors",
     )
-    write(
-        given.run,
-        part(given, Export),
-        out=given.out,
-        overwrite=given.overwrite,
-        card=given.card,
-        log=Log(quiet=given.quiet),
-    )
+    log = Log(quiet=given.quiet)
+    done = write(
+        given.run, part(given, Export), out=given.out, overwrite=given.overwrite, card=given.card, data=given.data,
+        data_dir=given.data_dir, damaged=given.damaged, log=log,
+    )  # fmt: skip
+    if given.to == "safetensors":
+        say_next(
+            log, (f"oche predict {shlex.quote(str(done.path))} YOUR/IMAGES", "a CSV of classes for a folder of images")
+        )
+    else:
+        card = f"; {done.card} has the lines that load it" if done.card else ""
+        log.say(f"next: run {done.path} in {TARGETS[given.to].reader}{card}")
     return 0
 
 

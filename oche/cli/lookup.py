@@ -11,7 +11,8 @@ from typing import Annotated
 import tyro
 
 from oche.cli.common import console, simple
-from oche.core.architecture import cell_title
+from oche.core.architecture import Genotype, cell_title
+from oche.core.config.help import asks
 from oche.core.errors import OcheError, did_you_mean
 from oche.core.plugins import load_plugins
 from oche.runs.resolve import read_genotype
@@ -21,7 +22,7 @@ from oche.runs.run import Run
 @dataclass(frozen=True)
 class ShowArgs:
     what: Annotated[str, tyro.conf.Positional]
-    """published name, run directory, file with a genotype, or the text of a genotype"""
+    """published name, run directory, file with a genotype (FILE:NAME for one of several), or the text of a genotype"""
     out: Path = Path(".")
     """folder for the drawings (SVG and PNG)"""
 
@@ -42,7 +43,7 @@ def show(args: list[str]) -> int:
         genotype, name = Run.open(path).genotype, path.resolve().name
     else:
         genotype = read_genotype(path)
-        name = "genotype" if {"(", "|"} & set(given.what) else path.stem
+        name = "genotype" if {"(", "|", "{"} & set(given.what) else path.stem
     print(genotype_text(genotype))
     print(genotype)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ def show(args: list[str]) -> int:
 @dataclass(frozen=True)
 class QueryArgs:
     what: Annotated[str, tyro.conf.Positional]
-    """cell of NAS-Bench-201: the text of the cell or of a genotype, or the directory of a search"""
+    """cell of NAS-Bench-201: the text of the cell or of a genotype, a file with it, or the directory of a search"""
     table: Path
     """Parquet file with the accuracies of the benchmark (see oche.core.nasbench201.Table)"""
 
@@ -73,7 +74,11 @@ def query(args: list[str]) -> int:
         "oche query '|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|' "
         "--table nasbench201.parquet\n  oche query runs/x --table nasbench201.parquet",
     )
-    arch = Run.open(given.what).genotype if os.path.isdir(given.what) else given.what
+    arch: Genotype | str = given.what
+    if os.path.isdir(given.what):
+        arch = Run.open(given.what).genotype
+    elif os.path.isfile(given.what):
+        arch = read_genotype(given.what)
     print(Table(given.table).describe(arch))
     return 0
 
@@ -142,7 +147,7 @@ def list_things(args: list[str]) -> int:
     from rich.table import Table
 
     known = ", ".join(TABLES)
-    if args and args[0] in ("-h", "--help"):
+    if asks(args):
         print(f"usage: oche list [{known.replace(', ', '|')}] [--plugins FILE ...]\n\nexample:\n  oche list methods")
         return 0
     topics = args

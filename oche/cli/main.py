@@ -7,6 +7,7 @@ from importlib import import_module
 
 from oche._version import __version__
 from oche.core.errors import OcheError, did_you_mean, one_line
+from oche.core.quiet import quiet_libraries
 from oche.devices.launch import reports_error, started_by_torchrun
 
 # command: (module of oche.cli, what it does)
@@ -28,6 +29,7 @@ COMMANDS = {
     "show": ("lookup", "draw a cell in the terminal and to a file:  oche show DARTS_V2"),
     "report": ("runs", "write the report of a run again:  oche report runs/x"),
     "list": ("lookup", "list names: oche list methods|spaces|data|genotypes|operations|recipes"),
+    "completion": ("completion", "complete commands and options in a shell:  oche completion bash"),
 }
 
 SHARED = ("search", "train", "resume")  # commands that several processes of torchrun can run together
@@ -42,7 +44,7 @@ usage: oche COMMAND [OPTIONS]
 
 {rows}
 
-Start with 'oche demo'. 'oche COMMAND --help' explains a command and its options.
+Start with 'oche demo'. 'oche COMMAND --help' explains a command and its most used options, --help-all the rest.
 Your own images: 'oche fit path/to/folder --budget 1h' with one folder of images per class."""
 
 
@@ -87,10 +89,10 @@ def _run(command: str, args: list[str]) -> int:
         raise OcheError(
             f"oche {command} cannot run on several ranks; only {', '.join(SHARED)} can; start it without torchrun"
         )
-    module = import_module(f"oche.cli.{COMMANDS[command][0]}")
-    run = getattr(module, command.replace("list", "list_things"))
     try:
-        return run(args) or 0
+        with quiet_libraries("--quiet" in args):  # before torch is imported
+            module = import_module(f"oche.cli.{COMMANDS[command][0]}")
+            return getattr(module, command.replace("list", "list_things"))(args) or 0
     except Exception as error:
         if type(error).__name__ == "Interrupted":
             return 130

@@ -13,7 +13,7 @@ from oche.bench.settings import BenchConfig
 from oche.cli.common import choose, console, part, simple
 from oche.core.atomic_files import read_json, to_json, write_bytes
 from oche.core.console import Log
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, plural
 from oche.core.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _table(given: CostArgs, engine: Engine, log: Log) -> int:
     before = len(table.entries)
     log.say(f"measuring the candidates of {given.space} on {table.about['hardware']}")
     fill_table(space, table).write(given.table)
-    log.say(f"{given.table}: {len(table.entries)} times, {len(table.entries) - before} of them new")
+    log.say(f"{given.table}: {plural(len(table.entries), 'time')}, {len(table.entries) - before} of them new")
     return 0
 
 
@@ -159,14 +159,14 @@ def _show(found: CostSummary, space: Space, given: CostArgs) -> None:
 
     n, about = found.network, found.about
     h, w = space.image
-    threads = f", {about['threads']} threads" if about["device"] == "cpu" else ""
+    threads = f", {plural(about['threads'], 'thread')}" if about["device"] == "cpu" else ""
     out = console()
-    out.print(f"image          {space.in_channels} x {h} x {w}, {space.classes} classes")
+    out.print(f"image          {space.in_channels} x {h} x {w}, {plural(space.classes, 'class')}")
     out.print(f"parameters     {n.parameters:,}   without an auxiliary tower")
     out.print(f"multiply-adds  {format_amount(n.macs, 'parameters')}   {n.macs:,}, of convolutions and linear layers")
     out.print(f"FLOPs          {format_amount(n.flops, 'flops')}   two per multiply-add")
     out.print(
-        f"latency        {_ms(n.time)}   median of {n.time.runs} runs (10th to 90th percentile), batch {given.batch}"
+        f"latency        {_ms(n.time)}   median of {plural(n.time.runs, 'run')} (10th to 90th percentile), batch {given.batch}"
     )
     out.print(f"               {found.parts:.3g} ms is the sum of its operations, each measured alone")
     out.print(f"measured on    {about['hardware']}, {about['device']}{threads}, torch {about['torch']}\n")

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from oche.analysis.classification import Assessment
 from oche.api import resume as resume_run
-from oche.cli.common import Path_, console, percent, reached, say_found, say_trained, simple
+from oche.cli.common import (
+    Path_,
+    console,
+    next_after_training,
+    percent,
+    reached,
+    say_found,
+    say_next,
+    say_trained,
+    simple,
+)  # fmt: skip
 from oche.core.console import Log
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, plural
 from oche.devices.launch import make_log
 from oche.runs.claim import is_run
 from oche.runs.run import Run
@@ -22,6 +32,10 @@ from oche.runs.run import Run
 class ResumeArgs:
     run: Path_
     """run directory"""
+    data: str | None = None
+    """place of the run's data, if they have moved"""
+    data_dir: Path | None = None
+    """folder with archives downloaded by hand, used instead of downloads"""
     quiet: bool = False
     """print warnings only"""
 
@@ -32,7 +46,7 @@ def resume(args: list[str]) -> int:
         args,
         "resume",
         "Continue an interrupted or killed run. Its result is that of a run without interruption.",
-        "oche resume runs/x",
+        "oche resume runs/x\n  oche resume runs/x --data NEW/PLACE",
     )
     log = make_log(given.quiet)
     if (given.run / "demo.json").exists():
@@ -40,7 +54,7 @@ def resume(args: list[str]) -> int:
 
         resume_demo(given.run, log)
         return 0
-    run = resume_run(given.run, quiet=given.quiet)
+    run = resume_run(given.run, data=given.data, data_dir=given.data_dir, quiet=given.quiet)
     if run.kind != "toy":
         (say_found if run.kind == "search" else say_trained)(run, log)
     return 0
@@ -51,9 +65,12 @@ class EvaluateArgs:
     run: Path_
     """directory of a finished training"""
     data: str | None = None
-    """data to measure on instead of the run's own: images of the same classes, or text"""
+    """data to measure whole, instead of the test part of the run's own: images of its classes, or text; or the run's own
+    data, if they have moved"""
     data_dir: Path | None = None
     """folder with archives downloaded by hand, used instead of downloads"""
+    damaged: Literal["refuse", "skip"] | None = None
+    """what to do about images that cannot be decoded: refuse to measure, or skip them; by default as the run did"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     out: Path | None = None
@@ -73,7 +90,7 @@ def evaluate(args: list[str]) -> int:
         "  oche evaluate runs/ptb/train --data other.txt",
     )  # fmt: skip
     run, log = Run.open(given.run), Log(quiet=given.quiet)
-    found = evaluate_run(run, given.data, given.data_dir, given.device, log)
+    found = evaluate_run(run, given.data, given.data_dir, given.device, log, given.damaged)
     print(reached(result_numbers(found)))
     if isinstance(found, Assessment):
         _print_assessment(found)
@@ -83,6 +100,8 @@ def evaluate(args: list[str]) -> int:
         write_evaluation(found, run, given.out)
     else:
         _print_unknown_tokens(found)
+    if isinstance(found, Assessment):
+        say_next(log, *next_after_training(run.path, text=False)[1:])
     return 0
 
 
@@ -101,7 +120,8 @@ def _print_assessment(found: Assessment) -> None:
     for i, j, n in found.confused[:3]:
         out.print(escape(f"{found.classes[i]} taken for {found.classes[j]}: {n}"))
     print(
-        f"calibration error {100 * found.ece:.2f} %, negative log-likelihood {found.nll:.4f} nats, {found.images:,} images"
+        f"calibration error {100 * found.ece:.2f} %, negative log-likelihood {found.nll:.4f} nats, "
+        f"{plural(found.images, 'image')}"
     )
 
 

@@ -13,6 +13,11 @@ from oche.runs.config import SearchConfig
 from oche.runs.resolve import default_search
 from oche.spaces import SPACES
 
+MAIN = (
+    "--data", "--size", "--method", "--space", "--search.budget", "--search.epochs", "--search.batch", "--space.channels",
+    "--space.cells", "--limit", "--seed", "--device", "--out", "--overwrite", "--quiet",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchArgs(Flags, SearchConfig):
@@ -35,6 +40,11 @@ def search(args: list[str]) -> int:
         "  oche search --data cifar10 --method darts-2nd --out runs/cifar\n"
         "  oche search --data my/images --search.budget 30m --space.channels 8\n"
         "  oche search --config runs/cifar/config.yaml --seed 1 --out runs/cifar-1",
+        main=MAIN, texts={
+            "--method": "search method, by its name in oche list methods; sets the defaults of --search options "
+            f"(default: {planned.method})",
+            "--space": f"search space, by its name in oche list spaces; sets the defaults of --space options (default: {space})",
+        },
     )  # fmt: skip
     log = make_log(given.quiet)
     run = run_search(part(given, SearchConfig), out=given.out, overwrite=given.overwrite, log=log)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _REFRESH = 3.0  # seconds between two tables of status --follow
 
 
+COMPARE_MAIN = (
+    "--table", "--data", "--methods", "--seeds", "--budget", "--steps", "--jobs", "--threads", "--device", "--out", "--quiet",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompareArgs(ComparisonConfig):
     quiet: bool = False
@@ -37,6 +42,7 @@ def compare(args: list[str]) -> int:
         "oche compare --table nasbench201.parquet --methods darts gdas --seeds 0 1 2 --steps 400\n"
         "  oche compare --data cifar10.parquet --table nasbench201.parquet --budget 5m --jobs 2 --out runs/five-minutes\n"
         "  oche compare --table nasbench201.parquet --channels 16 --cells 5 --limit None --steps 19500 --device cuda",
+        COMPARE_MAIN,
     )
     return run_comparison(given, Log(quiet=given.quiet))
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
-from oche.core.genotype_text import parse_cells, write_cells
+from oche.core.genotype_listings import parse_cells
+from oche.core.genotype_text import Concat, Edges, canonical, write_cells
 
 if TYPE_CHECKING:  # genotypes are plain text and must stay cheap to import
     from torch import Tensor
@@ -27,6 +29,7 @@ NONE = "none"  # the candidate that stands for "no edge"; part of a genotype onl
 # --- the graph of a cell and what a supernet computes on it -----------------------------------------------------------
 
 
+@checked
 @dataclass(frozen=True)
 class Dag:
     """The graph of a cell: its nodes and the edges among them.
@@ -113,9 +116,13 @@ class DeviceChoice(Sequence[tuple[int, ...]]):
 # --- discrete cells ---------------------------------------------------------------------------------------------------
 
 
+@checked
 @dataclass(frozen=True)
 class Cell:
     """A discrete cell: (operation, source node, target node) of each edge, and the nodes whose states form its output.
+
+    Two cells are equal if they differ only in the order in which edges or output nodes are written. That order still tells
+    how a network is built and what its weights are called.
 
     Raises `OcheError` for a cell without edges, for an edge from a node that does not come before its target, and for an output
     of nodes that the cell does not compute.
@@ -140,6 +147,17 @@ class Cell:
                 f"use some of {sorted(nodes - set(range(self.inputs)))}"
             )
 
+    @cached_property
+    def canonical(self) -> tuple[Edges, Concat]:
+        """Edges and output nodes in one order for all ways to write the cell, see `oche.core.genotype_text.canonical`."""
+        return canonical(self.edges, self.concat)
+
+    def __eq__(self, other: object) -> bool:
+        return self.canonical == other.canonical if isinstance(other, Cell) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.canonical)
+
     @property
     def inputs(self) -> int:
         """The number of input nodes: all nodes before the first node with an incoming edge."""
@@ -155,6 +173,7 @@ class Cell:
         return sum(op == operation for op, _, _ in self.edges) / len(self.edges)
 
 
+@checked
 @dataclass(frozen=True)
 class Genotype:
     """Discrete cells by name ("normal", "reduce", "recurrent" …). ``genotype.normal`` is a `Cell`.
@@ -177,8 +196,10 @@ class Genotype:
         return write_cells({name: (cell.edges, cell.concat) for name, cell in self.cells.items()})
 
     @classmethod
+    @checked
     def parse(cls, text: str) -> Genotype:
-        """Read the published text form, with lists, tuples or ranges. Nothing is evaluated.
+        """Read the published text form, a line of a log or a text with one genotype, JSON of NNI or AutoDL-Projects, or the
+        text of a cell of NAS-Bench-201. Nothing is evaluated.
 
         Raises `OcheError` for any other text, and says what was found.
         """

@@ -9,8 +9,10 @@ import json
 import math
 import os
 import secrets
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from oche.core.errors import OcheError
 
@@ -24,12 +26,27 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises `Unwritten` if the disk is full or the place cannot be written. ``path`` is unchanged then.
     """
+    _write(path, lambda file: file.write(data))
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy the file ``source`` to ``path``, as `write_bytes` writes, without holding it in memory."""
+
+    def fill(file: BinaryIO) -> None:
+        with source.open("rb") as original:
+            shutil.copyfileobj(original, file, 1 << 20)
+
+    _write(path, fill)
+
+
+def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Write what ``fill`` writes to ``path`` atomically and durably. Raises `Unwritten`."""
     beside = path.with_name(f"{_PREFIX}{path.name}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(beside, "xb") as file:
-                file.write(data)
+                fill(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)

@@ -61,6 +61,7 @@ class Clock:
     elapsed: float = 0.0  # seconds of work that count for progress, over all resumptions
     beyond: float = 0.0  # seconds of work between epochs that a budget of time had no room for
     uncounted: float = 0.0  # seconds of the first step of this process, see `FirstStep`
+    resumed: float = 0.0  # seconds of work when this process went on
 
     @property
     def seconds(self) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -131,6 +133,57 @@ class Log:
             finally:
                 self._console = None
 
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], important: Sequence[str]) -> list[str]:
+        """Print a table, unless quiet; return the names of the columns that the terminal has no room for.
+
+        The first column is aligned left, the others right. On a terminal those columns are left out that come last in
+        ``important``; columns not named there go first, from the right. Elsewhere every row is one line with all columns, for
+        grep and cut.
+        """
+        if self.quiet:
+            return []
+        from rich.cells import cell_len
+        from rich.console import Console
+        from rich.table import Table
+
+        live = self.file.isatty()
+        console = Console(file=self.file, width=None if live else 1000, highlight=False)
+        order = [*important, *(name for name in head if name not in important)]
+        cells = {name: [row[i] for row in rows] for i, name in enumerate(head)}
+        cells[head[0]] = " ".join(cells[head[0]]).split()  # names of rows may break between words
+        widths = {name: column_width(name, cells[name]) for name in head}
+        shown, room = set(), console.width + 2
+        for name in order:
+            if room < widths[name] + 2 and shown:
+                break
+            shown.add(name)
+            room -= widths[name] + 2
+        made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        kept = [i for i, name in enumerate(head) if name in shown]
+        for i in kept:
+            least, whole = widths[head[i]], max(map(cell_len, [head[i], *(row[i] for row in rows)]))
+            width = min(whole, least + max(0, room))  # a head, or the name of a row, on fewer lines where there is room
+            room -= width - least
+            made.add_column(head[i], justify="right" if i else "left", width=min(width, console.width))
+        for row in rows:
+            made.add_row(*(row[i] for i in kept))
+        console.print(made, markup=False)
+        return [name for name in head if name not in shown]
+
+    def paragraph(self, text: str) -> None:
+        """Print ``text``, unless quiet; on a terminal its lines break between words."""
+        if self.file.isatty():
+            width = shutil.get_terminal_size().columns
+            text = "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.split("\n"))
+        self.say(text)
+
+
+def column_width(head: str, cells: Sequence[str]) -> int:
+    """Return the columns of the terminal that a column of a table takes whose head may break between words."""
+    from rich.cells import cell_len
+
+    return max(map(cell_len, [*head.split(), *cells, ""]))
+
 
 class SilentLog(Log):
     """Print nothing, not even warnings, because another process of the run prints them."""
@@ -222,14 +275,14 @@ def _fitted(title: str, words: list[str], width: int) -> tuple[str, int, str]:
     """Return (title, length of the bar, words as text) for one line of at most ``width`` columns.
 
     The first word and the time left always stay. First losses are left out, then numbers from the right; a long text is cut.
-    A narrow line has a short bar, and a cut title.
+    A narrow line has a short bar. A title has at most two fifths of the line.
     """
     from rich.cells import cell_len, set_cell_size
 
     kept = 2 if len(words) > 1 and words[1].endswith(" left") else 1
     room = width - 1 - sum(2 + cell_len(word) for word in words[:kept])
     bar = max(_LEAST_BAR, min(_BAR_WIDTH, room - cell_len(title)))
-    if cell_len(title) > (most := max(1, room - bar)):
+    if cell_len(title) > (most := max(1, min(room - bar, 2 * width // 5))):
         title = f"{set_cell_size(title, most - 1).rstrip()}…"
     room -= bar + cell_len(title)
     shown = dict(enumerate(words[:kept]))
@@ -280,7 +333,9 @@ def progress_bar(text: str, total: int | None, show: bool, download: bool = Fals
     count = DownloadColumn() if download else MofNCompleteColumn()
     room = console.width - _BESIDE  # for the text and the bar
     bar = max(_LEAST_BAR, min(40, room - len(text)))
-    said = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room - bar))
+    said = TextColumn(
+        "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room - bar)
+    )
     columns = (said, BarColumn(bar_width=bar), count, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(text, total=total)

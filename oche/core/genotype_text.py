@@ -2,25 +2,33 @@
 
 In the published form a cell is a list of (operation, source) pairs. Each node of a convolutional cell owns two consecutive pairs,
 each node of a recurrent cell one, so the position of a pair gives its target node. A cell that does not fit this pattern is
-written as triples, with the target node as a third entry.
+written as triples, with the target node as a third entry. Other codes write one list for each node, put the target before the
+source, or add the weight of the operation; `read_edges` reads these too. Nothing is evaluated.
 """
 
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from oche.core.errors import OcheError
 
 Edges = tuple[tuple[str, int, int], ...]  # (operation, source node, target node)
 Concat = tuple[int, ...]  # nodes whose states form the cell's output
+Cells = dict[str, tuple[Edges, Concat]]
 
-_EXAMPLE = "write Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)"
-_MOST_CHARACTERS = 100_000
+EXAMPLE = "write Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)"
+MOST_CHARACTERS = 100_000  # of one genotype
+
+_INPUTS = {"recurrent": 1, "cell": 1}  # input nodes of the cells that have not two
+_UNUSED = (
+    "connectN",
+    "connects",
+)  # further fields of the genotypes of AutoDL-Projects; None wherever cells are complete
 
 
-def _concat_key(cell: str) -> str:
+def concat_key(cell: str) -> str:
     """Return the keyword that lists the output nodes of ``cell``."""
     return "concat" if cell == "recurrent" else f"{cell}_concat"
 
@@ -28,6 +36,15 @@ def _concat_key(cell: str) -> str:
 def _layout(cell: str) -> tuple[int, int]:
     """Return (pairs per node, input nodes), which the published form assumes for ``cell``."""
     return (1, 1) if cell == "recurrent" else (2, 2)
+
+
+def canonical(edges: Edges, concat: Concat) -> tuple[Edges, Concat]:
+    """Return (edges, output nodes) in one order for all ways to write a cell.
+
+    The state of a node is a sum, so the order of its inputs means nothing. The order of the output nodes only permutes the
+    channels that the next layer reads.
+    """
+    return tuple(sorted(edges, key=lambda edge: (edge[2], edge[1], edge[0]))), tuple(sorted(concat))
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -39,7 +56,7 @@ def write_cells(cells: Mapping[str, tuple[Edges, Concat]]) -> str:
     for name, (edges, concat) in cells.items():
         with_target = not _positions_give_targets(name, edges)
         items = ", ".join(str(edge if with_target else edge[:2]) for edge in edges)
-        parts += [f"{name}=[{items}]", f"{_concat_key(name)}={_nodes_text(concat)}"]
+        parts += [f"{name}=[{items}]", f"{concat_key(name)}={_nodes_text(concat)}"]
     return f"Genotype({', '.join(parts)})"
 
 
@@ -54,71 +71,140 @@ def _nodes_text(nodes: Concat) -> str:
     return f"range({nodes[0]}, {nodes[-1] + 1})" if contiguous else str(list(nodes))
 
 
-# --- parsing: nothing is evaluated ------------------------------------------------------------------------------------
+# --- reading one genotype ---------------------------------------------------------------------------------------------
 
 
-def parse_cells(text: str) -> Iterator[tuple[str, Edges, Concat]]:
-    """Yield (name, edges, output nodes) of each cell that ``text`` describes. Raises `OcheError` for any other text."""
-    fields = _keywords(text)
-    names = [k for k in fields if k != "concat" and not k.endswith("_concat")]
+def read_call(call: ast.Call, text: str) -> Cells:
+    """Return the cells of ``call``, the syntax tree of ``Genotype(...)``. ``text`` is its source. Raises `OcheError`."""
+    fields: dict[str, Any] = {}
+    for name, node in _arguments(call, text).items():
+        fields[name] = _nodes_of(name, node) if _is_concat(name) else _literal(name, node)
+    return read_fields(fields, text)
+
+
+def read_fields(fields: Mapping[str, Any], text: str) -> Cells:
+    """Return the cells of ``fields``: plain values by keyword, cells and their output nodes. Raises `OcheError`."""
+    if found := [name for name in _UNUSED if fields.get(name) is not None]:
+        raise OcheError(
+            f"genotype: {found[0]}={abbreviated(str(fields[found[0]]))} is not understood; write {found[0]}=None"
+        )
+    names = [k for k in fields if not _is_concat(k) and k not in _UNUSED]
+    cells: Cells = {}
     for name in names:
-        if (key := _concat_key(name)) not in fields:
+        if (key := concat_key(name)) not in fields:
             raise OcheError(f"genotype has {name}= but no {key}=; add it, for example {key}=range(2, 6)")
-        yield name, _edges(name, fields[name]), _concat(key, fields[key])
-    if stray := [k for k in fields if k not in names and k not in map(_concat_key, names)]:
+        cells[name] = read_edges(name, fields[name]), _read_concat(key, fields[key])
+    if stray := [k for k in fields if _is_concat(k) and k not in map(concat_key, names)]:
         raise OcheError(f"genotype has {stray[0]}= without the cell it belongs to")
     if not names:
-        raise OcheError(f"genotype names no cell: {_abbreviated(text)}")
+        raise OcheError(f"genotype names no cell: {abbreviated(text)}")
+    return cells
 
 
-def _keywords(text: str) -> dict[str, ast.expr]:
-    """Return the expression of each keyword in ``Genotype(name=…, …)``."""
-    if len(text) > _MOST_CHARACTERS:
-        raise OcheError(f"genotype text has {len(text)} characters, more than any cell needs; {_EXAMPLE}")
-    # Genotype files of the published code assign to a name; only the right-hand side is read.
-    try:
-        node = ast.parse(re.sub(r"^\s*\w+\s*=\s*(?=Genotype)", "", text).strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise OcheError(f"not a genotype: {_abbreviated(text)}; {_EXAMPLE}") from None
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Genotype"):
-        raise OcheError(f"not a genotype: {_abbreviated(text)}; {_EXAMPLE}")
-    names = [k.arg for k in node.keywords]
-    if node.args or None in names or len(set(names)) != len(names):
-        raise OcheError(f"a genotype takes each cell once and by name: {_abbreviated(text)}; {_EXAMPLE}")
-    return {str(k.arg): k.value for k in node.keywords}
+def _is_concat(keyword: str) -> bool:
+    return keyword == "concat" or keyword.endswith("_concat")
 
 
-def _edges(name: str, node: ast.expr) -> Edges:
-    """Return the edges that the list after ``name=`` describes, with their target nodes."""
-    per_node, inputs = _layout(name)
-    value = _literal(name, node)
+def _arguments(call: ast.Call, text: str) -> dict[str, ast.expr]:
+    """Return the expressions of the arguments by keyword. Arguments without one have the order of the published tuple."""
+    in_order = {4: ("normal", "normal_concat", "reduce", "reduce_concat"), 2: ("recurrent", "concat")}
+    places = in_order.get(len(call.args), ()) if not call.keywords else ()
+    names = [k.arg for k in call.keywords]
+    if len(places) != len(call.args) or None in names or len(set(names)) != len(names):
+        raise OcheError(f"a genotype takes each cell once and by name: {abbreviated(text)}; {EXAMPLE}")
+    return dict(zip(places, call.args, strict=True)) | {str(k.arg): k.value for k in call.keywords}
+
+
+# --- the edges of a cell ----------------------------------------------------------------------------------------------
+
+
+def read_edges(name: str, value: object) -> Edges:
+    """Return the edges that ``value``, the list of the cell ``name``, describes, with their target nodes.
+
+    Edges are (operation, source), (operation, source, target), (operation, target, source) or (operation, source, weight). They
+    stand in one list, or in a list for each node. Raises `OcheError` for anything else.
+    """
     if not isinstance(value, list | tuple):
         raise OcheError(f"genotype: {name}= is {type(value).__name__}; write a list of ('operation', source) pairs")
-    edges = []
-    for i, item in enumerate(value):
-        ok = isinstance(item, list | tuple) and len(item) in (2, 3) and isinstance(item[0], str)
-        if not ok or not all(type(n) is int for n in item[1:]):
-            raise OcheError(f"genotype: {name}[{i}] is {_abbreviated(str(item))}; write ('operation', source)")
-        edges.append((item[0], item[1], item[2] if len(item) == 3 else inputs + i // per_node))
-    if len({len(item) for item in value}) > 1:
+    if value and all(_is_node(item) for item in value):
+        return _edges_by_node(name, value)
+    per_node, inputs = _layout(name)
+    items = [_item(f"{name}[{i}]", item) for i, item in enumerate(value)]
+    if len({len(numbers) for _, numbers in items}) > 1:
         raise OcheError(f"genotype: {name}= mixes pairs and triples; give every edge its target node, or none")
-    if value and len(value[0]) == 2 and len(value) % per_node:
+    if items and len(items[0][1]) == 2:
+        return _oriented(name, items)
+    if len(items) % per_node:
         raise OcheError(
-            f"genotype: {name}= has {len(value)} pairs; each node takes {per_node}, so write an even number"
+            f"genotype: {name}= has {len(items)} pairs; each node takes {per_node}, so write an even number"
         )
+    return tuple((op, numbers[0], inputs + i // per_node) for i, (op, numbers) in enumerate(items))
+
+
+def _is_node(item: object) -> bool:
+    """Whether ``item`` is the list of the edges of one node, not an edge itself."""
+    return isinstance(item, list | tuple) and all(isinstance(edge, list | tuple) for edge in item)
+
+
+def _edges_by_node(name: str, nodes: list | tuple) -> Edges:
+    """Return the edges of a cell that is written as one list for each node."""
+    first, edges = _INPUTS.get(name, 2), []
+    for i, node in enumerate(nodes):
+        for k, edge in enumerate(node):
+            op, numbers = _item(f"{name}[{i}][{k}]", edge)
+            if len(numbers) == 2 and max(numbers) != first + i:
+                raise OcheError(
+                    f"genotype: {name}[{i}][{k}] is {abbreviated(str(edge))}, but list {i} belongs to node {first + i}; "
+                    "write ('operation', source)"
+                )
+            edges.append((op, min(numbers), first + i))
     return tuple(edges)
 
 
-def _concat(key: str, node: ast.expr) -> Concat:
-    """Return the output nodes that ``range(…)`` or the list after ``key=`` names."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        bounds = [b for b in (_literal(key, a) for a in node.args) if type(b) is int and 0 <= b < 1000]
-        if 1 <= len(bounds) == len(node.args) <= 2 and not node.keywords:
-            return tuple(range(*bounds))
-        raise OcheError(f"genotype: {key}={_source(node)}; write range(2, 6)")
-    value = _literal(key, node)
+def _item(place: str, item: object) -> tuple[str, tuple[int, ...]]:
+    """Return the operation of one edge, and its one or two node numbers. The weight of an operation is left out."""
+    entries = list(item) if isinstance(item, list | tuple) else []
+    ops = [entry for entry in entries if isinstance(entry, str)]
+    nodes = tuple(entry for entry in entries if type(entry) is int)
+    weights = [entry for entry in entries if type(entry) is float and 0 < entry < 1]
+    whole = len(ops) == 1 and len(ops) + len(nodes) + len(weights) == len(entries)
+    if not whole or (len(nodes), len(weights)) not in ((1, 0), (2, 0), (1, 1)):
+        raise OcheError(f"genotype: {place} is {abbreviated(str(item))}; write ('operation', source)")
+    return ops[0], nodes
+
+
+def _oriented(name: str, items: list[tuple[str, tuple[int, ...]]]) -> Edges:
+    """Return edges from triples. A source comes before its target, so its number tells which entry it is."""
+    backwards = [source > target for _, (source, target) in items]
+    if any(backwards) and not all(backwards):
+        raise OcheError(
+            f"genotype: {name}= names the source first in some triples and the target first in others; "
+            "write ('operation', source, target)"
+        )
+    return tuple((op, b, a) if backwards[0] else (op, a, b) for op, (a, b) in items)
+
+
+# --- plain values from syntax trees -----------------------------------------------------------------------------------
+
+
+def _nodes_of(key: str, node: ast.expr) -> object:
+    """Return the value of ``range(…)``, ``list(range(…))`` or a list after ``key=``, as plain values."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("list", "tuple"):
+        inner = node.args[0] if len(node.args) == 1 and not node.keywords else None
+        if isinstance(inner, ast.Call):
+            return _nodes_of(key, inner)
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range"):
+        return _literal(key, node)
+    bounds = [b for b in (_literal(key, a) for a in node.args) if type(b) is int and 0 <= b < 1000]
+    if 1 <= len(bounds) == len(node.args) <= 2 and not node.keywords:
+        return tuple(range(*bounds))
+    raise OcheError(f"genotype: {key}={_source(node)}; write range(2, 6)")
+
+
+def _read_concat(key: str, value: object) -> Concat:
+    """Return the output nodes that ``value`` lists."""
     if not isinstance(value, list | tuple) or not all(type(n) is int for n in value):
-        raise OcheError(f"genotype: {key}={_abbreviated(str(value))}; write range(2, 6) or a list of node numbers")
+        raise OcheError(f"genotype: {key}={abbreviated(str(value))}; write range(2, 6) or a list of node numbers")
     return tuple(value)
 
 
@@ -134,12 +220,12 @@ def _literal(key: str, node: ast.expr) -> object:
 
 def _source(node: ast.expr) -> str:
     try:
-        return _abbreviated(ast.unparse(node))
+        return abbreviated(ast.unparse(node))
     except RecursionError:
         return "a deeply nested expression"
 
 
-def _abbreviated(text: str) -> str:
+def abbreviated(text: str) -> str:
     """Return ``text`` quoted, on one line, cut to 60 characters."""
     flat = " ".join(text.split())
     return repr(flat if len(flat) <= 60 else flat[:57] + "...")

@@ -7,10 +7,33 @@ prints them as a cell: the P-DARTS cells found on CIFAR-100, and GDAS_F1, whose 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from oche.core import nasbench201
-from oche.core.architecture import Genotype
-from oche.core.errors import OcheError, did_you_mean
+from oche.core.architecture import Cell, Genotype
+from oche.core.arguments import checked
+from oche.core.errors import OcheError, did_you_mean, one_line
+from oche.core.genotype_json import load_tree
+from oche.core.genotype_listings import bare, decode, parse_cells
+from oche.core.genotype_text import abbreviated
+from oche.core.published_cells import (
+    DARTS_RNN_V1,
+    DARTS_RNN_V2,
+    DARTS_V1,
+    DARTS_V2,
+    ENAS_RNN,
+    GDAS_V1,
+    PCDARTS_CIFAR,
+    PCDARTS_IMAGENET,
+    PDARTS,
+    RESNET,
+    SDARTS_ADV,
+    SDARTS_RS,
+    SGAS_CRI1,
+    SGAS_CRI2,
+    AmoebaNet,
+    NASNet,
+)
 
 
 @dataclass(frozen=True)
@@ -24,123 +47,10 @@ class PublishedGenotype:
     note: str = ""
 
 
-NASNet = Genotype.parse("""Genotype(
-    normal=[('sep_conv_5x5', 1), ('sep_conv_3x3', 0), ('sep_conv_5x5', 0), ('sep_conv_3x3', 0), ('avg_pool_3x3', 1),
-            ('skip_connect', 0), ('avg_pool_3x3', 0), ('avg_pool_3x3', 0), ('sep_conv_3x3', 1), ('skip_connect', 1)],
-    normal_concat=[2, 3, 4, 5, 6],
-    reduce=[('sep_conv_5x5', 1), ('sep_conv_7x7', 0), ('max_pool_3x3', 1), ('sep_conv_7x7', 0), ('avg_pool_3x3', 1),
-            ('sep_conv_5x5', 0), ('skip_connect', 3), ('avg_pool_3x3', 2), ('sep_conv_3x3', 2), ('max_pool_3x3', 1)],
-    reduce_concat=[4, 5, 6])""")
-
-AmoebaNet = Genotype.parse("""Genotype(
-    normal=[('avg_pool_3x3', 0), ('max_pool_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_5x5', 2), ('sep_conv_3x3', 0),
-            ('avg_pool_3x3', 3), ('sep_conv_3x3', 1), ('skip_connect', 1), ('skip_connect', 0), ('avg_pool_3x3', 1)],
-    normal_concat=[4, 5, 6],
-    reduce=[('avg_pool_3x3', 0), ('sep_conv_3x3', 1), ('max_pool_3x3', 0), ('sep_conv_7x7', 2), ('sep_conv_7x7', 0),
-            ('avg_pool_3x3', 1), ('max_pool_3x3', 0), ('max_pool_3x3', 1), ('conv_7x1_1x7', 0), ('sep_conv_3x3', 5)],
-    reduce_concat=[3, 4, 6])""")
-
-DARTS_V1 = Genotype.parse("""Genotype(
-    normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), ('sep_conv_3x3', 1),
-            ('skip_connect', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 2)],
-    normal_concat=[2, 3, 4, 5],
-    reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 0),
-            ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('avg_pool_3x3', 0)],
-    reduce_concat=[2, 3, 4, 5])""")
-
-DARTS_V2 = Genotype.parse("""Genotype(
-    normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1),
-            ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)],
-    normal_concat=[2, 3, 4, 5],
-    reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1),
-            ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)],
-    reduce_concat=[2, 3, 4, 5])""")
-
-PDARTS = Genotype.parse("""Genotype(
-    normal=[('skip_connect', 0), ('dil_conv_3x3', 1), ('skip_connect', 0), ('sep_conv_3x3', 1),
-            ('sep_conv_3x3', 1), ('sep_conv_3x3', 3), ('sep_conv_3x3', 0), ('dil_conv_5x5', 4)],
-    normal_concat=range(2, 6),
-    reduce=[('avg_pool_3x3', 0), ('sep_conv_5x5', 1), ('sep_conv_3x3', 0), ('dil_conv_5x5', 2),
-            ('max_pool_3x3', 0), ('dil_conv_3x3', 1), ('dil_conv_3x3', 1), ('dil_conv_5x5', 3)],
-    reduce_concat=range(2, 6))""")
-
-PCDARTS_CIFAR = Genotype.parse("""Genotype(
-    normal=[('sep_conv_3x3', 1), ('skip_connect', 0), ('sep_conv_3x3', 0), ('dil_conv_3x3', 1),
-            ('sep_conv_5x5', 0), ('sep_conv_3x3', 1), ('avg_pool_3x3', 0), ('dil_conv_3x3', 1)],
-    normal_concat=range(2, 6),
-    reduce=[('sep_conv_5x5', 1), ('max_pool_3x3', 0), ('sep_conv_5x5', 1), ('sep_conv_5x5', 2),
-            ('sep_conv_3x3', 0), ('sep_conv_3x3', 3), ('sep_conv_3x3', 1), ('sep_conv_3x3', 2)],
-    reduce_concat=range(2, 6))""")
-
-PCDARTS_IMAGENET = Genotype.parse("""Genotype(
-    normal=[('skip_connect', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 0), ('skip_connect', 1),
-            ('sep_conv_3x3', 1), ('sep_conv_3x3', 3), ('sep_conv_3x3', 1), ('dil_conv_5x5', 4)],
-    normal_concat=range(2, 6),
-    reduce=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_5x5', 2), ('max_pool_3x3', 1),
-            ('sep_conv_3x3', 2), ('sep_conv_3x3', 1), ('sep_conv_5x5', 0), ('sep_conv_3x3', 3)],
-    reduce_concat=range(2, 6))""")
-
-GDAS_V1 = Genotype.parse("""Genotype(
-    normal=[('skip_connect', 0), ('skip_connect', 1), ('skip_connect', 0), ('sep_conv_5x5', 2),
-            ('sep_conv_3x3', 3), ('skip_connect', 0), ('sep_conv_5x5', 4), ('sep_conv_3x3', 3)],
-    normal_concat=[2, 3, 4, 5],
-    reduce=[('sep_conv_5x5', 0), ('sep_conv_3x3', 1), ('sep_conv_5x5', 2), ('sep_conv_5x5', 1),
-            ('dil_conv_5x5', 2), ('sep_conv_3x3', 1), ('sep_conv_5x5', 0), ('sep_conv_5x5', 1)],
-    reduce_concat=[2, 3, 4, 5])""")
-
-SGAS_CRI1 = Genotype.parse("""Genotype(
-    normal=[('sep_conv_3x3', 0), ('dil_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1),
-            ('sep_conv_5x5', 1), ('sep_conv_5x5', 3), ('skip_connect', 0), ('dil_conv_5x5', 2)],
-    normal_concat=range(2, 6),
-    reduce=[('max_pool_3x3', 0), ('dil_conv_5x5', 1), ('sep_conv_3x3', 0), ('skip_connect', 2),
-            ('sep_conv_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 0), ('max_pool_3x3', 1)],
-    reduce_concat=range(2, 6))""")
-
-SGAS_CRI2 = Genotype.parse("""Genotype(
-    normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 2),
-            ('max_pool_3x3', 0), ('sep_conv_3x3', 3), ('sep_conv_3x3', 2), ('sep_conv_3x3', 3)],
-    normal_concat=range(2, 6),
-    reduce=[('sep_conv_3x3', 0), ('max_pool_3x3', 1), ('dil_conv_3x3', 0), ('max_pool_3x3', 1),
-            ('max_pool_3x3', 0), ('sep_conv_3x3', 2), ('max_pool_3x3', 0), ('sep_conv_5x5', 2)],
-    reduce_concat=range(2, 6))""")
-
-SDARTS_RS = Genotype.parse("""Genotype(
-    normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_5x5', 1), ('skip_connect', 0),
-            ('sep_conv_3x3', 3), ('skip_connect', 1), ('sep_conv_3x3', 1), ('dil_conv_3x3', 2)],
-    normal_concat=range(2, 6),
-    reduce=[('max_pool_3x3', 0), ('sep_conv_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 0),
-            ('dil_conv_5x5', 3), ('max_pool_3x3', 0), ('sep_conv_3x3', 2), ('sep_conv_5x5', 3)],
-    reduce_concat=range(2, 6))""")
-
-SDARTS_ADV = Genotype.parse("""Genotype(
-    normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0),
-            ('sep_conv_5x5', 0), ('dil_conv_3x3', 3), ('dil_conv_3x3', 4), ('skip_connect', 0)],
-    normal_concat=range(2, 6),
-    reduce=[('max_pool_3x3', 0), ('sep_conv_5x5', 1), ('skip_connect', 2), ('max_pool_3x3', 0),
-            ('skip_connect', 3), ('skip_connect', 2), ('skip_connect', 2), ('sep_conv_5x5', 4)],
-    reduce_concat=range(2, 6))""")
-
-ENAS_RNN = Genotype.parse("""Genotype(
-    recurrent=[('tanh', 0), ('tanh', 1), ('relu', 1), ('tanh', 3), ('tanh', 3), ('relu', 3),
-               ('relu', 4), ('relu', 7), ('relu', 8), ('relu', 8), ('relu', 8)],
-    concat=[2, 5, 6, 9, 10, 11])""")
-
-DARTS_RNN_V1 = Genotype.parse("""Genotype(
-    recurrent=[('relu', 0), ('relu', 1), ('tanh', 2), ('relu', 3), ('relu', 4), ('identity', 1), ('relu', 5), ('relu', 1)],
-    concat=range(1, 9))""")
-
-DARTS_RNN_V2 = Genotype.parse("""Genotype(
-    recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), ('sigmoid', 5), ('tanh', 3),
-               ('relu', 5)],
-    concat=range(1, 9))""")
-
-
 _DARTS = "DARTS: Differentiable Architecture Search", 2018
 _PC_DARTS = "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search", 2019
 _SGAS = "SGAS: Sequential Greedy Architecture Search", 2019
 _SDARTS = "Stabilizing Differentiable Architecture Search via Perturbation-based Regularization", 2020
-
-RESNET = nasbench201.parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|")
 
 GENOTYPES: dict[str, PublishedGenotype] = {
     "NASNet": PublishedGenotype(
@@ -242,23 +152,88 @@ GENOTYPES: dict[str, PublishedGenotype] = {
 }
 
 
+ALIASES = {
+    "NASNet-A": "NASNet",
+    "AmoebaNet-A": "AmoebaNet",
+    "DARTS": "DARTS_V2",
+    "PC_DARTS_cifar": "PCDARTS_CIFAR",
+    "PC_DARTS_image": "PCDARTS_IMAGENET",
+    "PCDARTS": "PCDARTS_CIFAR",
+    "Cri1_CIFAR_3": "SGAS_CRI1",
+    "Cri1_CIFAR_Best": "SGAS_CRI1",
+    "Cri2_CIFAR_3": "SGAS_CRI2",
+    "Cri2_CIFAR_Best": "SGAS_CRI2",
+    "c10_s5_random": "SDARTS_RS",
+    "c10_s5_pgd": "SDARTS_ADV",
+    "ResNet_CODE": "RESNET",
+}
+"""Names of the same cells in the sources that `GENOTYPES` names: exactly these cells, no others."""
+
+
+def _key(name: str) -> str:
+    """Return ``name`` without what repositories write differently: case, "_", "-" and spaces."""
+    return name.casefold().translate(str.maketrans("", "", "_- "))
+
+
+_BY_KEY = {_key(name): name for name in GENOTYPES} | {_key(alias): name for alias, name in ALIASES.items()}
+
+
+@checked
 def get(name: str) -> Genotype:
-    """Return the published genotype ``name``; case does not matter. Raises `OcheError` with the nearest name."""
-    for known, published in GENOTYPES.items():
-        if known.casefold() == name.casefold():
-            return published.genotype
-    names = list(GENOTYPES)
-    hint = did_you_mean(name, names) or did_you_mean(name.upper(), names)
-    raise OcheError(f"no published genotype is named {name!r}{hint}; known: {', '.join(names)}")
+    """Return the published genotype ``name``, as `GENOTYPES` or its source calls it.
 
-
-def resolve(genotype: Genotype | str) -> Genotype:
-    """Return a genotype from itself, its text (also the text of NAS-Bench-201), or a published name.
-
-    Raises `OcheError` for anything else.
+    Case, "_", "-" and spaces do not matter: "darts-v2" is DARTS_V2. Raises `OcheError` with the nearest name for any other.
     """
-    if isinstance(genotype, Genotype):
-        return genotype
-    if genotype.lstrip().startswith("|"):
-        return nasbench201.parse(genotype)
-    return Genotype.parse(genotype) if "(" in genotype else get(genotype)
+    if (known := _BY_KEY.get(_key(name))) is not None:
+        return GENOTYPES[known].genotype
+    names = list(GENOTYPES)
+    hint = did_you_mean(name, [*names, *ALIASES]) or did_you_mean(name.upper(), names)
+    raise OcheError(f"no published genotype is named {one_line(name)[:80]!r}{hint}; known: {', '.join(names)}")
+
+
+@checked
+def resolve(genotype: Genotype | str) -> Genotype:
+    """Return a genotype from itself, a text that `Genotype.parse` reads (also the text of NAS-Bench-201), or a published name.
+
+    JSON with the key "genotype" (AutoDL-Projects' files of networks, summaries of runs) is what that key says. Raises
+    `OcheError` for anything else.
+    """
+    return genotype if isinstance(genotype, Genotype) else _from_text(genotype)
+
+
+def read_file(path: str | Path, which: str | None = None) -> Genotype:
+    """Return the genotype in a file: a text as `resolve` takes it, a Python file, or a log.
+
+    ``which``: the name of one of several genotypes in it, or its line. Raises `OcheError` with the names that there are.
+    """
+    try:
+        text = decode(Path(path).read_bytes())
+    except OSError as error:
+        raise OcheError(f"cannot read {path}: {error.strerror}; give a file with a genotype") from None
+    try:
+        return _from_text(text) if which is None else _one_of(text, which, str(path))
+    except OcheError as error:
+        if " genotypes (" in str(error):  # say how to name one of them
+            return _one_of(text, which, str(path))
+        raise error if str(error).startswith(str(path)) else OcheError(f"{path}: {error}") from None
+
+
+def _one_of(text: str, which: str | None, path: str) -> Genotype:
+    cells = parse_cells(text, which, path)
+    return Genotype({name: Cell(edges, concat) for name, edges, concat in cells})
+
+
+def _from_text(text: str) -> Genotype:
+    text = bare(text)
+    tree = load_tree(text)
+    if isinstance(tree, dict) and "genotype" in tree:
+        value = tree["genotype"]
+        value = value[-1] if isinstance(value, list | tuple) and value else value  # AutoDL-Projects: ["str", "GDAS_V1"]
+        if not isinstance(value, str | dict):
+            raise OcheError(
+                f'genotype in JSON: "genotype" is {abbreviated(str(value))}; write a text or a published name'
+            )
+        return _from_text(value if isinstance(value, str) else str(value))
+    if text.startswith("|") or ("|" in text and "~" in text and "Genotype" not in text):
+        return nasbench201.parse(text)
+    return Genotype.parse(text) if {"(", "{", "["} & set(text) else get(text)

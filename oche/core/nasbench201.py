@@ -8,7 +8,7 @@ Node 0 is the input of the cell and node 3 its output. The genotype of such a ce
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from oche.core.architecture import NONE, Cell, Genotype
 from oche.core.errors import OcheError, did_you_mean
+from oche.core.extras import need
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,19 +27,45 @@ CELL = "cell"  # the name of the cell in genotypes
 EDGES = tuple((i, j) for j in range(1, 4) for i in range(j))  # (source, target)
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # in the published order
 CELL_COUNT = len(OPERATIONS) ** len(EDGES)  # 15,625 cells
+_TEXT = re.compile(r"\+".join(r"\|" + "".join(rf"([^|+~\s]+)~{i}\|" for i in range(j)) for j in range(1, 4)))
 EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
 def parse(arch: str | Genotype) -> Genotype:
     """Return the genotype of a cell with all six edges, ordered by target and source. Edges that ``arch`` leaves out are "none".
 
-    ``arch``: the text of the benchmark, the text of a genotype, or a genotype. Raises `OcheError` for anything else.
+    ``arch``: the text of the benchmark, alone or in a line of a log; another form that `Genotype.parse` reads; or a genotype.
+    Raises `OcheError` for anything else.
     """
-    if isinstance(arch, str) and not arch.lstrip().startswith("|"):
-        if "(" not in arch:
+    if isinstance(arch, str):
+        if published := _TEXT.fullmatch(arch):
+            return _genotype(published.groups())
+        if not {"(", "|", "{", "["} & set(arch):
             raise OcheError(f"not a cell of NAS-Bench-201: {arch[:80]!r}; write {EXAMPLE}")
+        if "|" in arch and "Genotype" not in arch:
+            return _parsed_text(arch)
         arch = Genotype.parse(arch)
-    ops = _operations_in_text(arch) if isinstance(arch, str) else _operations_in_genotype(arch)
+    return _with_all_edges(arch)
+
+
+def _parsed_text(text: str) -> Genotype:
+    """Return the genotype of the cell in ``text``. Raises `OcheError` for a text that is not of the benchmark's cells."""
+    try:
+        return _with_all_edges(Genotype.parse(text))
+    except OcheError as error:
+        if " genotypes (" in str(error):  # it holds several cells
+            raise
+        raise OcheError(
+            f"not a cell of NAS-Bench-201: {text[:120]!r}; write all six edges (none~0 where nothing flows) as {EXAMPLE}"
+        ) from None
+
+
+def _with_all_edges(genotype: Genotype) -> Genotype:
+    return _genotype(_operations_in_genotype(genotype))
+
+
+def _genotype(ops: Sequence[str]) -> Genotype:
+    """Return the genotype with ``ops`` on the edges, in the order of `EDGES`."""
     return Genotype({CELL: Cell(tuple((op, *edge) for op, edge in zip(ops, EDGES, strict=True)), (3,))})
 
 
@@ -47,20 +74,6 @@ def to_text(arch: str | Genotype) -> str:
     cell = parse(arch).cells[CELL]
     nodes = [[f"{op}~{i}" for op, i, j in cell.edges if j == node] for node in cell.nodes]
     return "+".join(f"|{'|'.join(edges)}|" for edges in nodes)
-
-
-def _operations_in_text(text: str) -> list[str]:
-    """Return the operations of the six edges, in the order of `EDGES`."""
-    words = re.findall(r"[^|+~\s]+~\d+", text)
-    ops = [word.rpartition("~")[0] for word in words]
-    if len(ops) == len(EDGES):
-        op_of = dict(zip(EDGES, ops, strict=True))
-        nodes = ["|" + "".join(f"{op_of[i, j]}~{i}|" for i in range(j)) for j in range(1, 4)]
-        if "".join(text.split()) == "+".join(nodes):
-            return ops
-    raise OcheError(
-        f"not a cell of NAS-Bench-201: {text[:120]!r}; write all six edges (none~0 where nothing flows) as {EXAMPLE}"
-    )
 
 
 def _operations_in_genotype(genotype: Genotype) -> list[str]:
@@ -267,14 +280,12 @@ class Table:
 
 def _read(path: Path) -> dict[str, list]:
     """Return the columns of a table file: "arch" and the numeric ones, without "index"."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not path.is_file():
         raise OcheError(
             f"there is no table at {path}; give a Parquet file of NAS-Bench-201 accuracies, "
             "as oche.core.nasbench201.Table describes"
         )
+    pa, pq = (need(f"reading the table {path}", name) for name in ("pyarrow", "pyarrow.parquet"))
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.schedules import Cosine, Schedule
 
 
+@checked
 @dataclass(frozen=True)
 class Sgd:
     """SGD with momentum for the network weights. Its rate is annealed, by default by a cosine (1806.09055 §3.1.1).

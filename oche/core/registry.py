@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from oche.core.arguments import checked
+
 T = TypeVar("T", bound=type)
 V = TypeVar("V")
 
@@ -11,9 +13,9 @@ COMPONENTS: dict[str, Any] = {}  # by name: a frozen dataclass, or the single va
 
 
 def component(cls: T) -> T:
-    """Register a frozen dataclass under its class name."""
+    """Register a frozen dataclass under its class name. From then on it checks the types of its fields (`checked`)."""
     _add(cls.__name__, cls)
-    return cls
+    return checked(cls)
 
 
 def singleton(name: str, value: V) -> V:

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from oche.core.errors import OcheError
-from oche.core.seeds import generator
-from oche.data.dataset import Split
+from oche.core.arguments import checked
+from oche.core.errors import OcheError, plural
+from oche.core.seeds import derive_seed, generator
+from oche.data.dataset import Dataset, Split
+from oche.data.splits import keep_copies_together
 
 
+@checked
 def batches(
     split: Split,
     batch: int,
@@ -49,6 +52,7 @@ def batches(
         yield from split.walk(own_order[start * own_batch :], own_batch)
 
 
+@checked
 def steps_per_epoch(n: int, batch: int) -> int:
     """Return the number of batches in an epoch of ``n`` images: ⌊n / batch⌋, at least 1.
 
@@ -58,16 +62,45 @@ def steps_per_epoch(n: int, batch: int) -> int:
     return max(1, n // batch)
 
 
+@checked
 def halves(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Split ``split`` at random into two parts, the first with ``fraction`` of the images (rounded). They share its images.
 
+    Copies of an image, known by their ids, go to the same part, that of the first copy.
+
     Raises `OcheError` if a part would be empty.
     """
+    return _divided(split, _first_half(split, fraction, seed))
+
+
+@checked
+def training_halves(data: Dataset, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Split the training images of ``data`` into the two parts of a search with ``fraction`` and the run's ``seed``.
+
+    A search and a training of its network have the same parts. Where a run recorded its parts, these are they.
+    """
+    return _divided(data.train, first_half(data, fraction, seed))
+
+
+def first_half(data: Dataset, fraction: float, seed: int) -> Tensor:
+    """Return (N,) bool: the training images of ``data`` that are in the first part of `training_halves`."""
+    recorded = None if data.manifest is None else data.manifest.halves
+    if data.first_half is not None and recorded == (fraction, seed):
+        return data.first_half
+    return _first_half(data.train, fraction, derive_seed(seed, "halves"))
+
+
+def _divided(split: Split, first: Tensor) -> tuple[Split, Split]:
+    return split.subset(first.nonzero().flatten()), split.subset((~first).nonzero().flatten())
+
+
+def _first_half(split: Split, fraction: float, seed: int) -> Tensor:
     n = len(split)
-    first = round(fraction * n)
+    first = round(fraction * n) if abs(fraction) <= 1 else -1
     if not 0 < first < n:
         raise OcheError(
-            f"fraction={fraction} of {n} images leaves one part empty; use a fraction between {1 / n:.3g} and 1"
+            f"fraction={fraction} of {plural(n, 'image')} leaves one part empty; use a fraction between {1 / n:.3g} and 1"
         )
-    order = torch.randperm(n, generator=generator(seed, "halves"))
-    return split.subset(order[:first].sort().values), split.subset(order[first:].sort().values)
+    chosen = torch.zeros(n, dtype=torch.bool)
+    chosen[torch.randperm(n, generator=generator(seed, "halves"))[:first]] = True
+    return keep_copies_together(chosen, split.labels, split.ids)

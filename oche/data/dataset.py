@@ -5,15 +5,20 @@ Shapes: N images of C channels, H × W pixels. Images are uint8 until `prepare` 
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
+from oche.data.manifest import Manifest
+from oche.data.pixel_range import EIGHT_BITS, Extent, PixelRange
 from oche.data.registry import Augment
 
 Batch = tuple[Tensor, Tensor]  # images uint8 (B, C, H, W), labels int64 (B,)
@@ -29,6 +34,8 @@ class Split(ABC):
     labels: Tensor
     shape: tuple[int, int, int]
     device: torch.device
+    ids: Tensor | None = None
+    """(N,) int64, the identity of each image (`oche.data.identity`); None if it is not known"""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,12 +58,43 @@ class Split(ABC):
     def to(self, device: torch.device | str) -> Split:
         """Return this split, with batches gathered on ``device``."""
 
+    def extent(self, pixels: PixelRange | None = None, show: bool = False) -> Extent | None:
+        """Return what values the source of these images has, None for 8 bits; `mapped` makes them 8 bits.
+
+        ``pixels``: the range outside of which values are counted. ``show``: whether a bar is shown.
+        """
+        del pixels, show
+        return None
+
+    def mapped(self, pixels: PixelRange) -> Split:
+        """Return this split with images of more than 8 bits mapped by ``pixels``."""
+        del pixels
+        return self
+
     def walk(self, order: Tensor, batch: int) -> Iterator[Batch]:
         """Gather the images at ``order`` (K,) in pieces of ``batch``. The last piece is smaller if K is not a multiple."""
         for piece in order.split(batch):
             yield self.gather(piece)
 
+    def relabelled(self, labels: Tensor) -> Self:
+        """Return the same images with the labels (N,) int64."""
+        other = copy.copy(self)
+        other.labels = labels.cpu()
+        return other
 
+    def _with_ids(self, ids: Tensor | None) -> Self:
+        self.ids = ids
+        return self
+
+
+def _device(name: torch.device | str) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise OcheError(f"there is no device {name!r}; use cpu, cuda, cuda:1 or mps") from None
+
+
+@checked
 class Resident(Split):
     """Decoded images in one uint8 tensor.
 
@@ -75,9 +113,14 @@ class Resident(Split):
 
         ``rows`` (N,) int64: the images of this split (None: all). ``labels`` (N,): their labels.
         """
+        if images.dim() != 4 or labels.dim() != 1:
+            raise OcheError(
+                f"images of shape {tuple(images.shape)} with labels of shape {tuple(labels.shape)} are no split; give images "
+                "(N, C, H, W) and labels (N,)"
+            )
         self.labels = labels.cpu()
         self.shape = (images.shape[1], images.shape[2], images.shape[3])
-        self.device = torch.device(images.device if device is None else device)
+        self.device = images.device if device is None else _device(device)
         self._images = images
         self._rows = None if rows is None else rows.to(images.device)
         self._labels_beside_images = labels.to(images.device)
@@ -93,16 +136,20 @@ class Resident(Split):
     def subset(self, index: Tensor) -> Resident:
         index = index.cpu()
         rows = index if self._rows is None else self._rows.cpu()[index]
-        return Resident(self._images, self.labels[index], rows=rows, device=self.device)
+        ids = None if self.ids is None else self.ids[index]
+        return Resident(self._images, self.labels[index], rows=rows, device=self.device)._with_ids(ids)
+
+    def relabelled(self, labels: Tensor) -> Resident:
+        return Resident(self._images, labels, rows=self._rows, device=self.device)._with_ids(self.ids)
 
     def to(self, device: torch.device | str) -> Resident:
         device = torch.device(device)
         if device == self.device or (device.index is None and device.type == self.device.type):
             return self
         if device.type == "cuda" and self.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
-            return Resident(self._images.cpu(), self.labels, rows=self._rows, device=device)
+            return Resident(self._images.cpu(), self.labels, rows=self._rows, device=device)._with_ids(self.ids)
         own = self._images if self._rows is None else self._images.index_select(0, self._rows)
-        return Resident(own.to(device), self.labels)
+        return Resident(own.to(device), self.labels)._with_ids(self.ids)
 
     def walk(self, order: Tensor, batch: int) -> Iterator[Batch]:
         # One transfer of the whole order, instead of one for each batch.
@@ -118,7 +165,7 @@ class Resident(Split):
         piece = max(1, _FLOATS_AT_ONCE // (c * max(h * w, size[0] * size[1])))
         for k in range(0, len(self), piece):
             images[k : k + piece] = _cover(self.gather(torch.arange(k, min(k + piece, len(self))))[0], size)
-        return Resident(images, self.labels, device=self.device)
+        return Resident(images, self.labels, device=self.device)._with_ids(self.ids)
 
 
 def _cover(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -131,6 +178,7 @@ def _cover(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x[:, :, top : top + oh, left : left + ow].contiguous()
 
 
+@checked
 @dataclass(frozen=True)
 class Dataset:
     """Training and test images, with the facts that a run needs.
@@ -150,6 +198,14 @@ class Dataset:
     """the default augmentation of this set"""
     note: str = ""
     """one line for reports, beside accuracies; may be empty"""
+    manifest: Manifest | None = None
+    """the images and their parts, as a run records them; None if the images have no ids"""
+    first_half: Tensor | None = None
+    """(N,) bool: the training images in the first half of a search, where a run recorded the halves of ``manifest``"""
+    changes: str = ""
+    """one line: what is new, gone or changed since the run began whose parts these are; empty if nothing is"""
+    pixels: PixelRange = EIGHT_BITS
+    """the source values that became 0..255"""
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:

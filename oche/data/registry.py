@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ TEXT_FORMS: dict[str, str] = {
 }
 
 
+@checked
 @dataclass(frozen=True)
 class Augment:
     """Random changes of each training image, made in batches on the device; see `oche.data.prepare`.

@@ -8,25 +8,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from oche.core.architecture import Genotype
+from oche.core.arguments import checked
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data import prepare
+from oche.data.pixel_range import AS_BEFORE, PixelRange
+from oche.deploy.image_values import check_normalised, levels_for
 from oche.devices.engine import Engine
 from oche.networks.backbone import Backbone
 from oche.networks.build import FinalNetwork
 from oche.networks.fuse_batchnorm import fuse_batchnorm
 from oche.runs.checkpoint import load_weights, weights_metadata
-from oche.runs.plan import METADATA_KEY, load_data
 from oche.runs.run import Run
+from oche.runs.run_data import load_data
+from oche.runs.warm_start import METADATA_KEY
 from oche.training.image_recipes import Recipe
 
 
@@ -45,12 +50,16 @@ class ModelDescription:
     std: tuple[float, ...]
     fold: bool = False
     """whether BatchNorms are fused into the convolutions before them"""
+    pixels: PixelRange | None = None
+    """the pixel values that it takes; None for networks of versions that did not record them, which took 8 bits, and of more
+    the upper 8"""
 
     def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == self.channels or not all(0 < s < inf for s in self.std):
+        finite = all(0 < s < inf for s in self.std) and all(map(isfinite, self.mean))
+        if not len(self.mean) == len(self.std) == self.channels or not finite:
             raise OcheError(
                 f"mean={self.mean}, std={self.std} do not normalise images of {self.channels} channels; give one number each "
-                "per channel, deviations above 0"
+                "per channel, finite, deviations above 0"
             )
 
     def network(self) -> FinalNetwork:
@@ -74,7 +83,7 @@ class ModelDescription:
 
 
 class Classifier(nn.Module):
-    """Maps normalised images (B, C, H, W) to logits (B, K); `probabilities` maps uint8 images to probabilities.
+    """Maps normalised images (B, C, H, W) to logits (B, K); `probabilities` maps pixels to probabilities.
 
     A network that pools globally takes images of other sizes than ``image`` too, but its accuracy on them has not been measured;
     a network with an MLP head raises `OcheError` for them.
@@ -86,32 +95,113 @@ class Classifier(nn.Module):
         self.classes, self.mean, self.std, self.image = about.classes, about.mean, about.std, about.image
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
-        return self.net(x)
+        """Return logits (B, K) of normalised floats x (B, C, H, W), which are converted to the precision of the weights.
 
-    def _check(self, x: Tensor) -> None:
-        about = self.about
+        Raises `OcheError` for all else than such a tensor, on the device of the network.
+        """
+        return self.net(self._check(x))
+
+    def _check(self, x: Tensor) -> Tensor:
+        """Return normalised images in the precision of the weights. Raises `OcheError` where they are no such images."""
+        weight = next(self.parameters())
+        if not isinstance(x, Tensor):
+            raise OcheError(
+                f"net(x) takes a torch tensor of normalised floats, found {_kind(x)}; for pixels write "
+                "net.probabilities(images), or net(net.prepare(images))"
+            )
         if not x.is_floating_point():
             raise OcheError(
                 f"images are {x.dtype}, and the network takes normalised floats; write net(net.prepare(images))"
             )
-        if x.dim() != 4 or x.shape[1] != about.channels:
-            raise OcheError(f"images are {tuple(x.shape)}; the network takes (B, {about.channels}, {_by(self.image)})")
-        check_size(about, (x.shape[2], x.shape[3]))
+        check_shape(self.about, x)
+        if x.device != weight.device:
+            raise OcheError(
+                f"images are on {x.device} and the network on {weight.device}; write images.to({str(weight.device)!r}), or "
+                f"net.to({str(x.device)!r})"
+            )
+        check_normalised(x, self.mean, self.std)
+        return x.to(weight.dtype)
+
+    def _pixels(self, images: Any) -> Tensor:
+        """Return images (B, C, H, W) as a tensor; NumPy arrays are converted. Raises `OcheError` for anything else."""
+        if isinstance(images, np.ndarray) and images.dtype.kind in "biuf":
+            native = images.astype(images.dtype.newbyteorder("="))  # also where it is not contiguous, or read-only
+            images = torch.from_numpy(native)
+        if not isinstance(images, Tensor):
+            batch = "; write torch.stack(images) for a list of tensors" if isinstance(images, list | tuple) else ""
+            raise OcheError(
+                f"net.prepare takes a tensor or an array (B, C, H, W) of pixels, found {_kind(images)}{batch}"
+            )
+        check_shape(self.about, images)
+        if images.is_meta:
+            raise OcheError("images are on the device meta, which holds no values; write images.to('cpu')")
+        return images
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Normalise uint8 images (B, C, H, W) to float32 of the same shape, on their device."""
-        return prepare(images, self.mean, self.std)
+        """Normalise images (B, C, H, W) of the values that the network was trained on to float32, on their device.
+
+        A network for 8-bit images takes uint8, or floats in [0, 1]; see `oche.deploy.image_values.levels_for`. Raises
+        `OcheError` for images that it does not take.
+        """
+        return self.normalise(levels_for(self._pixels(images), self.pixels))
+
+    @property
+    def pixels(self) -> PixelRange:
+        """The pixel values that the network was trained on."""
+        return AS_BEFORE if self.about.pixels is None else self.about.pixels
+
+    def normalise(self, levels: Tensor) -> Tensor:
+        """Normalise grey levels, uint8 (B, C, H, W) as `oche.data` has them, to float32 of the same shape, on their device."""
+        return prepare(levels, self.mean, self.std)
 
     def features(self, out_indices: Sequence[int] | None = None) -> Backbone:
-        """Return a backbone of feature maps, as ``oche.build(…, features=True)`` does, that shares this network's parameters."""
+        """Return a backbone of feature maps, as ``oche.build(…, features=True)`` does, that shares this network's parameters.
+
+        It takes normalised images, as the network does.
+        """
         assert isinstance(self.net, FinalNetwork)
         return Backbone(self.net, out_indices).train(self.training)
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Return class probabilities (B, K) of uint8 images (B, C, H, W), as `oche.data` has them."""
-        return self(self.prepare(images)).softmax(1)
+        """Return class probabilities (B, K) of images (B, C, H, W) as `prepare` takes them. Raises `OcheError` as it does."""
+        return self.probabilities_of(levels_for(self._pixels(images), self.pixels))
+
+    @torch.no_grad()
+    def probabilities_of(self, levels: Tensor) -> Tensor:
+        """Return class probabilities (B, K) of grey levels, uint8 (B, C, H, W) as `oche.data` has them."""
+        return self.net(self.normalise(levels).to(next(self.parameters()).dtype)).softmax(1)
+
+
+def check_shape(about: ModelDescription, images: Tensor) -> None:
+    """Raise `OcheError` unless ``images`` are (B, C, H, W) of a size that the network takes."""
+    c, shape = about.channels, tuple(images.shape)
+    takes = f"images are {shape}; the network takes (B, {c}, {_by(about.image)})"
+    if len(shape) == 4 and shape[1] == c:
+        return check_size(about, (shape[2], shape[3]))
+    if len(shape) == 4 and shape[3] == c:
+        raise OcheError(f"{takes}: the channels are last, write images.permute(0, 3, 1, 2)")
+    if len(shape) == 3 and shape[0] == c:
+        raise OcheError(f"{takes}: write images[None] for a batch of one image")
+    if len(shape) == 3 and shape[2] == c:
+        raise OcheError(f"{takes}: one image with its channels last, write images.permute(2, 0, 1)[None]")
+    if len(shape) == 3 and c == 1:
+        raise OcheError(f"{takes}: grey images without an axis for channels, write images[:, None]")
+    if len(shape) == 2 and c == 1:
+        raise OcheError(f"{takes}: one grey image, write images[None, None]")
+    if len(shape) == 4 and (shape[1] in (1, 3, 4) or shape[3] in (1, 3, 4)):
+        found = shape[1] if shape[1] in (1, 3, 4) else shape[3]
+        raise OcheError(f"{takes}: they have {found} channels, and it was trained on {c}; convert them first")
+    raise OcheError(takes)
+
+
+def _kind(value: object) -> str:
+    """Describe what is no tensor: "a numpy array of float64", "a list", "a PIL image"."""
+    if isinstance(value, np.ndarray):
+        return f"a numpy array of {value.dtype}"
+    if type(value).__module__.startswith("PIL."):
+        return "a PIL image"
+    return "None" if value is None else f"{'an' if type(value).__name__[0] in 'aeiou' else 'a'} {type(value).__name__}"
 
 
 def check_size(about: ModelDescription, size: tuple[int, int]) -> None:
@@ -132,6 +222,7 @@ def _by(size: tuple[int, int]) -> str:
 # --- loading ------------------------------------------------------------------------------------------------------------
 
 
+@checked
 def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     """Load the network of a finished training, or of a file from ``oche export --to safetensors``, in evaluation mode.
 
@@ -171,7 +262,7 @@ def describe_run(run: Run) -> tuple[ModelDescription, Path]:
         raise OcheError(f"{run.path / 'space.json'} lacks {', '.join(sorted(missing))}; restore it or train again")
     about = ModelDescription(
         genotype, config.train, tuple(facts["classes"]), facts["in_channels"], (facts["image"][0], facts["image"][1]),
-        *_moments(config, facts),
+        *_moments(config, facts), pixels=_pixel_range(run, facts),
     )  # fmt: skip
     return about, file
 
@@ -193,6 +284,12 @@ def _moments(config: Any, facts: Mapping[str, Any]) -> tuple[tuple[float, ...], 
 
     data = load_data(config, Log(quiet=True))
     return data.mean, data.std
+
+
+def _pixel_range(run: Run, facts: Mapping[str, Any]) -> PixelRange | None:
+    """Return the pixel values that the network takes, as recorded; None for runs that recorded none."""
+    recorded = facts.get("pixels")
+    return None if recorded is None else from_dict(PixelRange, recorded, f"{run.path / 'space.json'}: pixels")
 
 
 def _about_file(path: Path) -> tuple[ModelDescription, Path]:

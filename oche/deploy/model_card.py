@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oche._version import __version__
+from oche.analysis.classification import describe_chance
 from oche.core.atomic_files import read_json, write_bytes
 from oche.core.config.yaml_files import dump_yaml
 from oche.core.environment import cpu_model
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, plural
 from oche.core.genotypes import GENOTYPES
+from oche.data.pixel_range import AS_BEFORE, PixelRange, number
 from oche.deploy.classifier import Classifier
+from oche.deploy.image_values import describe_input
 from oche.report.drawings.cell import cell_svg
 from oche.runs.run import Run
 
@@ -47,7 +50,7 @@ outputs = net(images)  # a tensor, as the table says""",
     ".safetensors": """\
 import oche
 net = oche.load("{file}")
-probabilities = net.probabilities(images)  # a uint8 tensor (batch, channels, height, width)""",
+probabilities = net.probabilities(images)  # a tensor (batch, channels, height, width) of {takes}""",
 }
 
 
@@ -79,10 +82,10 @@ class ModelCard:
                     "--no-card to leave it, or choose another --out"
                 )
 
-    def write(self, done: Exported, graph: ExportGraph, target: Target, held: int) -> None:
+    def write(self, done: Exported, graph: ExportGraph, target: Target, held: int | None) -> None:
         """Write the card and its drawings; an unedited card keeps its rows about other files that still exist.
 
-        ``held``: number of images that the accuracy was measured on.
+        ``held``: number of images that the accuracy was measured on; None if it is not known.
         """
         from jinja2 import Environment
 
@@ -92,7 +95,7 @@ class ModelCard:
         template = Environment(keep_trailing_newline=True).from_string(source)
         rows = {**self._others(), self.model.name: _row(self.model.name, done, graph, target)}
         text = template.render(
-            **_facts(self.run, graph.classifier, held), heads=_HEADS, rows=rows.values(), uses=_uses(rows),
+            **_facts(self.run, graph.classifier, held), heads=_HEADS, rows=rows.values(), uses=_uses(rows, graph.classifier),
             pictures=[(name, path.name) for name, path in self.pictures.items()],
         )  # fmt: skip
         mark = f"<!-- written by oche export; sha256 of what follows: {hashlib.sha256(text.encode()).hexdigest()} -->\n"
@@ -117,10 +120,11 @@ def _text_if_unedited(path: Path) -> str | None:
 
 def _row(name: str, done: Exported, graph: ExportGraph, target: Target) -> str:
     """Return the row of one file."""
-    kind, shape = graph.layout
-    takes = f"{'normalised' if graph.input == 'normalised' else kind} (batch, {', '.join(map(str, shape))})"
+    _, shape = graph.layout
+    named = {"normalised": "normalised", "uint8": "uint8", "values": "pixel values, float32"}[graph.input.partition("-")[0]]
+    takes = f"{named} (batch, {', '.join(map(str, shape))})"
     times = " / ".join(f"{ms:.3g}" for ms in done.latency.values())
-    where = f"{target.reader}, {torch.get_num_threads()} thread(s) of {cpu_model() or 'a CPU'}"
+    where = f"{target.reader}, {plural(torch.get_num_threads(), 'thread')} of {cpu_model() or 'a CPU'}"
     if graph.size != graph.classifier.image:
         accuracy = "not known at this size"
     elif done.accuracy is None:
@@ -134,13 +138,14 @@ def _row(name: str, done: Exported, graph: ExportGraph, target: Target) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _uses(rows: Mapping[str, str]) -> list[str]:
+def _uses(rows: Mapping[str, str], classifier: Classifier) -> list[str]:
     """Return a snippet of code for each kind of file."""
+    takes = describe_input(classifier.pixels)
     of_kind = {Path(name).suffix: name for name in rows}
-    return [USAGE[suffix].format(file=name) for suffix, name in of_kind.items() if suffix in USAGE]
+    return [USAGE[suffix].format(file=name, takes=takes) for suffix, name in of_kind.items() if suffix in USAGE]
 
 
-def _facts(run: Run, classifier: Classifier, held: int) -> dict[str, Any]:
+def _facts(run: Run, classifier: Classifier, held: int | None) -> dict[str, Any]:
     """Return the values of the card's template that do not depend on the file."""
     about, summary, config = classifier.about, run.summary, run.config
     published = next((name for name, known in GENOTYPES.items() if known.genotype == run.genotype), None)
@@ -153,20 +158,32 @@ def _facts(run: Run, classifier: Classifier, held: int) -> dict[str, Any]:
         "parameters": summary["parameters"], "flops": summary["flops"],
         "channels": {1: "Grey", 3: "Colour (RGB)"}.get(about.channels, f"{about.channels} channels"),
         "image": f"{about.image[0]} x {about.image[1]}", "mean": list(about.mean), "deviation": list(about.std),
+        **_pixel_facts(classifier.pixels),
         "recipe_name": config.recipe, "steps": summary["steps"], "seed": config.seed, "recipe": dump_yaml(config.train),
         "trained_with": ", ".join(f"{name} {trained[name]}" for name in ("oche", "torch", "python") if name in trained),
         "exported_with": ", ".join(f"{name} {number}" for name, number in _versions().items()),
     }  # fmt: skip
 
 
+def _pixel_facts(pixels: PixelRange) -> dict[str, Any]:
+    """Return the range of pixel values, where they are not those of 8-bit images, as text."""
+    span = number(pixels.high - pixels.low)
+    mapped = {"range": str(pixels), "kind": pixels.kind, "low": number(pixels.low), "span": span}
+    return {"pixels": None if pixels.usual else mapped, "before": pixels == AS_BEFORE}
+
+
 def _data(config: Any) -> str:
-    return config.data if config.limit is None else f"{config.data}, at most {config.limit:,} training images of it"
+    """Return the data by name. Where they lay is the user's affair: a card goes where the file goes."""
+    name = config.data if config.data.startswith("hf:") else Path(config.data).name
+    return name if config.limit is None else f"{name}, at most {plural(config.limit, 'training image')} of it"
 
 
-def _accuracy(summary: Mapping[str, Any], held: int) -> str:
+def _accuracy(summary: Mapping[str, Any], held: int | None) -> str:
     for key, what in (("test_acc", "test images"), ("val_acc", "training images that were held out")):
         if summary.get(key) is not None:
-            return f"{100 * summary[key]:.2f} % of {held:,} {what}"
+            part = key.removesuffix("_acc")
+            chance = describe_chance(summary.get(f"{part}_balanced_acc"), summary.get(f"{part}_majority"))
+            return f"{100 * summary[key]:.2f} % of {'the' if held is None else f'{held:,}'} {what}{chance}"
     return "not known: the data have no test images"
 
 

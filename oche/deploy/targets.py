@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from oche.core.errors import OcheError
+from oche.core.extras import need
 from oche.deploy.classifier import METADATA_KEY, ModelDescription, load
 from oche.deploy.export_graph import ExportGraph, LoadedModel
 from oche.runs.checkpoint import save_weights
@@ -36,16 +35,8 @@ class Target:
 
     def check(self, name: str) -> None:
         """Raise `OcheError` where a package is missing."""
-        missing = [package for package in self.packages if not _is_installed(package)]
-        if missing:
-            raise OcheError(f"exporting to {name} needs {' and '.join(missing)}; pip install 'oche[export]'")
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ValueError:  # the module was replaced or blocked in sys.modules
-        return False
+        if self.packages:
+            need(f"exporting to {name}", *self.packages)
 
 
 # --- ONNX ---------------------------------------------------------------------------------------------------------------

@@ -38,9 +38,11 @@ from oche.runs.claim import is_run
 from oche.runs.config import Common, FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
 from oche.runs.execute import resume_run, start_run
-from oche.runs.plan import load_data, plan_search, plan_training
+from oche.runs.plan import plan_search, plan_training
+from oche.runs.python_data import keep_data, kept_place
 from oche.runs.resolve import read_genotype, with_absolute_paths
 from oche.runs.run import Run
+from oche.runs.run_data import load_data
 from oche.training.image_recipes import modern
 from oche.training.loop import Interrupted
 
@@ -92,11 +94,27 @@ def describe_plan(plan: FitPlan, controls: int) -> str:
     return "\n".join(lines)
 
 
-def start_fit(path: Path, config: FitConfig, plan: FitPlan, data: Dataset, *, overwrite: bool, log: Log) -> Run:
-    """Make the directory of a fit and carry it out. Raises `OcheError` if the directory is taken or a stage fails."""
+def start_fit(
+    path: Path,
+    config: FitConfig,
+    plan: FitPlan,
+    data: Dataset,
+    *,
+    overwrite: bool,
+    log: Log,
+    keep: Path | None = None,
+) -> Run:
+    """Make the directory of a fit and carry it out. Raises `OcheError` if the directory is taken or a stage fails.
+
+    ``keep``: a file of data that were handed over in Python, of which the directory gets a copy.
+    """
+    if keep is not None:
+        config = replace(config, data=str(kept_place(path, keep)))
     with RunDir.create(path, dump_yaml(config), "fit", overwrite=overwrite) as run:
         run.write_json("environment.json", describe_environment(config.device))
         run.write_json("plan.json", plan.to_dict())
+        if keep is not None:
+            keep_data(path, keep, log)
         _carry_out(run, config, plan, data, log)
     return Run(path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from oche.core.errors import OcheError
 from oche.data import Dataset
 from oche.runs.config import FitConfig
-from oche.runs.plan import describe_weights
+from oche.runs.warm_start import describe_weights
 
 SHIPPED = Path(__file__).parent / "pretrained" / "residual-cifar10.safetensors"
 MOST_IMAGES = (

@@ -7,12 +7,14 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypeVar
 
+from oche.core.arguments import checked
 from oche.methods.recipe import SearchRecipe
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy
 
 F = TypeVar("F", bound=Callable[..., SearchRecipe])
 
 
+@checked
 @dataclass(frozen=True)
 class MethodEntry:
     """A row of the table."""
@@ -30,6 +32,7 @@ class MethodEntry:
 METHODS: dict[str, MethodEntry] = {}
 
 
+@checked
 def listed(
     name: str, paper: str, year: int, differs: str, published: PublishedAccuracy | None = None, **fixed: Any
 ) -> Callable[[F], F]:
@@ -40,12 +43,14 @@ def listed(
     """
 
     def enter(make: F) -> F:
+        make = checked(make)
         METHODS[name] = MethodEntry(partial(make, **fixed) if fixed else make, paper, year, differs, published)
         return make
 
     return enter
 
 
+@checked
 def closest_name(value: Any, table: Mapping[str, Any]) -> str:
     """Return the name in ``table`` whose value differs from ``value`` in the fewest fields. All are dataclasses. Ties go to
     the first.

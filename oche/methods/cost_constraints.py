@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from oche.core.architecture import Mix
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.registry import singleton
 from oche.cost.expected_cost import COUNTS, cost_model, discrete_cost, expected_cost
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from oche.spaces.base import Space
 
 
+@checked
 @dataclass(frozen=True)
 class CostTarget:
     """A target for the cost of the network to be found."""

@@ -77,7 +77,8 @@ class Method:
     stages: tuple[Stage, ...] = (Stage(),)
     """parts of the search, each with a supernet of its own"""
     penalty: Penalty | None = None
-    """added to the upper loss; latency, parameters and flops on a command line are added to it"""
+    """penalty on the architecture, added to the upper loss; on a command line latency, parameters and flops add to the one of the
+    method"""
     perturb: Perturb | None = None
     """perturbs the mixture under which the weights train"""
     decide: Decide | None = None
@@ -97,7 +98,7 @@ class Method:
     hessian_every: int = 0
     """epochs between two measurements of the dominant eigenvalue of the architecture's Hessian; 0: never"""
     eigenvalue_stop: EigenvalueStop = EigenvalueStop()
-    """rule that reads a collapse off those eigenvalues"""
+    """rule that reads a collapse off the eigenvalues that hessian_every measures"""
     warmup: float = 0.0
     """share of each stage that trains weights only, before the architecture moves"""
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
+from oche.core.arguments import check_fields
 from oche.core.budget import Budget
-from oche.core.errors import OcheError, did_you_mean
+from oche.core.errors import OcheError, did_you_mean, plural
 from oche.cost.units import parse_amount
 from oche.devices.mixed_precision import Precision
 from oche.methods.cost_constraints import CostTarget
@@ -60,7 +61,7 @@ class SearchRecipe:
     target: str | None = None
     """cost above which the penalties latency, parameters and flops act: 5ms, 3M (weights), 100MFLOPs; None: always"""
     strength: float = 1.0
-    """strength of those penalties: 1 moves logits as far as the optimizer's own step at most"""
+    """strength of the penalties latency, parameters and flops: 1 moves logits as far as the optimizer's own step at most"""
     cost_recipe: str | None = None
     """training recipe whose network is priced, or supernet; by default the recipe that the space's cells are published with"""
     latencies: Path | None = None
@@ -72,15 +73,17 @@ class SearchRecipe:
     def __init__(self, method: Method | None = None, **given: Any) -> None:
         """``given``: fields of this class, and fields of `Method` that replace those of ``method``."""
         given = {self._current_name(name): value for name, value in given.items()}
+        method = check_fields(SearchRecipe, {"method": SearchRecipe.method if method is None else method})["method"]
         own = {f.name for f in fields(SearchRecipe)}
         of_method = {name: given.pop(name) for name in [*given] if name not in own}
         if of_method:
-            kept = method or SearchRecipe.method
-            method = Method(**{f.name: getattr(kept, f.name) for f in fields(Method)} | of_method)
-        values = {f.name: f.default for f in fields(SearchRecipe)} | given
-        for name, value in (values | {"method": method or SearchRecipe.method}).items():
+            method = Method(**{f.name: getattr(method, f.name) for f in fields(Method)} | of_method)
+        values = {f.name: f.default for f in fields(SearchRecipe)} | check_fields(SearchRecipe, given, late := [])
+        for name, value in (values | {"method": method}).items():
             object.__setattr__(self, name, value)
         self._check()
+        if late:
+            raise late[0]
 
     @staticmethod
     def _current_name(name: str) -> str:
@@ -157,7 +160,7 @@ class SearchRecipe:
     def check_epochs(self, each: int) -> None:
         """Raise `OcheError` if epochs of ``each`` steps are too few for the warm-up of some stage."""
         if self.steps is None and self.budget is None:
-            said = f"epochs={self.epochs} of {each} step{'s' * (each > 1)} (batch={self.batch})"
+            said = f"epochs={self.epochs} of {plural(each, 'step')} (batch={self.batch})"
             self._check_steps(self.epochs * each, said, "epochs", each)
 
     def _check_steps(self, steps: int, said: str, unit: str, each: int = 1) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import torch
 from torch import Tensor
@@ -59,10 +60,10 @@ def solve(xi: float, toy: Toy = Toy()) -> dict:
     0.01/‖v‖.
 
     Return {"xi", "iterations", "seconds_per_iteration", "final", "trajectory": [(a, w) …]}; iterations count from 1. Raises
-    `OcheError` for a negative ``xi``.
+    `OcheError` for a ``xi`` that is negative or no number, and where a or w is no longer finite.
     """
-    if xi < 0:
-        raise OcheError(f"xi={xi} would step uphill; use xi >= 0")
+    if not 0 <= xi < inf:
+        raise OcheError(f"xi={xi} would step uphill, or is no number; use xi >= 0")
     hypergrad: HyperGradient = FiniteDifference() if xi > 0 else first_order
     a, w = (torch.tensor(x) for x in START)
     path = [START]
@@ -74,6 +75,10 @@ def solve(xi: float, toy: Toy = Toy()) -> dict:
         slope = torch.autograd.grad(train_loss(((leaf := w.clone().requires_grad_()),), (a,)), leaf)[0]
         w = w - toy.lr * slope
         path.append((a.item(), w.item()))
+        if not all(map(isfinite, path[-1])):
+            raise OcheError(
+                f"with xi={xi:g} the point (a, w) became {path[-1]} at iteration {len(path) - 1}; use a smaller xi"
+            )
         if all(abs(new - old) < toy.threshold for new, old in zip((a, w), before, strict=True)):
             break
     seconds = (time.perf_counter() - began) / (len(path) - 1)

@@ -44,6 +44,9 @@ class BackboneSource(Protocol):
     def cells(self) -> nn.ModuleList: ...
 
     @property
+    def in_channels(self) -> int: ...
+
+    @property
     def maps(self) -> Maps:
         """The function that yields the feature maps in the order of ``feature_maps``."""
         ...
@@ -111,11 +114,21 @@ class Backbone(DropPathNetwork):
         self.whole = len(net.cells)  # cells of the whole network; the backbone keeps those up to the last returned map
         before_cells = len(maps) - self.whole
         self.stem, self.cells = net.stem, net.cells[: max(0, self._returned[-1] + 1 - before_cells)]
-        self.drop_path, self._maps = net.drop_path, net.maps
+        self.drop_path, self._maps, self.in_channels = net.drop_path, net.maps, net.in_channels
         self.register_load_state_dict_pre_hook(_remove_unused)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the chosen feature maps of images x, from finest to coarsest."""
+        """Return the chosen feature maps of images x, from finest to coarsest.
+
+        Floats are converted to the precision of the weights. Raises `OcheError` for anything but floats (B, in_channels, H, W).
+        """
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() != 4 or x.shape[1] != self.in_channels:
+            found = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise OcheError(f"a backbone takes a tensor of floats (B, {self.in_channels}, H, W), found {found}")
+        weight = next(self.parameters())
+        if x.device != weight.device:
+            raise OcheError(f"images are on {x.device} and the backbone on {weight.device}; move one of them")
+        x = x.to(weight.dtype)
         maps = islice(self._maps(self.stem, self.cells, x, self.edge_factors(x)), self._returned[-1] + 1)
         return [x for i, x in enumerate(maps) if i in self._returned]
 

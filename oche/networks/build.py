@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from oche.core.architecture import Genotype
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
 from oche.core.nasbench201 import CELL
@@ -49,6 +50,7 @@ def build(
 ) -> Backbone: ...
 
 
+@checked
 def build(
     genotype: Genotype | str,
     *,

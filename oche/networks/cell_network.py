@@ -5,13 +5,14 @@ Shapes: B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from oche.core.architecture import Genotype
-from oche.core.errors import OcheError
+from oche.core.arguments import checked
+from oche.core.errors import OcheError, plural
 from oche.networks.backbone import FeatureMap
 from oche.networks.drop_path import DropPathNetwork, EdgeFactors, apply_drop_path
 from oche.networks.forms import FormModule
@@ -67,6 +68,7 @@ class AuxiliaryHead(nn.Module):
         stride = _each(lambda s: max(1, 3 * s // 8), size)
         kernel = _each(lambda s: max(1, s - max(1, 3 * s // 8)), size)
         pooled = _each(lambda s: min(s, 2), size)  # a side of 1 pixel stays 1
+        self._windows = tuple(zip(kernel, stride, pooled, strict=True))
         self.features = nn.Sequential(
             nn.ReLU(),
             nn.AvgPool2d(kernel, stride),
@@ -79,6 +81,10 @@ class AuxiliaryHead(nn.Module):
             nn.Flatten(),
         )
         self.classifier = nn.Linear(768, classes)
+
+    def fits(self, size: Sequence[int]) -> bool:
+        """Whether a map of ``size`` (H, W) is pooled to the size that the layers take."""
+        return all((s - k) // stride + 1 == n for s, (k, stride, n) in zip(size, self._windows, strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes) for a map x (B, channels, H, W)."""
@@ -99,6 +105,7 @@ def maps(stem: nn.Module, cells: Iterable[nn.Module], x: Tensor, factors: EdgeFa
         yield s1
 
 
+@checked
 class FinalNetwork(DropPathNetwork):
     """Maps images (B, in_channels, H, W) to logits (B, classes).
 
@@ -128,13 +135,32 @@ class FinalNetwork(DropPathNetwork):
             self.auxiliary = AuxiliaryHead(channels, skeleton.classes, plan.size)
 
     def forward(self, x: Tensor, drops: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """``drops`` (D, B): the factors of drop path, drawn anew by default; see `DropPathNetwork.drops`."""
+        """``drops`` (D, B): the factors of drop path, drawn anew by default; see `DropPathNetwork.drops`.
+
+        Raises `OcheError` for images of a size that an auxiliary or MLP head was not built for.
+        """
         last, auxiliary_logits = x, None
+        if self.skeleton.head and tuple(x.shape[2:]) != self.skeleton.image:
+            raise self._wrong_size(x, "MLP")
         for i, last in enumerate(self.maps(self.stem, self.cells, x, self.edge_factors(x, drops)), -2):  # cells from 0
             if i == self.auxiliary_after and self.auxiliary is not None and self.training:
+                if not self.auxiliary.fits(last.shape[2:]):
+                    raise self._wrong_size(x, "auxiliary")
                 auxiliary_logits = self.auxiliary(last)
         logits = self.head(last)
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+
+    def _wrong_size(self, x: Tensor, head: str) -> OcheError:
+        found, built = (f"{size[0]}x{size[1]}" for size in (x.shape[2:], self.skeleton.image))
+        return OcheError(
+            f"images are {found}, and the {head} head was built for {built}; write image=({x.shape[2]}, {x.shape[3]}) in "
+            "oche.build, or scale the images"
+        )
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+        return self.skeleton.in_channels
 
     @property
     def feature_maps(self) -> list[FeatureMap]:
@@ -152,10 +178,15 @@ class FinalNetwork(DropPathNetwork):
 
 
 def _cell(genotype: Genotype, kind: str):
-    """Return the cell of a ``kind``. Raises `OcheError` if the genotype has none."""
+    """Return the cell of a ``kind``. Raises `OcheError` if the genotype has none, or one that does not take two inputs."""
     if kind not in genotype.cells:
         raise OcheError(
             f"the network has {kind!r} cells but the genotype has only {', '.join(map(repr, genotype.cells))}; "
             "give one that has both, or set reductions"
+        )
+    if (inputs := genotype.cells[kind].inputs) != 2:
+        raise OcheError(
+            f"the {kind!r} cell has {plural(inputs, 'input')}, and the network gives two, the outputs of the two cells "
+            "before; number its first node 2"
         )
     return genotype.cells[kind]

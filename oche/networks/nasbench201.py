@@ -196,6 +196,11 @@ class FinalNetwork(Network, DropPathNetwork):
         return self.run(x, self.edge_factors(x, drops))
 
     @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+        return self.macro.in_channels
+
+    @property
     def feature_maps(self) -> list[FeatureMap]:
         """The feature maps that the network computes, in order."""
         return self.macro.feature_maps

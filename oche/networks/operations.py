@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oche.core.arguments import checked
 from oche.core.errors import OcheError, did_you_mean
 
 Builder = Callable[[int, int, bool], nn.Module]  # channels, stride, affine
@@ -40,6 +41,7 @@ class Operation:
 OPERATIONS: dict[str, Operation] = {}
 
 
+@checked
 def operation(name: str, *, normalised: bool = True) -> Callable[[Builder], Builder]:
     """Return a decorator that registers ``build(channels, stride, affine)`` as the candidate operation ``name``.
 
@@ -62,6 +64,7 @@ def operation(name: str, *, normalised: bool = True) -> Callable[[Builder], Buil
     return register
 
 
+@checked
 def find_operation(name: str) -> Operation:
     """Return the registered operation ``name``. Raises `OcheError` with the nearest known name."""
     if name not in OPERATIONS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from oche.core.errors import plural
 from oche.analysis.classification import Assessment
 from oche.core import atomic_files as atomic
 from oche.report.figures import FigureWriter
@@ -24,6 +25,7 @@ from oche.report.html.page import (
 from oche.report.metrics import percent
 from oche.report.plots import classification as plots
 
+BALANCED, MAJORITY = "balanced accuracy (mean over classes)", "share of the commonest class"
 _PAIRS = 50  # confusions that are listed, at most
 _EXPLAINED = (
     "Confusion matrix: rows are true classes, columns predicted classes. Reliability: a network is calibrated if 80 % of the "
@@ -37,7 +39,7 @@ def write_assessment_page(folder: Path, found: Assessment, title: str) -> Path:
     section = Section("", assessment_items(FigureWriter(folder / "pictures"), found, "assessment"), "assessment")
     target = folder / "report.html"
     text = render_page(
-        title, [section], f"{found.images:,} {found.part} images of {found.data}", kicker="oche evaluate"
+        title, [section], f"{plural(found.images, f'{found.part} image')} of {found.data}", kicker="oche evaluate"
     )
     atomic.write_bytes(target, text.encode())
     return target
@@ -47,7 +49,7 @@ def assessment_sections(writer: FigureWriter, known: list[tuple[str, Assessment]
     """Return the section about ``known``, pairs (name, assessment); no section where there are none."""
     items: list[Item] = []
     for name, found in known:
-        items.append(Heading(f"{name}: {found.images:,} {found.part} images of {found.data}"))
+        items.append(Heading(f"{name}: {plural(found.images, f'{found.part} image')} of {found.data}"))
         items += assessment_items(writer, found, slug(name))
     return [Section("Classification errors", [Prose(_EXPLAINED), *items], "assessment")] if items else []
 
@@ -77,6 +79,8 @@ def assessment_items(writer: FigureWriter, found: Assessment, name: str) -> list
 def _cards(found: Assessment) -> list[tuple[str, str]]:
     return [
         (f"{found.part} accuracy", percent(found.accuracy)),
+        (BALANCED, percent(found.balanced_accuracy)),
+        (MAJORITY, percent(found.majority)),
         ("expected calibration error", percent(found.ece)),
         ("negative log-likelihood (nats)", f"{found.nll:.4f}"),
         ("wrong answers", f"{found.images - round(found.accuracy * found.images):,} of {found.images:,}"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from oche.core.errors import plural
 from oche.core import atomic_files as atomic
 from oche.report.classification_page import class_accuracy_sections
 from oche.report.comparison_cells import cell_sections
@@ -37,7 +38,7 @@ def write_comparison(paths: Sequence[Path], out: Path) -> Path:
     found = find_runs(paths)
     title = paths[0].resolve().name if len(paths) == 1 else f"{len(found)} runs compared"
     groups = len({m.group for m in found})
-    subtitle = f"{len(found)} runs in {groups} group{'s' * (groups > 1)}; runs of a group differ only in their seed"
+    subtitle = f"{plural(len(found), 'run')} in {plural(groups, 'group')}; runs of a group differ only in their seed"
     text = render_page(title, page_sections(found), subtitle, kicker="oche report · comparison", notes=_notes(found))
     atomic.write_bytes(out, text.encode())
     return out
@@ -110,7 +111,7 @@ def _panels(title: str, known: Sequence[tuple[str, RunData]]) -> list[Figure]:
         others = others[:: 1 + len(others) * points_each * len(groups) // points_total]
         plot = small_multiples.group_panel(group, own, own_training, others, limits, metric)
         n = max(len(own), len(own_training))
-        figures.append(Figure.of(plot, f"{group}: {n} run{'s' * (n > 1)}", f"{title}-curves-{i}"))
+        figures.append(Figure.of(plot, f"{group}: {plural(n, 'run')}", f"{title}-curves-{i}"))
     return figures
 
 

@@ -70,7 +70,7 @@ def _names(places: list[Path]) -> list[str]:
         parts = [*place.relative_to(common).parts]
         trial = atomic.read_json(place.parent / "trial.json")
         if {"group", "seed"} <= {*trial}:
-            parts = [*parts[:-2], f"{trial['group']} · seed {trial['seed']}"]
+            parts = [*parts[:-2], f"{trial.get('name', trial['group'])} · seed {trial['seed']}"]
         names.append("/".join(p for p in parts if p not in ("trials", "search")) or place.name)
     return names
 
@@ -121,8 +121,10 @@ def _values(m: ComparedRun, keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _label(m: ComparedRun, keys: Sequence[str]) -> str:
+    # "darts · darts" would not say which is the method and which the space
+    what = {"space.type": "space "} if {"method", "space.type"} <= {*keys} else {}
     parts = [
-        Path(value).name if key in _NAMED else f"{key.rpartition('.')[2]} {value}"
+        what.get(key, "") + Path(value).name if key in _NAMED else f"{key.rpartition('.')[2]} {value}"
         for key in keys
         if (value := m.settings.get(key))
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
+from oche.analysis.summary import differ
 from oche.report.comparison_runs import ComparedRun, differing_settings
 from oche.report.format_numbers import (
     UNKNOWN,
@@ -44,6 +45,8 @@ def _columns(metric: Metric) -> list[Column]:
         ("true accuracy", _of_search("true_acc"), percent),
         ("regret (points)", _of_search("regret"), points),
         (f"test {metric.name}", lambda m: result_on_test(tested_training(m)), metric.text),
+        ("balanced accuracy", lambda m: _chance(m)[0], percent),
+        ("commonest class", lambda m: _chance(m)[1], percent),
         ("random cells", _mean_of_random_cells, metric.text),
         (f"validation {metric.name} in search", _of_search(f"val_{metric.key}"), metric.text),
         ("calibration error", _of_training("test_ece"), percent),
@@ -62,6 +65,11 @@ def _of_search(key: str) -> Value:
 
 def _of_training(key: str) -> Value:
     return lambda m: r.number(key) if (r := tested_training(m)) else None
+
+
+def _chance(m: ComparedRun) -> tuple[float | None, float | None]:
+    """Return balanced accuracy on the test part and the share of its commonest class."""
+    return r.chance("test") if (r := tested_training(m)) else (None, None)
 
 
 def _mean_of_random_cells(m: ComparedRun) -> float | None:
@@ -92,13 +100,32 @@ def headline_metric(found: Sequence[ComparedRun]) -> tuple[str, Value, Metric]:
 def headline_cards(found: Sequence[ComparedRun]) -> list[tuple[str, str]]:
     """Return the numbers at the top of the page: how many runs are complete, the best result and the median."""
     name, value, metric = headline_metric(found)
-    known = sorted(((v, m.name) for m in found if (v := value(m)) is not None), reverse=metric.higher)
+    known = sorted(
+        ((v, m) for m in found if (v := value(m)) is not None), key=lambda pair: pair[0], reverse=metric.higher
+    )
     complete = sum(m.run.state == "complete" for m in found)
     cards = [("runs complete", f"{complete} of {len(found)}")]
     if known:
-        cards.append((f"best {name}: {known[0][1]}", metric.text(known[0][0])))
+        best, first = known[0]
+        images = _images(first, name)
+        level = [v for v, _ in known if not differ(v, best, images)]
+        if len(level) == 1:
+            cards.append((f"best {name}: {first.name}", metric.text(best)))
+        elif len({*level}) == 1:
+            cards.append((f"best {name}: the same in {len(level)} of {len(known)} runs", metric.text(best)))
+        else:
+            told = f"best {name}; {len(level)} of {len(known)} runs are too close to it for {images:,} images"
+            cards.append((told, metric.text(best)))
         cards.append((f"median {name}", metric.text(statistics.median(v for v, _ in known))))
     return cards
+
+
+def _images(m: ComparedRun, name: str) -> int | None:
+    """Return the number of images that the accuracy called ``name`` was measured on; None where it is not known, or no sample."""
+    if not name.startswith("test accuracy"):
+        return None
+    tested = tested_training(m)
+    return tested.assessments[0][1].images if tested and tested.assessments else None
 
 
 def result_tables(found: Sequence[ComparedRun]) -> list[Item]:

@@ -69,6 +69,15 @@ class RunData:
                     return value
         return None
 
+    def chance(self, part: str) -> tuple[float | None, float | None]:
+        """Return (balanced accuracy, share of the commonest class) on ``part``, "test" or "val"; None where unknown."""
+        own = next((a for name, a in self.assessments if name == self.name and a.part == part), None)
+        balanced, majority = self.number(f"{part}_balanced_acc"), self.number(f"{part}_majority")
+        if own is not None:  # runs of earlier versions have it only there
+            balanced = own.balanced_accuracy if balanced is None else balanced
+            majority = own.majority if majority is None else majority
+        return balanced, majority
+
 
 def holds_run(path: Path) -> bool:
     """Whether ``path`` has any file of a run. `oche.runs.claim.is_run` is stricter: it asks for a run that has begun."""

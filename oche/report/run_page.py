@@ -10,7 +10,8 @@ from typing import Any
 
 from oche.core import atomic_files as atomic
 from oche.core.architecture import cell_title
-from oche.report.classification_page import assessment_sections
+from oche.core.errors import plural
+from oche.report.classification_page import BALANCED, MAJORITY, assessment_sections
 from oche.report.figures import FigureWriter, inline_cell, side_by_side
 from oche.report.findings import search_gain
 from oche.report.format_numbers import (
@@ -78,6 +79,22 @@ def write_report(run_dir: Path | str) -> Path:
     return target
 
 
+def refresh_reports(folder: Path) -> list[Path]:
+    """Write the reports anew of the runs that hold the directory ``folder``, or are it, if they have one; return their paths.
+
+    A training lies in the directory of its search, and an evaluation in that of its training, whose pages show them.
+    """
+    folder, made = folder.resolve(), []
+    for place in (folder, *folder.parents):
+        if not (place / "status.json").exists():
+            if place == folder:  # such as the folder of an evaluation
+                continue
+            break
+        if (place / "report.html").exists():
+            made.append(write_report(place))
+    return made
+
+
 def page_sections(writer: FigureWriter, run: RunData, trainings: list[RunData], random: list[RunData]) -> list[Section]:
     """Return all sections of a run's page; a section without content is left out.
 
@@ -114,7 +131,7 @@ def _state(run: RunData) -> str:
 def _subtitle(run: RunData) -> str:
     parts = [f"{label} {format_time(run.status[key])}" for key, label in _TIMES.items() if run.status.get(key)]
     if epochs := run.records[-1]["epoch"] if run.records else 0:
-        parts.append(f"{epochs} epoch{'s' if epochs > 1 else ''} recorded")
+        parts.append(f"{plural(epochs, 'epoch')} recorded")
     return " · ".join(parts)
 
 
@@ -122,7 +139,7 @@ def _notes(runs: list[RunData]) -> list[tuple[str, str]]:
     """Return (run, line) of all problems and notes; the first run is the page's own and has no name there."""
     notes = []
     for i, r in enumerate(runs):
-        lines = [*r.problems, *([_plain(r.summary["note"])] if r.summary.get("note") else [])]
+        lines = [*r.problems, *(_plain(r.summary["note"]).split("; ") if r.summary.get("note") else [])]
         notes += [("" if i == 0 else r.name, line) for line in lines]
     return list(dict.fromkeys(notes))
 
@@ -134,10 +151,13 @@ def _headline(run: RunData, trainings: list[RunData], random: list[RunData]) -> 
     found, metric, cost = _found(trainings), run.metric, CostTarget.of(run.space)
     of_search = run.kind != "train"
     cards = [(f"test {metric.name}{' of the found network' if of_search else ''}", metric.text(result_on_test(found)))]
+    cards += _chance_cards(found, "test")
     if of_search:
         known = [value for r in random if (value := result_on_test(r)) is not None]
         cards.append((f"random cells, mean ± sd (n = {len(known)})", metric.mean_sd(known)))
         cards.append((f"validation {metric.name} in the search", metric.text(run.number(f"val_{metric.key}"))))
+        if (majority := run.number("val_majority")) is not None:
+            cards.append((f"{MAJORITY} in the validation half", percent(majority)))
         if (true := run.number("true_acc")) is not None:
             cards.append(("true test accuracy of the cell, by the table", percent(true)))
         if cost:
@@ -148,6 +168,12 @@ def _headline(run: RunData, trainings: list[RunData], random: list[RunData]) -> 
         cards.append(("parameters of the network", format_count(found.number("parameters") if found else None)))
     cards.append(("search time" if of_search else "training time", format_duration(run.number("seconds"))))
     return [Section("", [Cards(cards)])]
+
+
+def _chance_cards(found: RunData | None, part: str) -> list[tuple[str, str]]:
+    """Return balanced accuracy and the share of the commonest class, as far as they are known."""
+    known = zip((BALANCED, MAJORITY), found.chance(part) if found else (), strict=False)
+    return [(name, percent(share)) for name, share in known if share is not None]
 
 
 def _found(trainings: list[RunData]) -> RunData | None:
@@ -177,7 +203,7 @@ def _gain(writer: FigureWriter, run: RunData, trainings: list[RunData], random: 
     results = [value for r in random if (value := result_on_test(r)) is not None]
     text = search_gain(found, results, metric)
     if len(results) < len(random):
-        text += f" {len(random) - len(results)} of {len(random)} random cells have no result yet."
+        text += f" {len(random) - len(results)} of {plural(len(random), 'random cell')} have no result yet."
     items: list[Item] = [Prose(text, "lead")]
     if found is not None and results:
         plot = curves.found_and_random(found, results, metric=metric)
@@ -279,7 +305,7 @@ def _setting(run: RunData) -> str:
             parts[-1] += f", {channels:g} channel{'s' if channels != 1 else ''}"
     if isinstance(classes, list) and classes:
         shown = ", ".join(str(c) for c in classes[:_CLASSES]) + (", …" if len(classes) > _CLASSES else "")
-        parts.append(f"{len(classes)} classes: {shown}")
+        parts.append(f"{plural(len(classes), 'class')}: {shown}")
     if size := finite_float(space.get("vocabulary")):
         parts.append(f"text of {size:,.0f} different tokens")
     return " · ".join(parts)

@@ -16,6 +16,7 @@ from oche.core.config.yaml_files import load_yaml
 from oche.core.console import Log
 from oche.core.errors import OcheError, one_line
 from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.membership import MANIFEST, TEXT
 
 BEGAN = "began.yaml"
 
@@ -49,8 +50,10 @@ _WHY = {
     "holdout": "the test part would hold images that were trained on",
     "limit": "other images would train and validate",
     "size": "the network was made for the other size",
+    "layout": "images would be read along other axes",
     "damaged": "other images would train and validate",
     "tokens": "the vocabulary would be another",
+    "parts": "other images would be tested",
     "data": "a run belongs to its data; train the same cell on others with: oche train RUN --data DATA",
     "search.split": "images would move between training and validation",
     "train.split": "images would move between training and validation",
@@ -73,11 +76,12 @@ def check_changes(path: Path, config: SearchConfig | TrainConfig, log: Log) -> N
     """
     if not (path / BEGAN).exists():
         return
+    recorded = (path / MANIFEST).exists() or (path / TEXT).exists()  # then what they hold is compared when they are read
     found = [*_differences(to_dict(load_yaml(path / BEGAN, type(config)())), to_dict(config))]
     refused = [
         f"{key}: {was} -> {now} ({_reason(key)})"
         for key, was, now in found
-        if not (_allowed(key) or (key == "data" and _moved(was, now)))
+        if not (_allowed(key) or (key == "data" and (recorded or _moved(was, now))))
     ]
     if refused:
         kind = "search" if isinstance(config, SearchConfig) else "train"

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from oche.core import atomic_files as atomic
 from oche.core.errors import OcheError
+from oche.core.finite import describe_not_finite
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.safetensors")
 _SKELETON, _DIGEST = "oche.state", "oche.sha256"
@@ -187,11 +188,16 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Return the state dict in the safetensors file at ``path``, on the CPU.
 
     Files of `save_weights` are checked against the hash in their header; files of other programs have none. Raises
-    `OcheError` if the file is absent, damaged or not a safetensors file.
+    `OcheError` if the file is absent, damaged or not a safetensors file, or if weights or statistics are not finite.
     """
     tensors, metadata = _read_weights(Path(path))
     if metadata.get(_DIGEST, "") not in ("", _digest(tensors)):
         raise OcheError(f"{path} is damaged: its weights do not match the hash in its header; restore it or train anew")
+    if found := describe_not_finite(tensors):
+        raise OcheError(
+            f"{path} holds a network that cannot be used: {found}; train again, with a smaller learning rate or "
+            "gradient clipping"
+        )
     return tensors
 
 

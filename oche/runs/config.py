@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from oche.core.arguments import checked
 from oche.core.budget import parse_duration
 from oche.core.errors import OcheError
 from oche.methods.recipe import SearchRecipe
@@ -18,6 +19,7 @@ from oche.training.language_recipes import LanguageRecipe
 SHORTEST = 60.0  # seconds: reading data, timing steps and the report take a good part of less
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """Settings that searches and trainings have in common. Raises `OcheError` for values out of range."""
@@ -37,8 +39,14 @@ class Common:
     """what to do about images that cannot be decoded: refuse to start, or skip them, which takes one more pass over the
     data
     """
+    layout: Literal["NHWC", "NCHW"] | None = None
+    """axes of arrays with four axes: channels last or channels second; by default the one of both with 1 to 4 entries, if only
+    one has
+    """
     tokens: Literal["words", "characters"] = "words"
     """tokens of a text"""
+    parts: Path | None = None
+    """directory of a run on the same data, whose test images stay test images; the training of a run's cells names that run"""
     seed: int = 0
     """seed of every random number of the run"""
     device: str = "auto"
@@ -63,6 +71,7 @@ class Common:
             raise OcheError(f"checkpoint={self.checkpoint}, threads={self.threads} are negative; use values >= 0")
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Common):
     """The configuration of a search."""
@@ -70,13 +79,16 @@ class SearchConfig(Common):
     method: str = "darts"
     """name of the method that `search` started from (see `oche list methods`)"""
     space: Space = field(default_factory=ConvSpace)
+    """the architectures to choose from, and the size of their supernet"""
     search: SearchRecipe = field(default_factory=SearchRecipe)
+    """the parts of the method, and the length, batches and cost target of the search"""
     table: Path | None = None
     """file with NAS-Bench-201's accuracies (see oche.core.nasbench201.Table), to record the true accuracies of each epoch's
     cells; by default that of the environment variable OCHE_NB201, for CIFAR-10, CIFAR-100 and ImageNet16-120
     """
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Common):
     """The configuration of a training of a found or published network."""
@@ -88,6 +100,7 @@ class TrainConfig(Common):
     recurrent, recurrent-small
     """
     train: Recipe | LanguageRecipe = field(default_factory=Recipe)
+    """size of the network, length and settings of its training"""
     init: Path | None = None
     """a training, or a file of weights, to begin with: weights of the same name and size are taken, the others start anew; for
     images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 
+from oche.analysis.decisions import count_decided
 from oche.bilevel.cuda_graph_replay import replay
 from oche.bilevel.search import Search
 from oche.bilevel.search import search as search_loop
 from oche.core.architecture import Genotype
 from oche.core.atomic_files import read_json
+from oche.core.budget import Clock
+from oche.core.config.serialize import to_dict
 from oche.core.config.yaml_files import dump_yaml
 from oche.core.console import Log
 from oche.core.environment import describe_environment
@@ -29,13 +32,18 @@ from oche.devices.process_group import ProcessGroup, ProcessLost
 from oche.methods.recipe import SearchRecipe
 from oche.networks.lstm import LSTM
 from oche.report import run_page
+from oche.report.mixture_history import find_decisions, read_mixtures
+from oche.runs.chance import majority_shares
 from oche.runs.changes import BEGAN, check_changes
-from oche.runs.checkpoint import latest_step, load_weights, weights_metadata
+from oche.runs.checkpoint import latest_step
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import NullRunDir, RunDir
 from oche.runs.latency_budget import cost_of_result, with_latency_table
+from oche.runs.membership import ENVIRONMENT, Earlier, record
 from oche.runs.plan import Plan, SearchPlan, TrainPlan, check_shares, make_engine, plan_resumed
-from oche.runs.session import WorkSession, make_session
+from oche.runs.python_data import keep_data
+from oche.runs.session import Listener, WorkSession, make_session
+from oche.runs.warm_start import keep_warm_start, kept_warm_start
 from oche.training.assess import assess
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
@@ -44,7 +52,6 @@ from oche.training.language_recipes import LanguageRecipe
 from oche.training.language_trainer import LanguageTraining
 from oche.training.language_trainer import train as language_loop
 from oche.training.loop import Diverged, Interrupted, OutOfMemory, Session
-from oche.training.warm_start import WarmStart
 
 
 def check_unchanged(path: Path, data: Any) -> None:
@@ -68,20 +75,35 @@ def _data_shape(data: Any) -> dict[str, Any]:
     """
     if isinstance(data, Corpus):
         return {}
-    return {"classes": list(data.classes), "image": list(data.image), "in_channels": data.channels}
+    facts = {"classes": list(data.classes), "image": list(data.image), "in_channels": data.channels}
+    return {**facts, "pixels": to_dict(data.pixels)}
 
 
 def _run_fingerprint(config: SearchConfig | TrainConfig, data: Any) -> bytes:
     """Return the settings and data that must be equal on all ranks. Paths may differ, because machines do."""
-    places = {"data": "", "data_dir": None, "plugins": ()} | ({"table": None} if hasattr(config, "table") else {})
+    places = {"data": "", "data_dir": None, "plugins": (), "parts": None} | ({"table": None} if hasattr(config, "table") else {})
     same = dump_yaml(replace(config, **places))
     if isinstance(data, Corpus):
         return same.encode() + str(data.vocabulary).encode() + data.train.numpy().tobytes()
-    return same.encode() + str(data.classes).encode() + data.train.labels.numpy().tobytes()
+    ids = b"" if data.train.ids is None else data.train.ids.numpy().tobytes()
+    return same.encode() + str(data.classes).encode() + data.train.labels.numpy().tobytes() + ids
 
 
-def start_run(path: Path, plan: Plan, *, overwrite: bool, log: Log, before: Callable[[], None] = lambda: None) -> None:
+def start_run(
+    path: Path,
+    plan: Plan,
+    *,
+    overwrite: bool,
+    log: Log,
+    before: Callable[[], None] = lambda: None,
+    refresh: bool = True,
+    keep: Path | None = None,
+    listeners: tuple[Listener, ...] = (),
+) -> None:
     """Create the run directory and execute ``plan``. ``before`` is called once the directory exists.
+
+    ``refresh``: whether the report of the search that holds a training is written anew at the end. ``keep``: a file of data
+    that was handed over in Python, of which the directory gets a copy. ``listeners``: as in `DirectorySession`.
 
     Raises `OcheError` if the directory is taken or the run fails.
     """
@@ -91,16 +113,28 @@ def start_run(path: Path, plan: Plan, *, overwrite: bool, log: Log, before: Call
         if processes.is_main:
             with RunDir.create(path, dump_yaml(config), kind, overwrite=overwrite) as run:
                 shared = {"ranks": processes.world_size} if processes.is_distributed else {}
-                run.write_json("environment.json", describe_environment(config.device) | shared)
+                shared |= record(run, config, plan.data)
+                run.write_json(ENVIRONMENT, describe_environment(config.device) | shared)
                 run.write_text(BEGAN, dump_yaml(config))
                 if isinstance(plan, TrainPlan) and plan.warm is not None:
                     keep_warm_start(run, plan.warm)
+                if keep is not None:
+                    keep_data(path, keep, log)
     before()
-    _execute(path, config, log, plan)
+    _execute(path, config, log, plan, refresh, listeners=listeners)
 
 
-def resume_run(path: Path, config: SearchConfig | TrainConfig, log: Log) -> None:
-    """Do what is left of the run at ``path``, whose configuration is ``config``.
+def resume_run(
+    path: Path,
+    config: SearchConfig | TrainConfig,
+    log: Log,
+    *,
+    moved: bool = False,
+    listeners: tuple[Listener, ...] = (),
+) -> None:
+    """Do what is left of the run at ``path``, whose configuration is ``config``. ``listeners``: as in `DirectorySession`.
+
+    ``moved``: the data of ``config`` are at another place than config.yaml says; it is written anew once they were found there.
 
     Raises `OcheError` if the run fails, or if the configuration was changed in a way that a stopped run cannot take.
     """
@@ -108,11 +142,22 @@ def resume_run(path: Path, config: SearchConfig | TrainConfig, log: Log) -> None
     with processes.raise_together():
         if processes.is_main:
             check_changes(path, config, log)
-    _execute(path, config, log, None)
+    _execute(path, config, log, None, True, moved, listeners)
 
 
-def _execute(path: Path, config: SearchConfig | TrainConfig, log: Log, plan: Plan | None) -> None:
-    """Do what is left of a run, and write how it ends into its status.json. ``plan`` None: make the plan anew."""
+def _execute(
+    path: Path,
+    config: SearchConfig | TrainConfig,
+    log: Log,
+    plan: Plan | None,
+    refresh: bool,
+    moved: bool = False,
+    listeners: tuple[Listener, ...] = (),
+) -> None:
+    """Do what is left of a run, and write how it ends into its status.json. ``plan`` None: make the plan anew.
+
+    ``refresh``: write the report of the run whose directory holds this one anew, too.
+    """
     processes = join_process_group()
     with processes.raise_together():
         opened = RunDir.open(path) if processes.is_main else NullRunDir(path)
@@ -120,7 +165,8 @@ def _execute(path: Path, config: SearchConfig | TrainConfig, log: Log, plan: Pla
         run.set_state("running")
         try:
             with processes.detecting_lost_processes():
-                summary = _compute(run, config, log, plan, interrupt, processes)
+                plan = plan or _plan_again(run, config, log, processes, moved)
+                summary = _compute(run, config, log, plan, interrupt, processes, listeners)
         except Interrupted:
             run.set_state("interrupted")
             log.warn(f"stopped; everything is saved; go on with: oche resume {path}")
@@ -141,18 +187,35 @@ def _execute(path: Path, config: SearchConfig | TrainConfig, log: Log, plan: Pla
         run.set_state("complete")
     if processes.is_main:
         run_page.write_report(path)
+        if refresh:
+            run_page.refresh_reports(path.resolve().parent)
+
+
+def _plan_again(
+    run: RunDir, config: SearchConfig | TrainConfig, log: Log, processes: ProcessGroup, moved: bool
+) -> Plan:
+    """Return the plan of a run to resume, and write what its directory lacks: the record of its data, or their new place."""
+    earlier = Earlier.shared(run.path, log, processes)
+    plan = processes.first_on_each_machine(lambda: plan_resumed(config, log, earlier))
+    with processes.raise_together():
+        if processes.is_main:
+            if not earlier.begun and earlier.manifest is None and earlier.text is None:  # killed before it was written
+                run.write_json(ENVIRONMENT, run.read_json(ENVIRONMENT) | record(run, config, plan.data))
+            if moved:
+                run.write_text("config.yaml", dump_yaml(config))
+    return plan
 
 
 def _compute(
     run: RunDir,
     config: SearchConfig | TrainConfig,
     log: Log,
-    plan: Plan | None,
+    plan: Plan,
     interrupt: Interrupt,
     processes: ProcessGroup,
+    listeners: tuple[Listener, ...],
 ) -> dict[str, Any]:
     """Check that data and processes are as before and agree, then search or train. Return the summary."""
-    plan = plan or processes.first_on_each_machine(lambda: plan_resumed(config, log))
     data = plan.data
     with processes.raise_together():
         check_shares(config, data, processes)
@@ -160,7 +223,9 @@ def _compute(
     processes.check_agreement("their settings and data", _run_fingerprint(config, data))
     engine = make_engine(config, processes)
     processes.check_agreement("the kind of their device", engine.device.type.encode())
-    session = make_session(run, log, interrupt, config.checkpoint, processes)
+    session = make_session(run, log, interrupt, config.checkpoint, processes, listeners)
+    for line in filter(None, data.note.split("; ")):
+        session.log.say(f"data: {line}")
     if isinstance(plan, SearchPlan):
         summary = _run_search(run, plan, engine, session)
     else:
@@ -181,8 +246,14 @@ def _resume_hint(path: Path, config: SearchConfig | TrainConfig, settings: tuple
 def _run_search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSession) -> dict[str, Any]:
     """Search, write the results of the search, and return them for the summary."""
     config, data, truth = plan.config, plan.data, plan.truth
+    chance: dict[str, float] = {}
 
     def describe(task: Search) -> None:
+        if isinstance(data, Dataset):
+            held = {"validation": task.feed.val} if "val" in task.meters else {}
+            shares = majority_shares(data, {**held, "test": data.test}, session.log)
+            if held:
+                chance["val_majority"] = shares["validation"]
         space, mixes = config.space, task.settled(0.0)
         example = space.example_input(engine)
         groups = {
@@ -193,8 +264,9 @@ def _run_search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSess
         run.write_json("space.json", {
             "space": config.method, "computes": task.computes, "parameters": parameters(task.net),
             "flops": flops(task.net, lambda: task.net(*example, mixes)), **space.data_facts(data), "groups": groups,
+            **({} if isinstance(data, Corpus) else {"pixels": to_dict(data.pixels)}),
             "network": space.describe(), **({} if truth is None else {"truth": truth.describe()}),
-            **({} if task.cost_constraint is None else {"priced": task.cost_constraint.describe()}),
+            **({} if task.cost_constraint is None else {"priced": task.cost_constraint.describe()}), **chance,
         })  # fmt: skip
         if task.cost_constraint is not None:
             session.log.say(f"penalty on {task.cost_constraint.summarize()}")
@@ -210,26 +282,18 @@ def _run_search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSess
     run.write_weights("weights.safetensors", {**task.net.state_dict(), **logits}, {"genotype": str(genotype)})
     last, measures = session.history[-1], [f"{part}_{task.feed.meter.measure}" for part in ("val", "train")]
     return {
-        "genotype": str(genotype), **{name: last.get(name) for name in measures},
-        "parameters": parameters(task.net), "steps": clock.step, "seconds": clock.elapsed, "step_ms": _median_step_ms(session),
+        "genotype": str(genotype), **{name: last.get(name) for name in measures}, **chance,
+        **({"val_images": len(task.feed.val)} if "val_acc" in last else {}),
+        "parameters": parameters(task.net), **_times(clock, session),
         **({} if truth is None else truth(genotype)), **cost_of_result(task.cost_constraint, genotype, session.log),
     }  # fmt: skip
 
 
-INIT = "init.safetensors"  # in a run: the weights that it began with, so that it needs no other file to be resumed
-
-
-def keep_warm_start(run: RunDir, warm: WarmStart) -> None:
-    """Write the weights that a training begins with into its directory."""
-    run.write_weights(INIT, dict(warm.tensors), {"source": warm.source, "new": json.dumps(warm.new)})
-
-
-def kept_warm_start(path: Path) -> WarmStart | None:
-    """Return the weights that the training at ``path`` began with; None if it began anew."""
-    if not (path / INIT).exists():
-        return None
-    facts = weights_metadata(path / INIT)
-    return WarmStart(facts["source"], load_weights(path / INIT), tuple(json.loads(facts["new"])))
+def _decided(run: RunDir, session: WorkSession, genotype: Genotype) -> dict[str, int]:
+    """Return how many nodes of the found cells the search decided, for the summary; see `oche.analysis.decisions`."""
+    mixtures = read_mixtures(read_json(run.path / "space.json"), session.history)
+    decided, nodes = count_decided(find_decisions(mixtures, genotype))
+    return {"decided_nodes": decided, "nodes": nodes} if nodes else {}
 
 
 def _choose_computation(task: Search | Training | LanguageTraining, engine: Engine, session: WorkSession) -> None:
@@ -250,13 +314,14 @@ def _run_image_training(
     costs: dict[str, int] = {}
 
     def describe(task: Training) -> None:
+        majority_shares(data, {{"val": "validation"}.get(task.held, task.held): task.held_split}, session.log)
         image = engine.images(torch.zeros(1, data.channels, *data.image))
         costs.update(parameters=parameters(task.net), flops=flops(task.net, lambda: task.net(image)))
         _choose_computation(task, engine, session)
         run.write_json("space.json", {
             "space": config.recipe, "computes": task.computes, **costs, "image": data.image, "in_channels": data.channels,
             "classes": data.classes,
-            "mean": data.mean, "std": data.std, "groups": {}, "network": task.net.describe(),
+            "mean": data.mean, "std": data.std, "pixels": to_dict(data.pixels), "groups": {}, "network": task.net.describe(),
         })  # fmt: skip
 
     task, clock = training_loop(
@@ -266,18 +331,20 @@ def _run_image_training(
     run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
     last = session.history[-1]
     return {
-        "genotype": str(genotype), **{key: last[key] for key in _RESULTS if key in last}, **_write_assessment(run, task), **costs,
-        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _median_step_ms(session),
+        "genotype": str(genotype), **_write_assessment(run, task), **{key: last[key] for key in _RESULTS if key in last}, **costs,
+        **_times(clock, session),
     }  # fmt: skip
 
 
 def _write_assessment(run: RunDir, task: Training) -> dict[str, float]:
-    """Write the errors of the trained network to assessment.json. Return its calibration error."""
+    """Write the errors of the trained network to assessment.json. Return accuracy, loss, majority and calibration error."""
     if task.held_split is None or not task.engine.processes.is_main:
         return {}
     found = assess(task.net, task.held_split, task.data, task.engine.single_process, task.held)
     run.write_json("assessment.json", found.to_dict())
-    return {f"{task.held}_ece": found.ece}
+    numbers = {"acc": found.numbers["accuracy"], "loss": found.nll, "balanced_acc": found.balanced_accuracy}
+    held, numbers = task.held, numbers | {"majority": found.majority, "ece": found.ece}
+    return {f"{held}_{name}": value for name, value in numbers.items()} | {f"{held}_images": found.images}
 
 
 def _run_language_training(
@@ -306,7 +373,7 @@ def _run_language_training(
     run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": config.genotype})
     return {
         "genotype": config.genotype, **found, "train_ppl": session.history[-1].get("train_ppl"), **costs,
-        "steps": clock.step, "seconds": clock.elapsed, "step_ms": _median_step_ms(session),
+        **_times(clock, session),
     }  # fmt: skip
 
 
@@ -315,6 +382,18 @@ _RUN_TRAINING: dict[type, Callable[..., dict[str, Any]]] = {
     LanguageRecipe: _run_language_training,
 }
 _RESULTS = ("test_acc", "test_loss", "val_acc", "val_loss", "train_acc")
+
+
+def _times(clock: Clock, session: Session) -> dict[str, Any]:
+    """Return steps and times for the summary: ``seconds`` as `oche.core.budget` defines them, and ``other_seconds``.
+
+    The others are what this process spent besides: before the first step, preparing in it, and after the last one.
+    """
+    others = time.monotonic() - session.began - (clock.seconds - clock.resumed)
+    return {
+        "steps": clock.step, "seconds": clock.seconds, "other_seconds": max(0.0, others),
+        "step_ms": _median_step_ms(session),
+    }  # fmt: skip
 
 
 def _median_step_ms(session: Session) -> float | None:

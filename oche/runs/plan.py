@@ -6,39 +6,32 @@ executes it (`oche.runs.execute`).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from oche.bilevel.batches import check_data
-from oche.core.atomic_files import read_json
 from oche.core.console import Log
 from oche.core.errors import OcheError
-from oche.core.genotypes import resolve
 from oche.core.plugins import load_plugins
-from oche.data import Corpus, load
-from oche.data.text.corpus import load_text
+from oche.data import Corpus
 from oche.data.text.files import is_text
 from oche.devices.engine import Engine
 from oche.devices.launch import read_environment
 from oche.devices.process_group import ProcessGroup
 from oche.kernels.choose import choose
 from oche.kernels.cpu import build as native
-from oche.runs.checkpoint import load_weights, weights_metadata
+from oche.runs.claim import check_run
 from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.runs.membership import Earlier
 from oche.runs.resolve import read_trainable, with_absolute_paths
-from oche.runs.run import Run
+from oche.runs.run_data import load_adopted, load_data, load_recorded
+from oche.runs.warm_start import read_warm_start
 from oche.spaces.nasbench201_ground_truth import GroundTruth, load_ground_truth, table_for
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.image_recipes import Recipe
 from oche.training.language_recipes import is_language
 from oche.training.recipes import space_at_recipe_size
-from oche.training.warm_start import WarmStart, plan_warm_start
-
-METADATA_KEY = "oche.model"  # of the description of a network in the metadata of its exported weights
+from oche.training.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -65,9 +58,22 @@ class TrainPlan:
 
 Plan = SearchPlan | TrainPlan
 
+__all__ = [
+    "Plan",
+    "SearchPlan",
+    "TrainPlan",
+    "load_data",
+    "make_engine",
+    "plan_resumed",
+    "plan_search",
+    "plan_training",
+]
 
-def plan_search(config: SearchConfig, log: Log, data: Any = None) -> SearchPlan:
+
+def plan_search(config: SearchConfig, log: Log, data: Any = None, earlier: Earlier | None = None) -> SearchPlan:
     """Return the plan of a search. ``data``: the data that ``config`` names, if they are loaded already.
+
+    ``earlier``: what the run ``config.parts`` recorded, if it is read already.
 
     Raises `OcheError` if the search cannot start.
     """
@@ -80,7 +86,7 @@ def plan_search(config: SearchConfig, log: Log, data: Any = None) -> SearchPlan:
     truth = load_ground_truth(config.table, config.data)
     if truth is not None:
         log.say(f"true accuracies: {truth.column} of {config.table}")
-    data = data or load_data(config, log)
+    data = data or _load_new(config, log, earlier)
     check_data(data, config.space, recipe)
     check_shares(config, data, read_environment())
     config = replace(config, space=config.space.fit(data))
@@ -90,8 +96,10 @@ def plan_search(config: SearchConfig, log: Log, data: Any = None) -> SearchPlan:
     return SearchPlan(config, data, truth)
 
 
-def plan_training(config: TrainConfig, log: Log, data: Any = None) -> TrainPlan:
+def plan_training(config: TrainConfig, log: Log, data: Any = None, earlier: Earlier | None = None) -> TrainPlan:
     """Return the plan of a training. ``data``: the data that ``config`` names, if they are loaded already.
+
+    ``earlier``: what the run ``config.parts`` recorded, if it is read already.
 
     Raises `OcheError` if the training cannot start.
     """
@@ -100,69 +108,28 @@ def plan_training(config: TrainConfig, log: Log, data: Any = None) -> TrainPlan:
     config = replace(config, genotype=str(read_trainable(config.genotype)))
     check_domains(config)
     _check_device(config, log, mixed=False)
-    data = data or load_data(config, log)
+    data = data or _load_new(config, log, earlier)
     config.train.check(config.genotype, data, _engine(config))
     check_shares(config, data, read_environment())
     return TrainPlan(config, data, read_warm_start(config, data, log))
 
 
-def read_warm_start(config: TrainConfig, data: Any, log: Log) -> WarmStart | None:
-    """Return the weights that a training begins with, from ``config.init``; None if it begins anew.
-
-    Raises `OcheError` if the file or run has no weights that fit.
-    """
-    if config.init is None:
-        return None
-    if not isinstance(config.train, Recipe):
-        raise OcheError(f"--init {config.init} is for networks for images, and this is a language model; leave it out")
-    file = Run.open(config.init).trained().path / "weights.safetensors" if config.init.is_dir() else config.init
-    given = load_weights(file)
-    with torch.device("meta"):
-        net = config.train.network(resolve(config.genotype), data)
-    warm = plan_warm_start(net, given, str(config.init), classes_of(file) == data.classes)
-    log.say(warm.describe(net))
-    return warm
-
-
-def classes_of(file: Path) -> tuple[str, ...] | None:
-    """Return the classes of the network whose weights are in ``file``, from its run or its own description; None if unknown."""
-    facts = read_json(file.parent / "space.json")
-    if file.name == "weights.safetensors" and facts.get("classes"):
-        return tuple(facts["classes"])
-    text = weights_metadata(file).get(METADATA_KEY)
-    return tuple(json.loads(text)["classes"]) if text else None
-
-
-def describe_weights(where: Path) -> tuple[str, int, int] | None:
-    """Return (genotype, channels, cells) of the network of a training or of an exported file of weights; None if unknown."""
-    if where.is_dir():
-        run = Run.open(where).trained()
-        return str(run.genotype), run.config.train.channels, run.config.train.cells
-    if (text := weights_metadata(where).get(METADATA_KEY)) is None:
-        return None
-    about = json.loads(text)
-    return about["genotype"], about["recipe"]["channels"], about["recipe"]["cells"]
-
-
-def plan_resumed(config: SearchConfig | TrainConfig, log: Log) -> Plan:
-    """Return the plan of a run to resume. ``config`` is the complete configuration in its directory."""
-    data = load_data(config, log)
+def plan_resumed(config: SearchConfig | TrainConfig, log: Log, earlier: Earlier) -> Plan:
+    """Return the plan of a run to resume. ``config`` is the complete configuration in its directory, ``earlier`` its record."""
+    data = load_recorded(config, log, earlier, "resume")
     if isinstance(config, TrainConfig):
         return TrainPlan(config, data)
     return SearchPlan(config, data, load_ground_truth(config.table, config.data))
 
 
-def load_data(config: Common, log: Log) -> Any:
-    """Return the data that ``config`` names: a `Dataset`, or a `Corpus` for text."""
-    if is_text(config.data):
-        return load_text(
-            config.data, tokens=config.tokens, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit,
-            progress=not log.quiet,
-        )  # fmt: skip
-    return load(
-        config.data, data_dir=config.data_dir, holdout=config.holdout, limit=config.limit, size=config.size,
-        damaged=config.damaged, seed=config.seed, progress=not log.quiet,
-    )  # fmt: skip
+def _load_new(config: SearchConfig | TrainConfig, log: Log, earlier: Earlier | None) -> Any:
+    """Return the data of a new run: divided anew, or as the run ``config.parts`` was."""
+    if config.parts is None:
+        return load_data(config, log)
+    if earlier is None:
+        check_run(config.parts)
+        earlier = Earlier.read(config.parts, log)
+    return load_adopted(config, log, earlier)
 
 
 def _engine(config: Common) -> Engine:

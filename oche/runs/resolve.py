@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from oche.core.architecture import Genotype
+from oche.core.console import Log
 from oche.core.errors import OcheError
-from oche.core.genotypes import resolve
+from oche.core.genotypes import read_file, resolve
 from oche.data import DATASETS, TEXTS
 from oche.methods.catalog import METHODS
 from oche.networks.lstm import LSTM
 from oche.runs.config import Common, SearchConfig, TrainConfig
+from oche.runs.membership import Earlier
 from oche.runs.run import Run
+from oche.runs.run_data import is_data_of
 from oche.spaces import SPACES
 from oche.training.recipes import default_for
 
@@ -27,7 +30,7 @@ def default_search(space: str, method: str | None = None) -> SearchConfig:
     made = SPACES[space]()
     method = method or made.method
     data = {"text": "ptb"}.get(made.domain, SearchConfig.data)
-    return SearchConfig(method=method, search=made.adapt_search(METHODS[method].make()), space=made, data=data)
+    return SearchConfig(method=method, search=METHODS[method].for_space(made), space=made, data=data)
 
 
 def default_training(
@@ -35,7 +38,8 @@ def default_training(
 ) -> tuple[TrainConfig, Path | None]:
     """Return the `TrainConfig` for ``what``, and the default directory of its run (None: the next free one).
 
-    ``what``: a run or its directory, a `Genotype`, its text, a published name, or "lstm". ``data`` None: those of the run.
+    ``what``: a run or its directory, a `Genotype`, its text, a published name, or "lstm". ``data`` None: those of the run. Data
+    that are the run's own, there or at another place, keep the parts that they had in the run.
     Without a recipe among ``options``, recurrent cells get the recipe for language models. Raises `OcheError`.
     """
     if isinstance(what, str | Path) and os.path.isdir(what):  # pathlib raises for a long text
@@ -48,7 +52,10 @@ def default_training(
     origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
     own = data is None or locate(str(data)) == origin["data"]
     if not own:
-        origin |= {"data": str(data), "limit": None, "size": None, "data_dir": None}
+        place, archives = locate(str(data)), options.get("data_dir")
+        own = is_data_of(what, Earlier.read(what.path, Log(quiet=True)), place, archives, Log(quiet=True), options.get("damaged"))
+        origin |= {"data": str(data), "data_dir": None} | ({} if own else {"limit": None, "size": None})
+    origin["parts"] = what.path if own else None
     genotype = what.config.genotype if what.kind == "train" else str(what.genotype)
     config = TrainConfig(**{**origin, "genotype": genotype, **default_for(genotype)[0], **options})
     suffix = "" if own else f"-{slug(config.data)}"
@@ -61,11 +68,17 @@ def read_trainable(what: str | Path) -> Genotype | str:
 
 
 def read_genotype(what: str | Path) -> Genotype:
-    """Return the genotype with a published name, in a file, or in the text itself. Raises `OcheError`."""
+    """Return the genotype with a published name, in a file, or in the text itself. Raises `OcheError`.
+
+    Of several genotypes in a file ``FILE:NAME`` is the one with that name, ``FILE:LINE`` the one on that line.
+    """
     text = str(what)
     if os.path.isfile(text):
-        return Genotype.parse(Path(text).read_text(errors="replace"))
-    if "(" not in text and (os.sep in text or "/" in text):
+        return read_file(text)
+    file, _, which = text.rpartition(":")
+    if file and which and os.path.isfile(file):
+        return read_file(file, which)
+    if not {"(", "{", "|"} & set(text) and (os.sep in text or "/" in text):
         raise OcheError(
             f"there is nothing at {text}; give a run directory, a file with a genotype, its text or a published name"
         )
@@ -84,8 +97,16 @@ def with_absolute_paths(config: Any) -> Any:
         **({} if latencies is None else {"search": replace(config.search, latencies=absolute(latencies))}),
         data=locate(config.data),
         data_dir=config.data_dir and absolute(config.data_dir),
+        parts=config.parts and absolute(config.parts),
         plugins=tuple(map(absolute, config.plugins)),
     )
+
+
+def with_place(config: Any, data: str | Path | None, data_dir: str | Path | None) -> Any:
+    """Return ``config`` with its data at another place, each None as before."""
+    if data is not None:
+        config = replace(config, data=locate(str(data)), data_dir=None)
+    return config if data_dir is None else replace(config, data_dir=absolute(data_dir))
 
 
 def absolute(path: str | Path) -> Path:
@@ -95,6 +116,8 @@ def absolute(path: str | Path) -> Path:
 
 def locate(data: str) -> str:
     """Return the name of a data set, or the absolute path of data."""
+    if len(os.fsencode(os.path.basename(data))) > 255 or "\0" in data:
+        raise OcheError(f"there are no data at {data[:60]!r}…; give a path, or a name of: oche list data")
     is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
     return str(absolute(data)) if is_path else data
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from oche.core.architecture import Genotype
+from oche.core.arguments import checked
 from oche.core.atomic_files import read_json
 from oche.core.config.yaml_files import load_yaml
 from oche.core.errors import OcheError
+from oche.core.genotypes import read_file
 from oche.core.plugins import load_plugins_named_in
 from oche.runs.claim import check_run
 from oche.runs.config import FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import read_metrics
 
 Kind = Literal["search", "train", "toy", "fit"]
+Kind = Literal["search", "train", "toy"]
+DATA = "data"  # the folder of a run for data that were handed over in Python
 
 
+@checked
 @dataclass(frozen=True)
 class Run:
     """A run directory. Files are read when they are needed."""
@@ -26,6 +31,7 @@ class Run:
     path: Path
 
     @classmethod
+    @checked
     def open(cls, path: str | Path) -> Run:
         """Return the run at ``path``. Raises `OcheError` if there is none."""
         check_run(Path(path))
@@ -66,7 +72,7 @@ class Run:
             if self.kind == "train":
                 raise OcheError(f"{self.path} trains {self.config.genotype!r}, which has no cells")
             raise OcheError(f"{self.path} has no genotype yet; go on with: oche resume {self.path}")
-        return Genotype.parse(file.read_text(errors="replace"))
+        return read_file(file)
 
     @cached_property
     def config(self) -> Any:
@@ -77,4 +83,15 @@ class Run:
                 f"{self.path} is a {self.kind} run, which has no settings; give one of a search or a training"
             )
         load_plugins_named_in(self.path / "config.yaml")
-        return load_yaml(self.path / "config.yaml", kinds[self.kind]())
+        return self._with_own_data(load_yaml(self.path / "config.yaml", kinds[self.kind]()))
+
+    def _with_own_data(self, config: Any) -> Any:
+        """Return ``config`` with the file that this run keeps, or the run around it, at its present place.
+
+        It is elsewhere than config.yaml says if the directory was moved.
+        """
+        place = Path(config.data)
+        if place.parent.name != DATA or place.exists():
+            return config
+        homes = (home / DATA / place.name for home in (self.path.absolute(), self.path.absolute().parent))
+        return next((replace(config, data=str(file)) for file in homes if file.exists()), config)

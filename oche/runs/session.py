@@ -7,26 +7,39 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from oche.core.atomic_files import to_json
 from oche.core.console import Log
 from oche.core.signals import Interrupt
 from oche.core.tensorboard import tensorboard_writer
 from oche.devices.process_group import ProcessGroup
 from oche.runs import checkpoint
 from oche.runs.directory import RunDir
-from oche.training.loop import Progress, Record, Session
+from oche.training.loop import Interrupted, Progress, Record, Session
+
+STOP = "stop"  # a listener returns this to end the loop
+Listener = Callable[[dict[str, Any]], object]
 
 
 class DirectorySession(Session):
     """A session that writes to the run directory ``run``. `restore` returns the newest undamaged checkpoint.
 
-    ``every``: seconds between checkpoints.
+    ``every``: seconds between checkpoints. ``listeners`` are called with the record of each epoch.
     """
 
-    def __init__(self, run: RunDir, log: Log, interrupt: Interrupt, every: float = 60.0) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        log: Log,
+        interrupt: Interrupt,
+        every: float = 60.0,
+        listeners: tuple[Listener, ...] = (),
+    ) -> None:
         super().__init__()
+        self.listeners = listeners
         self.run, self.log, self.interrupt, self.every = run, log, interrupt, every
         self.board = tensorboard_writer(run.path)
         self._saved = time.monotonic()
@@ -52,6 +65,20 @@ class DirectorySession(Session):
             self.run.write_text("genotype.txt", record["genotype"] + "\n")
         if self.board is not None:
             self.board.add(record)
+
+    def tell_listeners(self) -> bool:
+        """Call every listener with a plain copy of the newest record. An error gets a note that says how to go on."""
+        answers: list[object] = []
+        for listener in self.listeners:
+            try:
+                answers.append(listener(json.loads(to_json(self.history[-1]))))
+            except BaseException as error:
+                epoch = self.history[-1]["epoch"]
+                error.add_note(
+                    f"raised by on_epoch after epoch {epoch}; everything is saved; go on with: oche resume {self.run.path}"
+                )
+                raise
+        return any(isinstance(answer, str) and answer == STOP for answer in answers)
 
     def due(self) -> bool:
         return time.monotonic() - self._saved >= self.every
@@ -103,6 +130,21 @@ class SharedSession(Session):
         self._due, self._stopping = due > 0, asked > 0
         return common
 
+    def agree_on(self, found: bool) -> bool:
+        return self.processes.sum_numbers([float(found)])[0] > 0
+
+    def tell_listeners(self) -> bool:
+        """Call the listeners on rank 0. Their errors are raised there, and as `Interrupted` on the other ranks."""
+        asked, failure = False, None
+        try:
+            asked = self.own.tell_listeners()
+        except BaseException as error:
+            failure = error
+        stops, failures = self.processes.sum_numbers([float(asked), float(failure is not None)])
+        if failures:
+            raise failure or Interrupted
+        return stops > 0
+
     def due(self) -> bool:
         return self._due
 
@@ -125,9 +167,16 @@ class SharedSession(Session):
 WorkSession = DirectorySession | SharedSession
 
 
-def make_session(run: RunDir, log: Log, interrupt: Interrupt, every: float, processes: ProcessGroup) -> WorkSession:
-    """Return the session of a loop whose run is ``run``. ``every``: seconds between checkpoints."""
-    own = DirectorySession(run, log, interrupt, every) if processes.is_main else None
+def make_session(
+    run: RunDir,
+    log: Log,
+    interrupt: Interrupt,
+    every: float,
+    processes: ProcessGroup,
+    listeners: tuple[Listener, ...] = (),
+) -> WorkSession:
+    """Return the session of a loop whose run is ``run``. ``every`` and ``listeners``: as in `DirectorySession`."""
+    own = DirectorySession(run, log, interrupt, every, listeners) if processes.is_main else None
     if own is not None and not processes.is_distributed:
         return own
     return SharedSession(own or Session(), log, interrupt, processes)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from oche.core.arguments import checked
 from oche.networks.build import build
 from oche.networks.cell_network import FinalNetwork
 from oche.networks.operations import OPERATIONS, operation
@@ -25,6 +26,7 @@ def listed(name: str) -> Callable[[F], F]:
     """
 
     def register(make: F) -> F:
+        make = checked(make)
         SPACES[name] = make
         return make
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, all_alive, cell_from_mask, top_k
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.networks.forms import FormModule
@@ -52,6 +53,7 @@ def _preprocess(c_in: int, plan: CellPlan, halve: bool, affine: bool) -> nn.Modu
     return build(c_in, plan.channels, affine)
 
 
+@checked
 class Supernet(nn.Module):
     """The network that holds every architecture of a space. In the plain form it is the reference for all faster forms.
 
@@ -190,6 +192,7 @@ class ConvSpace(Space):
         return describe(self.skeleton, self.plans, lambda kind: self.nodes)
 
 
+@checked
 def darts(**fields) -> ConvSpace:
     """The published space: 4 nodes, 8 operations to choose from, 2 edges kept per node.
 
@@ -198,6 +201,7 @@ def darts(**fields) -> ConvSpace:
     return ConvSpace(**fields)
 
 
+@checked
 def seed(**fields) -> ConvSpace:
     """The seed document's variant (its §4.2 and appendix A): 3 nodes, no stem, N N R N N R N N, an MLP head, logits' order
     of its code, BatchNorm with scale and shift, pools without one.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, cell_from_mask
+from oche.core.arguments import checked
 from oche.core.errors import OcheError, did_you_mean
 from oche.core.genotypes import resolve
 from oche.core.optimizers import Adam, Sgd
@@ -31,6 +32,7 @@ CANDIDATES = ("none", "tanh", "relu", "sigmoid", "identity")
 # --- the final network ------------------------------------------------------------------------------------------------
 
 
+@checked
 class RecurrentNetwork(LanguageModel):
     """The language model of a genotype. Maps tokens (T, B) to a `LanguageOutput`.
 
@@ -206,6 +208,7 @@ class RecurrentSpace(Space):
         return (torch.zeros(1, 1, dtype=torch.int64, device=engine.device),)
 
 
+@checked
 def recurrent(**fields) -> RecurrentSpace:
     """DARTS' recurrent cells (1806.09055 §3.2), for language models: 8 nodes, 4 activations, one edge kept per node.
 

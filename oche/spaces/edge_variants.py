@@ -66,7 +66,7 @@ class PartialEdge(EdgeBuilder):
     k: int = 4
     """one channel in k passes through the mixed operation"""
     of: EdgeBuilder = MixedEdge()
-    """what those channels pass through"""
+    """operations that the selected channels pass through"""
 
     def __post_init__(self) -> None:
         if self.k < 1:

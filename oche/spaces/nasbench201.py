@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from oche.core.architecture import Cell, Dag, Genotype, Mix, cell_from_mask
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import CELL, OPERATIONS
 from oche.core.registry import component
@@ -144,6 +145,7 @@ def _untracked(module: nn.Module) -> nn.Module:
     return module
 
 
+@checked
 def nb201(**fields) -> NB201Space:
     """NAS-Bench-201 (2001.00326): 4 nodes, 6 edges, 5 operations, all edges kept.
 

@@ -12,7 +12,7 @@ from typing import Any
 from oche.report.metrics import ACCURACY, PERPLEXITY, Metric
 from oche.study.local import MEASURES
 from oche.study.results import TrialResult
-from oche.study.trial import RANDOM
+from oche.study.trial import RANDOM, short_names
 from oche.study.validate import DATA
 
 
@@ -79,31 +79,13 @@ def comparisons(trials: Iterable[TrialResult]) -> tuple[Comparison, ...]:
 def _comparison(labels: dict[str, str], trials: list[TrialResult]) -> Comparison:
     name = " · ".join([labels["data"], *(f"{k}={v}" for k, v in labels.items() if k != "data")])
     by_group = _group_by(trials, lambda trial: trial.group)
-    named = dict(zip(by_group, _names([members[0].labels for members in by_group.values()]), strict=True))
+    short = short_names([members[0].labels for members in by_group.values()], common=DATA)
+    named = dict(zip(by_group, short, strict=True))
     groups = tuple(Group(named[full], members[0].labels, tuple(members)) for full, members in by_group.items())
     finished = [trial for trial in trials if trial.state == "complete"]
     counts = {key: sum(key in trial.numbers for trial in finished) for key in MEASURES}
     most = max(counts.values(), default=0)
     return Comparison(name, next((key for key, count in counts.items() if count == most > 0), ""), groups)
-
-
-def _names(labels: list[Mapping[str, str]]) -> list[str]:
-    """A short name for each group: its method and the other labels in which these groups differ."""
-    keys = dict.fromkeys(key for of in labels for key in of)
-    varied = [k for k in keys if k not in (*DATA, "method") and len({of.get(k, "default") for of in labels}) > 1]
-    return [
-        " · ".join([of["method"], *(_label(k, of[k]) for k in varied if k in _meaningful(of) and of[k] != "default")])
-        for of in labels
-    ]
-
-
-def _meaningful(labels: Mapping[str, str]) -> set[str]:
-    """The labels that have an effect; settings of a search have none on a random cell."""
-    return {k for k in labels if labels["method"] != RANDOM or k.partition(".")[0] != "search"}
-
-
-def _label(key: str, value: str) -> str:
-    return value if key == "space" else f"{key}={value}"
 
 
 def _trained(labels: Mapping[str, str]) -> dict[str, str]:

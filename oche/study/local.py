@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oche.analysis.summary import differ
 from oche.core.atomic_files import read_json
 from oche.core.console import Log, Row
+from oche.core.errors import plural
 from oche.core.lock import is_locked
 from oche.core.signals import Interrupt
 from oche.runs.directory import last_metric
@@ -35,7 +37,7 @@ class TrialJob:
         tree = read_trial_file(path)
         searched = () if tree["labels"]["method"] == RANDOM else ("search",)
         trained = () if tree["train"] is None else ("train",)
-        return cls(path, f"{tree['group']} · seed {tree['seed']}", searched + trained)
+        return cls(path, f"{tree.get('name', tree['group'])} · seed {tree['seed']}", searched + trained)
 
     @property
     def last(self) -> str:
@@ -104,15 +106,31 @@ def format_score(numbers: dict[str, Any]) -> str:
     return f"{name.replace('_', ' ')} " + (f"{100 * value:.2f} %" if name.endswith("acc") else f"{value:.2f}")
 
 
-def best_trial(jobs: Sequence[TrialJob]) -> str:
-    """Name and result of the best trial so far; "" for none."""
+def standing(jobs: Sequence[TrialJob]) -> tuple[str, str] | None:
+    """Return ("best", name and result of the best trial so far), or ("no single best", text) where trials tie; None for none.
+
+    Trials tie with the best one if their results are equal, or if the images that they were measured on are too few to tell
+    them apart (`oche.analysis.summary.differ`).
+    """
     done = [(job, numbers) for job in jobs if (numbers := job.outcome())]
     for name, choose in MEASURES.items():
         having = [(job, numbers) for job, numbers in done if isinstance(numbers.get(name), int | float)]
-        if having:
-            job, numbers = choose(having, key=lambda pair: pair[1][name])
-            return f"{job.name}, {format_score({name: numbers[name]})}"
-    return ""
+        if not having:
+            continue
+        job, best = choose(having, key=lambda pair: pair[1][name])
+        images = best.get(name.replace("_acc", "_images")) if name.endswith("_acc") else None
+        level = [n[name] for _, n in having if not differ(n[name], best[name], images)]
+        if len(level) == 1:
+            return "best", f"{job.name}, {format_score({name: best[name]})}"
+        low, high = (format_score({name: value}) for value in (min(level), max(level)))
+        if low == high:
+            return "no single best", f"{len(level)} of {plural(len(having), 'trial')} have {high}"
+        reach = f"{low} to {high.removeprefix(name.replace('_', ' ') + ' ')}"
+        return (
+            "no single best",
+            f"{len(level)} of {plural(len(having), 'trial')} have {reach}, too close for {images:,} images",
+        )
+    return None
 
 
 def run_locally(jobs: Sequence[TrialJob], place: Placement, device: str, log: Log, interrupt: Interrupt) -> None:
@@ -134,7 +152,7 @@ def run_jobs(
     start: Callable[[TrialJob, Slot], Process],
 ) -> None:
     """Do the unfinished ``jobs`` in the processes that ``start`` begins."""
-    head = lambda: {"best": found} if (found := best_trial(jobs)) else {}  # noqa: E731
+    head = lambda: dict([found]) if (found := standing(jobs)) else {}  # noqa: E731
     Scheduler(resources, log, interrupt, start, after=note_killed, head=head).run(jobs)
 
 
@@ -142,7 +160,8 @@ def progress_rows(jobs: Sequence[TrialJob]) -> list[Row]:
     """Live lines for a study that no scheduler runs: one for all trials, one for each running trial."""
     each = [job.progress_row() for job in jobs if job.is_running()]
     over = sum(1 for job in jobs if job.outcome() or job.stopped())
-    return [(f"{over} of {len(jobs)} trials", over / len(jobs), {"best": best_trial(jobs)}), *each]
+    found = standing(jobs)
+    return [(f"{over} of {plural(len(jobs), 'trial')}", over / len(jobs), dict([found]) if found else {}), *each]
 
 
 def start_process(job: TrialJob, threads: int, slot: Slot) -> OcheProcess:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oche.analysis import RankCorrelation, Undetermined
+from oche.core.errors import plural
 from oche.report.figures import FigureWriter
 from oche.report.format_numbers import UNKNOWN, format_mean_sd
 from oche.report.html.page import CellContent, Code, Fold, Heading, Item, Prose, Section, Table, TableCell, slug
@@ -20,8 +21,9 @@ from oche.study.results import TrialResult
 from oche.study.supernet_ranking import RankAgreements
 
 _COST = (
-    "Mean ± sample standard deviation over finished trials. CPU time and peak memory are those of the whole process, retries "
-    "included; times depend on what else ran on the machine."
+    "Mean ± sample standard deviation over finished trials. Search and training: the steps and what is done between epochs, as a "
+    "budget counts them. Process: the whole process, with loading torch and the data, preparation and the final test, retries "
+    "included; so are CPU time and peak memory. Times depend on what else ran on the machine."
 )
 _INCUMBENTS = (
     "Best so far against the seconds of the search: a thin line per seed, a thick line for their mean. The supernet's "
@@ -44,7 +46,9 @@ _CHECKLIST = (
 
 
 def cost_section(comparisons: Sequence[Comparison]) -> Section:
-    columns = ("group", "n", "search (s)", "training (s)", "both (s)", "CPU (s)", "peak memory (MB)")
+    columns = (
+        "group", "n", "search (s)", "training (s)", "both (s)", "process (s)", "CPU (s)", "peak memory (MB)",
+    )  # fmt: skip
     several = len(comparisons) > 1
     rows = [
         (f"{comparison.name}: {group.name}" if several else group.name, *_spent(group))
@@ -61,7 +65,7 @@ def _spent(group: Group) -> Iterator[CellContent]:
     both = [sum(filter(None, pair)) for pair in zip(search, train, strict=True)]
     for values in (search, train, [b for b in both if b]):
         yield _mean_sd([v for v in values if v is not None], 1)
-    for name in ("cpu_s", "peak_mb"):
+    for name in ("wall_s", "cpu_s", "peak_mb"):
         yield _mean_sd([trial.numbers[name] for trial in done if name in trial.numbers], 1)
 
 
@@ -122,16 +126,16 @@ def _correlation_cells(found: Sequence[RankCorrelation | Undetermined]) -> tuple
 def trials_section(trials: Sequence[TrialResult]) -> Section:
     columns = ("group", "seed", "state", "result", "true accuracy (%)", "id", "genotype")
     listed = [
-        (trial.group, trial.seed, trial.state, format_score(trial.numbers), _true(trial), trial.id, trial.genotype)
+        (trial.name, trial.seed, trial.state, format_score(trial.numbers), _true(trial), trial.id, trial.genotype)
         for trial in trials
     ]  # fmt: skip
     left = [trial for trial in trials if trial.state != "complete"]
-    missing = [(trial.group, trial.seed, trial.state, _why(trial), trial.id) for trial in left]
+    missing = [(trial.name, trial.seed, trial.state, _why(trial), trial.id) for trial in left]
     items: list[Item] = []
     if missing:
-        told = f"{len(left)} of {len(trials)} trials are not finished; the results above leave them out."
+        told = f"{len(left)} of {plural(len(trials), 'trial')} are not finished; the results above leave them out."
         items += [Prose(told, "watch"), Table("unfinished", ("group", "seed", "state", "why", "id"), missing)]
-    return Section("Trials", [*items, Fold(f"All {len(trials)} trials", [Table("trials", columns, listed)])])
+    return Section("Trials", [*items, Fold(f"All {plural(len(trials), 'trial')}", [Table("trials", columns, listed)])])
 
 
 def _why(trial: TrialResult) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from oche.core.console import Log
 from oche.core.errors import OcheError
+from oche.core.extras import need
 from oche.core.signals import Interrupt
 from oche.runs.directory import last_metric
 from oche.study.config import Placement, Study
@@ -53,11 +54,7 @@ def run_study_on_ray(study: Study, log: Log, where: str, address: str | None) ->
 
 
 def _ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise OcheError('--on ray needs Ray; write pip install "oche[study]", or leave --on out') from None
-    return ray
+    return need("--on ray", "ray", instead="or leave --on out")
 
 
 @contextmanager

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from pathlib import Path
 
+from oche.analysis import pairwise
 from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
+from oche.core.errors import plural
 from oche.report.figures import FigureWriter
 from oche.report.html.markdown import csv_text, markdown, tables
 from oche.report.html.page import Cards, Section, render_page
+from oche.report.statistics_text import is_significant
 from oche.study.groups import Comparison, comparisons
 from oche.study.page_figures import cost_sections, figure_sections
 from oche.study.page_results import result_sections, summarise_groups
@@ -68,5 +72,19 @@ def _head(found: tuple[TrialResult, ...], compared: tuple[Comparison, ...]) -> l
     for comparison in compared:
         for name, best in [*summarise_groups(comparison).items()][:1]:
             value = comparison.metric.mean_sd([*comparison.results[name].values()])
-            cards.append((f"{comparison.name}: best mean {comparison.what}, {name} (n\u00a0=\u00a0{best.n})", value))
+            told = _first_place(comparison, name)
+            cards.append((f"{comparison.name}: {told} (n\u00a0=\u00a0{best.n})", value))
     return [Section("", [Cards(cards)])]
+
+
+def _first_place(comparison: Comparison, name: str) -> str:
+    """Write what the group ``name``, which has the best mean, is ahead of."""
+    means = {group: statistics.fmean(values.values()) for group, values in comparison.results.items()}
+    tied = [group for group, mean in means.items() if mean == means[name]]
+    if len(tied) > 1:
+        return f"best mean {comparison.what}, the same for {len(tied)} of {len(means)} groups"
+    others = [p for p in pairwise(comparison.results) if name in (p.a, p.b) and not is_significant(p)]
+    what = f"best mean {comparison.what}, {name}"
+    if not others:
+        return what
+    return f"{what}; not significantly different from {len(others)} of {plural(len(means) - 1, 'other group')}"

@@ -25,7 +25,9 @@ class TrialResult:
 
     id: str
     group: str
-    """name shared with the trials of other seeds, such as "beta-darts · darts · digits" """
+    """text shared with the trials of other seeds and no others, such as "beta-darts · darts · digits" """
+    name: str
+    """the method, and the settings in which it differs from other trials of the study, such as "beta-darts" """
     labels: dict[str, str]
     """method, space, data, and the settings in which the trials of the study differ"""
     seed: int
@@ -35,7 +37,7 @@ class TrialResult:
     numbers: dict[str, float]
     """final training: test_acc or val_acc (test_ppl, val_ppl), parameters, flops, train_seconds; search: search_val_acc,
     search_seconds, search_steps, and search_cost if it has a cost penalty; with a table: true_acc, regret; processes: peak_mb,
-    cpu_s"""
+    wall_s, cpu_s. Seconds of a search and a training are those of `oche.core.budget`, wall_s is the time of whole processes"""
     genotype: str | None
 
 
@@ -55,7 +57,7 @@ def trial_result(trial: Path) -> TrialResult:
     """The trial in the directory ``trial``."""
     tree, summary = read_trial_file(trial), read_json(trial / "summary.json")
     return TrialResult(
-        id=tree["id"], group=tree["group"], labels=tree["labels"], seed=tree["seed"], state=trial_state(trial), path=trial,
+        id=tree["id"], group=tree["group"], name=tree.get("name", tree["group"]), labels=tree["labels"], seed=tree["seed"], state=trial_state(trial), path=trial,
         numbers={**_numbers(summary), **_usage(trial)}, genotype=summary.get("genotype"),
     )  # fmt: skip
 
@@ -83,4 +85,4 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 def _usage(trial: Path) -> dict[str, float]:
     used = _numbers(read_json(trial / "usage.json"))
-    return {name: used[name] for name in ("peak_mb", "cpu_s") if name in used}
+    return {name: used[name] for name in ("peak_mb", "wall_s", "cpu_s") if name in used}

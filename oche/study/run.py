@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from oche.core.atomic_files import is_leftover, to_json, write_bytes
 from oche.core.console import Log
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, plural
 from oche.core.lock import Lock
 from oche.core.signals import Interrupt
 from oche.study.config import Study
-from oche.study.local import TrialJob, best_trial, run_locally
+from oche.study.local import TrialJob, run_locally, standing
+from oche.study.trial import short_names
 from oche.study.validate import check_trials
 
 
@@ -20,8 +22,8 @@ def write_study(study: Study) -> tuple[TrialJob, ...]:
     """Write study.yaml, trials.json and the trial.json of each trial; keep the trials' runs. The caller holds the lock."""
     out = study.place.out
     jobs = []
-    for trial in study.trials:
-        trial.write(out / "trials" / trial.id)
+    for trial, name in zip(study.trials, short_names([trial.labels for trial in study.trials]), strict=True):
+        trial.write(out / "trials" / trial.id, name)
         jobs.append(TrialJob.at(out / "trials" / trial.id))
     listed = to_json({"trials": [trial.id for trial in study.trials]}, indent=1)
     write_bytes(out / "trials.json", listed.encode())
@@ -53,7 +55,7 @@ def open_study(study: Study, log: Log, where: str) -> Iterator[tuple[TrialJob, .
     try:
         jobs = write_study(study)
         done = sum(1 for job in jobs if job.outcome())
-        log.say(f"{len(jobs)} trials" + (f", {done} of them complete" if done else ""))
+        log.say(plural(len(jobs), "trial") + (f", {done} of them complete" if done else ""))
         yield jobs
     finally:
         lock.release()
@@ -72,12 +74,14 @@ def run_study(study: Study, log: Log, where: str) -> int:
 def finish_study(out: Path, jobs: Sequence[TrialJob], log: Log, stopped: bool) -> int:
     """Print how a study ended; return the exit code."""
     missing = [job for job in jobs if not job.outcome() and not job.stopped()]
-    if found := best_trial(jobs):
-        log.say(f"best: {found}")
+    if found := standing(jobs):
+        log.say(": ".join(found))
     if stopped:
         log.warn(f"stopped; everything is saved; continue with: oche study {out}")
         return 130
     for job in missing:
         log.warn(f"{job.name}: {job.describe_outcome()}; see {job.log}")
-    log.say(f"trials: oche study status {out}\nreport: oche study report {out}")
+    where = shlex.quote(str(out))
+    log.say(f"next: oche study report {where}   tests, intervals, curves and cells, as a page")
+    log.say(f"      oche study status {where}   a row for each trial")
     return 1 if missing else 0

@@ -11,13 +11,14 @@ import jinja2
 
 from oche.core.atomic_files import read_json, write_bytes
 from oche.core.console import Log
+from oche.core.errors import plural
 from oche.study.config import Study
 from oche.study.local import TrialJob
 from oche.study.run import open_study
 
 _SCRIPT = """\
 #!/bin/bash
-# {{ trials | length }} trials, one per task. Submit it with:  sbatch {{ script }}
+# {{ count }}, one per task. Submit it with:  sbatch {{ script }}
 # A task whose trial is complete ends at once; a trial that was stopped continues. Submit this file again until
 # oche study status {{ out }} shows that all are complete.
 #SBATCH --job-name=oche-{{ name }}
@@ -52,7 +53,7 @@ def job_array_script(jobs: Sequence[TrialJob], study: Study, out: Path) -> str:
     peaks = [read_json(job.usage_file).get("peak_mb", 0) for job in jobs]
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(_SCRIPT)
     return template.render(
-        trials=[job for job in jobs if not job.outcome()], name=out.name, threads=study.place.threads,
+        trials=(left := [job for job in jobs if not job.outcome()]), count=plural(len(left), "trial"), name=out.name, threads=study.place.threads,
         jobs=None if study.place.jobs == "auto" else study.place.jobs, memory=round(1.5 * max(peaks, default=0)),
         gpu=study.trials[0].search.device.startswith("cuda"), out=shlex.quote(str(out)), python=shlex.quote(sys.executable),
         script=shlex.quote(str(out / "array.sh")),

@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from oche.core.errors import plural
 from oche.runs.directory import last_metric
-from oche.study.local import TrialJob, best_trial, format_score
+from oche.study.local import TrialJob, format_score, standing
 from oche.study.results import TrialResult, trial_results
 
 _COLOURS = {
@@ -21,31 +22,32 @@ _COLOURS = {
 def count_states(found: tuple[TrialResult, ...]) -> str:
     """ "12 trials: 9 complete, 3 waiting"."""
     counts = Counter(trial.state for trial in found)
-    return f"{len(found)} trials: {', '.join(f'{counts[state]} {state}' for state in _COLOURS if counts[state])}"
+    states = ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state])
+    return f"{plural(len(found), 'trial')}: {states}"
 
 
 def status_table(study: Path) -> tuple[str, Table]:
     """Return a line that counts the trials and names the best, and a table with one row per trial.
 
-    The columns are id, group, seed, state, progress, result, time and memory; for unfinished trials, result and time are
-    those so far. Raises `OcheError`.
+    The columns are id, name, seed, state, progress, result, the time of its steps (of search and training, as a budget counts
+    it), the time of its processes as a whole, and memory; for unfinished trials those so far. Raises `OcheError`.
     """
     found = trial_results(study)
     jobs = {trial.id: TrialJob.at(trial.path) for trial in found}
     made = Table(box=None, pad_edge=False)
-    for column in ("id", "trial", "seed", "state", "done", "result", "time (s)", "memory (MB)"):
+    for column in ("id", "trial", "seed", "state", "done", "result", "steps (s)", "process (s)", "memory (MB)"):
         made.add_column(
             column, overflow="fold", justify="left" if column in ("id", "trial", "state", "result") else "right"
         )
     for trial in found:
         share, result, seconds = _final(trial) if trial.state == "complete" else _so_far(jobs[trial.id])
-        memory = trial.numbers.get("peak_mb")
+        whole, memory = trial.numbers.get("wall_s"), trial.numbers.get("peak_mb")
         made.add_row(
-            trial.id, escape(trial.group), str(trial.seed), f"[{_COLOURS[trial.state]}]{trial.state}[/]", f"{100 * share:.0f} %",
-            result, f"{seconds:.0f}" if seconds else "", f"{memory:.0f}" if memory else "",
+            trial.id, escape(trial.name), str(trial.seed), f"[{_COLOURS[trial.state]}]{trial.state}[/]", f"{100 * share:.0f} %",
+            result, *(f"{value:.0f}" if value else "" for value in (seconds, whole, memory)),
         )  # fmt: skip
-    first = best_trial([*jobs.values()])
-    return count_states(found) + (f"; best: {first}" if first else ""), made
+    first = standing([*jobs.values()])
+    return count_states(found) + (f"; {': '.join(first)}" if first else ""), made
 
 
 def _final(trial: TrialResult) -> tuple[float, str, float]:

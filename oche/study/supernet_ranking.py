@@ -24,8 +24,10 @@ from oche.core.seeds import generator
 from oche.devices.mixed_precision import with_precision
 from oche.devices.process_group import SINGLE_PROCESS
 from oche.runs.checkpoint import load_weights
-from oche.runs.plan import load_data, make_engine
+from oche.runs.membership import Earlier
+from oche.runs.plan import make_engine
 from oche.runs.run import Run
+from oche.runs.run_data import load_recorded
 from oche.spaces.mixed_ops import set_step
 from oche.spaces.nasbench201_ground_truth import load_ground_truth
 from oche.study.results import TrialResult, read_trial_file
@@ -84,7 +86,7 @@ def correlate_with_table(
     known = None if run.kind != "search" else load_ground_truth(config.table, config.data)
     if known is None or run.state != "complete":
         raise OcheError(f"{run.path} is no finished search with a table; give one made with --table FILE")
-    data = data or load_data(config, log)
+    data = data or load_recorded(config, log, Earlier.read(run.path, log), "report")
     engine = with_precision(make_engine(config, SINGLE_PROCESS), config.search.precision)
     stage = config.search.method.stages[-1]
     space, recipe = stage.of(config.space.fit(data)), config.search
@@ -155,7 +157,7 @@ def rank_agreements(trials: Iterable[TrialResult], cells: int, log: Log) -> Rank
                 known = correlate_with_table(Run.open(trial.path / "search"), cells, log=log)
                 known.save(path)
         except OcheError as error:
-            problems.append(f"{trial.group}, seed {trial.seed}: {error}")
+            problems.append(f"{trial.name}, seed {trial.seed}: {error}")
             continue
         found |= {} if known is None else {trial.id: known}
     return RankAgreements(found, tuple(problems), bool(eligible))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import Any
 from oche._version import __version__
 from oche.api import resume, run_search, run_train
 from oche.core.architecture import Genotype
-from oche.core.atomic_files import to_json, write_bytes
-from oche.core.config.moved import as_before
+from oche.core.atomic_files import read_json, to_json, write_bytes
+from oche.core.config.moved import as_before, as_recorded
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.console import Log
 from oche.core.lock import wait_for_lock
@@ -23,6 +23,7 @@ from oche.core.seeds import generator
 from oche.core.signals import Interrupt
 from oche.runs.claim import is_run
 from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.membership import MANIFEST, TEXT
 from oche.runs.run import Run
 from oche.spaces.nasbench201_ground_truth import load_ground_truth
 from oche.study.results import read_trial_file
@@ -36,10 +37,11 @@ _WHERE = (
     "data_dir",
     "plugins",
     "table",
+    "parts",
 )  # where and how it runs; these change no result
 _SEARCHED = ("search", "method")  # a control has none of these
 _ADDED: dict[str, dict[str, Any]] = {  # fields added since version 0.1 and their defaults, at which they are no part of a name
-    "": {"init": None},
+    "": {"init": None, "layout": None, "parts": None},
     "train": {"freeze": 0.0, "taken_lr": 1.0},
 }
 
@@ -84,10 +86,13 @@ class Trial:
         }
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
 
-    def write(self, path: Path) -> None:
-        """Write trial.json to the directory ``path``."""
+    def write(self, path: Path, name: str = "") -> None:
+        """Write trial.json to the directory ``path``. ``name``: the trial's name in its study, see `short_names`."""
         train = self.train and to_dict(self.train)
-        head = {"id": self.id, "oche": __version__, "group": self.group, "labels": self.labels, "seed": self.seed}
+        head = {
+            "id": self.id, "oche": __version__, "group": self.group, "name": name or self.group, "labels": self.labels,
+            "seed": self.seed,
+        }  # fmt: skip
         text = to_json({**head, "search": to_dict(self.search), "train": train}, indent=1)
         write_bytes(path / "trial.json", text.encode())
 
@@ -100,8 +105,29 @@ class Trial:
         return cls(tree["labels"], from_dict(SearchConfig(), tree["search"], where), train)
 
 
+def short_names(labels: Sequence[Mapping[str, str]], common: Collection[str] = ()) -> list[str]:
+    """Return a name for each of the ``labels``: the method, and the other labels in which any two of them differ.
+
+    ``common``: labels to leave out in any case. A space or a data set that is called as a method is named with what it is.
+    """
+    methods = {of["method"] for of in labels}
+    keys = dict.fromkeys(key for of in labels for key in of)
+    varied = [k for k in keys if k not in (*common, "method") and len({of.get(k, "default") for of in labels}) > 1]
+
+    def text(key: str, value: str) -> str:
+        if key in ("space", "data"):
+            return f"{key} {value}" if value in methods else value
+        return f"{key}={value}"
+
+    def shown(of: Mapping[str, str], key: str) -> bool:
+        without_effect = of["method"] == RANDOM and key.partition(".")[0] == "search"
+        return of.get(key, "default") != "default" and not without_effect
+
+    return [" · ".join([of["method"], *(text(k, of[k]) for k in varied if shown(of, k))]) for of in labels]
+
+
 def _relevant(config: SearchConfig | TrainConfig, without: tuple[str, ...]) -> dict[str, Any]:
-    tree = to_dict(config)
+    tree = as_recorded(config, to_dict(config))
     if isinstance(config, SearchConfig):  # named as version 0.1 named them, so that studies of then go on
         tree["search"] = as_before(type(config.search), tree["search"])
     for branch, added in _ADDED.items():
@@ -158,24 +184,39 @@ def _work(path: Path, trial: Trial, log: Log, interrupt: Interrupt) -> dict[str,
         return {"genotype": str(genotype), **found}
     if interrupt.asked:
         raise Interrupted
-    config = replace(trial.train, genotype=str(genotype))
+    parts = _first_record(path, trial) if trial.control else path / "search"
+    config = replace(trial.train, genotype=str(genotype), parts=parts)
     trained = _finished_run(
         path / "train", lambda out: run_train(config, out=out, overwrite=False, log=log), log.quiet
     ).summary
     return {"genotype": str(genotype), **found, **_prefixed(trained, "train", _TIMES)}
 
 
-_TIMES = ("seconds", "steps", "step_ms")
+_TIMES = ("seconds", "other_seconds", "steps", "step_ms")
 _OF_CELL = ("true_acc", "regret")  # results of a cell, however it was found
 
 
 def _searched(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, Any]]:
+    config = replace(trial.search, parts=_first_record(path, trial))
     run = _finished_run(
-        path / "search", lambda out: run_search(trial.search, out=out, overwrite=False, log=log), log.quiet
+        path / "search", lambda out: run_search(config, out=out, overwrite=False, log=log), log.quiet
     )
     numbers = run.summary
     ours = [name for name in numbers if name not in _OF_CELL]
     return run.genotype, _prefixed(numbers, "search", ours)
+
+
+def _first_record(path: Path, trial: Trial) -> Path | None:
+    """Return the run that was the first in the study to record the parts of the trial's data; None if there is none yet.
+
+    All trials on the same data are tested on the same images, even if images are added or removed while the study runs.
+    """
+    mine, found = to_dict(trial.search), []
+    for file in (*path.parent.glob(f"*/*/{MANIFEST}"), *path.parent.glob(f"*/*/{TEXT}")):
+        its = read_json(file.parent.parent / "trial.json").get("search", {})
+        if file.parent.parent != path and all(its.get(key) == mine[key] for key in ("data", "holdout", "tokens")):
+            found.append((file.stat().st_mtime_ns, file.parent))
+    return min(found)[1] if found else None
 
 
 def _drawn(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, Any]]:

@@ -35,6 +35,7 @@ class Assessor(Meter):
     def __init__(self, classes: int, device: torch.device | str = "cpu", bins: int = BINS, kept: int = 24) -> None:
         super().__init__(device)
         self.classes, self.kept, self.seen = classes, kept, 0
+        self._broken = torch.zeros((), dtype=torch.int64, device=device)  # images whose logits are not finite
         self._edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=device)[1:-1]
         self._confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
         self._bins = torch.zeros(
@@ -47,6 +48,7 @@ class Assessor(Meter):
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         """Add a batch: logits (B, K), labels (B,), and the mean loss of the batch."""
         super().add(logits, labels, loss)
+        self._broken += (~logits.isfinite()).any(1).sum()
         p = logits.detach().double().softmax(1)
         confidence, predicted = p.max(1)
         right = predicted == labels
@@ -62,8 +64,16 @@ class Assessor(Meter):
         self.seen += len(labels)
 
     def result(self, data: str, part: str, classes: tuple[str, ...]) -> Assessment:
-        """Return the assessment of all images seen so far. Raises `OcheError` if there were none."""
+        """Return the assessment of all images seen so far.
+
+        Raises `OcheError` if there were none, or if the outputs of the network are not finite for some.
+        """
         nll, _ = self.means()
+        if broken := int(self._broken):
+            raise OcheError(
+                f"the outputs of the network are not finite for {broken:,} of {self.seen:,} {part} images of {data}, so its "
+                "accuracy would mean nothing; train again, with a smaller learning rate or gradient clipping"
+            )
         if nll is None:
             raise OcheError(f"there are no {part} images of {data} to assess; give data that has some")
         confusion = self._confusion.view(self.classes, self.classes).tolist()

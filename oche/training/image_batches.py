@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from oche.core.errors import OcheError
 from oche.core.metrics import Meter
 from oche.core.seeds import derive_seed, generator
-from oche.data import Augment, Dataset, Split, batches, halves, prepare, steps_per_epoch
+from oche.data import Augment, Dataset, Split, batches, prepare, steps_per_epoch
+from oche.data.batching import training_halves
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import Precision, precision_context
 from oche.methods.hypergradients import Tensors
 from oche.methods.recipe import SearchRecipe
+from oche.training.divergence import check_numbers
 from oche.training.evaluate import evaluate
 from oche.training.losses import Mixes, Objective
 
@@ -39,7 +41,7 @@ class ImageBatches:
         self.augment = _augment(data.augment, recipe.pad, recipe.flip)
         parts = (data.train, data.train)
         if not recipe.method.hypergrad.one_level:
-            parts = halves(data.train, recipe.split, derive_seed(seed, "halves"))
+            parts = training_halves(data, recipe.split, seed)
         self.train, self.val = (part.to(engine.device) for part in parts)
         self._at = {"epoch": 0, "position": 0, "batch": 0}  # of the validation half, which has epochs of its own length
         self._streams: dict[str, Iterator[Batch]] = {}
@@ -136,14 +138,19 @@ class ImageBatches:
         """Pass the state that a batch leaves to the next one of its stream. Images leave none."""
 
     def score(self, net: nn.Module, mixes: Mixes, images: int | None) -> float:
-        """Return the accuracy of the supernet under ``mixes`` on the validation part, or on ``images`` images of it."""
+        """Return the accuracy of the supernet under ``mixes`` on the validation part, or on ``images`` images of it.
+
+        Raises `Diverged` if the loss is not finite, because the accuracy of such outputs means nothing.
+        """
 
         def forward(x: Tensor) -> Tensor:
             with precision_context(self.precision, x.device):
                 return net(x, mixes).to(x.dtype)
 
         split = self.held_out(images)
-        return evaluate(net, split, self.data, self.engine, forward=forward, by_batch=True).means()[1] or 0.0
+        loss, accuracy = evaluate(net, split, self.data, self.engine, forward=forward, by_batch=True).means()
+        check_numbers({"val_loss": loss}, "under a part of the supernet")
+        return accuracy or 0.0
 
     def state(self) -> dict[str, Any]:
         """Return the position in the validation part, for a checkpoint. The training part's follows from the clock."""

@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 
 from oche.core.architecture import Genotype
+from oche.core.arguments import checked
 from oche.core.budget import Budget
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
@@ -209,11 +210,13 @@ class Recipe:
         return Augment(pad=pad, flip=flips, cutout=cutout, crop=self.crop, policy=self.augment)
 
 
+@checked
 def darts(**fields) -> Recipe:
     """The published setting: 20 cells, C = 36, 600 epochs, batch 96, cutout 16, drop path 0.2, auxiliary tower 0.4."""
     return replace(Recipe(), **fields)
 
 
+@checked
 def modern(**fields) -> Recipe:
     """The published network in a tenth of the epochs: a one-cycle rate, label smoothing and an average of the weights.
 
@@ -225,6 +228,7 @@ def modern(**fields) -> Recipe:
     return replace(Recipe(), **{**short, **fields})
 
 
+@checked
 def seed(**fields) -> Recipe:
     """The seed document's final network and training (its §4.3, Figure 9, Table 4): 14 cells, C = 16, no extras."""
     plain = dict(drop_path=0.0, auxiliary=0.0, cutout=0, w=Sgd(clip=0.0), batch=128)
@@ -232,12 +236,14 @@ def seed(**fields) -> Recipe:
     return replace(Recipe(), **{**plain, **shape, **fields})
 
 
+@checked
 def small(**fields) -> Recipe:
     """For two CPU cores and small images: 5 cells, C = 16, 30 epochs, without tower and drop path."""
     size = dict(channels=16, cells=5, epochs=30, batch=64, drop_path=0.0, auxiliary=0.0, w=Sgd(lr=0.05))
     return replace(Recipe(), **{**size, **fields})
 
 
+@checked
 def nb201(**fields) -> Recipe:
     """The training of NAS-Bench-201 (2001.00326 Table 1): C = 16, 3 stages of 5 cells, 200 epochs, batch 256, rate 0.1 to 0.
 
@@ -247,6 +253,7 @@ def nb201(**fields) -> Recipe:
     return replace(Recipe(), **{**size, **dict(drop_path=0.0, auxiliary=0.0, cutout=0), **fields})
 
 
+@checked
 def imagenet_mobile(**fields) -> Recipe:
     """The published setting for ImageNet at 224 x 224 (1806.09055 §A.3): 14 cells, C = 48, under 600 M multiply-adds,
     250 epochs.

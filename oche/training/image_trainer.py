@@ -15,11 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oche.core.architecture import Genotype
+from oche.core.arguments import checked
 from oche.core.budget import Clock
 from oche.core.metrics import Meter
 from oche.core.optimizers import load_optimizer
 from oche.core.seeds import derive_seed, generator
-from oche.data import Dataset, batches, halves, prepare, steps_per_epoch
+from oche.data import Dataset, batches, prepare, steps_per_epoch
+from oche.data.batching import training_halves
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import apply_precision, precision_context, with_precision
 from oche.training.evaluate import evaluate
@@ -41,6 +43,7 @@ class SubBatch(NamedTuple):
     last: bool  # whether it is the last part of its batch
 
 
+@checked
 class Training:
     """A training in progress. Implements `oche.training.loop.Task`."""
 
@@ -75,7 +78,7 @@ class Training:
         self.average = MovingWeightAverage(averaged_tensors(self.net), recipe.ema) if recipe.ema else None
         train, held, self.held = data.train, data.test, "test"
         if recipe.split < 1:  # the same halves as in a search with this seed, so no image moves between them
-            (train, held), self.held = halves(data.train, recipe.split, derive_seed(seed, "halves")), "val"
+            (train, held), self.held = training_halves(data, recipe.split, seed), "val"
         self.train_split = train.to(engine.device)
         self.held_split = None if held is None else held.to(engine.device)
         self.meters = {"train": Meter(engine.device, engine.processes.all_reduce)}
@@ -199,6 +202,16 @@ class Training:
         if self.average is not None:
             copy_into(averaged_tensors(self.net), self.average.means)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return weights, statistics and their averages, which must be finite."""
+        means = [] if self.average is None or not self.average.count else self.average.means
+        names = [name for name, _ in self.net.named_parameters()]
+        names += [name for name, b in self.net.named_buffers() if b.is_floating_point()]  # as in `averaged_tensors`
+        return {
+            **self.net.state_dict(),
+            **{f"the average of {name}": mean for name, mean in zip(names, means, strict=False)},
+        }
+
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
         return state if self.average is None else state | {"average": self.average.state()}
@@ -223,6 +236,7 @@ def has_idle_weights(net: nn.Module, images: Tensor) -> bool:
     return any(gradient is None for gradient in found)
 
 
+@checked
 def train(
     genotype: Genotype,
     recipe: Recipe,

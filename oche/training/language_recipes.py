@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 
 from oche.core.architecture import Genotype
+from oche.core.arguments import checked
 from oche.core.budget import Budget
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
@@ -66,7 +67,7 @@ class LanguageRecipe:
     activation: float = 0.0
     """strength of activation regularisation: mean square of the cell's dropped output"""
     patience: int = 5
-    """averaging starts once a validation loss exceeds the best of those more than this many epochs ago"""
+    """averaging starts once a validation loss exceeds the best one of more than this many epochs ago"""
     epochs: int = 8000
     """passes over the training text"""
     steps: int | None = None
@@ -114,11 +115,13 @@ class LanguageRecipe:
         parallel_streams(corpus.train, self.batch, self.bptt)
 
 
+@checked
 def recurrent(**fields) -> LanguageRecipe:
     """The published setting for language models: width 850, batch 64, windows of about 35 words, averaged SGD."""
     return replace(LanguageRecipe(), **fields)
 
 
+@checked
 def recurrent_small(**fields) -> LanguageRecipe:
     """For two CPU cores and language models: width 128, 10 epochs, batch 32, less dropout; test in 10 streams."""
     drop = Dropouts(output=0.2, hidden=0.1, input=0.2, embedding=0.1, words=0.0)

@@ -22,6 +22,7 @@ from oche.data.text.bptt import fixed_windows, parallel_streams, varying_windows
 from oche.data.text.corpus import Corpus, check_vocabulary
 from oche.devices.engine import Engine
 from oche.networks.language_model import DropoutMasks
+from oche.training.divergence import check_numbers
 from oche.training.language_recipes import LanguageRecipe
 from oche.training.loop import Record, Session, fit_loop
 from oche.training.text_batches import regularisation, word_loss
@@ -144,7 +145,10 @@ class LanguageTraining:
         return {"lr": self.recipe.w.lr, "averaged": averaged, "val_loss": loss, "val_ppl": perplexity(loss)}
 
     def conclude(self) -> Record:
-        """Put the best weights into the network and test them. Return the metrics."""
+        """Put the best weights into the network and test them. Return the metrics.
+
+        Raises `Diverged` if the loss or the perplexity of the test text is not finite.
+        """
         assert self.best is not None  # every epoch ends with a validation
         copy_into(self.weights, self.best[1])
         found = {"val_loss": self.best[0], "val_ppl": perplexity(self.best[0])}
@@ -152,7 +156,16 @@ class LanguageTraining:
             return found
         test = self.corpus.test.to(self.engine.device)
         loss = cross_entropy(self.net, test, self.recipe.test_batch, self.recipe.bptt)
-        return found | {"test_loss": loss, "test_ppl": perplexity(loss)}
+        found |= {"test_loss": loss, "test_ppl": perplexity(loss)}
+        check_numbers(found, "with the best weights")
+        return found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights and their averages, which must be finite."""
+        names = [name for name, _ in self.net.named_parameters()]
+        means = [] if self.average is None or not self.average.count else self.average.means
+        averages = {f"the average of {name}": mean for name, mean in zip(names, means, strict=False)}
+        return {**self.net.state_dict(), **averages}
 
     def state(self) -> dict[str, Any]:
         average, best = self.average, self.best

@@ -1,14 +1,15 @@
 """The loop that every training and every search runs in: epochs, records, checkpoints and interruptions.
 
 The loop never reads a number from the device while steps are under way. Meters add up on the device and are read once
-an epoch.
+an epoch. Then, and before a checkpoint, weights, statistics, averages and logits are checked too: what is not finite ends
+the run.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -18,20 +19,10 @@ from oche.core.budget import Budget, Clock, FirstStep
 from oche.core.errors import OcheError, one_line
 from oche.core.memory import largest_fitting_batch, out_of_memory, release_unused_memory
 from oche.core.metrics import Meter
+from oche.training.divergence import Diverged, advise, check_numbers, check_tensors
 
 Record = dict[str, Any]
 CHECK_EVERY = 50  # steps between two checks of the losses on a GPU; each check waits for the device
-
-
-class Diverged(OcheError):
-    """The loss is no longer finite. ``step``: the number of steps that succeeded."""
-
-    exit_code = 1
-    settings = ("w.lr", "w.clip")  # options to change
-
-    def __init__(self, text: str, step: int = 0) -> None:
-        super().__init__(text)
-        self.step = step
 
 
 class OutOfMemory(OcheError):
@@ -67,6 +58,7 @@ class Session:
 
     def __init__(self) -> None:
         self.history: list[Record] = []
+        self.began = time.monotonic()
 
     def restore(self) -> dict[str, Any] | None:
         """Return the saved state to continue from, or None at the beginning."""
@@ -79,6 +71,14 @@ class Session:
     def agree_on_seconds(self, seconds: float) -> float:
         """Return the elapsed time that all processes agree on. Called after every step."""
         return seconds
+
+    def agree_on(self, found: bool) -> bool:
+        """Return whether any process has ``found`` something."""
+        return found
+
+    def tell_listeners(self) -> bool:
+        """Tell the user's functions of the epoch that has ended. Return whether one of them asks to stop."""
+        return False
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -107,6 +107,7 @@ class Task(Protocol):
     - ``initial`` returns a record of the state before the first step, or None.
     - ``ended`` says whether to stop early.
     - ``rate`` returns the learning rate of the last step.
+    - ``tensors`` returns, by name, all that must be finite: weights, statistics, averages, logits.
     - ``try_batch`` does a step on ``batch`` images to see whether it fits into memory. The task is unusable afterwards.
     """
 
@@ -124,6 +125,7 @@ class Task(Protocol):
     def try_batch(self, batch: int) -> None: ...
     def initial(self) -> Record | None: ...
     def report(self, progress: float) -> Record: ...
+    def tensors(self) -> Mapping[str, torch.Tensor]: ...
     def state(self) -> dict[str, Any]: ...
     def load(self, state: dict[str, Any]) -> None: ...
 
@@ -131,8 +133,8 @@ class Task(Protocol):
 def fit_loop(task: Task, budget: Budget, session: Session) -> Clock:
     """Run ``task`` until its budget is spent, from where ``session`` left it. Return its clock.
 
-    Raises `Interrupted` after the current step if the user asks to stop, `Diverged` if a loss is not finite, and
-    `OutOfMemory`, with a batch size that would fit, if a step does not fit into memory.
+    Raises `Interrupted` after the current step if the user asks to stop, `Diverged` if a loss, a weight or a number of a
+    record is not finite, and `OutOfMemory`, with a batch size that would fit, if a step does not fit into memory.
     """
     clock, first = _restore(task, budget, session), FirstStep(budget)
     if clock.step == 0 and (before := task.initial()) is not None:
@@ -140,8 +142,11 @@ def fit_loop(task: Task, budget: Budget, session: Session) -> Clock:
     with session.progress(task.title) as bar:
         # A run that stopped after its very last step still has an epoch to close.
         try:
+            _check(task, clock, session)  # checkpoints of earlier versions may hold what is not finite
             while (clock.progress(task.per_epoch()) < 1 and not task.ended) or clock.position:
                 _epoch(task, clock, session, bar, first)
+                if _stop_is_asked(task, clock, session):
+                    break
         except Diverged as error:
             session.discard_checkpoint(error.step)
             raise
@@ -163,7 +168,9 @@ def _restore(task: Task, budget: Budget, session: Session) -> Clock:
         ) from None
     for name, sums in state["meters"].items():
         task.meters[name].sums.copy_(sums)
-    return Clock(budget, **state["clock"])
+    clock = Clock(budget, **state["clock"])
+    clock.resumed = clock.seconds
+    return clock
 
 
 def _epoch(task: Task, clock: Clock, session: Session, bar: Progress, first: FirstStep) -> None:
@@ -181,30 +188,38 @@ def _epoch(task: Task, clock: Clock, session: Session, bar: Progress, first: Fir
         clock.uncounted = first.uncounted
         clock.elapsed = session.agree_on_seconds(worked + time.perf_counter() - began)
         pulse.beat(progress)
-        numbers = lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)}  # noqa: E731
-        bar.update(clock.progress(per_epoch), numbers, seconds=clock.seconds)
+        bar.update(
+            clock.progress(per_epoch), lambda: {"epoch": clock.epoch + 1, **_read(task, pulse)}, seconds=clock.seconds
+        )
         if session.due() or session.stopping():
             pulse.check()  # do not save a state that has diverged
+            _check(task, clock, session, pulse.rates[-1])
             _save(task, clock, session)
             if session.stopping():
                 raise Interrupted
     numbers = _read(task, pulse)  # waits for the device, so its work counts in the time of the steps
-    steps = len(pulse.rates)
+    steps, rate = len(pulse.rates), pulse.rates[-1] if pulse.rates else None
     if steps:
         clock.elapsed = session.agree_on_seconds(worked + time.perf_counter() - began)
-    _close_epoch(task, clock, session, numbers, 1000 * (clock.elapsed - worked) / steps if steps else None)
+    _close_epoch(task, clock, session, numbers, 1000 * (clock.elapsed - worked) / steps if steps else None, rate)
 
 
-def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, per_step: float | None) -> None:
+def _close_epoch(
+    task: Task, clock: Clock, session: Session, numbers: Record, per_step: float | None, rate: float | None
+) -> None:
     """Record an epoch and move the clock to the next one.
 
-    ``per_step``: milliseconds of a step; None if all steps of this epoch were done before an interruption.
+    ``per_step``: milliseconds of a step, and ``rate``: learning rate of the last one; None if all steps of this epoch were
+    done before an interruption.
     """
     began = time.perf_counter()
     progress = clock.progress(task.per_epoch())
+    _check(task, clock, session, rate)  # before time is spent on a validation
     timings = {"seconds": round(clock.seconds, 3), "step_ms": per_step and round(per_step, 3)}
     head = {"epoch": clock.epoch + 1, "step": clock.step, "progress": progress}
-    session.record({**head, **numbers, **task.report(progress), "timings": timings})
+    record = {**head, **numbers, **task.report(progress), "timings": timings}
+    check_numbers(record, f"after step {clock.step} (epoch {clock.epoch + 1})", clock.step, rate)
+    session.record(record)
     ended = progress >= 1
     clock.epoch, clock.position = clock.epoch + 1, 0
     for meter in task.meters.values():
@@ -212,6 +227,15 @@ def _close_epoch(task: Task, clock: Clock, session: Session, numbers: Record, pe
     spent = session.agree_on_seconds(time.perf_counter() - began)
     if not ended:  # a final test is no part of the time
         clock.spend(spent)
+
+
+def _stop_is_asked(task: Task, clock: Clock, session: Session) -> bool:
+    """Tell listeners of the epoch that has ended. What they raise stops the loop, after everything is saved."""
+    try:
+        return session.tell_listeners()
+    except BaseException:
+        _save(task, clock, session)
+        raise
 
 
 def _step(task: Task, step: int, progress: float, alone: bool) -> None:
@@ -271,11 +295,14 @@ class Heartbeat:
             return
         losses = {name: float(meter.sums[0]) for name, meter in self.task.meters.items()}
         name, loss = next((name, loss) for name, loss in losses.items() if not math.isfinite(loss))
-        raise Diverged(
-            f"the {name} loss became {loss} at step {self.first + sound + 1} (epoch {self.epoch}), with a learning rate of "
-            f"{self.rates[sound]:.3g}; try a smaller learning rate or gradient clipping",
-            self.first + sound,
-        )
+        when = f"at step {self.first + sound + 1} (epoch {self.epoch})"
+        raise Diverged(advise(f"the {name} loss became {loss} {when}", self.rates[sound]), self.first + sound)
+
+
+def _check(task: Task, clock: Clock, session: Session, rate: float | None = None) -> None:
+    """Raise `Diverged` if a tensor of ``task`` is not finite. ``rate``: the learning rate of the last step."""
+    when = f"after step {clock.step} (epoch {clock.epoch + (clock.position > 0)})"
+    check_tensors(task.tensors(), when, clock.step, rate, session.agree_on)
 
 
 def _read(task: Task, pulse: Heartbeat) -> dict[str, float | None]:

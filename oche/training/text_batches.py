@@ -24,6 +24,7 @@ from oche.methods.hypergradients import Tensors
 from oche.methods.recipe import SearchRecipe
 from oche.networks.language_model import DropoutMasks, LanguageOutput
 from oche.spaces.darts_rnn import RecurrentSpace
+from oche.training.divergence import check_numbers
 from oche.training.losses import Mixes, forward, frozen_statistics
 
 
@@ -255,6 +256,7 @@ class TextBatches:
         right word's probability.
 
         ``images``: use at most this many rows of windows. BatchNorms normalise by the batch, and there is no dropout.
+        Raises `Diverged` if the loss is not finite.
         """
         text = self._stream("val", self._position()["batch"])
         count = len(text) if images is None else min(len(text), -(-images // text.steps.shape[1]))
@@ -267,7 +269,9 @@ class TextBatches:
                 text.hidden = out.hidden
                 meter.add_words(word_loss(out, targets), targets.numel())
         net.train(before)
-        return math.exp(-(meter.means()[0] or math.inf))
+        loss = meter.means()[0]
+        check_numbers({"val_loss": loss}, "under a part of the supernet")
+        return math.exp(-(loss or math.inf))
 
     def _placed(self, hidden: Tensor | None) -> Tensor | None:
         return None if hidden is None else hidden.to(self.engine.device)

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn import metrics
 from torch import nn
 
-from oche.analysis.classification import Assessment, Bin
+from oche.analysis.classification import Assessment, Bin, describe_chance, describe_lacking
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
 from oche.training.assess import Assessor, assess, encode_png
@@ -150,3 +150,45 @@ def test_kept_images_are_small():
 
     assert opened(torch.zeros(3, 300, 150, dtype=torch.uint8)).size == (48, 96)
     assert opened(torch.zeros(2, 5, 7, dtype=torch.uint8)).mode == "L"
+
+
+# --- chance and outputs that are no numbers ---------------------------------------------------------------------------
+
+
+def test_balanced_accuracy_and_majority_are_those_of_scikit_learn():
+    logits, labels = answers()
+    own = found(logits, labels)
+    present = labels.unique()
+    assert own.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(labels, logits.argmax(1)), rel=1e-12)
+    assert own.majority == max((labels == k).sum().item() for k in present) / 500
+    assert own.numbers["balanced_accuracy"] == own.balanced_accuracy and own.numbers["majority"] == own.majority
+    assert json.loads(json.dumps(own.to_dict()))["majority"] == own.majority
+
+
+def test_a_network_that_always_answers_with_the_commonest_class_has_its_share():
+    """Nine images of a, one of b, none of c: accuracy and majority are 0.9, balanced accuracy is (1 + 0) / 2."""
+    labels = torch.tensor([0] * 9 + [1])
+    own = found(torch.tensor([[5.0, 0.0, 0.0]]).expand(10, 3), labels, ("a", "b", "c"))
+    assert (own.accuracy, own.majority, own.balanced_accuracy) == (0.9, 0.9, 0.5)
+
+
+def test_chance_beside_an_accuracy():
+    assert describe_chance(0.5, 0.9) == " (balanced 50.00 %, commonest class 90.00 %)"
+    assert describe_chance(None, 1 / 3) == " (commonest class 33.33 %)" and describe_chance(None, None) == ""
+
+
+def test_lacking_classes_are_named():
+    assert describe_lacking("test", "birds", ("a", "b"), (3, 1)) == ""
+    assert describe_lacking("test", "birds", ("a", "b", "c"), (3, 0, 1)) == (
+        "the test images of birds lack 1 of 3 classes (b): accuracy says nothing about it, and balanced accuracy is over the others"
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_outputs_that_are_not_finite_are_no_answers(value):
+    logits, labels = answers(20)
+    logits[3, 1] = logits[7] = value
+    with pytest.raises(
+        OcheError, match="outputs of the network are not finite for 2 of 20 test images of data, so its accuracy"
+    ):
+        found(logits, labels, batch=5)

@@ -77,6 +77,29 @@ def test_a_genotype_is_a_value():
     assert len({hash(genotype), hash(both), hash(Genotype({"reduce": genotype.normal}))}) == 3
 
 
+EDGES = (("a", 0, 2), ("b", 1, 2), ("c", 2, 3), ("a", 0, 3))
+
+
+@pytest.mark.parametrize(
+    "edges, concat, equal",
+    [
+        ((EDGES[1], EDGES[0], *EDGES[2:]), (2, 3), True),  # the inputs of a node swapped
+        (EDGES[::-1], (2, 3), True),
+        (EDGES, (3, 2), True),  # the output nodes swapped
+        (EDGES, (3,), False),
+        (EDGES[:3], (2, 3), False),
+        ((*EDGES, EDGES[3]), (2, 3), False),  # an edge twice is a sum of two operations
+        ((("b", 0, 2), ("a", 1, 2), *EDGES[2:]), (2, 3), False),  # the operations swapped
+        ((*EDGES[:2], ("c", 0, 3), ("a", 2, 3)), (2, 3), False),
+    ],
+)
+def test_the_order_of_writing_is_no_part_of_a_cell(edges, concat, equal):
+    cell, other = Cell(EDGES, (2, 3)), Cell(edges, concat)
+    assert (cell == other) is (Genotype({"normal": cell}) == Genotype({"normal": other})) is equal
+    assert len({cell, other}) == len({Genotype({"normal": c}) for c in (cell, other)}) == (1 if equal else 2)
+    assert other.edges == edges and other.concat == concat and cell != (EDGES, (2, 3))  # kept as written
+
+
 def test_shares_of_operations():
     cell = Cell((("a", 0, 2), ("b", 1, 2), ("a", 0, 3), ("a", 2, 3), ("c", 1, 3)), (2, 3))
     assert [cell.share(op) for op in "abcd"] == [0.6, 0.2, 0.2, 0.0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from oche.core.budget import Budget, Clock, parse_duration
+from oche.core.budget import Budget, Clock, FirstStep, parse_duration
 from oche.core.errors import OcheError
 
 
@@ -41,11 +41,23 @@ def test_work_between_epochs_counts_but_never_ends_a_budget_of_time():
     clock = Clock(Budget(1, None, 10.0), elapsed=4.0)
     clock.spend(3.0)
     assert clock.elapsed == 7.0
-    clock.spend(3.0)
+    assert clock.seconds == 7.0
+    clock.spend(3.5)
     assert clock.progress(1) < 1 and clock.elapsed == pytest.approx(10)
+    assert clock.seconds == 10.5  # what had no room is shown all the same
     over = Clock(Budget(1, None, 10.0), elapsed=10.0)
     over.spend(3.0)
     assert over.elapsed == 13.0
     free = Clock(Budget(1), elapsed=4.0)
     free.spend(100.0)
     assert free.elapsed == 104.0
+
+
+def test_the_first_step_counts_like_the_second():
+    first = FirstStep(Budget(1, None, 10.0))
+    assert first.note(5.0) == pytest.approx(-4.99) and first.uncounted == pytest.approx(
+        4.99
+    )  # a thousandth of the budget
+    assert first.note(2.0) == pytest.approx(1.99) and first.uncounted == pytest.approx(3.0)
+    assert first.note(9.0) == 0.0 and first.uncounted == pytest.approx(3.0)
+    assert FirstStep(Budget(1, 5)).note(5.0) == 0.0  # other lengths do not care

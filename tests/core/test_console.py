@@ -205,13 +205,99 @@ def test_no_live_lines_elsewhere(clock):
     assert file.getvalue() == ""
 
 
-def test_live_line_folds_between_numbers(terminal, clock):
+NUMBERS = {"epoch": 12, "train_loss": 1.25, "train_acc": 0.5, "val_loss": 1.5, "val_acc": 0.4375}
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (60, "epoch 12"),
+        (80, "epoch 12  train acc 50.0 %"),
+        (95, "epoch 12  train acc 50.0 %  val acc 43.8 %"),
+        (110, "epoch 12  train loss 1.250  train acc 50.0 %  val acc 43.8 %"),
+        (200, "epoch 12  train loss 1.250  train acc 50.0 %  val loss 1.500  val acc 43.8 %"),
+    ],
+)
+def test_a_live_line_is_one_line_at_any_width(terminal, clock, monkeypatch, width, words):
+    """Losses go first, then numbers from the right; what is left of the time stays."""
+    monkeypatch.setenv("COLUMNS", str(width))
     with Log(file=terminal.file).progress("search") as bar:
-        bar.update(0.5, {f"number_{i}": i for i in range(8)})
-        rows = plain(terminal.read()).replace("\r", "").split("\n")
-    assert len(rows) >= 2 and all(len(row) < 60 for row in rows)
-    words = re.findall(r"number \d \d", "\n".join(rows))
-    assert words == [f"number {i} {i}" for i in range(8)]
+        bar.update(0.25)
+        terminal.read()
+        clock.now += 60
+        bar.update(0.5, NUMBERS)
+        rows = [row for row in plain(terminal.read()).replace("\r", "").split("\n") if row]
+    assert rows == [f"search ━━━━━━━━━━━━━━━━   50 %  2:00 left  {words}"] and len(rows[0]) < width
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 110, 132, 240])
+@pytest.mark.parametrize("title", ["search", "a-very-long-name-of-a-run-directory-" * 3, "図" * 40])
+def test_no_live_line_is_wider_than_the_terminal(terminal, clock, monkeypatch, width, title):
+    from rich.cells import cell_len
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    best = "beta-darts · search.epochs=50 · space.channels=16 · seed 3, test acc 97.22 %"
+    with Log(file=terminal.file).lines() as show:
+        show(lambda: [("1 of 3 trials", 0.5, {"left": "1:02:03", "best": best}), (title, 0.25, NUMBERS)])
+        rows = [row for row in plain(terminal.read()).replace("\r", "").split("\n") if row]
+    assert len(rows) == 2 and all(cell_len(row) < width for row in rows), rows
+    assert "50 %" in rows[0] and "25 %" in rows[1]
+    assert ("test acc 97.22 %" in rows[0]) == (width == 240) and (width < 100 or "best beta-darts" in rows[0])
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 160])
+@pytest.mark.parametrize("download", [False, True])
+def test_a_bar_of_images_and_bytes_fits_the_terminal(terminal, monkeypatch, width, download):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stderr", terminal.file)
+    text = "downloading https_example.org_a-very-long-name-of-an-archive.tar.gz"
+    with module.progress_bar(text, 1_281_167, show=True, download=download) as advance:
+        advance(640_000)
+    rows = [row.rstrip() for row in re.split(r"[\r\n]+", plain(terminal.read())) if row.strip()]
+    assert rows and all(len(row) <= width for row in rows) and all("640" in row or "0" in row for row in rows)
+    assert any("downloading" in row for row in rows) and len({row[:8] for row in rows}) == 1
+
+
+def test_the_end_shows_the_time_that_the_task_counts(clock):
+    file = io.StringIO()
+    with Log(file=file, every=10).progress("x") as bar:
+        bar.update(0.5, seconds=61.0)
+        clock.now += 300
+        bar.update(1.0, seconds=122.4)
+    assert lines(file) == ["x   50 %", "x  100 %  2:02"]
+
+
+# --- tables
+
+HEAD = ("method", "true test accuracy (%)", "regret (points)", "n")
+CELLS = [("darts-2nd", "93.25 ± 0.41", "1.12", "3"), ("gdas", "90.00", "4.37", "1")]
+
+
+def test_a_table_in_a_pipe_has_every_column_on_one_line(capsys):
+    assert Log().table(HEAD, CELLS, ("method",)) == []
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].split("  ") == ["method", *rows[0].split("  ")[1:]] and len(rows) == 3
+    assert re.split(r" {2,}", rows[1].strip()) == ["darts-2nd", "93.25 ± 0.41", "1.12", "3"]
+    assert Log(quiet=True).table(HEAD, CELLS, ()) == [] and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (80, []),
+        (36, []),
+        (35, ["n"]),
+        (30, ["regret (points)", "n"]),
+        (20, ["true test accuracy (%)", "regret (points)", "n"]),
+    ],
+)
+def test_a_table_on_a_terminal_fits_and_names_what_it_leaves_out(terminal, monkeypatch, width, left_out):
+    monkeypatch.setenv("COLUMNS", str(width))
+    important = ("method", "true test accuracy (%)", "regret (points)")
+    assert Log(file=terminal.file).table(HEAD, CELLS, important) == left_out
+    rows = plain(terminal.read()).replace("\r", "").splitlines()
+    assert all(len(row) <= width for row in rows)
+    assert sum("darts-2nd" in row for row in rows) == 1 and any("gdas" in row for row in rows)
 
 
 def test_no_live_line_on_a_dumb_terminal(terminal, clock, monkeypatch):

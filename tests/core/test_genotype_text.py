@@ -68,6 +68,37 @@ def test_triples_name_the_target_node():
     assert str(genotype) == text.replace("[3]", "range(3, 4)")
 
 
+FOUR = (("a", 0, 2), ("b", 1, 2), ("c", 2, 3), ("d", 0, 3))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "[('a', 0), ('b', 1), ('c', 2), ('d', 0)]",
+        "[[('a', 0), ('b', 1)], [('c', 2), ('d', 0)]]",
+        "((('a', 0), ('b', 1)), (('c', 2), ('d', 0)))",
+        "[[('a', 0, 2), ('b', 1, 2)], [('c', 2, 3), ('d', 0, 3)]]",
+        "[[('a', 0, 0.31), ('b', 1, 0.2)], [('c', 2, 0.9), ('d', 0, 0.5)]]",
+        "[('a', 0, 2), ('b', 1, 2), ('c', 2, 3), ('d', 0, 3)]",
+        "[('a', 2, 0), ('b', 2, 1), ('c', 3, 2), ('d', 3, 0)]",
+        "[(0, 'a'), (1, 'b'), (2, 'c'), (0, 'd')]",
+        "[(2, 0, 'a'), (2, 1, 'b'), (3, 2, 'c'), (3, 0, 'd')]",
+        "[('a', 0, 0.31), ('b', 1, 0.2), ('c', 2, 0.9), ('d', 0, 0.5)]",
+    ],
+)
+def test_edges_are_read_in_every_order_that_codes_write(cell):
+    genotype = Genotype.parse(f"Genotype(normal={cell}, normal_concat=[2, 3], connectN=None, connects=None)")
+    assert genotype.normal.edges == FOUR and genotype.normal.concat == (2, 3)
+
+
+def test_a_list_for_each_node_may_have_any_number_of_edges():
+    genotype = Genotype.parse("Genotype(normal=[[('a', 0)], [], [('b', 0), ('c', 1), ('d', 2)]], normal_concat=[4])")
+    assert genotype.normal.edges == (("a", 0, 2), ("b", 0, 4), ("c", 1, 4), ("d", 2, 4))
+    assert Genotype.parse(str(genotype)) == genotype
+    recurrent = Genotype.parse("Genotype(recurrent=[[('tanh', 0)], [('relu', 1)]], concat=[2])").recurrent
+    assert recurrent.edges == (("tanh", 0, 1), ("relu", 1, 2))
+
+
 PAIRS = "normal=[('a', 0), ('b', 1)]"
 EXAMPLE = (
     "; write Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)"
@@ -81,7 +112,7 @@ MALFORMED = {
     "DARTS_V2": f"not a genotype: 'DARTS_V2'{EXAMPLE}",
     "Genotype(": f"not a genotype: 'Genotype('{EXAMPLE}",
     "genotype(normal=1)": f"not a genotype: 'genotype(normal=1)'{EXAMPLE}",
-    "a.Genotype(normal=1)": f"not a genotype: 'a.Genotype(normal=1)'{EXAMPLE}",
+    "a.Genotypes(normal=1)": f"not a genotype: 'a.Genotypes(normal=1)'{EXAMPLE}",
     "Genotype": f"not a genotype: 'Genotype'{EXAMPLE}",
     "Genotype()": "genotype names no cell: 'Genotype()'",
     "Genotype\0()": f"not a genotype: 'Genotype\\x00()'{EXAMPLE}",
@@ -90,7 +121,18 @@ MALFORMED = {
     f"Genotype({PAIRS}, {PAIRS}, normal_concat=[2])": (
         f"a genotype takes each cell once and by name: \"Genotype({PAIRS}, normal=[('a', 0), (...\"{EXAMPLE}"
     ),
-    f"Genotype({PAIRS}); import os": f'not a genotype: "Genotype({PAIRS}); import os"{EXAMPLE}',
+    f"Genotype({PAIRS}); import os": (
+        "genotype has normal= but no normal_concat=; add it, for example normal_concat=range(2, 6)"
+    ),
+    f"(Genotype({PAIRS}, normal_concat=[2]), 1)": f'not a genotype: "(Genotype({PAIRS}, normal_concat=[2])..."{EXAMPLE}',
+    "Genotype(normal=[('a', 0, 2), ('b', 3, 1)], normal_concat=[2, 3])": (
+        "genotype: normal= names the source first in some triples and the target first in others; "
+        "write ('operation', source, target)"
+    ),
+    "Genotype(normal=[[('a', 0)], ('b', 1)], normal_concat=[2])": f"genotype: normal[0] is \"[('a', 0)]\"{PAIR}",
+    "Genotype(normal=[[('a', 0), ('b', 3, 1)]], normal_concat=[2])": (
+        "genotype: normal[0][1] is \"('b', 3, 1)\", but list 0 belongs to node 2; write ('operation', source)"
+    ),
     f"Genotype({PAIRS})": ("genotype has normal= but no normal_concat=; add it, for example normal_concat=range(2, 6)"),
     "Genotype(recurrent=[('tanh', 0)], recurrent_concat=[1])": (
         "genotype has recurrent= but no concat=; add it, for example concat=range(2, 6)"

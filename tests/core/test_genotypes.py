@@ -31,7 +31,9 @@ def test_every_entry_is_complete(name):
 
 
 def test_the_residual_cell_is_the_one_of_the_benchmark():
-    assert to_text(genotypes.RESNET) == "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+    assert (
+        to_text(genotypes.RESNET) == "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+    )
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -81,14 +83,47 @@ def test_entries_are_distinct():
     assert len({entry.genotype for entry in GENOTYPES.values()}) == len(GENOTYPES)
 
 
-@pytest.mark.parametrize("name", ["darts_v2", "DARTS_V2", "Darts_V2"])
-def test_case_does_not_matter(name):
-    assert get(name) is resolve(name) is resolve(genotypes.DARTS_V2) is genotypes.DARTS_V2
+@pytest.mark.parametrize(
+    "name", ["darts_v2", "DARTS_V2", "Darts_V2", "darts-v2", "DARTSV2", " DARTS V2\n", "\ufeffDARTS_V2"]
+)
+def test_case_and_separators_do_not_matter(name):
+    assert resolve(name) is resolve(genotypes.DARTS_V2) is genotypes.DARTS_V2
 
 
 @pytest.mark.parametrize(
-    "asked, meant", [("DARTSV2", "DARTS_V2"), ("pdart", "PDARTS"), ("amoebanets", "AmoebaNet"), ("quux", None)]
+    "theirs, ours",
+    [
+        ("PC_DARTS_cifar", "PCDARTS_CIFAR"), ("PC_DARTS_image", "PCDARTS_IMAGENET"), ("PCDARTS", "PCDARTS_CIFAR"),
+        ("pc-darts", "PCDARTS_CIFAR"), ("DARTS", "DARTS_V2"), ("P-DARTS", "PDARTS"), ("p_darts", "PDARTS"),
+        ("NASNet-A", "NASNet"), ("amoebanet_a", "AmoebaNet"), ("Cri1_CIFAR_Best", "SGAS_CRI1"), ("Cri2_CIFAR_3", "SGAS_CRI2"),
+        ("c10_s5_random", "SDARTS_RS"), ("c10_s5_pgd", "SDARTS_ADV"), ("gdas-v1", "GDAS_V1"), ("ResNet_CODE", "RESNET"),
+    ],
+)  # fmt: skip
+def test_names_of_other_repositories_are_exactly_these_cells(theirs, ours):
+    assert resolve(theirs) is GENOTYPES[ours].genotype
+
+
+@pytest.mark.parametrize(
+    "name", ["PDARTS_cifar100", "PC_DARTS_cifar100", "DARTS_V", "c10_s1_pgd", "Cri1_CIFAR_1", "ENAS", "AmoebaNet-B"]
 )
+def test_other_cells_of_these_repositories_are_refused(name):
+    with pytest.raises(OcheError, match=f"no published genotype is named '{name}'"):
+        resolve(name)
+
+
+def test_no_two_cells_share_a_name():
+    known = {genotypes._key(name): name for name in GENOTYPES}
+    assert len(known) == len(GENOTYPES) and {*genotypes.ALIASES.values()} <= {*GENOTYPES}
+    assert all(known.get(genotypes._key(alias), name) == name for alias, name in genotypes.ALIASES.items())
+
+
+@pytest.mark.parametrize(
+    "asked, meant",
+    [
+        ("DARTS_V3", "DARTS_V2"), ("pdart", "PDARTS"), ("GDAS", "GDAS_V1"), ("SGAS_CRI3", "SGAS_CRI2"),
+        ("amoebanets", "AmoebaNet"), ("quux", None),
+    ],
+)  # fmt: skip
 def test_an_unknown_name_says_what_is_known(asked, meant):
     with pytest.raises(OcheError) as caught:
         resolve(asked)

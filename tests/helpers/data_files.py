@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,39 @@ def encoded(array: np.ndarray, form: str = "PNG", **options) -> bytes:
     file = io.BytesIO()
     Image.fromarray(array).save(file, form, **options)
     return file.getvalue()
+
+
+def png16(x: np.ndarray) -> bytes:
+    """A PNG file's bytes with 16 bits a channel, from (H, W) or (H, W, C); C is 2 for grey and alpha, 4 for colour and alpha."""
+    x = x if x.ndim == 3 else x[:, :, None]
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", x.shape[1], x.shape[0], 16, {1: 0, 2: 4, 3: 2, 4: 6}[x.shape[2]], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in x)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff(x: np.ndarray, order: str = "<", extra: tuple[int, ...] = ()) -> bytes:
+    """An uncompressed TIFF file's bytes from (H, W, C) of any type; ``extra``: what the bands after the colours are."""
+    h, w, c = x.shape
+    data = x.astype(x.dtype.newbyteorder(order)).tobytes()
+    formats = {"u": 1, "i": 2, "f": 3}[x.dtype.kind]
+    start = 8 + len(data)
+    tags = {256: (w,), 257: (h,), 258: (8 * x.dtype.itemsize,) * c, 259: (1,), 262: (2 if c - len(extra) >= 3 else 1,), 273: (8,),
+            277: (c,), 278: (h,), 279: (len(data),), 338: extra, 339: (formats,) * c}  # fmt: skip
+    tags = {tag: values for tag, values in tags.items() if values}
+    entries, more, after = b"", b"", start + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        kind, code = ("I", 4) if tag in (273, 279) else ("H", 3)
+        packed = struct.pack(f"{order}{len(values)}{kind}", *values)
+        if len(packed) > 4:
+            packed, more = struct.pack(f"{order}I", after + len(more)), more + packed
+        entries += struct.pack(f"{order}HHI", tag, code, len(values)) + packed.ljust(4, b"\0")
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    directory = struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    return magic + struct.pack(f"{order}I", start) + data + directory + more
 
 
 def write_classes(root: Path, counts: dict[str, int], side: int = 10, seed: int = 0) -> dict[str, list[np.ndarray]]:

@@ -79,6 +79,24 @@ def test_final_network(name, drop):
     torch.testing.assert_close(net(x), oracle.final(x, ws, *published_form(genotype), **setting)[0], **CLOSE)
 
 
+def test_the_order_of_writing_names_the_weights_and_changes_nothing_else():
+    """Equal cells written in two orders: weights are numbered as written, so runs of either are read as they are."""
+    swapped = Genotype.parse(
+        str(TINY).replace("('sep_conv_3x3', 1), ('skip_connect', 0)", "('skip_connect', 0), ('sep_conv_3x3', 1)")
+    )
+    a, b = (build(g, classes=3, channels=4, cells=3).double().eval() for g in (TINY, swapped))
+    assert swapped == TINY and [*a.state_dict()] != [*b.state_dict()]
+    places = {"ops.0.": "ops.1.", "ops.1.": "ops.0."}
+
+    def renamed(key):
+        old = next((p for p in places if key.startswith(f"cells.0.{p}")), None)  # the only normal cell of three
+        return key.replace(old, places[old], 1) if old else key
+
+    b.load_state_dict({renamed(key): value for key, value in a.state_dict().items()})
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(a(x), b(x), **CLOSE)
+
+
 def test_identities_are_exempt_from_drop_path():
     skips = ", ".join(["('skip_connect', 0), ('skip_connect', 1)"] * 2)
     genotype = f"Genotype(normal=[{skips}], normal_concat=[2, 3], reduce=[{skips}], reduce_concat=[2, 3])"
@@ -88,6 +106,14 @@ def test_identities_are_exempt_from_drop_path():
         dropped = net(x)
         net.drop_path = 0.0
         assert torch.equal(net(x), dropped) == exempt
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_a_cell_with_another_number_of_inputs_is_refused(first):
+    edges = f"[('skip_connect', 0, {first}), ('sep_conv_3x3', {first}, {first + 1})]"
+    cells = ", ".join(f"{kind}={edges}, {kind}_concat=[{first + 1}]" for kind in ("normal", "reduce"))
+    with pytest.raises(OcheError, match=f"the 'normal' cell has {first} inputs?, and the network gives two"):
+        build(f"Genotype({cells})", classes=2, channels=2, cells=3)
 
 
 @pytest.mark.parametrize("make", [lambda **f: darts(**f), lambda **f: build("DARTS_V2", classes=10, **f)])

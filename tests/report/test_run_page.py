@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+from oche.core.atomic_files import read_json
 from oche.core.errors import OcheError
 from oche.report.run_page import write_report
 from report_pages import Page, assert_self_contained
@@ -38,6 +40,14 @@ def test_a_training_is_reported(tmp_path):
 def test_a_training_without_any_result_is_reported(tmp_path):
     page = Page(write_report(make_training(tmp_path / "train", None)))
     assert "no epoch has been recorded yet" in page.words
+
+
+def test_each_fact_of_the_note_has_its_line(tmp_path):
+    path = make_training(tmp_path / "train", 0.97, epochs=1)
+    note = "1 archive was not read: a.zip; not used: val (3 images)"
+    write_json(path / "summary.json", read_json(path / "summary.json") | {"note": note})
+    source = Page(write_report(path)).source
+    assert re.findall(r"<li>(.*?)</li>", source[source.index('class="notes"') :])[:2] == note.split("; ")
 
 
 def test_the_toy_alone_is_reported(tmp_path):

@@ -13,7 +13,7 @@ from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.runs.checkpoint import load_weights
 from oche.runs.config import SearchConfig
-from oche.runs.execute import kept_warm_start
+from oche.runs.warm_start import kept_warm_start
 
 
 def config(**fields):

@@ -5,7 +5,7 @@ import pytest
 import oche
 import small_runs
 from oche.core.errors import OcheError
-from oche.runs.resolve import default_training
+from oche.runs.resolve import default_training, read_genotype
 
 
 def test_all_that_names_a_genotype_is_accepted(searched, tmp_path):
@@ -18,6 +18,20 @@ def test_all_that_names_a_genotype_is_accepted(searched, tmp_path):
     for what in (searched, searched.path, str(searched.path)):
         config, out = default_training(what, None, {})
         assert config.genotype == str(searched.genotype) and out == searched.path / "train"
+
+
+def test_one_of_several_genotypes_in_a_file_is_named(tmp_path):
+    file = tmp_path / "genotypes.py"
+    file.write_text(f"PDARTS = {oche.genotypes.PDARTS}\nOURS = {oche.genotypes.DARTS_V1}\nPCDARTS = OURS\n")
+    for name, genotype in {"PCDARTS": "DARTS_V1", "PDARTS": "PDARTS", "2": "DARTS_V1"}.items():
+        assert read_genotype(f"{file}:{name}") == oche.genotypes.get(genotype)
+        assert default_training(f"{file}:{name}", None, {})[0].genotype == str(oche.genotypes.get(genotype))
+    with pytest.raises(OcheError, match=r"has 3 genotypes \(PDARTS, OURS, PCDARTS\); name one of them, as .*py:PCDARTS$"):
+        read_genotype(file)
+    with pytest.raises(OcheError, match=r"has no genotype 'PDART'; did you mean 'PDARTS'\?; it has PDARTS, OURS, PCDARTS"):
+        read_genotype(f"{file}:PDART")
+    with pytest.raises(OcheError, match=r"there is nothing at .*other.py:PDARTS"):
+        read_genotype(tmp_path / "other.py:PDARTS")
 
 
 @pytest.mark.parametrize(

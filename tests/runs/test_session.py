@@ -108,6 +108,9 @@ class Task:
     def report(self, progress):
         return {"total": self.total.item()}
 
+    def tensors(self):
+        return {"total": self.total}
+
     def state(self):
         return {"total": self.total}
 

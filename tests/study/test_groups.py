@@ -6,6 +6,7 @@ import study_files
 from oche.study import run as study_run
 from oche.study.groups import comparisons
 from oche.study.results import trial_results
+from oche.study.trial import short_names
 from study_pages import one, said
 
 
@@ -37,3 +38,20 @@ def test_spaces_of_other_sizes_are_another_benchmark(tmp_path):
     asked = study_files.study(tmp_path, recipe="small", grid={"method": ["darts"], "space.nodes": [2, 3], "seed": [0]})
     study_run.write_study(asked)
     assert one(said(asked.place.out), "same benchmark") == ("in part", "spaces differ in space.nodes")
+
+
+def test_names_say_what_is_the_method_and_what_the_space():
+    def labels(method, space="darts", data="digits", **more):
+        return {"method": method, "space": space, "data": data, **more}
+
+    assert short_names([labels("darts"), labels("gdas")]) == ["darts", "gdas"]
+    assert short_names([labels("darts"), labels("darts", "nb201")]) == ["darts · space darts", "darts · nb201"]
+    assert short_names([labels("seed", "seed"), labels("seed", "darts")]) == ["seed · space seed", "seed · darts"]
+    assert short_names([labels("darts", data="darts"), labels("darts", data="mnist")]) == [
+        "darts · data darts",
+        "darts · mnist",
+    ]
+    assert short_names([labels("darts"), labels("darts", data="mnist")], common=("data",)) == ["darts", "darts"]
+    steps = [labels("darts", **{"search.steps": "3"}), labels("random", **{"search.steps": "default"})]
+    assert short_names(steps) == ["darts · search.steps=3", "random"]
+    assert short_names([labels("darts")]) == ["darts"] and short_names([]) == []

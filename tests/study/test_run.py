@@ -87,7 +87,7 @@ def test_a_crash_leaves_the_others_going_and_is_tried_once_more(tmp_path, starte
         "failed",
         "complete",
     ]
-    assert capsys.readouterr().err.count("gdas · darts · digits · seed 0: RuntimeError: out of luck") == 2
+    assert capsys.readouterr().err.count("gdas · seed 0: RuntimeError: out of luck") == 2
     crashes.clear()
     assert study_run.run_study(study, LOG, "x") == 0 and started[5:] == [names[1]]  # asked for anew, it is tried anew
 

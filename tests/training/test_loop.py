@@ -50,6 +50,9 @@ class Counting:
     def report(self, progress):
         return {"total": self.total, "reported": progress}
 
+    def tensors(self):
+        return {"total": torch.tensor(self.total)}
+
     def state(self):
         return {"total": self.total}
 
@@ -132,6 +135,65 @@ def test_a_run_counted_in_time_ends_with_a_record_at_progress_1(monkeypatch):
     assert clock.elapsed >= 4.0
 
 
+class Slow(Counting):
+    """A task whose steps and reports take the times it is given, on the clock ``now``."""
+
+    def __init__(self, now, steps, report=0.0, **fields):
+        super().__init__(**fields)
+        self.now, self.times, self.report_time = now, iter(steps), report
+
+    def step(self, step, progress):
+        super().step(step, progress)
+        self.now[0] += next(self.times)
+
+    def report(self, progress):
+        self.now[0] += self.report_time
+        return super().report(progress)
+
+
+@pytest.fixture
+def now(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("oche.training.loop.time.perf_counter", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(
+    ("length", "steps", "report", "seconds", "uncounted", "count"),
+    [
+        (10.0, [5.0, *[2.0] * 9], 0.0, 10.0, 3.0, 5),  # the first step counts like the second
+        (10.0, [2.0] * 9, 0.0, 10.0, 0.0, 5),
+        (10.0, [1.0, *[3.0] * 9], 0.0, 10.0, 0.0, 4),  # a first step that is quicker counts as it is
+        (10.0, [50.0, *[4.0] * 9], 0.0, 12.0, 46.0, 3),
+        (1.0, [50.0, *[4.0] * 9], 0.0, 8.0, 46.0, 2),  # a budget shorter than a step: two steps
+        (10.0, [2.0] * 9, 1.0, 11.0, 0.0, 5),  # validation after 3 steps counts, the one at the end does not
+        (10.0, [2.0] * 9, 7.0, 15.0, 0.0, 4),  # validation that exceeds the budget: one step more, and all is shown
+    ],
+)
+def test_what_a_budget_of_time_counts(now, length, steps, report, seconds, uncounted, count):
+    task, session = Slow(now, steps, report), Memory()
+    clock = fit_loop(task, Budget(99, None, length), session)
+    assert clock.seconds == pytest.approx(seconds) and clock.uncounted == pytest.approx(uncounted)
+    assert clock.step == count
+    assert session.history[-1]["timings"]["seconds"] == pytest.approx(seconds)  # one number everywhere
+    progresses = [at for *_, at in task.seen]
+    assert progresses == sorted(progresses) and session.history[-1]["progress"] == 1
+
+
+def test_a_run_of_epochs_counts_its_first_step_and_not_its_last_report(now):
+    clock = fit_loop(Slow(now, [9.0, *[1.0] * 5], 5.0), Budget(2), session := Memory())
+    assert clock.seconds == pytest.approx(9 + 5 + 5) and clock.uncounted == 0
+    assert session.history[-1]["timings"]["seconds"] == pytest.approx(19)
+
+
+def test_what_had_no_room_in_a_budget_is_kept_over_a_stop(now):
+    first = Memory(stop_after=4)
+    with pytest.raises(Interrupted):
+        fit_loop(Slow(now, [2.0] * 9, 7.0), Budget(99, None, 10.0), first)
+    clock = fit_loop(Slow(now, [], 7.0), Budget(99, None, 10.0), Memory(first.saves[-1][1]))
+    assert clock.seconds == pytest.approx(15) and clock.resumed == pytest.approx(15) and clock.step == 4
+
+
 BUDGETS = [Budget(3), Budget(99, 8), Budget(99, 6), Budget(1)]
 
 
@@ -180,11 +242,12 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(at):
 
 
 def test_progress_is_shown_after_every_step_with_numbers_on_demand():
-    shown = []
+    shown, times = [], []
 
     class Bar:
-        def update(self, done, fields):
+        def update(self, done, fields, *, seconds):
             shown.append((done, fields()))
+            times.append(seconds)
 
     class Showing(Memory):
         def progress(self, title):
@@ -193,7 +256,9 @@ def test_progress_is_shown_after_every_step_with_numbers_on_demand():
             assert title == "counting"
             return nullcontext(Bar())
 
-    run(Budget(2), Showing())
+    _, session, clock = run(Budget(2), Showing())
+    assert times == sorted(times) and times[-1] <= clock.seconds  # the time that records and the summary have
+    assert session.history[-1]["timings"]["seconds"] == round(clock.seconds, 3)
     assert [done for done, _ in shown] == pytest.approx([i / 6 for i in range(1, 7)])
     assert [fields["epoch"] for _, fields in shown] == [1, 1, 1, 2, 2, 2]
     assert shown[0][1]["train_acc"] == 0.5 and shown[1][1]["train_acc"] == 0.75

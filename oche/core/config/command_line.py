@@ -7,12 +7,13 @@ one are options then, in whatever order they are written.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, is_dataclass
 from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
 
+from oche.core.config.help import asks, help_text, without
 from oche.core.config.moved import current_path, short_path
-from oche.core.config.serialize import from_dict, pick, to_dict
+from oche.core.config.serialize import from_dict, pick
 from oche.core.config.type_hints import FieldType, Place, field_default, hints, settable
 from oche.core.config.yaml_files import load_yaml
 from oche.core.errors import OcheError, did_you_mean
@@ -20,17 +21,26 @@ from oche.core.errors import OcheError, did_you_mean
 T = TypeVar("T")
 
 
-def parse(base: T | type[T], argv: list[str], *, prog: str, description: str, epilog: str = "") -> T:
+def parse(
+    base: T | type[T],
+    argv: list[str],
+    *,
+    prog: str,
+    description: str,
+    epilog: str = "",
+    main: Sequence[str] = (),
+    texts: Mapping[str, str] | None = None,
+) -> T:
     """Return the configuration that ``argv`` asks for on top of ``base``, an instance of defaults or a dataclass.
 
     ``--config FILE`` merges a YAML file first, if ``base`` is an instance; then every ``--dotted.path value`` counts.
     ``--a-b`` and ``--a_b`` are the same. A bool is ``--flag``, ``--no-flag`` or ``--flag true``. An optional value may be
     None. A tuple takes several words. Fields marked `tyro.conf.Positional` take words without an option.
-    ``--help`` prints the fields with their docstrings, then ``epilog`` unchanged, and exits with code 0.
+    ``--help`` prints the options ``main`` (all, if there are none) with the docstrings of their fields, or with ``texts`` by
+    flag, then ``epilog`` unchanged, and exits with code 0; ``--help-all`` prints all options, in groups.
     Raises `OcheError`, one line, for every argument that cannot be used.
     """
-    asks_help = any(arg in ("-h", "--help") for arg in argv)
-    args = [arg for arg in argv if arg not in ("-h", "--help")]
+    asks_help, args = asks(argv), without(argv)
     try:
         if not isinstance(base, type):
             base, args = _merge_files(base, args)
@@ -40,7 +50,8 @@ def parse(base: T | type[T], argv: list[str], *, prog: str, description: str, ep
             raise
         given = base  # the help then shows the defaults
     if asks_help:
-        _print_help(given, prog, description, epilog, takes_files=not isinstance(base, type))
+        print(help_text(argv, given, paths(given), _positional(given), texts or {}, main, prog, description, epilog))
+        sys.exit(0)
     return cast(T, given)
 
 
@@ -220,38 +231,3 @@ def _positionals(base: Any, words: list[str], prog: str) -> dict[str, Any]:
         hint = did_you_mean(words[0], known) if words[0].startswith("-") else ""
         raise OcheError(f"unexpected {words[0]!r}{hint or ';'} options are written --name value, see {prog} --help")
     return tree
-
-
-# --- help -------------------------------------------------------------------------------------------------------------
-
-_FILES = "--config FILE sets every option from a YAML file, such as a run's config.yaml; other options come on top."
-
-
-def _print_help(base: Any, prog: str, description: str, epilog: str, takes_files: bool) -> None:
-    """Print the help and exit."""
-    import tyro
-
-    settings = (tyro.conf.AvoidSubcommands, tyro.conf.PositionalMetavarFromFieldName)
-    cls, default = (base, {}) if isinstance(base, type) else (type(base), {"default": base})
-    try:
-        tyro.cli(cls, args=["--help"], prog=prog, description=description, config=settings, **default)
-    except SystemExit:  # tyro has printed its part
-        for part in (_FILES * takes_files, _choices(base), epilog.rstrip()):
-            if part:
-                print(f"\n{part}")
-        sys.exit(0)
-
-
-def _choices(base: Any) -> str:
-    """List, on a line for each field that holds a component, the components that it may hold."""
-    rows = []
-    for path, annotation, default in paths(base):
-        declared = FieldType(annotation)
-        names = [*declared.components, *(["None"] if declared.optional else [])]
-        if declared.components and len(names) > 1:
-            now = None if isinstance(default, type) else to_dict(default)
-            now = now["type"] if isinstance(now, dict) else now
-            rows.append(f"  {Place(None, short_path(base, path))} NAME   {', '.join(names)} (default: {now})")
-    if not rows:
-        return ""
-    return "\n".join(["parts to choose by name (the options of each are shown once it is chosen):", *rows])

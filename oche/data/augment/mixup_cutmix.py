@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from oche.core.arguments import checked
 from oche.core.seeds import batch_uniform
 
 _QUANTILES = 4096
 
 
+@checked
 @dataclass(frozen=True)
 class Mixing:
     """Mix every image of a batch, and its label, with another image of the batch by a share lambda ~ Beta(alpha, alpha).

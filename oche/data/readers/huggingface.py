@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, one_line
+from oche.core.extras import need
 from oche.data.readers.decode import Encoded
-from oche.data.readers.parquet_npz import LABEL
-from oche.data.readers.records import LabelledImages, RawDataset, choose_splits, encode_labels
-
-_SECRET = -1  # label of test images whose true labels are not published
+from oche.data.readers.file_parts import LABEL, without_labels
+from oche.data.readers.labels import encode_labels, has_labels
+from oche.data.readers.records import LabelledImages, RawDataset, choose_splits
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class HubImages:
 def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False) -> RawDataset:
     """Read the set ``hf:owner/name[:config]``, streamed: its first column of type Image, its label of type ClassLabel.
 
-    Parts whose labels are all −1 (not published) are skipped. ``skip``: whether damaged images are skipped too.
+    Parts whose labels are all −1 or missing (not published) are not used. ``skip``: whether damaged images are skipped too.
     """
     repository, _, config = name.removeprefix("hf:").partition(":")
     if not repository.strip("/"):
@@ -59,10 +59,11 @@ def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False
     image = _column(name, features, datasets.Image, ())
     label = _column(name, features, datasets.ClassLabel, LABEL)
     values = {part: np.array(table[label][:], dtype=object) for part, table in found.items()}
-    seen = [part for part in found if not (values[part] == _SECRET).all()]
-    train, test, note = choose_splits(seen, name)
-    secret = ", ".join(part for part in found if part not in seen)
-    note = "; ".join(filter(None, (note, secret and f"not used for want of labels: {secret}")))
+    counts = {part: len(values[part]) for part in found}
+    secret = {part: count for part, count in counts.items() if not has_labels(values[part])}
+    train, test, unused = choose_splits({part: count for part, count in counts.items() if part not in secret}, name)
+    others = _others(features, (image, label), datasets.Image, datasets.ClassLabel)
+    note = "; ".join(filter(None, (unused, without_labels(secret), others)))
     parts = [part for part in (train, test) if part is not None]
     raw = datasets.Image(decode=False)  # keep the encoded bytes: oche decodes in threads
     tables = tuple((p, found[p].select_columns([image]).cast_column(image, raw)) for p in parts)
@@ -79,12 +80,14 @@ def read(name: str, size: tuple[int, int] | None, show: bool, skip: bool = False
     )
 
 
+def _others(features: Any, used: tuple[str, str], *kinds: type) -> str:
+    """Return a note that names the columns of images and of classes that are not used."""
+    found = [one_line(c) for c, feature in features.items() if c not in used and isinstance(feature, kinds)]
+    return f"columns not used: {', '.join(found)}" if found else ""
+
+
 def _package(name: str) -> Any:
-    try:
-        import datasets  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise OcheError(f"reading {name} needs the package datasets; pip install 'oche[hub]'") from error
-    return datasets
+    return need(f"reading {name}", "datasets")
 
 
 def _fetch(datasets: Any, name: str, repository: str, config: str | None) -> dict[str, Any]:

@@ -8,76 +8,85 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from oche.core.errors import OcheError, did_you_mean
+from oche.core.errors import OcheError
 from oche.data.readers.decode import SUFFIXES, ImageFiles
-from oche.data.readers.records import LabelledImages, RawDataset, choose_splits, is_split_name
+from oche.data.readers.folder_layout import Layout, find_layout
+from oche.data.readers.listing import Unread, list_images
+from oche.data.readers.measuring import find_measured, measured_classes
+from oche.data.readers.records import ROLES, LabelledImages, RawDataset
 
 
 def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = False) -> RawDataset:
     """Read the images of the folder, streamed. Classes are in the order of their names.
 
     Images are colour unless every image is grey. Without ``size`` they keep their size if all agree; otherwise it is
-    64x64, or the median of their shorter sides if that is smaller. Other files and hidden ones are ignored. ``skip``:
-    whether damaged images are skipped.
+    64x64, or the median of their shorter sides if that is smaller. The note counts what may be meant as an image and is
+    not read. ``skip``: whether damaged images are skipped.
     """
-    folders = _folders(root)
-    names = [f.name for f in folders]
-    if not any(map(is_split_name, names)) or not (all(map(is_split_name, names)) or _has_train(names)):
-        return _table(root, folders, None, "").parts(size, show, skip)
-    train, test, note = choose_splits(filter(is_split_name, names), str(root))
-    return _table(root, _folders(root / train), None if test is None else root / test, note).parts(size, show, skip)
-
-
-def _has_train(names: list[str]) -> bool:
-    """Tell whether one of the folders ``names`` is a training part."""
-    return any(n.lower().startswith("train") and is_split_name(n) for n in names)
-
-
-def _table(root: Path, folders: list[Path], test: Path | None, note: str) -> LabelledImages:
-    """Return the images and labels of the class ``folders``, and of the class folders in ``test``."""
-    classes = tuple(f.name for f in folders)
-    if len(classes) < 2:
-        raise OcheError(f"{folders[0].parent} has one class folder, {folders[0].name}; give at least 2 classes")
-    train_files, train_labels = _listing(folders, classes)
-    test_files, test_labels = _listing(_folders(test), classes) if test is not None else ([], [])
-    cut = len(train_files)
-    labels = torch.tensor(train_labels + test_labels, dtype=torch.int64)
-    rows: Tensor = torch.arange(len(labels))
-    items = ImageFiles(train_files + test_files)
+    unread = Unread(root)
+    layout = find_layout(root, unread) if measured_classes() is None else Layout(*find_measured(root, unread, ROLES))
+    classes = tuple(folder.name for folder in layout.train)
+    files, labels = _listing(layout.train, classes, unread)
+    cut = len(files)
+    if layout.test is not None:
+        test_files, test_labels = _listing(layout.test, classes, unread)
+        files, labels = files + test_files, labels + test_labels
+    if unread.links:
+        files, labels, cut, twice = _without_twins(files, labels, cut)
+        layout.notes.extend(twice)
+    numbers = torch.tensor(labels, dtype=torch.int64)
+    rows: Tensor = torch.arange(len(files))
+    note = "; ".join([*layout.notes, *unread.lines()])
     return LabelledImages(
-        root.resolve().name, items, labels, rows[:cut], None if test is None else rows[cut:], classes, note
-    )
+        root.resolve().name,
+        ImageFiles(files),
+        numbers,
+        rows[:cut],
+        None if layout.test is None else rows[cut:],
+        classes,
+        note,
+    ).parts(size, show, skip)
 
 
-def _folders(root: Path) -> list[Path]:
-    """Return the folders in ``root``, without hidden ones. Raises `OcheError` if there are none."""
-    found = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not found:
-        raise OcheError(f"{root} has no class folders; put the images of each class in a folder of its name")
-    return found
-
-
-def _listing(folders: list[Path], classes: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    """Return all images below the class ``folders``, with their class numbers."""
+def _listing(folders: list[Path], classes: tuple[str, ...], unread: Unread) -> tuple[list[str], list[int]]:
+    """Return all images below the class ``folders``, with their class numbers. Count what is not read in ``unread``."""
     files: list[str] = []
     labels: list[int] = []
     for folder in folders:
-        if folder.name not in classes:
-            raise OcheError(
-                f"{folder} is a class without training images{did_you_mean(folder.name, classes)}; remove or rename it"
-            )
-        images = images_below(folder)
+        images = list_images(folder, unread)
         if not images:
-            raise OcheError(f"{folder} has no images ({', '.join(SUFFIXES)}); add some or remove the folder")
-        files += map(str, images)
+            inside = Unread(folder)
+            list_images(folder, inside)
+            found = "; ".join(inside.lines()) or ", ".join(SUFFIXES)
+            raise OcheError(f"{folder} has no images that are read ({found}); add some or remove the folder")
+        files += images
         labels += [classes.index(folder.name)] * len(images)
     return files, labels
 
 
+def _without_twins(files: list[str], labels: list[int], cut: int) -> tuple[list[str], list[int], int, list[str]]:
+    """Return the files, labels and number of training images without links to files that are listed themselves; and a note.
+
+    Otherwise an image could be trained on under one name and tested under the other. Raises `OcheError` if the two names
+    have different classes, or one is in the test part.
+    """
+    first: dict[tuple[int, int], int] = {}
+    twins: set[int] = set()
+    # Files before links, so that the link is left out. Broken links are refused as images that cannot be read.
+    for i in sorted((i for i in range(len(files)) if os.path.exists(files[i])), key=lambda i: os.path.islink(files[i])):
+        facts = os.stat(files[i])
+        k = first.setdefault((facts.st_dev, facts.st_ino), i)
+        if k == i or not os.path.islink(files[i]):
+            continue
+        if labels[k] != labels[i] or (k < cut) != (i < cut):
+            how = "another class" if labels[k] != labels[i] else "the other part"
+            raise OcheError(f"{files[i]} is a link to {files[k]}, an image of {how}; remove one of the two")
+        twins.add(i)
+    kept = [i for i in range(len(files)) if i not in twins]
+    more = f"{len(twins)} link{'s' if len(twins) > 1 else ''} to images that are read anyway left out"
+    return [files[i] for i in kept], [labels[i] for i in kept], sum(i < cut for i in kept), [more] if twins else []
+
+
 def images_below(folder: Path) -> list[Path]:
-    """Return the files that may be images, at any depth, in the order of their names, without hidden ones."""
-    found: list[Path] = []
-    for base, below, names in os.walk(folder):
-        below[:] = sorted(d for d in below if not d.startswith("."))
-        found += [Path(base, n) for n in sorted(names) if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
-    return found
+    """Return the files below ``folder`` that are read as images, at any depth, in the order of their names."""
+    return list(map(Path, list_images(folder, Unread(folder))))

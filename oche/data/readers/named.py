@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, plural
 from oche.data.dataset import Resident
 from oche.data.readers import binary_formats as formats
 from oche.data.readers.download import Archive, locate_archive
-from oche.data.readers.records import RawDataset, encode_labels
+from oche.data.readers.labels import encode_labels
+from oche.data.readers.records import RawDataset
 
 DIGITS = tuple("0123456789")
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -51,7 +52,8 @@ def read(name: str, data_dir: Path | None, memory: int, show: bool) -> RawDatase
     for part in (train, test):
         if len(part.images) != len(part.labels):
             raise OcheError(
-                f"{part.file} has {len(part.labels)} labels for {len(part.images)} images; download both again"
+                f"{part.file} has {plural(len(part.labels), 'label')} for {plural(len(part.images), 'image')}; "
+                "download both again"
             )
         labels.append(part.labels)
     if train.images.shape[1:] != test.images.shape[1:]:

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from oche.core.errors import OcheError
-from oche.data.dataset import Resident
+from oche.core.extras import need
 from oche.data.readers.binary_formats import check_fits
 from oche.data.readers.decode import Encoded
-from oche.data.readers.records import LabelledImages, RawDataset, choose_splits, encode_labels
-from oche.data.registry import SMALLEST
-
-IMAGE = ("image", "img", "picture", "jpg", "jpeg", "png")
-LABEL = ("label", "labels", "fine_label", "target", "class", "y")
-_ARRAY_NAMES = (  # (training images, their labels, test images, their labels), in lower case
-    ("x_train", "y_train", "x_test", "y_test"),
-    ("train_images", "train_labels", "test_images", "test_labels"),
-    ("x", "y", None, None),
-    ("images", "labels", None, None),
-)
+from oche.data.readers.file_parts import IMAGE, LABEL, array_parts, files_beside, row_parts, unused_columns
+from oche.data.readers.labels import encode_labels, label_notes
+from oche.data.readers.pixels import channels_first, image_split
+from oche.data.readers.records import LabelledImages, RawDataset
 
 
 @dataclass(frozen=True)
@@ -66,20 +58,19 @@ def read_parquet(path: Path, size: tuple[int, int] | None, memory: int, show: bo
     if not len(table):
         raise OcheError(f"{path} has no rows; give it images")
     names, note = _metadata(schema, label)
-    train, test, unused = _rows(path, table[split[0]].to_pylist() if split else None, len(table))
-    values = np.array(table[label].to_pylist(), dtype=object)
+    values = np.empty(len(table), dtype=object)
+    values[:] = table[label].to_pylist()  # assigned: np.array makes a second axis of rows that are lists
+    train, test, unused = row_parts(path, table[split[0]].to_pylist() if split else None, values)
     labels, classes = encode_labels(values, train, test, names, lambda i: f"{path}: row {i}")
     items = ParquetImages(path, _binary(path, table[image]))
     places = torch.from_numpy(train), None if test is None else torch.from_numpy(test)
-    note = "; ".join(filter(None, (note, unused)))
+    unused += [unused_columns(schema, (image, label, *split)), files_beside(path)]
+    note = "; ".join(filter(None, (note, *unused)))
     return LabelledImages(path.stem, items, labels, *places, classes, note).parts(size, show, skip, lossy=True)
 
 
 def _open_parquet(path: Path) -> Any:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise OcheError(f"reading {path} needs pyarrow; pip install 'oche[parquet]'") from error
+    pq = need(f"reading {path}", "pyarrow.parquet")
     return _read(path, lambda: pq.ParquetFile(path))
 
 
@@ -95,11 +86,15 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def _column(path: Path, schema: Any, names: Sequence[str], what: str) -> str:
-    """Return the first column with one of ``names``, in any case. Raises `OcheError` if there is none."""
-    columns = {n.lower(): n for n in schema.names}
+    """Return the first column with one of ``names``, in any case. Raises `OcheError` if there is none, or two of a name."""
     for name in names:
-        if name in columns:
-            return columns[name]
+        columns = [n for n in schema.names if n.lower() == name]
+        if len(columns) > 1:
+            raise OcheError(
+                f"{path} has columns {' and '.join(columns)}, either of which may be the {what}; rename one"
+            )
+        if columns:
+            return columns[0]
     raise OcheError(
         f"{path} has columns {', '.join(schema.names)} and none of them is the {what}; name it {names[0]!r}"
     )
@@ -130,32 +125,21 @@ def _metadata(schema: Any, label: str) -> tuple[tuple[str, ...] | None, str]:
         return None, note
 
 
-def _rows(path: Path, split: list | None, n: int) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """Return the rows of the training part and of the test part, and a note about other parts."""
-    if split is None:
-        return np.arange(n), None, ""
-    column = np.array([str(s) for s in split])
-    train, test, note = choose_splits(sorted(set(column.tolist())), f"{path}: column split")
-    return np.flatnonzero(column == train), None if test is None else np.flatnonzero(column == test), note
-
-
-def read_npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) -> RawDataset:
+def read_npz(
+    path: Path, size: tuple[int, int] | None, memory: int, show: bool, layout: str | None = None, before: bool = False
+) -> RawDataset:
     """Read arrays x, y (or images, labels), or x_train, y_train, x_test, y_test (or train_images, …), and optionally classes.
 
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W): the shorter of the second and the last axis is C (the last if they
-    are equal). They are uint8, other integers in 0..255, or floats in [0, 1], which are rounded to 8 bits (noted).
-    Pickled arrays are refused.
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W); ``layout`` (or an array of that name) tells which, see
+    `oche.data.readers.pixels.channels_first`. They are of any integers or floats. ``before``: C is the shorter axis, as in
+    earlier versions. Pickled arrays are refused.
     """
     del size, show
     arrays = _arrays(path, memory)
-    keys = next((k for k in _ARRAY_NAMES if k[0] in arrays and k[1] in arrays), None)
-    if keys is None:
-        raise OcheError(
-            f"{path} has arrays {', '.join(arrays) or '(none)'}; give x and y, or x_train, y_train, x_test, y_test"
-        )
-    parts = [(x, y) for x, y in (keys[:2], keys[2:]) if x in arrays and y in arrays]
-    images = [_images(path, str(x), arrays[x]) for x, _ in parts]
-    values = [_labels(path, str(y), arrays[y], len(v)) for (_, y), (v, _) in zip(parts, images, strict=True)]
+    parts, notes = array_parts(path, arrays)
+    told = _layout(path, arrays, layout)
+    images = [_images(path, str(x), arrays[x], told, before) for x, _ in parts]
+    values = [_labels(path, str(y), arrays[y], len(v)) for (_, y), v in zip(parts, images, strict=True)]
     cut = len(values[0])
     rows = np.arange(sum(map(len, values)))
     names = next((tuple(map(str, arrays[k].tolist())) for k in ("classes", "class_names") if k in arrays), None)
@@ -166,12 +150,14 @@ def read_npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool) 
     codes, classes = encode_labels(
         np.concatenate(values), rows[:cut], rows[cut:] if len(parts) > 1 else None, names, row
     )
-    splits = [Resident(v, c) for (v, _), c in zip(images, codes.split([len(v) for v in values]), strict=True)]
+    coded = zip(parts, images, codes.split([len(v) for v in values]), strict=True)
+    splits = [image_split(v, c, f"{path}: {x}") for (x, _), v, c in coded]
     if len({s.shape for s in splits}) > 1:
         raise OcheError(
             f"{path}: training images are {splits[0].shape}, test images {splits[1].shape} (C, H, W); make them alike"
         )
-    note = "float images were rounded to 8 bits" if any(rounded for _, rounded in images) else ""
+    told = str(arrays["note"]) if "note" in arrays else ""
+    note = "; ".join(filter(None, (told, *notes, files_beside(path), *label_notes(classes))))
     return RawDataset(path.stem, splits[0], splits[1] if len(splits) > 1 else None, classes, note)
 
 
@@ -181,6 +167,9 @@ def _arrays(path: Path, memory: int) -> dict[Any, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             check_fits(path, sum(i.file_size for i in archive.infolist()), memory)
         with np.load(path, allow_pickle=False) as file:
+            names = [k.lower() for k in file.files]
+            if twice := sorted({k for k in names if names.count(k) > 1}):
+                raise OcheError(f"{path} has two arrays called {twice[0]}, but for the case; rename one of them")
             return {k.lower(): file[k] for k in file.files}
     except OcheError:
         raise
@@ -189,23 +178,19 @@ def _arrays(path: Path, memory: int) -> dict[Any, np.ndarray]:
         raise OcheError(f"{path} is not an npz file of plain arrays ({reason}); write it with numpy.savez") from error
 
 
-def _images(path: Path, key: str, x: np.ndarray) -> tuple[Tensor, bool]:
-    """Return uint8 images (N, C, H, W), and whether floats were rounded."""
-    if x.ndim not in (3, 4) or not x.size:
-        raise OcheError(f"{path}: {key} has shape {x.shape}; give images (N, H, W), (N, H, W, C) or (N, C, H, W)")
-    x = x[:, None] if x.ndim == 3 else x if x.shape[1] < x.shape[3] else x.transpose(0, 3, 1, 2)
-    if min(x.shape[2:]) < SMALLEST:
-        raise OcheError(
-            f"{path}: {key} has images of {x.shape[3]}x{x.shape[2]} pixels; networks need {SMALLEST} a side"
-        )
-    low, high = x.min(), x.max()
-    if x.dtype.kind == "f" and low >= 0 and high <= 1:
-        return torch.from_numpy(np.ascontiguousarray(np.rint(x * 255).astype(np.uint8))), True
-    if x.dtype.kind in "iu" and low >= 0 and high <= 255:
-        return torch.from_numpy(np.ascontiguousarray(x.astype(np.uint8, copy=False))), False
-    raise OcheError(
-        f"{path}: {key} is {x.dtype} from {low} to {high}; give uint8, integers in 0..255 or floats in [0, 1]"
-    )
+def _layout(path: Path, arrays: Mapping[Any, np.ndarray], layout: str | None) -> str | None:
+    """Return ``layout``, or what the array of that name says: NHWC or NCHW. Raises `OcheError` for other words."""
+    told = str(arrays["layout"]) if layout is None and "layout" in arrays else layout
+    if told not in (None, "NHWC", "NCHW"):
+        raise OcheError(f"{path}: layout is {told!r}; write NHWC or NCHW")
+    return told
+
+
+def _images(path: Path, key: str, x: np.ndarray, layout: str | None, before: bool) -> np.ndarray:
+    """Return images (N, C, H, W). ``before``: C is the shorter axis."""
+    if before and x.ndim == 4:
+        layout = "NCHW" if x.shape[1] < x.shape[3] else "NHWC"
+    return channels_first(x, f"{path}: {key}", layout)
 
 
 def _labels(path: Path, key: str, y: np.ndarray, n: int) -> np.ndarray:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, one_line, plural
 from oche.data.dataset import Split
 from oche.data.readers.decode import Encoded, EncodedImages, Header, decode_fully
+from oche.data.readers.labels import label_notes
+from oche.data.readers.measuring import choose_measured, measured_classes
 from oche.data.registry import SMALLEST
 from oche.data.streaming import Streamed, inspect_all, read_headers
 
 USUAL = 64  # pixels a side, at most, for images of differing sizes
-_TRAIN = ("train", "training")
-_TEST = ("test", "testing")
-_VAL = ("val", "valid", "validation")
+ROLES = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
+"""the usual names of parts, in lower case"""
 
 
 @dataclass(frozen=True)
@@ -55,95 +55,43 @@ class LabelledImages:
         found = read_headers(self.items, show)
         shape, resized = _shape(self.items, found, size)
         jpeg = "images are stored as JPEG, which is lossy" if lossy and any(h.format == "JPEG" for h in found) else ""
-        whole = Streamed(self.items, self.labels, shape)
+        whole = Streamed(self.items, self.labels, shape, kinds=[h.kind for h in found])
         test = None if self.test is None else whole.subset(self.test)
-        note = "; ".join(filter(None, (jpeg, self.note, resized)))
+        note = "; ".join(
+            filter(None, (jpeg, self.note, resized, *oddities(self.items, found), *label_notes(self.classes)))
+        )
         return RawDataset(self.name, whole.subset(self.train), test, self.classes, note)
 
 
 def is_split_name(name: str) -> bool:
     """Tell whether ``name`` is a usual name for a part of a data set, such as train or val."""
-    return name.lower() in _TRAIN + _TEST + _VAL
+    return any(name.lower() in names for names in ROLES.values())
 
 
-def choose_splits(found: Iterable[str], where: str) -> tuple[str, str | None, str]:
+def choose_splits(found: Iterable[str] | Mapping[str, int], where: str) -> tuple[str, str | None, str]:
     """Return the part to train on, the part to test on (test before val), and a note about the other parts of ``where``.
 
-    Raises `OcheError` if there is no training part.
+    ``found`` may map the names to numbers of images, which the note then tells. Of data to be measured the first result is
+    the part to measure, and there is no second. Raises `OcheError` if there is no training part.
     """
-    known = {name.lower(): name for name in found}
-    train = next((known.pop(n) for n in _TRAIN if n in known), None)
+    names = [*found]
+    if measured_classes() is not None:
+        part, note = choose_measured(names, ROLES)
+        return part, None, note
+    known = {name.lower(): name for name in reversed(names)}  # of train and Train the first is taken
+    train = next((known[n] for n in ROLES["train"] if n in known), None)
     if train is None:
-        raise OcheError(f"{where} has {', '.join(sorted(known.values()))} but no train part; name one part 'train'")
-    test = next((known.pop(n) for n in _TEST + _VAL if n in known), None)
-    return train, test, f"not used: {', '.join(sorted(known.values()))}" if known else ""
+        raise OcheError(f"{where} has {', '.join(sorted(names))} but no train part; name one part 'train'")
+    test = next((known[n] for n in ROLES["test"] + ROLES["val"] if n in known), None)
+    rest = sorted(name for name in names if name not in (train, test))
+    counts = found if isinstance(found, Mapping) else {}
+    told = ", ".join(f"{name} ({count_images(counts[name])})" if name in counts else name for name in rest)
+    return train, test, f"not used: {told}" if rest else ""
 
 
-_LABELS = (str, int, float, type(None))
-
-
-def encode_labels(
-    values: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray | None,
-    names: tuple[str, ...] | None,
-    row: Callable[[int], str],
-) -> tuple[Tensor, tuple[str, ...]]:
-    """Return the labels as class numbers (N,) int64, and the class names.
-
-    ``values`` (N,) are integers or strings; ``train`` and ``test`` are rows of it. ``names`` are the class names, if
-    known; otherwise the distinct training values in order are the classes. ``row(i)`` is the name of row i in errors.
-    Rows in neither part get class 0.
-
-    Raises `OcheError` for missing, unknown or odd labels, for fewer than two classes, and for a class without training
-    images.
-    """
-    listed = values.tolist()
-    if (odd := next((i for i, v in enumerate(listed) if not isinstance(v, _LABELS)), None)) is not None:
-        raise OcheError(f"{row(odd)} has a label of type {type(listed[odd]).__name__}; give integers or strings")
-    known = _class_numbers(listed, train, names)
-    codes = torch.zeros(len(listed), dtype=torch.int64)
-    for part in (train, test):
-        for i in () if part is None else part.tolist():
-            if listed[i] not in known:
-                raise _label_error(listed[i], row(i), names, known)
-            codes[i] = known[listed[i]]
-    classes = tuple(str(v) for v in known) if names is None else names
-    if len(classes) < 2:
-        raise OcheError(
-            f"{row(int(train[0]))} and all others are of one class, {', '.join(classes)!r}; give at least 2 classes"
-        )
-    empty = torch.bincount(codes[torch.from_numpy(train)], minlength=len(classes)).eq(0).nonzero().flatten().tolist()
-    if empty:
-        raise OcheError(f"class {classes[empty[0]]!r} has no training image ({row(int(train[0]))} and following)")
-    return codes, classes
-
-
-def _class_numbers(listed: list, train: np.ndarray, names: tuple[str, ...] | None) -> dict:
-    """Return the class number of each label value."""
-    if not len(train):
-        return {}
-    first = listed[int(train[0])]
-    if names is None:
-        seen = {listed[i] for i in train.tolist()}
-        return {v: k for k, v in enumerate(sorted(seen - {None}, key=lambda v: (isinstance(v, str), v)))}
-    return {name if isinstance(first, str) else k: k for k, name in enumerate(names)}
-
-
-def _label_error(value: object, row: str, names: tuple[str, ...] | None, known: dict) -> OcheError:
-    """Return the error for a label ``value`` that is missing or unknown."""
-    if value is None:
-        return OcheError(f"{row} has no label; give it one or remove it")
-    if names is None:
-        return OcheError(
-            f"{row} has label {value!r}, which no training image has; training has {_first_values([*known])}"
-        )
-    return OcheError(f"{row} has label {value!r}; the {len(names)} classes allow {_first_values([*known])}")
-
-
-def _first_values(values: list) -> str:
-    """Return ``values`` as text, or the first and the last of more than eight."""
-    return f"{values[0]} to {values[-1]}" if len(values) > 8 else ", ".join(map(str, values))
+def count_images(count: int) -> str:
+    """Return "1 image", "2 images" ..."""
+    return plural(count, "image")
 
 
 def _shape(items: EncodedImages, found: list[Header], size: tuple[int, int] | None) -> tuple[tuple[int, int, int], str]:
@@ -161,8 +109,33 @@ def _shape(items: EncodedImages, found: list[Header], size: tuple[int, int] | No
     if len(sizes) == 1:
         return (channels, *sizes.pop()), ""
     side = int(min(USUAL, median(min(h.size) for h in found)))
-    note = f"images of differing sizes were scaled and cut to {side}x{side}; size chooses another"
+    note = f"images of differing sizes were scaled and cut to {side}x{side} (size chooses another)"
     return (channels, side, side), note
+
+
+def oddities(items: EncodedImages, found: list[Header]) -> list[str]:
+    """Return a line for each kind of image of which less is used than there is, or more is made."""
+    kinds = {
+        "have transparency, which is dropped": [i for i, h in enumerate(found) if h.transparent],
+        "hold several pictures, of which the first is used": [i for i, h in enumerate(found) if h.frames],
+        "have a band that is neither colour nor transparency, which is dropped": [
+            i for i, h in enumerate(found) if h.spare
+        ],
+        f"are enlarged from less than {SMALLEST} pixels a side": [
+            i for i, h in enumerate(found) if min(h.size) < SMALLEST
+        ],
+    }
+    return [
+        f"{len(rows):,} of {count_images(len(found))} {what}: {_short(items.name(rows[0]))}"
+        f"{f' and {len(rows) - 1:,} more' if len(rows) > 1 else ''}"
+        for what, rows in kinds.items()
+        if rows
+    ]
+
+
+def _short(name: str) -> str:
+    """Return the last two parts of the path in the name of an image."""
+    return one_line("/".join(name.split("/")[-2:]))
 
 
 # --- leaving out damaged images, if the user asks for that instead of an error ----------------------------------------

@@ -9,7 +9,7 @@ from random import Random
 
 from torch import Tensor
 
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, plural
 
 Window = tuple[int, int]  # (first step, number of steps); the targets are the tokens one step later
 
@@ -30,7 +30,8 @@ def parallel_streams(tokens: Tensor, batch: int, bptt: int = 1) -> Tensor:
     steps = len(tokens) // batch
     if steps <= bptt:
         raise OcheError(
-            f"bptt={bptt} is longer than a stream: {len(tokens):,} tokens in batch={batch} streams make {steps} steps each, "
+            f"bptt={bptt} is longer than a stream: {plural(len(tokens), 'token')} in batch={batch} streams make "
+            f"{plural(steps, 'step')} each, "
             f"and a window needs {bptt + 1}; use a smaller bptt or batch, or more text"
         )
     return tokens[: steps * batch].view(batch, steps).t().contiguous()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.data.readers.download import Archive, locate_archive
 from oche.data.registry import TEXTS
@@ -68,6 +69,7 @@ class Source:
         return gzip.open(self.path, "rb") if self.path.suffix.lower() == ".gz" else self.path.open("rb")
 
 
+@checked
 def is_text(name: str | Path) -> bool:
     """Tell whether ``name`` stands for text rather than images.
 

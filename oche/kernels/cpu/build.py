@@ -1,4 +1,7 @@
-"""Compile and load the C++ kernels of the native form, once for each machine, compiler, and version of torch and oche."""
+"""Compile and load the C++ kernels of the native form, once for each machine, compiler, and version of torch and oche.
+
+They are kept in `oche.core.cache_folders.cache_folder`, which the environment variable OCHE_CACHE moves.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from oche.core.errors import OcheError
+from oche.core.cache_folders import CACHE_VARIABLE, cache_folder, execution_obstacle, folder_obstacle
+from oche.core.errors import OcheError, one_line
 
 SOURCES = Path(__file__).with_name("csrc")
 LIMIT = 300  # timeout of the compiler, in seconds
@@ -28,8 +32,9 @@ class Unavailable(OcheError):
 def pending() -> bool:
     """Whether `load` would compile first, which takes about 20 seconds."""
     try:
-        return not _library_path(_compiler()).exists()
-    except Unavailable:
+        target = _library_path(_compiler())
+        return not target.exists() and not folder_obstacle(target.parent)
+    except (Unavailable, OSError):
         return False
 
 
@@ -39,10 +44,14 @@ def load() -> None:
     compiler = _compiler()
     target = _library_path(compiler)
     if not target.exists():
+        if obstacle := folder_obstacle(target.parent):
+            raise Unavailable(_move(target.parent, obstacle))
         _compile(compiler, target)
     try:
         torch.ops.load_library(str(target))
     except OSError as error:
+        if obstacle := execution_obstacle(target.parent):
+            raise Unavailable(_move(target.parent, obstacle)) from error
         raise Unavailable(
             f"compiled kernels {target} cannot be loaded ({error}); delete the file to compile them again"
         ) from error
@@ -59,9 +68,12 @@ def _compiler() -> str:
     return found
 
 
+def _move(folder: Path, obstacle: str) -> str:
+    return f"compiled kernels cannot be kept in {folder}: {obstacle}; set {CACHE_VARIABLE} to a folder on another disk"
+
+
 def _library_path(compiler: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "oche" / "native" / f"native-{_build_key(compiler)}.so"
+    return cache_folder() / "native" / f"native-{_build_key(compiler)}.so"
 
 
 def _build_key(compiler: str) -> str:
@@ -110,7 +122,9 @@ def _compile(compiler: str, target: Path) -> None:
             if done.returncode:
                 raise Unavailable(f"{compiler} does not compile the kernels: {_first_error(done.stderr)}")
             made.replace(target)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
+        raise Unavailable(_move(target.parent, one_line(error))) from error
+    except subprocess.TimeoutExpired as error:
         raise Unavailable(f"the kernels cannot be compiled: {error}") from error
 
 
@@ -126,4 +140,6 @@ def _exclusive(lock: Path) -> Iterator[None]:
 
 def _first_error(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if "error" in line]
-    return (lines or output.strip().splitlines() or ["it said nothing"])[0][:300]
+    said = (lines or output.strip().splitlines() or ["it said nothing"])[0][:300]
+    full = any(words in output for words in ("No space left", "Disk quota exceeded", "Read-only file system"))
+    return f"{said}; set {CACHE_VARIABLE}, and TMPDIR, to folders on a disk with space" if full else said

@@ -13,14 +13,17 @@ node.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from oche.core.architecture import Dag, Mix
+from oche.core.cache_folders import folder_obstacle
 from oche.kernels.shared import CachedMap, channel_slice
 from oche.kernels.triton.autograd import Normalisation, WeightedSum, sum_kernels
 from oche.kernels.triton.edges import KnownCandidate, Source, known_candidates, move_statistics, rows_of
@@ -37,7 +40,15 @@ def refusal(device: torch.device) -> str | None:
     if device.type != "cuda":
         return f"Triton's kernels need a CUDA device, this is {device}"
     major, minor = torch.cuda.get_device_capability(device)
-    return None if major >= 8 else f"Triton's kernels need compute capability 8.0, this device has {major}.{minor}"
+    if major < 8:
+        return f"Triton's kernels need compute capability 8.0, this device has {major}.{minor}"
+    home = os.environ.get("TRITON_HOME") or os.path.expanduser("~")
+    folder = Path(os.environ.get("TRITON_CACHE_DIR") or f"{home}/.triton/cache").absolute()
+    if obstacle := folder_obstacle(folder):
+        return (
+            f"Triton's kernels cannot be kept in {folder}: {obstacle}; set TRITON_CACHE_DIR to a folder on another disk"
+        )
+    return None
 
 
 def node_states(

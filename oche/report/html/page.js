@@ -20,7 +20,7 @@
 
   function csv(table, heads) {
     const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.dataset.value));
-    return [heads.map((head) => head.textContent), ...rows].map((row) => row.map(quoted).join(",") + "\n").join("");
+    return [heads.map((head) => head.textContent.replaceAll("\u00a0", " ")), ...rows].map((row) => row.map(quoted).join(",") + "\n").join("");
   }
 
   function download(name, text) {
@@ -35,6 +35,20 @@
     const table = holder.querySelector("table"), heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, i) => head.firstElementChild.addEventListener("click", () => sort(table, heads, i)));
     holder.querySelector(".csv").addEventListener("click", () => download(holder.dataset.name, csv(table, heads)));
+  }
+
+  // What is wider than its place says so below it; the shadows at its sides need no script.
+  const places = [...document.querySelectorAll(".scroll")];
+  const watch = new ResizeObserver((entries) => entries.forEach(({ target: place }) => {
+    place.nextElementSibling.hidden = place.scrollWidth <= place.clientWidth + 1;
+  }));
+  for (const place of places) {
+    const hint = document.createElement("p");
+    hint.className = "hint";
+    hint.textContent = "← scroll sideways →";
+    hint.hidden = true;
+    place.after(hint);
+    watch.observe(place);
   }
 
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", async () => {

@@ -191,6 +191,14 @@ def slug(text: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in text)[:40].strip("-").lower() or "part"
 
 
+def _joined(value: Any) -> Any:
+    """Return plain text with each number and its unit on one line: "95 %", "± 0.48", "3 min"; other values unchanged."""
+    if type(value) is not str:  # such as the markup of a figure
+        return value
+    value = re.sub(r"(?<=[\d.]) (?=(?:%|±|s|ms|min|h|MB|GB|kB|px|points?)(?![\w-]))", "\u00a0", value)
+    return value.replace("± ", "±\u00a0")
+
+
 def render_page(
     title: str,
     sections: Sequence[Section],
@@ -209,8 +217,9 @@ def render_page(
 
     here = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=_joined,
+    )  # fmt: skip
     scripts = "".join((here / name).read_text(encoding="utf-8") for name in ("heatmap.js", "page.js"))
     return environment.get_template("page.html").render(
         title=title, sections=sections, subtitle=subtitle, kicker=kicker, state=state, notes=notes, version=__version__,

@@ -25,7 +25,7 @@ from oche.methods.catalog import METHODS
 from oche.spaces import nb201
 from oche.spaces.nasbench201_ground_truth import TABLE_VARIABLE, GroundTruth, load_ground_truth
 from oche.study.comparison.settings import ComparisonConfig, Trial
-from oche.study.comparison.table import draw_picture, write_page, write_table
+from oche.study.comparison.table import draw_picture, show_table, write_page, write_table
 from oche.study.processes.oche_process import OcheProcess
 from oche.study.processes.resources import ResourcePool, core_slots
 from oche.study.processes.scheduler import Scheduler
@@ -54,7 +54,7 @@ def run_comparison(setting: ComparisonConfig, log: Log) -> int:
         draw_picture(setting, known)
     finally:
         lock.release()
-    log.say((setting.out / "table.md").read_text(encoding="utf-8"))
+    show_table(setting, known, log)
     log.say(f"table: {setting.out / 'table.md'} and .csv\npicture: {setting.out / 'compare.svg'}")
     if interrupt.asked:
         log.warn("stopped; everything is saved; the same command continues")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from oche.analysis import Undetermined, interval, pairwise, rank_groups
 from oche.core.atomic_files import read_json, write_bytes
+from oche.core.errors import plural
 from oche.methods.catalog import METHODS
 from oche.report.comparison_page import write_comparison
 from oche.report.format_numbers import format_mean_sd
@@ -25,6 +26,7 @@ from oche.report.statistics_text import pairs_summary, ranking_summary
 from oche.study.comparison.settings import COLUMNS, ComparisonConfig
 
 if TYPE_CHECKING:
+    from oche.core.console import Log
     from oche.spaces.nasbench201_ground_truth import GroundTruth
     from oche.study.comparison.settings import ComparisonConfig
 
@@ -78,19 +80,42 @@ _HEAD = (
 )  # fmt: skip
 
 
+# in the order in which a narrow terminal keeps them
+_IMPORTANT = (
+    "method", "true test accuracy (%)", "regret (points)", "n", "95 % interval", "worst (%)", "ms per step", "steps",
+)  # fmt: skip
+
+
 def markdown(setting: ComparisonConfig, known: GroundTruth, rows: Sequence[dict[str, Any]]) -> str:
     """The table of finished runs, best method first, followed by the missing ones."""
-    means = {m: statistics.fmean(r["true_acc"] for r in of) for m in setting.methods if (of := _rows_of(m, rows))}
     lines = [
         *_preface(setting, known),
         _line(_HEAD),
         _line(["---"] * len(_HEAD)),
-        *(_line(_method(m, _rows_of(m, rows), known.column)) for m in sorted(means, key=lambda m: -means[m])),
-        _line(_random(known)),
+        *map(_line, _cells(setting, known, rows)),
         *_compared(setting, rows),
         *_missing(setting),
     ]
     return "\n".join([*lines, ""])
+
+
+def _cells(setting: ComparisonConfig, known: GroundTruth, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The cells of the table, under `_HEAD`."""
+    means = {m: statistics.fmean(r["true_acc"] for r in of) for m in setting.methods if (of := _rows_of(m, rows))}
+    best_first = sorted(means, key=lambda m: -means[m])
+    return [*(_method(m, _rows_of(m, rows), known.column) for m in best_first), _random(known)]
+
+
+def show_table(setting: ComparisonConfig, known: GroundTruth, log: Log) -> None:
+    """Print the table of finished runs, as wide as the terminal, and what table.md says around it."""
+    if log.quiet:
+        return
+    rows = [trial.row() for trial in setting.trials]
+    log.paragraph("\n".join(_preface(setting, known)).removeprefix("# "))
+    left_out = log.table(_HEAD, _cells(setting, known, rows), _IMPORTANT)
+    if left_out:
+        log.paragraph(f"\nnot shown for lack of room: {', '.join(left_out)}; they are in table.md")
+    log.paragraph("\n".join([*_compared(setting, rows), *_missing(setting)]))
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -98,7 +123,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _preface(setting: ComparisonConfig, known: GroundTruth) -> list[str]:
-    size = f"C = {setting.channels}, {setting.cells} cells a stage (published: 16, 5)"
+    size = f"C = {setting.channels}, {plural(setting.cells, 'cell')} a stage (published: 16, 5)"
     batch = f"batch {setting.batch}" if setting.batch else "each method's own batch"
     return [
         f"# NAS-Bench-201, {' '.join(reversed(setting.length))} for each search",
@@ -125,7 +150,7 @@ def _provenance(setting: ComparisonConfig) -> str:
         f"commit {(e['commit'] or 'unknown')[:12]}, torch {e['torch']}, {e.get('gpu') or e['cpu']}": None for e in made
     }
     dates = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return f"{dates}, {'; '.join(on)}, {setting.threads} threads a run, {setting.jobs} at a time. "
+    return f"{dates}, {'; '.join(on)}, {plural(setting.threads, 'thread')} a run, {setting.jobs} at a time. "
 
 
 def _method(method: str, rows: Sequence[dict[str, Any]], column: str) -> list[str]:
@@ -179,7 +204,7 @@ def _missing(setting: ComparisonConfig) -> list[str]:
         if not trial.outcome():
             reasons.setdefault((trial.method, trial.describe_outcome()), []).append(trial.seed)
     lines = [
-        f"- {method}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {why}"
+        f"- {method}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}: {why}"
         for (method, why), seeds in reasons.items()
     ]
     return ["", "Not there (yet):", "", *lines] if lines else []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from oche.core.console import Log, Row, format_duration
+from oche.core.errors import plural
 from oche.core.signals import Interrupt
 from oche.study.processes.resources import ResourcePool, Slot
 
@@ -143,4 +144,4 @@ class Scheduler(Generic[J]):
             if here > 0.01 * (here + rest)
             else {}
         )
-        return [(f"{done} of {count} runs", work_done / count, {**left, **self.head()}), *each]
+        return [(f"{done} of {plural(count, 'run')}", work_done / count, {**left, **self.head()}), *each]

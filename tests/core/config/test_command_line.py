@@ -164,8 +164,9 @@ def test_help(capsys):
     text = help_of(capsys, Job(), "--help")
     assert "usage: oche do" in text and "Does it." in text and "what it is called" in text and "how many" in text
     assert "--rates.start" in text and "at the start" in text and "--config FILE" in text
-    assert "--first NAME   Blur, Sharpen, Crop, Invert, identity (default: identity)" in text
-    assert "--second NAME   Blur, Sharpen, Crop, Invert, identity, None (default: None)" in text
+    words = " ".join(text.split())
+    assert "--first NAME first; one of Blur, Sharpen, Crop, Invert, identity (default: identity)" in words
+    assert "--second NAME second; one of Blur, Sharpen, Crop, Invert, identity, None" in words
     assert text.endswith("examples:\n  oche do   --count 1\n")
 
 

@@ -66,7 +66,7 @@ def test_options_have_a_short_and_an_old_spelling():
 
 def test_the_help_of_a_search_lists_the_options_that_it_takes(capsys):
     with pytest.raises(SystemExit):
-        cli.main(["search", "--help"])
+        cli.main(["search", "--help-all"])
     listed = {
         flag.rstrip(",") for flag in re.findall(r"(?<![\w-])(--(?:search|space|method)\.\S+)", capsys.readouterr().out)
     }

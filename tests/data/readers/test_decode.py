@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_files import encoded, pixels
+from data_files import encoded, pixels, png16, tiff
 from oche.core.errors import OcheError
-from oche.data.readers.decode import ImageFiles, decode, read_header
+from oche.data.pixel_range import PixelRange
+from oche.data.readers.decode import Damaged, ImageFiles, decode, decode_fully, measure, read_header
 
 
 class Bytes:
@@ -54,13 +55,41 @@ def test_colour_asked_as_grey_is_its_luminance():
     np.testing.assert_allclose(grey, x @ np.array([0.299, 0.587, 0.114]), atol=1)
 
 
-def test_sixteen_bits_keep_the_upper_eight():
-    x = np.random.default_rng(0).integers(0, 65536, (9, 11), dtype=np.uint16)
+def test_sixteen_bits_are_mapped():
+    """By the range that is given; without one as in earlier versions, which kept the upper eight bits."""
+    x = np.random.default_rng(0).integers(0, 4096, (9, 11), dtype=np.uint16)
     for form in ("PNG", "TIFF"):
         items = saved(Image.fromarray(x), form)
-        assert read_header(items, 0).grey
-        assert np.array_equal(decode(items, 0, (9, 11), 1)[0], (x >> 8).astype(np.uint8))
-        assert np.array_equal(decode(items, 0, (9, 11), 3), np.stack([(x >> 8).astype(np.uint8)] * 3))
+        header = read_header(items, 0)
+        assert header.grey and header.kind == "integers"
+        assert np.array_equal(decode(items, 0, (9, 11), 1)[0], x >> 8)
+        levels = np.rint(x * (255 / 4095))
+        assert np.array_equal(decode(items, 0, (9, 11), 1, PixelRange(0, 4095))[0], levels)
+        assert np.array_equal(decode(items, 0, (9, 11), 3, PixelRange(0, 4095)), np.stack([levels] * 3))
+    colour = np.random.default_rng(0).integers(0, 4096, (9, 11, 3), dtype=np.uint16)
+    items = Bytes(png16(colour))
+    assert not read_header(items, 0).grey
+    levels = np.rint(colour * (255 / 4095)).transpose(2, 0, 1)
+    assert np.array_equal(decode(items, 0, (9, 11), 3, PixelRange(0, 4095)), levels)
+    assert read_header(Bytes(png16(colour[..., :2])), 0).grey
+
+
+def test_deep_images_are_scaled_after_they_were_mapped():
+    x = np.zeros((20, 60), np.uint16)
+    x[:, 20:40] = 4000
+    found = decode(Bytes(png16(x)), 0, (10, 10), 1, PixelRange(0, 4000))
+    assert found.shape == (1, 10, 10) and (found[0, :, 1:-1] == 255).all()
+
+
+def test_a_tiff_is_turned_once():
+    """Pillow turns it as it decodes, and gives the size that it has then."""
+    for x in (pixels(9, 11, 3), np.arange(99, dtype=np.uint16).reshape(9, 11)):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        items = saved(Image.fromarray(x), "TIFF", exif=exif)
+        assert read_header(items, 0).size == (11, 9)
+        found = decode(items, 0, (11, 9), 3 if x.ndim == 3 else 1, PixelRange())
+        assert np.array_equal(found, np.rot90(x, -1).reshape(11, 9, -1).transpose(2, 0, 1))
 
 
 def test_one_bit():
@@ -143,8 +172,25 @@ def test_what_cannot_be_read_is_named(tmp_path, data, says):
 def test_a_missing_file_and_floating_point_pixels(tmp_path):
     with pytest.raises(OcheError, match=r"gone\.png cannot be read \(there is no such file\)"):
         read_header(ImageFiles([tmp_path / "gone.png"]), 0)
-    with pytest.raises(OcheError, match="floating-point pixels"):
-        read_header(saved(Image.fromarray(np.zeros((9, 9), np.float32)), "TIFF"), 0)
+    values = np.linspace(-3, 5, 81, dtype=np.float32).reshape(9, 9)
+    items = saved(Image.fromarray(values), "TIFF")
+    assert read_header(items, 0).kind == "floats" and read_header(items, 0).grey
+    assert measure(items, 0).low == -3 and decode_fully(items, 0) == (9, 9)
+    values[2, 2] = np.nan
+    for look in (measure, decode_fully):
+        with pytest.raises(Damaged, match=r"image 0 cannot be read \(pixels that are nan or infinite\)"):
+            look(saved(Image.fromarray(values), "TIFF"), 0)
+
+
+def test_bands_that_are_no_colours():
+    with pytest.raises(Damaged, match=r"image 0 cannot be read \(6 bands; image files may have up to 4"):
+        read_header(Bytes(tiff(pixels(9, 11, 6), extra=(0, 0, 0))), 0)
+    for odd in (pixels(9, 11, 12), np.zeros((9, 11, 3), np.float32), np.zeros((9, 11, 1))):
+        with pytest.raises(Damaged, match="a TIFF that Pillow does not know, such as one of more than 4 bands"):
+            read_header(Bytes(tiff(odd)), 0)
+    x = pixels(9, 11, 4)
+    items = Bytes(tiff(x, extra=(0,)))
+    assert read_header(items, 0).spare and np.array_equal(decode(items, 0, (9, 11), 3), x[..., :3].transpose(2, 0, 1))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

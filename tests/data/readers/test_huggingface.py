@@ -91,7 +91,7 @@ def test_splits_names_and_pixels(hub):
     hub.parts = {"train": part(X, [0, 1, 1, 0, 1, 0]), "test": part(T, [1, 0])}
     data = load("hf:someone/things")
     assert hub.asked == [("someone/things", None)]
-    assert (data.name, data.classes, data.note) == ("things", ("a", "b"), "")
+    assert (data.name, data.classes, data.note) == ("things", ("a", "b"), "columns not used: coarse_label")
     for split, x, y in ((data.train, X, [0, 1, 1, 0, 1, 0]), (data.test, T, [1, 0])):
         images, labels = everything(split)
         assert np.array_equal(images.numpy(), x.transpose(0, 3, 1, 2)) and labels.tolist() == y
@@ -107,7 +107,8 @@ def test_config_size_and_one_part(hub):
 def test_secret_test_labels_are_passed_over(hub):
     hub.parts = {"train": part(X, [0, 1, 1, 0, 1, 0]), "validation": part(T, [1, 0]), "test": part(T, [-1, -1])}
     data = load("hf:someone/things")
-    assert data.test.labels.tolist() == [1, 0] and data.note == "not used for want of labels: test"
+    assert data.test.labels.tolist() == [1, 0]
+    assert data.note == "not used for want of labels: test (2 images); columns not used: coarse_label"
 
 
 def test_plain_labels_and_files(hub, tmp_path):
@@ -154,5 +155,5 @@ def test_the_hubs_own_errors_become_one_line(hub):
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(OcheError, match=r"hf:a/b needs the package datasets; pip install 'oche\[hub\]'"):
+    with pytest.raises(OcheError, match=r"reading hf:a/b needs datasets; pip install 'oche\[hub\]'"):
         load("hf:a/b")

@@ -36,7 +36,7 @@ def test_class_folders_are_split_by_class(tmp_path):
     ("parts", "test", "unused"),
     [
         (("train", "test"), "test", ""), (("train", "val"), "val", ""), (("training", "validation"), "validation", ""),
-        (("Train", "Valid"), "Valid", ""), (("train", "val", "test"), "test", "not used: val"),
+        (("Train", "Valid"), "Valid", ""), (("train", "val", "test"), "test", "not used: val (5 images)"),
     ],
 )  # fmt: skip
 def test_parts(tmp_path, parts, test, unused):

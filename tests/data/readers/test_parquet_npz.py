@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_files import encoded, pixels
+from data_files import encoded, pixels, png16
 from oche.core.errors import OcheError
 from oche.data import load
+from oche.data.pixel_range import UNIT, PixelRange
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -135,11 +136,15 @@ _TWO = {"x_train": X[:6], "y_train": LABELS[:6], "x_test": X[6:], "y_test": LABE
         ({"x": X}, "has arrays x; give x and y"),
         ({"x": X, "y": LABELS[:7]}, r"y has shape \(7,\) and type int64; 8 images need \(8,\)"),
         ({"x": X, "y": np.array(LABELS) / 2}, "type float64"),
-        ({"x": X.astype(float), "y": LABELS}, "x is float64 from 0.0 to 255.0"),
-        ({"x": X.astype(np.int16) - 1, "y": LABELS}, "x is int16 from -1"),
-        ({"x": np.full((8, 9, 9), np.nan), "y": LABELS}, "x is float64 from nan"),
+        ({"x": np.full((8, 9, 9), np.nan), "y": LABELS}, r"x\[\d\] has pixels that are nan or infinite"),
+        ({"x": np.full((8, 9, 9), 999), "y": LABELS}, "all pixels of the training images are 999"),
+        ({"x": X.astype(complex), "y": LABELS}, "x is complex128; give images of integers, floats or bools"),
+        ({"x": pixels(8, 12, 9, 9), "y": LABELS}, "neither the second nor the last axis has 1 to 4 entries"),
+        ({"x": pixels(8, 3, 9, 3), "y": LABELS}, "both the second and the last axis have 1 to 4 entries"),
+        ({"x": X, "y": LABELS, "layout": np.array("CHWN")}, "layout is 'CHWN'; write NHWC or NCHW"),
+        ({**_TWO, "x_train": _TWO["x_train"] * 16.0 - 3}, "the training part has float64 values .*, the test part 8-bit images"),
         ({"x": X[:, :7], "y": LABELS}, "images of 11x7 pixels"),
-        ({"x": X[0], "y": [1]}, "images of 3x11|x has shape"),
+        ({"x": X[0], "y": [1]}, "images of 3x11|y has shape"),
         ({"x": X.ravel(), "y": LABELS}, "x has shape"),
         ({**_TWO, "y_test": [0, 5]}, r"y_test\[1\] has label 5, which no training image has; training has 0, 1, 2"),
         ({**_TWO, "x_test": X[6:, :, :10]}, r"test images \(3, 9, 10\)"),
@@ -153,6 +158,68 @@ def test_npz_mistakes(tmp_path, arrays, says):
     with pytest.raises(OcheError, match=says) as error:
         load(tmp_path / "x.npz")
     assert str(tmp_path / "x.npz") in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_npz_of_other_ranges(tmp_path, kind):
+    """The range of the training part becomes 0..255; what the test part has beyond is clipped."""
+    signed = np.dtype(kind).kind in "if"
+    train, test = (X[rows].astype(np.int32) * 16 - (1024 if signed else 0) for rows in (slice(0, 6), slice(6, 8)))
+    test[0, 0, 0, 0] = 32767
+    np.savez(tmp_path / "x.npz", x_train=train.astype(kind), y_train=LABELS[:6], x_test=test.astype(kind), y_test=LABELS[6:])
+    data = load(tmp_path / "x.npz")
+    low, high = int(train.min()), int(train.max())
+    assert data.pixels == PixelRange(low, high, "floats" if np.dtype(kind).kind == "f" else "integers")
+    for split, x in ((data.train, train), (data.test, test)):
+        expected = np.rint((x - low) * (255 / (high - low))).clip(0, 255)
+        assert np.array_equal(everything(split)[0], planes(expected))
+    assert data.note.startswith(f"{np.dtype(kind)} values {low}..{high} were mapped to 0..255 (those of the test part, ")
+    assert "..32767, were clipped to them)" in data.note
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16, np.uint32])
+def test_npz_of_8_bit_values_in_another_type(tmp_path, kind):
+    np.savez(tmp_path / "x.npz", x=X.astype(kind), y=LABELS)
+    data = load(tmp_path / "x.npz", holdout=0)
+    assert np.array_equal(everything(data.train)[0], planes(X)) and data.pixels.usual and data.note == ""
+
+
+def test_npz_of_bools(tmp_path):
+    np.savez(tmp_path / "x.npz", x=X > 127, y=LABELS)
+    assert np.array_equal(everything(load(tmp_path / "x.npz", holdout=0).train)[0], planes(np.where(X > 127, 255, 0)))
+
+
+def test_npz_of_parts_in_two_usual_types(tmp_path):
+    np.savez(tmp_path / "x.npz", **{**_TWO, "x_train": (_TWO["x_train"] / 255).astype(np.float32)})
+    data = load(tmp_path / "x.npz")
+    assert np.array_equal(everything(data.train)[0], planes(X[:6])) and data.pixels == UNIT
+    assert np.array_equal(everything(data.test)[0], planes(X[6:]))
+
+
+@pytest.mark.parametrize("by", ["option", "array"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_npz_whose_axes_are_told(tmp_path, layout, by):
+    x = pixels(8, 9, 10, 11)
+    told = {"layout": np.array(layout)} if by == "array" else {}
+    np.savez(tmp_path / "x.npz", x=x, y=LABELS, **told)
+    data = load(tmp_path / "x.npz", holdout=0, **({"layout": layout} if by == "option" else {}))
+    expected = x if layout == "NCHW" else planes(x)
+    assert np.array_equal(everything(data.train)[0], expected) and data.channels == expected.shape[1]
+
+
+def test_npz_with_a_note(tmp_path):
+    np.savez(tmp_path / "x.npz", x=X, y=LABELS, note=np.array("drawn by hand"))
+    assert load(tmp_path / "x.npz", holdout=0).note == "drawn by hand"
+
+
+def test_parquet_of_16_bits(tmp_path):
+    x = X.astype(np.uint16) * 16
+    write(tmp_path / "x.parquet", image=[png16(a) for a in x], label=LABELS, split=SPLIT)
+    data = load(tmp_path / "x.parquet")
+    low, high = int(x[:6].min()), int(x[:6].max())
+    assert data.pixels == PixelRange(low, high)
+    assert np.array_equal(everything(data.test)[0], planes(np.rint((x[6:] - float(low)) * (255 / (high - low))).clip(0, 255)))
+    assert data.note == f"uint16 values {low}..{high} were mapped to 0..255"
 
 
 class Trap:

@@ -61,3 +61,52 @@ def test_a_file_that_is_no_library(tmp_path: Path):
     )
     said = in_process(code + CHOOSE, XDG_CACHE_HOME=str(tmp_path))
     assert said.startswith("shared") and "delete the file" in said
+
+
+# --- disks that do not take the library -------------------------------------------------------------------------------
+
+FLAGS = (
+    "import os; from types import SimpleNamespace as N; facts = N(f_flag={flags}, f_bavail={blocks}, f_frsize=4096); "
+    "os.statvfs = lambda path: facts; "
+)
+DISKS = {
+    "noexec": (
+        FLAGS.format(flags="os.ST_NOEXEC", blocks=10**6),
+        "its disk is mounted without the right to execute (noexec)",
+    ),
+    "read-only": (FLAGS.format(flags="os.ST_RDONLY", blocks=10**6), "its disk is read-only"),
+    "full": (FLAGS.format(flags=0, blocks=10), "its disk is full"),
+    "a file in the way": ("", "/native/file is no folder"),
+}
+
+
+@pytest.mark.parametrize("disk", DISKS)
+def test_the_reason_and_the_variable_that_moves_the_folder(disk, tmp_path: Path):
+    code, why = DISKS[disk]
+    folder = tmp_path / "native"
+    if disk == "a file in the way":
+        folder.mkdir()
+        (folder / "file").write_text("")
+        folder = folder / "file"
+    said = in_process(
+        code + "from oche.kernels.cpu import build; assert not build.pending(); " + CHOOSE, OCHE_CACHE=str(folder)
+    )
+    assert said.startswith(f"shared fused, in pure torch (compiled kernels cannot be kept in {folder}/native: ")
+    assert why in said and said.endswith("; set OCHE_CACHE to a folder on another disk)\n") and said.count("\n") == 1
+
+
+def test_a_library_that_was_compiled_before_its_disk_lost_the_right(tmp_path: Path):
+    code = (
+        "from oche.kernels.cpu import build; t = build._library_path(build._compiler()); "
+        "t.parent.mkdir(parents=True); t.write_text('x'); "
+    )
+    said = in_process(DISKS["noexec"][0] + code + CHOOSE, OCHE_CACHE=str(tmp_path))
+    assert said.startswith("shared") and DISKS["noexec"][1] in said and "OCHE_CACHE" in said and "delete" not in said
+
+
+def test_a_compiler_without_space_names_both_folders():
+    full = "x.cpp:3: fatal error: error writing to /tmp/ccA.s: No space left on device\ncompilation terminated.\n"
+    assert native._first_error(full).endswith(
+        "No space left on device; set OCHE_CACHE, and TMPDIR, to folders on a disk with space"
+    )
+    assert native._first_error("x.cpp:3: error: a mistake\n") == "x.cpp:3: error: a mistake"

@@ -11,7 +11,7 @@ import pytest
 
 from oche.report.comparison_page import write_comparison
 from oche.report.drawings.cell import MARK
-from oche.report.html.page import Section, Table
+from oche.report.html.page import Cards, Code, Prose, Section, Table
 from oche.report.html.page import render_page as html
 from oche.report.run_page import write_report
 from report_runs import OPERATIONS, assessment, make_run, make_training, write_json
@@ -290,3 +290,42 @@ def test_mistakes_are_shown_as_images(opened):
     )
     assert all(natural == 8 and shown > 80 for natural, shown in sizes)
     assert "<img src=http" in page.locator("#assessment").inner_text()  # a class's name, as text
+
+
+def hints(page) -> list[bool]:
+    """For each table and drawing that may scroll: whether it is wider than its place, and whether a line says so."""
+    return page.eval_on_selector_all(
+        ".scroll", "all => all.map(s => [s.scrollWidth > s.clientWidth + 1, !s.nextElementSibling.hidden])"
+    )
+
+
+def test_what_a_phone_cuts_off_says_so(opened):
+    """A shadow at the side, without any script, and a line below. On a wide screen nothing is cut off."""
+    page = opened(width=390)
+    page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+    page.wait_for_timeout(300)
+    found = hints(page)
+    assert any(cut for cut, _ in found) and all(cut == said for cut, said in found)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390  # the page itself never scrolls sideways
+    assert "gradient" in page.eval_on_selector(".scroll", "s => getComputedStyle(s).backgroundImage")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_timeout(300)
+    wide = hints(page)
+    assert all(cut == said for cut, said in wide) and sum(cut for cut, _ in wide) < sum(cut for cut, _ in found)
+
+
+@pytest.mark.parametrize("width", [320, 390, 480])
+def test_a_number_and_its_unit_stay_on_one_line(browser, tmp_path, width):
+    """ "95 %", "± 0.48", "3 min" in prose, cards, captions and cells of tables."""
+    words = " ".join(f"word{'y' * (i % 7)} {i}.25 ± 0.48 % in {i} min, or {i} %" for i in range(40))
+    table = Table("numbers", ("what", "value"), [(words[:300], "98.89 ± 0.48 %")], words[:200])
+    file = tmp_path / "page.html"
+    items = [Cards([("a long label of a card", "1,234.56 ± 1,234.56 %")]), Prose(words), table, Code("a ± 1 %")]
+    file.write_text(html("title", [Section("Part", items)]))
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(file.as_uri())
+    texts = page.evaluate("[...document.querySelectorAll('p, td, th, span, b')].map(e => e.textContent).join('\\n')")
+    assert not re.search(r"\d (%|±|min)|± ", texts) and texts.count("\u00a0%") > 80
+    assert page.locator("pre").inner_text() == "a ± 1 %"  # text to copy stays as it is
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()

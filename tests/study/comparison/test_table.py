@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 
 import pytest
 
 from comparisons import cells_of, put, setting
+from oche.core.console import Log
 from oche.methods.catalog import METHODS
 from oche.report.format_numbers import format_mean_sd
 from oche.report.plots.nasbench201 import accuracy_by_method
@@ -41,7 +43,7 @@ def test_the_table_holds_means_and_deviations(table, tmp_path, known):
     assert text.index("| gdas |") < text.index("| darts |")  # the better first
     assert "These groups cannot be compared: 1 seed in common; a comparison takes 3 or more." in text
     assert "- gdas, seed 1: not run" in text and "- snas, seeds 0, 1: not run" in text
-    assert "2026-11-25, commit unknown, torch 2.13.0, chip, 1 threads a run, 1 at a time." in text
+    assert "2026-11-25, commit unknown, torch 2.13.0, chip, 1 thread a run, 1 at a time." in text
 
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert [(r["method"], r["seed"], r["state"]) for r in rows] == [
@@ -51,6 +53,45 @@ def test_the_table_holds_means_and_deviations(table, tmp_path, known):
     ]
     assert (rows[0]["true_acc"], rows[0]["arch"], rows[0]["skip_share"]) == ("0.5", SKIPS, "0.5")
     assert (rows[0]["val_acc"], rows[3]["val_acc"], rows[1]["peak_mb"], rows[2]["true_acc"]) == ("0.25", "", "", "")
+
+
+class Wide(Log):
+    """A log on a terminal of a given width."""
+
+    def __init__(self, width: int) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        super().__init__(file=Terminal())
+
+
+@pytest.mark.parametrize(("width", "least"), [(60, 3), (80, 5), (110, 7), (240, 12)])
+def test_the_terminal_gets_a_table_that_fits(table, tmp_path, known, monkeypatch, width, least):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    put(tmp_path, "darts", 0, 50, SKIPS, {"peak_mb": 600.4, "wall_s": 3, "cpu_s": 10, "exit": 0})
+    put(tmp_path, "gdas", 0, 58)
+    log = Wide(width)
+    comparison_table.show_table(setting(table, tmp_path, methods=("darts", "gdas"), seeds=(0,)), known, log)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", log.file.getvalue())
+    assert max(map(len, text.splitlines())) <= width and "|" not in text and "---" not in text
+    row = next(line for line in text.splitlines() if line.startswith("gdas"))
+    assert "58.00" in row and len(re.split(r" {2,}", row.strip())) >= least
+    assert ("not shown for lack of room: " in text) == (width < 240)
+    assert text.index("\ngdas") < text.index("\ndarts")
+
+
+def test_a_pipe_gets_every_column_on_one_line(table, tmp_path, known, capsys):
+    put(tmp_path, "darts", 0, 50, SKIPS, {"peak_mb": 600.4, "wall_s": 3, "cpu_s": 10, "exit": 0})
+    asked = setting(table, tmp_path, methods=("darts",), seeds=(0,))
+    comparison_table.show_table(asked, known, Log())
+    rows = [
+        re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines() if line.startswith("darts ")
+    ]
+    assert rows == [comparison_table._cells(asked, known, [t.row() for t in asked.trials])[0]]
+    comparison_table.show_table(asked, known, Log(quiet=True))
+    assert capsys.readouterr().out == ""
 
 
 def test_intervals_and_differences_are_told_where_seeds_suffice(table, tmp_path, known):
