@@ -26,13 +26,14 @@ BANDS: tuple[tuple[str, str, dict[str, str]], ...] = (
             "cli": "the commands of the command line",
             "study": "many searches, and tables of their results",
             "bench": "oche bench: time and memory of a step",
-            "api": "search, train, resume, evaluate, load",
+            "api": "fit, search, train, resume, evaluate, load",
         },
     ),
     (
         "runs and results",
         "#3fa7dd",
         {
+            "fitting": "oche fit: plan, stages, controls, page",
             "deploy": "load, predict, export a trained network",
             "runs": "run directories, checkpoints, resuming",
             "report": "pictures and pages from run directories",

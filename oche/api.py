@@ -119,7 +119,7 @@ def run_fit(config: FitConfig, *, out: str | Path | None, overwrite: bool, log: 
 
     ``keep``: the file of data that were handed over in Python; the directory gets a copy.
     """
-    from oche.fit.run import controls_of, describe_plan, plan_fit, start_fit
+    from oche.fitting.run import controls_of, describe_plan, plan_fit, start_fit
 
     path = Path(out) if out else next_free_path(Path("runs") / f"{slug(config.data)}-fit")
     config, plan, loaded = plan_fit(config, log)
@@ -195,7 +195,7 @@ def resume(
     with processes.raise_together():
         run = Run.open(path)
     if run.kind == "fit" and run.state != "complete":
-        from oche.fit.run import resume_fit
+        from oche.fitting.run import resume_fit
 
         return resume_fit(run.path, log)
     if run.state == "complete":

@@ -8,8 +8,13 @@ from oche.api import run_fit
 from oche.cli.common import Flags, part
 from oche.core.config.command_line import parse
 from oche.devices.launch import make_log
-from oche.fit.run import controls_of, describe_plan, plan_fit
+from oche.fitting.run import controls_of, describe_plan, plan_fit
 from oche.runs.config import FitConfig
+
+MAIN = (
+    "--data", "--budget", "--out", "--plan", "--search", "--genotype", "--init", "--no-control", "--control", "--size", "--holdout",
+    "--damaged", "--seed", "--device", "--threads", "--overwrite", "--quiet",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,7 @@ def fit(args: list[str]) -> int:
         "  oche fit my/images --plan                            the plan alone\n"
         "  oche fit cifar10 --budget 8h --search always\n"
         "  oche fit my/images --init runs/other                 begin with weights trained before",
+        main=MAIN,
     )  # fmt: skip
     log, config = make_log(given.quiet), part(given, FitConfig)
     if given.plan:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from oche.core.errors import plural
 from oche.analysis import Interval, PairedComparison, Ranking, Summary, Undetermined, seeds_needed, smallest_p
 from oche.analysis.paired_tests import ALPHA, Pair
+from oche.core.errors import plural
 from oche.report.format_numbers import UNKNOWN
 from oche.report.html.page import CellContent, TableCell
 from oche.report.metrics import Metric

@@ -10,8 +10,8 @@ import torch
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam
 from oche.devices.engine import Engine
-from oche.fit import planner
-from oche.fit.planner import CLOSING, UPDATES, FitPlan, images_needed, make_plan, search_setting
+from oche.fitting import planner
+from oche.fitting.planner import CLOSING, UPDATES, FitPlan, images_needed, make_plan, search_setting
 from oche.runs.config import FitConfig
 from tiny_images import dataset
 

@@ -19,8 +19,8 @@ from oche.core.errors import OcheError
 from oche.core.optimizers import Adam
 from oche.data import Dataset
 from oche.devices.engine import Engine
-from oche.fit.priors import PRIOR, is_staged, sizes_of, title_of
-from oche.fit.timing import time_search, time_training
+from oche.fitting.priors import PRIOR, is_staged, sizes_of, title_of
+from oche.fitting.timing import time_search, time_training
 from oche.methods.catalog import METHODS
 from oche.methods.recipe import SearchRecipe
 from oche.networks.macro import Stem

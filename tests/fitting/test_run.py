@@ -12,9 +12,9 @@ import small_runs
 from oche.cli.main import main
 from oche.core.console import Log
 from oche.devices.engine import Engine
-from oche.fit import run as fits
-from oche.fit.comparison import right_predictions
-from oche.fit.planner import CLOSING, FitPlan
+from oche.fitting import run as fits
+from oche.fitting.comparison import right_predictions
+from oche.fitting.planner import CLOSING, FitPlan
 from oche.runs.claim import is_run
 from oche.runs.config import FitConfig
 from oche.runs.plan import load_data
@@ -124,7 +124,7 @@ def test_a_complete_fit_has_nothing_to_resume(fitted, capsys):
 
 def test_the_plan_alone_makes_no_directory(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("oche.fit.run.make_plan", lambda config, data, *given: tiny_plan(data, "prior"))
+    monkeypatch.setattr("oche.fitting.run.make_plan", lambda config, data, *given: tiny_plan(data, "prior"))
     small_runs.npz(tmp_path / "x.npz")
     assert main(["fit", "x.npz", "--budget", "1m", "--plan"]) == 0
     out = capsys.readouterr().out

@@ -27,11 +27,11 @@ from oche.cost import flops
 from oche.data import Corpus, Dataset
 from oche.deploy.export import Export, export
 from oche.devices.engine import Engine
-from oche.fit.comparison import compare_networks
-from oche.fit.page import write_fit_page
-from oche.fit.planner import FitPlan, make_plan, search_setting
-from oche.fit.priors import CONTROL, is_staged
-from oche.fit.warm import shipped_weights
+from oche.fitting.comparison import compare_networks
+from oche.fitting.page import write_fit_page
+from oche.fitting.planner import FitPlan, make_plan, search_setting
+from oche.fitting.priors import CONTROL, is_staged
+from oche.fitting.warm import shipped_weights
 from oche.networks.build import build
 from oche.networks.nasbench201 import STEMS
 from oche.runs.claim import is_run
