@@ -12,7 +12,7 @@ from oche.fitting.run import controls_of, describe_plan, plan_fit
 from oche.runs.config import FitConfig
 
 MAIN = (
-    "--data", "--budget", "--out", "--plan", "--search", "--genotype", "--init", "--no-control", "--control", "--size", "--holdout",
+    "--data", "--budget", "--out", "--plan", "--search", "--genotype", "--init", "--control", "--size", "--holdout",
     "--damaged", "--seed", "--device", "--threads", "--overwrite", "--quiet",
 )  # fmt: skip
 

@@ -67,6 +67,8 @@ class Run:
     @property
     def genotype(self) -> Genotype:
         """The cells that were found (by a search), or trained. Raises `OcheError` if there are none."""
+        if self.kind == "fit":
+            return self.trained().genotype
         file = self.path / "genotype.txt"
         if not file.exists():
             if self.kind == "train":
