@@ -51,7 +51,7 @@ python_maximum_signature_line_length = 88
 
 
 class Help(SphinxDirective):
-    """``{oche-help} search`` shows what ``oche search --help`` prints."""
+    """``{oche-help} search`` shows what ``oche search --help-all`` prints."""
 
     required_arguments = 1
 
@@ -62,7 +62,7 @@ class Help(SphinxDirective):
             self.env.note_dependency(str(module))
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-            main([self.arguments[0], "--help"] if self.arguments[0] != "oche" else ["--help"])
+            main([self.arguments[0], "--help-all"] if self.arguments[0] != "oche" else ["--help"])
         if not out.getvalue():
             raise self.error(f"oche {self.arguments[0]} --help printed nothing")
         block = nodes.literal_block(out.getvalue(), out.getvalue())

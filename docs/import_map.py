@@ -26,6 +26,7 @@ BANDS: tuple[tuple[str, str, dict[str, str]], ...] = (
             "cli": "the commands of the command line",
             "study": "many searches, and tables of their results",
             "bench": "oche bench: time and memory of a step",
+            "estimator": "a search and a training for scikit-learn",
             "api": "fit, search, train, resume, evaluate, load",
         },
     ),

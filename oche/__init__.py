@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oche.core.architecture import Genotype
     from oche.core.errors import OcheError
     from oche.deploy import export
+    from oche.estimator import ImageClassifier
     from oche.networks.build import build
     from oche.networks.operations import operation
 
@@ -33,6 +34,7 @@ _MODULES = {
     "evaluate": "api",
     "load": "api",
     "Run": "api",
+    "ImageClassifier": "estimator",
     "Genotype": "core.architecture",
     "OcheError": "core.errors",
     "build": "networks.build",
@@ -47,6 +49,7 @@ _MODULES = {
 
 __all__ = [
     "Genotype",
+    "ImageClassifier",
     "OcheError",
     "Run",
     "build",

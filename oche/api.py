@@ -224,6 +224,7 @@ def evaluate(
     *,
     data_dir: str | Path | None = None,
     damaged: Literal["refuse", "skip"] | None = None,
+    layout: Literal["NHWC", "NCHW"] | None = None,
     device: str = "auto",
     out: str | Path | None = None,
     quiet: bool = True,
@@ -241,6 +242,7 @@ def evaluate(
       own data at another place are known by their content, and their recorded test part is measured.
     - ``data_dir``: a folder with archives downloaded by hand.
     - ``damaged``: ``"skip"`` leaves out images that cannot be decoded, ``"refuse"`` refuses them; None: as the run did.
+    - ``layout``: the axes of arrays; by default they are known by the channels of the network.
     - ``out``: for images, a folder for the whole assessment, with figures and a page.
 
     Raises `OcheError` if there is no finished training, or the data do not fit.
@@ -251,8 +253,9 @@ def evaluate(
 
     run = what if isinstance(what, Run) else Run.open(what)
     archives, log = None if data_dir is None else Path(data_dir), Log(quiet=quiet)
-    with place_of(data, *shape_of(run), log, whole=True) as (place, _):
-        found = evaluate_run(run, place, archives, device, log, damaged)
+    size, own_layout = shape_of(run)
+    with place_of(data, size, layout or own_layout, log, whole=True) as (place, _):
+        found = evaluate_run(run, place, archives, device, log, damaged, layout)
     if out is not None:
         write_evaluation(found, run, Path(out))
     return result_numbers(found)

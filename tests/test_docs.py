@@ -67,6 +67,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
         "oche.cli.search.run_search",
         "oche.cli.train.run_train",
+        "oche.cli.completion.options_of",
         "oche.cli.runs.resume_run",
         "oche.study.comparison.run.run_comparison",
         "oche.export.export",
@@ -129,6 +130,7 @@ def test_commands_of_the_pages_are_understood(line: str, workshop: Path, operati
 
 def understood(line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
+    words = words[: min((words.index(sign) for sign in (">", ">>") if sign in words), default=len(words))]
     prepare(words)
     if words[0] in ("list", "show"):  # fast enough to run
         assert cli.main(words) == 0
@@ -195,23 +197,27 @@ def operations() -> Iterator[None]:
 @pytest.fixture
 def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the searches and trainings of a snippet to two steps of a tiny network."""
-    import oche
     from oche.api import search, train
+    from oche.runs.options import find_space
     from oche.training.image_recipes import Recipe
 
     small_runs.no_report(monkeypatch)
 
-    def short_search(data: str = "digits", *, space: Any = None, method: Any = None, **fields: Any) -> Any:
-        space = replace(space or oche.spaces.darts(), channels=2, cells=3)
-        return search(data, space=space, method=replace(method, steps=2, batch=8), **{"limit": 40, **fields})
+    def short_search(data: Any = "digits", *, space: Any = None, method: Any = None, **fields: Any) -> Any:
+        space = replace(find_space(space), channels=2, cells=3)
+        for length in ("epochs", "budget"):
+            fields.pop(length, None)
+        return search(data, space=space, method=method, **{"limit": 40, **fields, "steps": 2, "batch": 8})
 
-    def short_train(what: Any, data: str | None = None, *, recipe: Any = None, **fields: Any) -> Any:
-        if isinstance(recipe, Recipe):
-            recipe = replace(recipe, channels=2, cells=3, steps=2, batch=8)
+    def short_train(what: Any, data: Any = None, *, recipe: Any = None, **fields: Any) -> Any:
+        if isinstance(recipe, Recipe) or recipe == "small":
+            fields = {k: v for k, v in fields.items() if k not in ("epochs", "budget")}
+            fields |= {"channels": 2, "cells": 3, "steps": 2, "batch": 8}
         return train(what, data, recipe=recipe, **fields)
 
-    monkeypatch.setattr(oche, "search", short_search)
-    monkeypatch.setattr(oche, "train", short_train)
+    for home in ("oche", "oche.estimator"):
+        monkeypatch.setattr(f"{home}.search", short_search)
+        monkeypatch.setattr(f"{home}.train", short_train)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ TESTED_ELSEWHERE = {
     "__main__.py": "started as a process in tests/runs/test_execute.py",
     "bilevel/batches.py": "chooses the batches tested in tests/training/test_image_batches.py and test_text_batches.py",
     "bilevel/state.py": "the state of the searches in tests/bilevel/test_search.py and test_search_by_method.py",
-    "cli/common.py": "what the commands share, tested through tests/cli/",
     "cli/deploy.py": "oche export and oche predict, typed in tests/deploy/",
     "cli/study.py": "oche study, typed in tests/study/",
     "cli/supervised.py": "a run led by another process, in tests/study/processes/test_oche_process.py",

@@ -24,9 +24,12 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import inputs_changes
 import inputs_data
 import inputs_folders
 import inputs_numbers
+import inputs_pixels
+import inputs_python
 import inputs_runs
 import inputs_words
 import torch
@@ -44,10 +47,14 @@ KINDS = {
     "study": (inputs_words.study, 20), "texts": (inputs_data.texts, 20),
     "tables": (inputs_data.tables, 40), "archives": (inputs_data.archives, 20), "images": (inputs_data.images, 35),
     "layouts": (inputs_folders.layouts, 40), "labels": (inputs_folders.labels, 40),
+    "label tables": (inputs_folders.label_tables, 20),
+    "changes": (inputs_changes.changes, 40), "measured": (inputs_changes.measured, 40),
     "exported": (inputs_runs.exported, 30), "finished": (inputs_runs.finished, 60),
     "halfway": (inputs_runs.halfway, 10),
     "reported": (inputs_runs.reported, 3),
     "broken": (inputs_numbers.broken, 40), "diverging": (inputs_numbers.diverging, 10), "tensors": (inputs_numbers.tensors, 60),
+    "objects": (inputs_python.objects, 80),
+    "pixels": (inputs_pixels.pixels, 40), "axes": (inputs_pixels.axes, 40), "ranges": (inputs_pixels.ranges, 40),
 }  # fmt: skip
 
 

@@ -111,6 +111,38 @@ _ADDED: tuple[Callable[[Random, Path, Path, Path], list[str]], ...] = (
 )  # fmt: skip
 
 
+def label_tables(rng: Random, sound: Sound, at: Path) -> Case:
+    """Images in one folder with a table of labels, which may be damaged in its rows, names or bytes."""
+    root, names = at / "x", [f"{rng.randrange(16**6):06x}" for _ in range(rng.randrange(6, 10))]
+    folder = root / rng.choice(("train", "images", ""))
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / f"{name}.png").write_bytes(_image("PNG"))
+    rows = [[name + rng.choice(("", ".png")), rng.choice(_CLASSES[:3])] for name in names]
+    rows[0][1], rows[1][1] = _CLASSES[:2]
+    spoilt = rng.choice((None, None, "row", "twice", "label", "bytes", "cells"))
+    if spoilt == "row":
+        rows.append(["no such image", "ants"])
+    elif spoilt == "twice":
+        rows.append([names[0], "bees"])
+    elif spoilt == "label":
+        rows[-1][1] = rng.choice(("", "nan", "-1", "0.5"))
+    elif spoilt == "cells":
+        rows[-1].append("more")
+    between = rng.choice(",;\t")
+    text = "\n".join(between.join(row) for row in [["id", "label"], *rows]).encode()
+    (root / "labels.csv").write_bytes(b"\xff\xfe" + text if spoilt == "bytes" else text)
+
+    def check() -> str:
+        if spoilt:
+            return f"a table spoilt in its {spoilt} is taken"
+        data = load(root, holdout=0)
+        found = [data.classes[k] for k in data.train.labels]
+        return "" if found == [row[1] for row in rows] else f"labels {found} of the rows {rows}"
+
+    return Case((*SEARCH, str(root)), check=check, taken=TAKEN)
+
+
 # --- labels -----------------------------------------------------------------------------------------------------------------
 
 _BAD: tuple[Any, ...] = (None, float("nan"), "", " ", "nan", -1, -7, 1.5, 0.25, float("inf"))

@@ -16,7 +16,7 @@ from oche.runs.checkpoint import load_weights
 from oche.runs.directory import read_metrics
 
 _FILES = ("config.yaml", "status.json", "metrics.jsonl", "summary.json", "space.json", "genotype.txt", "weights.safetensors",
-          "environment.json", "vocabulary.json")  # fmt: skip
+          "environment.json", "vocabulary.json", "manifest.safetensors", "manifest.json")  # fmt: skip
 
 
 def finished(rng: Random, sound: Sound, at: Path) -> Case:

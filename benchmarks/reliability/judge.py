@@ -23,13 +23,15 @@ class Case:
     """A command line.
 
     ``kept``: files that it must not change unless it succeeds. ``check``: a function that returns what is wrong after success.
-    ``taken``: words of the error that ends it once the bad input was accepted, so that no work is done.
+    ``taken``: words of the error that ends it once the bad input was accepted, so that no work is done. ``run``: a call in
+    Python that is judged instead of a command line, which ``words`` then describe.
     """
 
     words: tuple[str, ...]
     kept: tuple[Path, ...] = ()
     check: Callable[[], str] = lambda: ""
     taken: str = "\0"
+    run: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class TooSlow(BaseException):
 def judge(case: Case) -> Outcome:
     """Run ``case`` and judge its end. For the main thread only, since timers stop a case after `PATIENCE` or `WAIT`."""
     before, began = _contents(case.kept), time.monotonic()
-    code, said = call(list(case.words))
+    code, said = call(list(case.words), case.run)
     seconds = time.monotonic() - began
     verdict = _verdict(code, said)
     if verdict == "refused" and case.taken in said:
@@ -64,14 +66,14 @@ def judge(case: Case) -> Outcome:
     return Outcome(verdict, said, seconds)
 
 
-def call(words: list[str]) -> tuple[int | str, str]:
-    """Run ``oche WORDS``; return its exit code (or the exception) and its stderr."""
+def call(words: list[str], run: Callable[[], object] | None = None) -> tuple[int | str, str]:
+    """Run ``oche WORDS``, or ``run`` in its place; return its exit code (or the exception) and its stderr."""
     from oche.cli import main as cli
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as err, open(os.devnull, "w") as out:
         with _streams(out, err), _clock():
             try:
-                code: int | str = cli.main(words)
+                code: int | str = cli.main(words) if run is None else _python(run)
             except SystemExit as error:  # of --help
                 code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
             except TooSlow:
@@ -81,6 +83,18 @@ def call(words: list[str]) -> tuple[int | str, str]:
                 traceback.print_exc()
         err.seek(0)
         return code, err.read()
+
+
+def _python(run: Callable[[], object]) -> int:
+    """Call ``run``, and report an `OcheError` as the command line does, but with all its lines."""
+    from oche.core.errors import OcheError
+
+    try:
+        run()
+    except OcheError as error:
+        print(f"oche: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def _verdict(code: int | str, said: str) -> str:
@@ -95,11 +109,17 @@ def _verdict(code: int | str, said: str) -> str:
     return "refused" if code == 2 else "failed"
 
 
+_NOTES = (  # a note may come before
+    "oche: ", "checkpoint ", "plugin ", "the test images of ", "the validation images of ", "images of ", "the text ",
+    "the manifest.safetensors of ",
+)  # fmt: skip
+
+
 def untidy(said: str) -> str:
     """What is wrong with an error message that should be one line; "" if nothing."""
     lines = said.split("\n")
     ours = [line for line in lines if line.startswith("oche: ")]
-    others = [line for line in lines if line and not line.startswith(("oche: ", "checkpoint ", "plugin "))]
+    others = [line for line in lines if line and not line.startswith(_NOTES)]
     if len(ours) != 1 or others or lines[-1]:
         return "not one line"
     if len(ours[0]) > LONGEST:

@@ -49,7 +49,7 @@ def _final(run: oche.Run) -> list[dict]:
 
 
 def _heatmap(path: Path, run: Path, name: str, xi: str) -> None:
-    group = next(g for g in read_run(run).groups if g.name == name)
+    group = next(mixture for mixture in read_run(run).mixtures if mixture.name == name)
     title = f"softmax(α), {name} cell, {xi}"
     _plot(path, mixtures.alpha_heatmap(group.history[-1][1], group.edges, group.candidates, title, group.inputs))
 

@@ -19,6 +19,7 @@ from oche.bilevel.collapse import CollapseMonitor
 from oche.bilevel.state import SearchState, Truth
 from oche.core.architecture import Genotype, Mix
 from oche.core.budget import Clock
+from oche.core.errors import OcheError
 from oche.core.optimizers import largest_logit_step, load_optimizer
 from oche.core.seeds import derive_seed, generator
 from oche.devices.engine import Engine
@@ -30,7 +31,7 @@ from oche.methods.hypergradients import SgdStep, Tensors
 from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import set_step
-from oche.training.divergence import LOGITS, check_tensors
+from oche.training.divergence import LOGITS, Diverged, check_tensors
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.loop import Record, Session, fit_loop
 from oche.training.losses import Objective, frozen_statistics
@@ -64,6 +65,7 @@ class Search(SearchState):
         self.epoch = 0  # the current epoch
         self.done = 0  # steps so far
         self.tuned = 0  # rounds of fine-tuning for the final selection
+        self.tunes_logits = False  # whether they train the architecture, too
 
     @property
     def ended(self) -> bool:
@@ -90,6 +92,7 @@ class Search(SearchState):
             if (finish := self.method.stages[self.stage].finish) is not None:
                 self._narrow({name: finish(view) for name, view in self._views(1.0).items()})
             self.recent = {name: [] for name in self.groups}
+            self.at_start = self.alive
             self.collapse.reset()
             self._build(self.stage + 1)
 
@@ -101,11 +104,12 @@ class Search(SearchState):
         progress: float,
         rate: float,
         moves: bool,
+        step: int | None = None,
     ) -> None:
         """Take the step for batches and noise that are drawn already.
 
         ``progress`` is that of the stage, ``rate`` the learning rate of the weights; ``moves``: whether the architecture
-        moves in this step.
+        moves in this step. ``step`` numbers the draws of a perturbation; by default the number of the last step.
         """
         if self.method.hypergrad.one_level:
             self._step_weights(inner, self.weights + self.logits if moves else self.weights, rate)
@@ -115,7 +119,8 @@ class Search(SearchState):
         if outer is not None and moves:
             self._compute_hypergradient(inner, outer, rate)
             self._step_logits(noise, progress)
-        self._step_weights(inner, self.weights, rate, self._perturbed(inner, self.done - 1, progress))
+        step = self.done - 1 if step is None else step
+        self._step_weights(inner, self.weights, rate, self._perturbed(inner, step, progress))
 
     def _compute_hypergradient(self, inner: Objective, outer: Objective, rate: float) -> None:
         """Set the gradients of the logits to the hypergradient."""
@@ -236,8 +241,8 @@ class Search(SearchState):
         self.engine.processes.check_agreement(f"the architecture after {self.done} steps", found)
 
     def _decide(self, progress: float) -> None:
-        """Remember the mixtures of the epoch, and let the method settle part of the architecture."""
-        for name, mix in self.settled(progress).items():
+        """Remember the mixtures of the epoch, as if nothing had been decided, and let the method settle part of the architecture."""
+        for name, mix in self.undecided(progress).items():
             self.recent[name] = [*self.recent[name], mix.ops.cpu()][-RECENT:]
         if (decide := self.method.decide) is not None:
             self._narrow({name: decide(view) for name, view in self._views(progress).items()})
@@ -245,14 +250,17 @@ class Search(SearchState):
     def _eigenvalue(self, progress: float) -> float:
         """Return the dominant eigenvalue of the Hessian of the validation loss with respect to the logits (RobustDARTS).
 
-        It is measured on one batch, without noise.
+        It is measured on one batch, without noise. Raises `Diverged` if the loss or its derivatives are not finite.
         """
         set_step(self.net, progress, None)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
         x, y = self.feed.probe_batch(self.epoch, self.batch)
         loss = self._loss(x, y, noise, progress)
-        with frozen_statistics(self.net), plain_form(self.net):
-            return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
+        try:
+            with frozen_statistics(self.net), plain_form(self.net):
+                return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
+        except OcheError as error:
+            raise Diverged(f"the eigenvalue after step {self.done} (epoch {self.epoch + 1}): {error}", self.done) from None
 
     # --- the final selection ----------------------------------------------------------------------------------------
 
@@ -297,14 +305,31 @@ class Search(SearchState):
             penalty = self.cost_constraint.excess(zip(self.logits, alive.values(), strict=True), 1.0)
         return self.feed.score(self.net, mixes, images) - penalty
 
+    def begin_tuning(self, logits: bool, restart: bool) -> None:
+        """Say how `_tune` trains: ``logits`` as well as weights; ``restart``: with a new optimizer of the weights."""
+        self.tunes_logits = logits and self.method.hypergrad.moves
+        if restart:
+            self.w_opt = self.method.weight_optimizer.optimizer(self.weights)
+
     def _tune(self, group: str, alive: Tensor) -> None:
-        """Train the weights under the mask ``alive`` (E, O) of ``group``, at a tenth of their first learning rate."""
+        """Train under the mask ``alive`` (E, O) of ``group``, the weights at a tenth of their first learning rate.
+
+        The architecture moves too if `begin_tuning` said so: by the steps of the search, without noise.
+        """
         self.narrow(group, alive)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
+        rate = self.method.weight_optimizer.lr / 10
         self.tuned += 1
         steps = max(1, round(self.method.finetune_share * self.done))
-        for x, y in self.feed.extra_batches(steps, self.batch, "tune", self.tuned):
-            self._step_weights(self._loss(x, y, noise, 1.0), self.weights, self.method.weight_optimizer.lr / 10)
+        train = self.feed.extra_batches(steps, self.batch, "tune", self.tuned)
+        if not self.tunes_logits:
+            for x, y in train:
+                self._step_weights(self._loss(x, y, noise, 1.0), self.weights, rate)
+            return
+        val = self.feed.extra_batches(steps, self.batch, "tune", self.tuned, part="val")
+        for step, (here, there) in enumerate(zip(train, val, strict=True), self.done + (self.tuned - 1) * steps):
+            inner, outer = self._loss(*here, noise, 1.0), self._loss(*there, noise, 1.0)
+            Search.update(self, inner, outer, noise, 1.0, rate, moves=True, step=step)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -321,6 +346,7 @@ class Search(SearchState):
             "a_opt": self.a_opt.state_dict(),
             "logits": {name: a.detach() for name, a in zip(self.groups, self.logits, strict=True)},
             "alive": self.alive,
+            "at_start": self.at_start,
             "stage": self.stage,
             "recent": self.recent,
             "feed": self.feed.state(),
@@ -331,6 +357,7 @@ class Search(SearchState):
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
         self._narrow(dict(state["alive"]))
+        self.at_start = dict(state.get("at_start", self.at_start))  # checkpoints of earlier versions have none
         self.recent, self.done = dict(state["recent"]), state["done"]
         self.collapse.load(state["watch"])
         self.feed.load(state["feed"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Dag, Genotype, Mix, all_alive
+from oche.core.architecture import Dag, Genotype, Mix
 from oche.core.seeds import derive_seed, generator
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import apply_precision, with_precision
@@ -46,8 +46,11 @@ class SearchState:
         self.engine = with_precision(engine, recipe.precision)
         self.regulariser, self.cost_constraint = self.method.regulariser, _cost_constraint(space, recipe, engine)
         self.groups: dict[str, Dag] = space.groups
-        self.alive = {name: all_alive(dag, len(space.candidates)) for name, dag in self.groups.items()}
-        self.recent: dict[str, list[Tensor]] = {name: [] for name in self.groups}  # mix.ops after the last epochs
+        self.alive = {name: self.method.first_mask(dag, space.candidates) for name, dag in self.groups.items()}
+        self.at_start = self.alive  # masks with which the stage began
+        self.recent: dict[str, list[Tensor]] = {
+            name: [] for name in self.groups
+        }  # of the last epochs, see `View.recent`
         self._build(0)
 
     # --- stages -----------------------------------------------------------------------------------------------------
@@ -94,9 +97,14 @@ class SearchState:
 
     def mixes(self, a: Tensors, noise: Mapping[str, Tensor | None], progress: float) -> dict[str, Mix]:
         """Return the mixture of every group of edges for logits ``a``. ``progress`` is that of the stage."""
+        return self._mixes(a, self.alive, noise, progress)
+
+    def _mixes(
+        self, a: Tensors, alive: Mapping[str, Tensor], noise: Mapping[str, Tensor | None], progress: float
+    ) -> dict[str, Mix]:
         relax = self.method.relax
         return {
-            name: relax(logits, self.alive[name], dag, noise[name], progress)
+            name: relax(logits, alive[name], dag, noise[name], progress)
             for (name, dag), logits in zip(self.groups.items(), a, strict=True)
         }
 
@@ -105,13 +113,18 @@ class SearchState:
         with torch.no_grad():
             return self.mixes(self.logits, dict.fromkeys(self.groups), progress)
 
+    def undecided(self, progress: float) -> dict[str, Mix]:
+        """Return the noise-free mixtures of the current logits as if nothing had been decided in this stage."""
+        with torch.no_grad():
+            return self._mixes(self.logits, self.at_start, dict.fromkeys(self.groups), progress)
+
     def _views(self, progress: float) -> dict[str, View]:
         return {name: self._view(name, progress) for name in self.groups}
 
     def _view(self, name: str, progress: float) -> View:
         return View(
             name, self.groups[name], self.space.candidates, self.alive[name], self.settled(progress)[name], progress,
-            recent=tuple(self.recent[name]),
+            recent=tuple(self.recent[name]), undecided_mix=self.undecided(progress)[name],
         )  # fmt: skip
 
     def genotype(self, progress: float = 1.0) -> Genotype:

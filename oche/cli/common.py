@@ -184,7 +184,9 @@ def say_trained(run: Run, log: Log) -> None:
     if log.mute:
         return
     summary = run.summary
-    note = f" ({summary['note']})" if summary.get("note") else ""
+    facts = str(summary.get("note") or "").split("; ")  # all are said when the run starts
+    told = facts[0] if len(facts) == 1 else f"{len(facts)} notes on the data are in the report"
+    note = f" ({told})" if told else ""
     if not isinstance(count := summary.get("parameters"), int):
         raise OcheError(f"{run.path / 'summary.json'} is damaged: it has no parameters; see oche evaluate {run.path}")
     log.say(f"{run.path}: {reached(summary)}, {plural(count, 'weight')}{note}")

@@ -44,7 +44,7 @@ usage: oche COMMAND [OPTIONS]
 
 {rows}
 
-Start with 'oche demo'. 'oche COMMAND --help' explains a command and its most used options, --help-all the rest.
+Start with 'oche demo'. 'oche COMMAND --help' explains a command and its main options, --help-all the rest.
 Your own images: 'oche fit path/to/folder --budget 1h' with one folder of images per class."""
 
 

@@ -71,6 +71,8 @@ class EvaluateArgs:
     """folder with archives downloaded by hand, used instead of downloads"""
     damaged: Literal["refuse", "skip"] | None = None
     """what to do about images that cannot be decoded: refuse to measure, or skip them; by default as the run did"""
+    layout: Literal["NHWC", "NCHW"] | None = None
+    """axes of arrays of --data; by default known by the channels of the network"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     out: Path | None = None
@@ -90,7 +92,7 @@ def evaluate(args: list[str]) -> int:
         "  oche evaluate runs/ptb/train --data other.txt",
     )  # fmt: skip
     run, log = Run.open(given.run), Log(quiet=given.quiet)
-    found = evaluate_run(run, given.data, given.data_dir, given.device, log, given.damaged)
+    found = evaluate_run(run, given.data, given.data_dir, given.device, log, given.damaged, given.layout)
     print(reached(result_numbers(found)))
     if isinstance(found, Assessment):
         _print_assessment(found)

@@ -142,7 +142,7 @@ def status(args: list[str]) -> int:
     from oche.study.status import all_ended, status_table
 
     def current() -> Group:
-        line, table = status_table(given.study)
+        line, table = status_table(given.study, out.width)
         return Group(table, Text(line))
 
     out = console()

@@ -123,13 +123,15 @@ def _str(value: Any) -> Any:
 
 def _path(value: Any) -> Any:
     text = value if isinstance(value, str) else value.__fspath__() if isinstance(value, PathLike) else None
-    if not isinstance(text, str) or "\0" in text or max(map(_bytes, text.split(os.sep))) > 255:
-        return REFUSED  # no system can name such a file, and asking about it raises
+    if not isinstance(text, str) or not can_name_file(text):
+        return REFUSED
     return value if isinstance(value, Path) else Path(text)
 
 
-def _bytes(name: str) -> int:
-    return len(name.encode("utf-8", "surrogatepass"))
+def can_name_file(text: str) -> bool:
+    """Whether a file can be called ``text``. Else systems raise an error even when they are asked whether it is there."""
+    sizes = [len(name.encode("utf-8", "surrogatepass")) for name in text.split(os.sep)]
+    return "\0" not in text and max(sizes) <= 255 and sum(sizes) + len(sizes) <= 4096
 
 
 def _place(value: Any) -> Any:

@@ -142,33 +142,12 @@ class Log:
         """
         if self.quiet:
             return []
-        from rich.cells import cell_len
         from rich.console import Console
-        from rich.table import Table
 
-        live = self.file.isatty()
-        console = Console(file=self.file, width=None if live else 1000, highlight=False)
-        order = [*important, *(name for name in head if name not in important)]
-        cells = {name: [row[i] for row in rows] for i, name in enumerate(head)}
-        cells[head[0]] = " ".join(cells[head[0]]).split()  # names of rows may break between words
-        widths = {name: column_width(name, cells[name]) for name in head}
-        shown, room = set(), console.width + 2
-        for name in order:
-            if room < widths[name] + 2 and shown:
-                break
-            shown.add(name)
-            room -= widths[name] + 2
-        made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        kept = [i for i, name in enumerate(head) if name in shown]
-        for i in kept:
-            least, whole = widths[head[i]], max(map(cell_len, [head[i], *(row[i] for row in rows)]))
-            width = min(whole, least + max(0, room))  # a head, or the name of a row, on fewer lines where there is room
-            room -= width - least
-            made.add_column(head[i], justify="right" if i else "left", width=min(width, console.width))
-        for row in rows:
-            made.add_row(*(row[i] for i in kept))
+        console = Console(file=self.file, width=None if self.file.isatty() else 1000, highlight=False)
+        made, left_out = fitted_table(head, rows, important, console.width)
         console.print(made, markup=False)
-        return [name for name in head if name not in shown]
+        return left_out
 
     def paragraph(self, text: str) -> None:
         """Print ``text``, unless quiet; on a terminal its lines break between words."""
@@ -178,11 +157,40 @@ class Log:
         self.say(text)
 
 
-def column_width(head: str, cells: Sequence[str]) -> int:
-    """Return the columns of the terminal that a column of a table takes whose head may break between words."""
-    from rich.cells import cell_len
+def fitted_table(
+    head: Sequence[str], rows: Sequence[Sequence[Any]], important: Sequence[str], width: int, left: Sequence[str] = ()
+) -> tuple[Any, list[str]]:
+    """Return a table of rich that is at most ``width`` columns wide, and the names of the columns that it leaves out.
 
-    return max(map(cell_len, [*head.split(), *cells, ""]))
+    ``important``: the columns that are kept first, the most important one first; the others follow in their order. Cells are
+    text, or `rich.text.Text`, and stay on one line, but for those of the first column, which break between words. The first
+    column and those in ``left`` are aligned left.
+    """
+    from rich.cells import cell_len
+    from rich.table import Table
+
+    texts = {name: [str(row[i]) for row in rows] for i, name in enumerate(head)}
+    whole = {name: max(map(cell_len, [name, *texts[name]])) for name in head}
+    parts = {name: " ".join(texts[name]).split() if name == head[0] else texts[name] for name in head}
+    least = {name: max(map(cell_len, [*name.split(), *parts[name]])) for name in head}
+    shown, room = set(), width + 2
+    for name in [*important, *(name for name in head if name not in important)]:
+        if room < least[name] + 2 and shown:
+            break
+        shown.add(name)
+        room -= least[name] + 2
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    kept = [i for i, name in enumerate(head) if name in shown]
+    for i in kept:
+        name = head[i]
+        given = min(
+            whole[name], least[name] + max(0, room)
+        )  # a head, or the name of a row, on fewer lines where there is room
+        room -= given - least[name]
+        made.add_column(name, justify="left" if i == 0 or name in left else "right", width=min(given, width))
+    for row in rows:
+        made.add_row(*(row[i] for i in kept))
+    return made, [name for name in head if name not in shown]
 
 
 class SilentLog(Log):

@@ -26,7 +26,8 @@ def need(use: str, *modules: str, instead: str = "") -> ModuleType:
             found.append(import_module(name))
         except ImportError as error:
             package = name.partition(".")[0]
-            lacking.append(package)
+            missing = (error.name or "").partition(".")[0]  # it may be one that the package itself needs
+            lacking.append(missing if missing in EXTRAS else package)
             if not isinstance(error, ModuleNotFoundError):
                 broken = f" ({package} is installed, and cannot be imported: {one_line(error)[:200]})"
     if lacking:

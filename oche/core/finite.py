@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from oche.core.errors import plural
 
@@ -15,8 +16,9 @@ from oche.core.errors import plural
 @torch.no_grad()
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether every value of ``tensors`` is finite. Integers are. Waits for the device once."""
-    flags = [t.isfinite().all() for t in tensors if t.is_floating_point() or t.is_complex()]
-    return not flags or bool(torch.stack([flag.to(flags[0].device) for flag in flags]).all())
+    floats = [t for t in tensors if t.numel() and (t.is_floating_point() or t.is_complex())]
+    # The largest absolute value of all; a supernet has thousands of tensors, over which torch loops faster than Python.
+    return not floats or bool(get_total_norm(floats, math.inf).isfinite())
 
 
 @torch.no_grad()

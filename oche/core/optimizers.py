@@ -32,7 +32,8 @@ class Sgd:
     """how the rate goes from one to the other"""
     momentum: float = 0.9
     nesterov: bool = False
-    """whether a step looks ahead along its momentum (Nesterov's; in trainings only)"""
+    """whether a step looks ahead along its momentum (Nesterov's); the look-ahead of a second-order search stays plain, as in the
+    code of NAS-Bench-201"""
     decay: float = 3e-4
     """weight decay"""
     decay_norms: bool = True
@@ -56,11 +57,6 @@ class Sgd:
             raise OcheError(
                 f"a rate that falls by a factor never reaches lr_min=0; with {self.schedule} use lr_min > 0"
             )
-
-    @property
-    def plain(self) -> bool:
-        """Whether the step is the one that a search's look-ahead takes: no Nesterov momentum, and weight decay on everything."""
-        return not self.nesterov and self.decay_norms
 
     def optimizer(self, weights: Iterable[Tensor], slow: Iterable[Tensor] = (), share: float = 1.0) -> torch.optim.SGD:
         """Return torch's SGD on ``weights``. Without ``decay_norms`` vectors (scales, shifts, biases) do not decay.

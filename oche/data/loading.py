@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from oche.core.annotations import can_name_file
 from oche.core.arguments import checked
 from oche.core.console import progress_bar
 from oche.core.errors import OcheError, did_you_mean, plural
@@ -26,7 +27,7 @@ from oche.data.readers import named
 from oche.data.readers import parquet_npz as tables
 from oche.data.readers.decode import Damaged
 from oche.data.readers.measuring import measuring
-from oche.data.readers.pixels import Layout
+from oche.data.readers.pixels import Axes, Layout
 from oche.data.readers.python_objects import as_file
 from oche.data.readers.records import RawDataset
 from oche.data.registry import DATASETS, FORMS, SMALLEST, default_augment
@@ -74,6 +75,8 @@ def load(
         raise OcheError(f"damaged={damaged!r} is unknown; use 'refuse' or 'skip'")
     if size is not None and size < SMALLEST:
         raise OcheError(f"size={size} is too small for the networks; use {SMALLEST} pixels or more")
+    if isinstance(name, str) and not can_name_file(name):
+        raise OcheError(f"there are no data at {name[:60]!r}…; give a path, or a name of: oche list data")
     with as_file(name, size=size, layout=layout, progress=progress) as place:
         return load_parts(
             place, lambda found: draw(found, holdout, limit, seed), data_dir=data_dir,
@@ -102,7 +105,7 @@ def load_parts(
     """
     memory = free_memory_or_estimate() // 2
     try:
-        found = _read(str(name), data_dir, size, memory, show, skip, layout, pixels == AS_BEFORE)
+        found = _read(str(name), data_dir, size, memory, show, skip, Axes(layout, before=pixels == AS_BEFORE))
         parts = choose(identify(found, show) if identified else found)
         return _finish(str(name), parts, size, memory, show, pixels)
     except Damaged as error:
@@ -117,7 +120,7 @@ def load_ids(
     layout: Layout | None = None,
 ) -> Tensor:
     """Return the ids (N,) of all images of the data set ``name``. Raises `OcheError` if it cannot be read."""
-    found = identify(_read(str(name), data_dir, None, free_memory_or_estimate() // 2, show, skip, layout), show)
+    found = identify(_read(str(name), data_dir, None, free_memory_or_estimate() // 2, show, skip, Axes(layout)), show)
     return torch.cat([split.ids for split in (found.train, found.test) if split is not None and split.ids is not None])
 
 
@@ -140,7 +143,8 @@ def load_measured(
     memory = free_memory_or_estimate() // 2
     try:
         with measuring(classes):
-            found = identify(_read(str(name), data_dir, image, memory, show, skip, layout, pixels == AS_BEFORE), show)
+            axes = Axes(layout, channels)
+            found = identify(_read(str(name), data_dir, image, memory, show, skip, axes), show)
         if found.test is not None:  # of a named set
             note = "; ".join(filter(None, (found.note, "measured is its test part")))
             found = replace(found, train=found.test, test=None, note=note)
@@ -182,13 +186,9 @@ def _finish(name: str, parts: Parts, size: Size, memory: int, show: bool, pixels
 
 
 def _read(
-    name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool, skip: bool, layout: Layout | None = None,
-    before: bool = False,
+    name: str, data_dir: str | Path | None, size: Size, memory: int, show: bool, skip: bool, axes: Axes = Axes(),
 ) -> RawDataset:  # fmt: skip
-    """Read the data set with the reader that fits ``name``. Raises `OcheError` if none does.
-
-    ``before``: whether the axis of channels is found as in earlier versions.
-    """
+    """Read the data set with the reader that fits ``name``. Raises `OcheError` if none does."""
     if name in DATASETS:
         return named.read(name, None if data_dir is None else Path(data_dir).expanduser(), memory, show)
     if name.startswith("hf:"):
@@ -196,7 +196,7 @@ def _read(
     path = Path(name).expanduser()
     if path.is_dir():
         return folder.read(path, size, show, skip)
-    read_npz = partial(tables.read_npz, layout=layout, before=before)
+    read_npz = partial(tables.read_npz, axes=axes)
     reader = {".parquet": partial(tables.read_parquet, skip=skip), ".npz": read_npz}.get(path.suffix.lower())
     if reader is not None and path.is_file():
         return reader(path, size, memory, show)

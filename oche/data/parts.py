@@ -37,14 +37,27 @@ class Parts:
 Choose = Callable[[RawDataset], Parts]
 
 
-def draw(found: RawDataset, holdout: float, limit: int | None, seed: int) -> Parts:
-    """Hold out a test part if ``found`` has none, and limit the training part. Raises `OcheError`."""
+def draw(
+    found: RawDataset, holdout: float, limit: int | None, seed: int, seen: Tensor | None = None, where: str = ""
+) -> Parts:
+    """Hold out a test part if ``found`` has none, and limit the training part.
+
+    ``seen`` (K,): ids of images of the run ``where`` that must not be held out; they train. Raises `OcheError`.
+    """
     whole, test = found.train, found.test
     published = test is not None
     codes = torch.full((len(whole) + (len(test) if test is not None else 0),), TEST, dtype=torch.uint8)
     rows = torch.arange(len(whole))
     if not published and holdout:
         rows, test_rows = held_out(whole.labels, holdout, whole.ids)
+        if seen is not None and whole.ids is not None:
+            test_rows = test_rows[~torch.isin(whole.ids[test_rows], seen)]
+            rows = _absent(len(whole), test_rows)
+            if not len(test_rows):
+                raise OcheError(
+                    f"{where} has seen so many images of {found.name} that none is left to test on; use holdout 0, or train "
+                    "without the run: give its genotype"
+                )
         test = whole.subset(test_rows)
     codes[rows] = UNUSED
     if limit is not None:
@@ -124,14 +137,17 @@ def adopt(found: RawDataset, manifest: Manifest, holdout: float, limit: int | No
     """Return the parts of a new run whose network must not be tested on images that the run ``where`` saw.
 
     Its test images are those of ``manifest``, or the published ones. All others train, also new ones; ``limit`` and ``seed``
-    choose among them as for any run. ``holdout`` 0: all train, and none is tested. Raises `OcheError` if a test image would
-    be one that the run ``where`` trained or validated on.
+    choose among them as for any run. ``holdout`` 0: all train, and none is tested. Other data are drawn as for a new run, but
+    images that the run ``where`` saw are not held out. Raises `OcheError` if a test image would be one that the run ``where``
+    trained or validated on.
     """
     if found.test is None and not holdout:
         return draw(found, holdout, limit, seed)
     now = _Now.of(found)
     rows = now.rows_of(manifest)
     tested = manifest.members(TEST)
+    if found.test is None and 2 * int((rows >= 0).sum()) < len(rows):  # other data, perhaps with some of the images
+        return draw(found, holdout, limit, seed, manifest.ids[manifest.members(FIRST, SECOND)], where)
     if found.test is None:
         _check_holdout(manifest, holdout, rows[tested], where, found.name)
     else:

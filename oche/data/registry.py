@@ -28,7 +28,7 @@ TEXTS: dict[str, str] = {
 }
 
 FORMS: dict[str, str] = {
-    "a folder": "class folders of images, or train/ and test/ (or val/) that hold them",
+    "a folder": "class folders of images, train/ and test/ (or val/) that hold them, or images and labels.csv",
     "a .parquet file": "columns image (encoded bytes), label, and split where there is one",
     "an .npz file": "arrays x, y, or x_train, y_train, x_test, y_test",
     "hf:owner/name[:config]": "an image set on the Hugging Face hub (pip install 'oche[hub]')",

@@ -5,10 +5,7 @@ Shapes: B images, C channels, H × W pixels, K classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,70 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Genotype
 from oche.core.arguments import checked
-from oche.core.config.serialize import from_dict, to_dict
+from oche.core.config.serialize import from_dict
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data import prepare
 from oche.data.pixel_range import AS_BEFORE, PixelRange
+from oche.deploy.description import ModelDescription
 from oche.deploy.image_values import check_normalised, levels_for
 from oche.devices.engine import Engine
 from oche.networks.backbone import Backbone
 from oche.networks.build import FinalNetwork
-from oche.networks.fuse_batchnorm import fuse_batchnorm
 from oche.runs.checkpoint import load_weights, weights_metadata
 from oche.runs.run import Run
 from oche.runs.run_data import load_data
 from oche.runs.warm_start import METADATA_KEY
 from oche.training.image_recipes import Recipe
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """How a trained network is built, and the form of the images that it was trained on."""
-
-    genotype: str
-    recipe: Recipe
-    classes: tuple[str, ...]
-    channels: int
-    image: tuple[int, int]
-    """(H, W)"""
-    mean: tuple[float, ...]
-    """of each channel, in units of [0, 1]"""
-    std: tuple[float, ...]
-    fold: bool = False
-    """whether BatchNorms are fused into the convolutions before them"""
-    pixels: PixelRange | None = None
-    """the pixel values that it takes; None for networks of versions that did not record them, which took 8 bits, and of more
-    the upper 8"""
-
-    def __post_init__(self) -> None:
-        finite = all(0 < s < inf for s in self.std) and all(map(isfinite, self.mean))
-        if not len(self.mean) == len(self.std) == self.channels or not finite:
-            raise OcheError(
-                f"mean={self.mean}, std={self.std} do not normalise images of {self.channels} channels; give one number each "
-                "per channel, finite, deviations above 0"
-            )
-
-    def network(self) -> FinalNetwork:
-        """Build the network with new weights, in evaluation mode, without the auxiliary tower, which only training needs."""
-        net = replace(self.recipe, auxiliary=0.0).network(Genotype.parse(self.genotype), self).eval()
-        return fuse_batchnorm(net) if self.fold else net
-
-    def to_json(self) -> str:
-        """Write a text that `from_json` reads without loss."""
-        return json.dumps(to_dict(self), ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str, where: str) -> ModelDescription:
-        """Read the text of `to_json`. Raises an `OcheError` that names ``where``."""
-        try:
-            return from_dict(cls, json.loads(text), where)
-        except json.JSONDecodeError as error:
-            raise OcheError(
-                f"{where} has no description of its model that can be read ({error}); export it again"
-            ) from None
 
 
 class Classifier(nn.Module):
@@ -261,7 +210,7 @@ def describe_run(run: Run) -> tuple[ModelDescription, Path]:
     if missing:
         raise OcheError(f"{run.path / 'space.json'} lacks {', '.join(sorted(missing))}; restore it or train again")
     about = ModelDescription(
-        genotype, config.train, tuple(facts["classes"]), facts["in_channels"], (facts["image"][0], facts["image"][1]),
+        genotype, config.train, tuple(facts["classes"]), facts["in_channels"], _side(facts["image"]),
         *_moments(config, facts), pixels=_pixel_range(run, facts),
     )  # fmt: skip
     return about, file
@@ -284,6 +233,10 @@ def _moments(config: Any, facts: Mapping[str, Any]) -> tuple[tuple[float, ...], 
 
     data = load_data(config, Log(quiet=True))
     return data.mean, data.std
+
+
+def _side(image: Any) -> tuple[int, int]:
+    return (image, image) if isinstance(image, int) else (image[0], image[1])
 
 
 def _pixel_range(run: Run, facts: Mapping[str, Any]) -> PixelRange | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oche.analysis.classification import Assessment
-from oche.core.atomic_files import read_json, to_json, write_bytes
+from oche.core.atomic_files import to_json, write_bytes
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.finite import first_not_finite
@@ -30,6 +30,7 @@ from oche.report.run_page import refresh_reports
 from oche.runs.chance import majority_shares
 from oche.runs.checkpoint import load_weights
 from oche.runs.claim import is_run
+from oche.runs.documents import read_document
 from oche.runs.membership import Earlier
 from oche.runs.resolve import locate, with_place
 from oche.runs.run import Run
@@ -110,7 +111,7 @@ def language_model(run: Run, engine: Engine) -> tuple[LanguageModel, list[str]]:
     Raises `OcheError` where files are missing or do not fit.
     """
     check_finished(run)
-    vocabulary = read_json(run.path / "vocabulary.json").get("vocabulary")
+    vocabulary = read_document(run.path / "vocabulary.json").get("vocabulary")
     if not vocabulary:
         raise OcheError(f"{run.path} has no vocabulary.json; restore it, or train again")
     net = run.config.train.network(run.config.genotype, len(vocabulary))
@@ -194,9 +195,10 @@ def _assessment(run: Run, config: Any, earlier: Earlier, other: bool, device: st
             f"{run.path} has no test images of its own, since nothing was held out; give --data to measure on"
         )
     engine = Engine(device, config.threads)
-    majority_shares(data, {"test": data.test}, log)  # names the classes that it lacks
+    test = data.test
+    majority_shares(data, {"test": test}, log)  # names the classes that it lacks
     data = replace(data, mean=net.mean, std=net.std)
-    return assess(net, data.test.to(engine.device), data, engine, "test")
+    return assess(net, test.to(engine.device), data, engine, "test")
 
 
 def _whole(run: Run, net: Classifier, config: Any, earlier: Earlier, log: Log) -> Dataset:
@@ -224,8 +226,7 @@ def _whole(run: Run, net: Classifier, config: Any, earlier: Earlier, log: Log) -
         seen = int(torch.isin(split.ids, earlier.manifest.ids[earlier.manifest.members(FIRST, SECOND)]).sum())
         if seen:
             log.warn(
-                f"{seen:,} of the {len(split):,} images of {found.name} are among those that {run.path} was trained on; "
-                "accuracy on them is no test"
+                f"images of {found.name} that {run.path} was trained on: {seen:,} of {len(split):,}; accuracy on them is no test"
             )
     return Dataset(found.name, split, split, net.classes, net.mean, net.std, Augment(), found.note)
 

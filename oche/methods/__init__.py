@@ -9,7 +9,6 @@ from oche.methods.published import (
     darts_pt,
     drnas,
     drnas_progressive,
-    evolution_ws,
     fair_darts,
     gaea,
     gaea_pc_darts,
@@ -17,10 +16,8 @@ from oche.methods.published import (
     i_darts,
     implicit,
     one_level,
-    one_shot,
     p_darts,
     pc_darts,
-    random_ws,
     robust_darts,
     sdarts_adv,
     sdarts_rs,
@@ -28,6 +25,7 @@ from oche.methods.published import (
     sgas,
     snas,
 )
+from oche.methods.weight_sharing import evolution_ws, one_shot, random_ws
 
 __all__ = [
     "METHODS",

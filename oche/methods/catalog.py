@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, TypeVar
 
 from oche.core.arguments import checked
 from oche.methods.recipe import SearchRecipe
+from oche.spaces.base import Space
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy
 
 F = TypeVar("F", bound=Callable[..., SearchRecipe])
@@ -27,6 +28,12 @@ class MethodEntry:
     """what distinguishes the method, one line"""
     published: PublishedAccuracy | None = None
     """accuracies on NAS-Bench-201, published for a full-size search of published length"""
+    in_space: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)
+    """fields of the recipe that the published search in a space has otherwise, by the class of the space"""
+
+    def for_space(self, space: Space, **fields: Any) -> SearchRecipe:
+        """Return the recipe with the values published for ``space``; ``fields`` replace them."""
+        return space.adapt_search(self.make(**{**self.in_space.get(type(space), {}), **fields}))
 
 
 METHODS: dict[str, MethodEntry] = {}
@@ -34,17 +41,25 @@ METHODS: dict[str, MethodEntry] = {}
 
 @checked
 def listed(
-    name: str, paper: str, year: int, differs: str, published: PublishedAccuracy | None = None, **fixed: Any
+    name: str,
+    paper: str,
+    year: int,
+    differs: str,
+    published: PublishedAccuracy | None = None,
+    in_space: Mapping[Any, Mapping[str, Any]] | None = None,
+    **fixed: Any,
 ) -> Callable[[F], F]:
     """Return a decorator that lists a function in `METHODS` under ``name``.
 
-    ``fixed`` are arguments of the function, where one function makes several methods. Of stacked decorators the bottom one
-    lists first.
+    ``in_space``: see `MethodEntry.in_space`. ``fixed`` are arguments of the function, where one function makes several
+    methods. Of stacked decorators the bottom one lists first.
     """
 
     def enter(make: F) -> F:
         make = checked(make)
-        METHODS[name] = MethodEntry(partial(make, **fixed) if fixed else make, paper, year, differs, published)
+        METHODS[name] = MethodEntry(
+            partial(make, **fixed) if fixed else make, paper, year, differs, published, in_space or {}
+        )
         return make
 
     return enter

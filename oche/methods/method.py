@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from oche.core.architecture import Dag, all_alive
+from torch import Tensor
+
+from oche.core.architecture import NONE, Dag, all_alive
 from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
@@ -101,6 +104,11 @@ class Method:
     """rule that reads a collapse off the eigenvalues that hessian_every measures"""
     warmup: float = 0.0
     """share of each stage that trains weights only, before the architecture moves"""
+    none: Literal["always", "in-cells", "never"] = "always"
+    """whether "none" is a candidate, where the space has it: always; in-cells: only where a final cell may hold it
+    (NAS-Bench-201); never"""
+
+    former: ClassVar[Mapping[str, Any]] = {"none": "always"}
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
@@ -143,10 +151,10 @@ class Method:
                 f"{type(self.relax).__name__} lie on no simplex; use arch_optimizer=Adam(), "
                 "or relax=Softmax(), NodeSoftmax() or EdgeNormalised()"
             )
-        if not self.weight_optimizer.plain:
+        if not self.weight_optimizer.decay_norms:
             raise OcheError(
-                "weight_optimizer.nesterov=True and weight_optimizer.decay_norms=False are for trainings: a search looks ahead "
-                "along plain momentum; leave them as they are"
+                "weight_optimizer.decay_norms=False is for trainings: the look-ahead of a search decays all weights; leave it as "
+                "it is"
             )
         if not self.hypergrad.moves and not self.select.asks_supernet:
             raise OcheError(
@@ -176,6 +184,13 @@ class Method:
                 "use decide=GreedyEdge(), or batch_growth=0"
             )
 
+    def first_mask(self, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
+        """Return the mask (E, O) of the candidates with which a search begins: all, or all but "none"; see ``none``."""
+        alive = all_alive(dag, len(candidates))
+        if NONE in candidates and (self.none == "never" or (self.none == "in-cells" and not dag.none)):
+            alive[:, candidates.index(NONE)] = False
+        return alive
+
     @property
     def cost_penalty(self) -> CostPenalty | None:
         """The part of the penalty that is on the cost of the network, or None. Raises `OcheError` if there are several."""
@@ -194,6 +209,11 @@ class Method:
 
     def check(self, space: Space) -> None:
         """Raise `OcheError` if the method cannot search ``space``. Builds no network."""
+        if not all(self.first_mask(dag, space.candidates).any() for dag in space.groups.values()):
+            raise OcheError(
+                f"none={self.none!r} leaves out the only candidate of the space, 'none'; write none='always', or a space with "
+                "others"
+            )
         for i, stage in enumerate(self.stages, 1):
             part = stage.of(space)
             if lacking := [name for name in space.groups if name not in part.groups]:

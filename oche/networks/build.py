@@ -42,6 +42,12 @@ def build(
 
 @overload
 def build(
+    genotype: Genotype | str, *, num_classes: int, features: Literal[False] = False, **network: Unpack[NetworkOptions]
+) -> FinalNetwork: ...
+
+
+@overload
+def build(
     genotype: Genotype | str,
     *,
     features: Literal[True],
@@ -55,6 +61,7 @@ def build(
     genotype: Genotype | str,
     *,
     classes: int | None = None,
+    num_classes: int | None = None,
     channels: int | None = None,
     cells: int | None = None,
     auxiliary: bool = False,
@@ -73,7 +80,7 @@ def build(
     For cells named "normal" and "reduce" the defaults are DARTS' network for CIFAR-10, ``channels=36, cells=20``. Its
     ImageNet form is ``channels=48, cells=14, classes=1000, stem="imagenet", image=224``. For a cell of NAS-Bench-201 the
     defaults are the benchmark's, ``channels=16, cells=5``, where ``cells`` counts those of each of the three stages.
-    ``image`` matters only to an auxiliary head or an MLP head.
+    ``image`` matters only to an auxiliary head or an MLP head. ``num_classes`` is another name of ``classes``.
 
     With ``features=True`` the result is a `Backbone` without a head. It returns one feature map for each resolution, or
     those of ``out_indices`` (0 is the finest). ``classes`` is not used then.
@@ -81,6 +88,10 @@ def build(
     Raises `OcheError` for an unknown operation, impossible sizes, or a part that the network of the genotype does not
     have.
     """
+    if num_classes is not None:
+        if classes not in (None, num_classes):
+            raise OcheError(f"classes={classes} and num_classes={num_classes} contradict each other; give one of them")
+        classes = num_classes
     if features:
         if auxiliary or head:
             raise OcheError("feature maps have no auxiliary tower and no head; leave auxiliary and head out")

@@ -38,6 +38,7 @@ from oche.runs.changes import BEGAN, check_changes
 from oche.runs.checkpoint import latest_step
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import NullRunDir, RunDir
+from oche.runs.documents import read_document
 from oche.runs.latency_budget import cost_of_result, with_latency_table
 from oche.runs.membership import ENVIRONMENT, Earlier, record
 from oche.runs.plan import Plan, SearchPlan, TrainPlan, check_shares, make_engine, plan_resumed
@@ -58,7 +59,7 @@ def check_unchanged(path: Path, data: Any) -> None:
     """Raise `OcheError` if the run at ``path`` was begun for other images than ``data`` holds now."""
     if not (path / "space.json").exists():
         return
-    began, now = read_json(path / "space.json"), _data_shape(data)
+    began, now = read_document(path / "space.json"), _data_shape(data)
     for name in sorted(began.keys() & now.keys()):
         if began[name] != now[name]:
             was, found = (one_line(facts[name])[:80] for facts in (began, now))

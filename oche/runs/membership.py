@@ -19,7 +19,7 @@ from oche.data.batching import first_half
 from oche.data.manifest import Manifest
 from oche.devices.process_group import ProcessGroup
 from oche.runs.checkpoint import from_bytes, latest_step, load_weights, to_bytes, weights_metadata
-from oche.runs.claim import check_run
+from oche.runs.claim import is_run
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
 from oche.training.image_recipes import Recipe
@@ -47,7 +47,7 @@ class Earlier:
             manifest = Manifest.from_tensors(load_weights(file), weights_metadata(file), str(file))
         elif text is None and read_json(path / ENVIRONMENT).get(MARK):
             log.warn(
-                f"{path} has lost its {MANIFEST}; the parts of its data are drawn by position, as for runs without one"
+                f"the {MANIFEST} of {path} is lost; the parts of its data are drawn by position, as for runs without one"
             )
         return cls(path, manifest, text, latest_step(path / "checkpoints") is not None)
 
@@ -71,8 +71,17 @@ class Earlier:
             return None
         with processes.raise_together():
             if processes.is_main:
-                check_run(config.parts)
+                check_parts(config.parts)
         return cls.shared(config.parts, log, processes)
+
+
+def check_parts(path: Path) -> None:
+    """Raise `OcheError` unless ``path``, named by ``parts`` in a configuration, is a run."""
+    if not is_run(path):
+        raise OcheError(
+            f"parts: {path} is not a run directory, so its test images are not known; give a run on the same data, or write "
+            "--parts None to draw new ones"
+        )
 
 
 def record(run: RunDir, config: SearchConfig | TrainConfig, data: Any) -> dict[str, bool]:
@@ -141,4 +150,4 @@ def check_text(
             f"the parts of {corpus.name} are not those that {earlier.path} was begun with ({why}; {', '.join(told)}): its test "
             "part may hold text that was trained on; restore the original text and settings, or start anew"
         )
-    log.warn(f"{corpus.name} has changed since {earlier.path} began: {', '.join(told)}")
+    log.warn(f"the text {corpus.name} has changed since {earlier.path} began: {', '.join(told)}")

@@ -37,6 +37,7 @@ class CommonOptions(TypedDict, total=False):
     size: int | None
     damaged: Literal["refuse", "skip"]
     layout: Literal["NHWC", "NCHW"] | None
+    parts: str | Path | None
     tokens: Literal["words", "characters"]
     seed: int
     device: str
@@ -78,6 +79,7 @@ class SearchOptions(CommonOptions, total=False):
     arch_optimizer: Adam | ExponentiatedGradient
     batch_growth: int
     on_collapse: Literal["warn", "stop", "rollback"]
+    none: Literal["always", "in-cells", "never"]
     hessian_every: int
     eigenvalue_stop: EigenvalueStop
     warmup: float

@@ -56,7 +56,7 @@ def _find_method(method: object, space: Space) -> tuple[str, SearchRecipe]:
     """Return the name of the method that ``method`` is, names or is closest to, and its recipe. Raises `OcheError`."""
     if method is None or (isinstance(method, str) and method in METHODS):
         name = method or space.method
-        return name, space.adapt_search(METHODS[name].make())
+        return name, METHODS[name].for_space(space)
     if isinstance(method, Method):
         method = SearchRecipe(method)
     if not isinstance(method, SearchRecipe):

@@ -20,9 +20,8 @@ from oche.devices.launch import read_environment
 from oche.devices.process_group import ProcessGroup
 from oche.kernels.choose import choose
 from oche.kernels.cpu import build as native
-from oche.runs.claim import check_run
 from oche.runs.config import Common, SearchConfig, TrainConfig
-from oche.runs.membership import Earlier
+from oche.runs.membership import Earlier, check_parts
 from oche.runs.resolve import read_trainable, with_absolute_paths
 from oche.runs.run_data import load_adopted, load_data, load_recorded
 from oche.runs.warm_start import read_warm_start
@@ -127,7 +126,7 @@ def _load_new(config: SearchConfig | TrainConfig, log: Log, earlier: Earlier | N
     if config.parts is None:
         return load_data(config, log)
     if earlier is None:
-        check_run(config.parts)
+        check_parts(config.parts)
         earlier = Earlier.read(config.parts, log)
     return load_adopted(config, log, earlier)
 
@@ -169,7 +168,9 @@ def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool 
     if is_text(config.data):  # the fast path of language models has no requirements
         return
     if config.engine != "plain" and engine.device.type == "cpu" and native.pending():
-        log.say("compiling fast kernels, once for this machine (about 20 s; --engine plain needs none)")
+        log.say(
+            "compiling fast kernels, once for this machine: about 20 s, which no budget counts (--engine plain needs none)"
+        )
     if config.engine == "fused":
         choose(config.engine, engine.device, engine.dtype, twice=twice, mixed=mixed)
 

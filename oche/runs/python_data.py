@@ -89,7 +89,10 @@ def keep_data(path: Path, file: Path, log: Log) -> None:
 def without_second_copy(what: Any, config: TrainConfig, file: Path | None) -> tuple[TrainConfig, Path | None]:
     """Return ``config`` and ``file`` for a training of ``what``, whose own data are used if ``file`` has the same images."""
     run = _run(what)
-    if file is None or run is None or config.parts is None or not os.path.exists(run.config.data):
+    if file is None or run is None or not os.path.exists(run.config.data):
+        return config, file
+    log = Log(quiet=True)
+    if not is_data_of(run, Earlier.read(run.path, log), str(file), None, log):
         return config, file
     return replace(config, data=run.config.data, data_dir=run.config.data_dir), None
 

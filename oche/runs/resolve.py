@@ -7,11 +7,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from oche.core.annotations import can_name_file
 from oche.core.architecture import Genotype
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.genotypes import read_file, resolve
-from oche.data import DATASETS, TEXTS
+from oche.data import DATASETS, TEXTS, is_text
 from oche.methods.catalog import METHODS
 from oche.networks.lstm import LSTM
 from oche.runs.config import Common, SearchConfig, TrainConfig
@@ -53,9 +54,12 @@ def default_training(
     own = data is None or locate(str(data)) == origin["data"]
     if not own:
         place, archives = locate(str(data)), options.get("data_dir")
-        own = is_data_of(what, Earlier.read(what.path, Log(quiet=True)), place, archives, Log(quiet=True), options.get("damaged"))
+        own = is_data_of(
+            what, Earlier.read(what.path, Log(quiet=True)), place, archives, Log(quiet=True), options.get("damaged")
+        )
         origin |= {"data": str(data), "data_dir": None} | ({} if own else {"limit": None, "size": None})
-    origin["parts"] = what.path if own else None
+    # Of other images those that the run has seen are not tested either; other text has none of its parts.
+    origin["parts"] = what.path if own or not is_text(origin["data"]) else None
     genotype = what.config.genotype if what.kind == "train" else str(what.genotype)
     config = TrainConfig(**{**origin, "genotype": genotype, **default_for(genotype)[0], **options})
     suffix = "" if own else f"-{slug(config.data)}"
@@ -116,7 +120,7 @@ def absolute(path: str | Path) -> Path:
 
 def locate(data: str) -> str:
     """Return the name of a data set, or the absolute path of data."""
-    if len(os.fsencode(os.path.basename(data))) > 255 or "\0" in data:
+    if not can_name_file(data):
         raise OcheError(f"there are no data at {data[:60]!r}…; give a path, or a name of: oche list data")
     is_path = data not in (*DATASETS, *TEXTS) and os.path.exists(os.path.expanduser(data))
     return str(absolute(data)) if is_path else data

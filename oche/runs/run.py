@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 
 from oche.core.architecture import Genotype
 from oche.core.arguments import checked
-from oche.core.atomic_files import read_json
 from oche.core.config.yaml_files import load_yaml
 from oche.core.errors import OcheError
 from oche.core.genotypes import read_file
@@ -17,6 +16,7 @@ from oche.core.plugins import load_plugins_named_in
 from oche.runs.claim import check_run
 from oche.runs.config import FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import read_metrics
+from oche.runs.documents import read_document
 
 Kind = Literal["search", "train", "toy", "fit"]
 Kind = Literal["search", "train", "toy"]
@@ -38,7 +38,7 @@ class Run:
         return cls(Path(path))
 
     def _json(self, name: str) -> dict[str, Any]:
-        return read_json(self.path / name)
+        return read_document(self.path / name)
 
     @property
     def state(self) -> str:

@@ -122,9 +122,9 @@ def check_there(config: Common, path: Path | None, command: str) -> None:
         return
     if path is None or not os.path.isabs(data):
         return
-    raise OcheError(
-        f"the data of {path} are gone from {data}; name their new place: oche {command} {path} --data PLACE"
-    )
+    takes = command in ("resume", "evaluate", "export", "train")
+    way = f"name their new place: oche {command} {path} --data PLACE" if takes else "put them back there"
+    raise OcheError(f"the data of {path} are gone from {data}; {way}")
 
 
 def _load_text(config: Common, log: Log) -> Corpus:

@@ -57,7 +57,8 @@ def trial_result(trial: Path) -> TrialResult:
     """The trial in the directory ``trial``."""
     tree, summary = read_trial_file(trial), read_json(trial / "summary.json")
     return TrialResult(
-        id=tree["id"], group=tree["group"], name=tree.get("name", tree["group"]), labels=tree["labels"], seed=tree["seed"], state=trial_state(trial), path=trial,
+        id=tree["id"], group=tree["group"], name=tree.get("name", tree["group"]), labels=tree["labels"], seed=tree["seed"],
+        state=trial_state(trial), path=trial,
         numbers={**_numbers(summary), **_usage(trial)}, genotype=summary.get("genotype"),
     )  # fmt: skip
 

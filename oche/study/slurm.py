@@ -53,7 +53,8 @@ def job_array_script(jobs: Sequence[TrialJob], study: Study, out: Path) -> str:
     peaks = [read_json(job.usage_file).get("peak_mb", 0) for job in jobs]
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(_SCRIPT)
     return template.render(
-        trials=(left := [job for job in jobs if not job.outcome()]), count=plural(len(left), "trial"), name=out.name, threads=study.place.threads,
+        trials=(left := [job for job in jobs if not job.outcome()]), count=plural(len(left), "trial"), name=out.name,
+        threads=study.place.threads,
         jobs=None if study.place.jobs == "auto" else study.place.jobs, memory=round(1.5 * max(peaks, default=0)),
         gpu=study.trials[0].search.device.startswith("cuda"), out=shlex.quote(str(out)), python=shlex.quote(sys.executable),
         script=shlex.quote(str(out / "array.sh")),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from oche.core.console import fitted_table
 from oche.core.errors import plural
 from oche.runs.directory import last_metric
 from oche.study.local import TrialJob, format_score, standing
@@ -26,27 +27,28 @@ def count_states(found: tuple[TrialResult, ...]) -> str:
     return f"{plural(len(found), 'trial')}: {states}"
 
 
-def status_table(study: Path) -> tuple[str, Table]:
-    """Return a line that counts the trials and names the best, and a table with one row per trial.
+_HEAD = ("trial", "seed", "state", "done", "result", "steps (s)", "process (s)", "memory (MB)", "id")
+_IMPORTANT = ("trial", "seed", "state", "result", "done", "process (s)", "steps (s)", "id")
 
-    The columns are id, name, seed, state, progress, result, the time of its steps (of search and training, as a budget counts
-    it), the time of its processes as a whole, and memory; for unfinished trials those so far. Raises `OcheError`.
+
+def status_table(study: Path, width: int = 1000) -> tuple[str, Table]:
+    """Return a line that counts the trials and names the best, and a table with one row per trial, as wide as ``width`` allows.
+
+    The columns are name, seed, state, progress, result, the time of its steps (of search and training, as a budget counts it),
+    the time of its processes as a whole, memory and id; for unfinished trials those so far. Raises `OcheError`.
     """
     found = trial_results(study)
     jobs = {trial.id: TrialJob.at(trial.path) for trial in found}
-    made = Table(box=None, pad_edge=False)
-    for column in ("id", "trial", "seed", "state", "done", "result", "steps (s)", "process (s)", "memory (MB)"):
-        made.add_column(
-            column, overflow="fold", justify="left" if column in ("id", "trial", "state", "result") else "right"
-        )
+    rows = []
     for trial in found:
         share, result, seconds = _final(trial) if trial.state == "complete" else _so_far(jobs[trial.id])
         whole, memory = trial.numbers.get("wall_s"), trial.numbers.get("peak_mb")
-        made.add_row(
-            trial.id, escape(trial.name), str(trial.seed), f"[{_COLOURS[trial.state]}]{trial.state}[/]", f"{100 * share:.0f} %",
-            result, *(f"{value:.0f}" if value else "" for value in (seconds, whole, memory)),
-        )  # fmt: skip
+        rows.append([
+            Text(trial.name), str(trial.seed), Text(trial.state, _COLOURS[trial.state]), f"{100 * share:.0f} %", result,
+            *(f"{value:.0f}" if value else "" for value in (seconds, whole, memory)), trial.id,
+        ])  # fmt: skip
     first = standing([*jobs.values()])
+    made, _ = fitted_table(_HEAD, rows, _IMPORTANT, width, left=("state", "result"))
     return count_states(found) + (f"; {': '.join(first)}" if first else ""), made
 
 

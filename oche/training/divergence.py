@@ -33,6 +33,21 @@ class LogitsDiverged(Diverged):
     settings = ("a.lr", "w.lr")
 
 
+class SearchDiverged(Diverged):
+    """The loss of a search is no longer finite, and its logits are large or not finite: they may be the reason."""
+
+    settings = ("w.lr", "w.clip", "a.lr")
+
+
+LARGE = 1e3  # logits of sound searches are below 20
+
+
+def loss_error(tensors: Mapping[str, Tensor]) -> type[Diverged]:
+    """Return the class of the error about a loss that is not finite, which names the settings to change."""
+    logits = [t for name, t in tensors.items() if name.startswith(LOGITS)]
+    return Diverged if all(bool((t.abs() <= LARGE).all()) for t in logits) else SearchDiverged
+
+
 def check_tensors(
     tensors: Mapping[str, Tensor],
     when: str,

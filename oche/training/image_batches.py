@@ -70,15 +70,16 @@ class ImageBatches:
         """Return the next batch of "train" or "val", with the augmentation that belongs to ``step``."""
         return self._prepared(name, step, *next(self._streams[name]))
 
-    def extra_batches(self, steps: int, batch: int, *stream: int | str) -> Iterator[Batch]:
-        """Yield ``steps`` more training batches in an order of their own, which ``stream`` names. The other streams
-        do not move.
+    def extra_batches(self, steps: int, batch: int, *stream: int | str, part: str = "train") -> Iterator[Batch]:
+        """Yield ``steps`` more batches of the ``part`` "train" or "val" in an order of their own, which ``stream`` names.
+        The other streams do not move.
         """
-        for epoch in range(-(-steps // self.per_epoch(batch))):
-            first = epoch * self.per_epoch(batch)
-            drawn = self._batches("extra", self.train, batch, epoch, 0, *stream)
-            for step, (images, labels) in zip(range(first, steps), drawn, strict=False):
-                yield self._prepared("extra", step, images, labels, *stream)
+        name, split = ("extra", self.train) if part == "train" else ("extra val", self.val)
+        each = steps_per_epoch(len(split), batch)
+        for epoch in range(-(-steps // each)):
+            drawn = self._batches(name, split, batch, epoch, 0, *stream)
+            for step, (images, labels) in zip(range(epoch * each, steps), drawn, strict=False):
+                yield self._prepared(name, step, images, labels, *stream)
 
     def probe_batch(self, epoch: int, batch: int) -> Batch:
         """Return a validation batch to measure on, not augmented. The search's own stream does not move."""

@@ -19,7 +19,7 @@ from oche.core.budget import Budget, Clock, FirstStep
 from oche.core.errors import OcheError, one_line
 from oche.core.memory import largest_fitting_batch, out_of_memory, release_unused_memory
 from oche.core.metrics import Meter
-from oche.training.divergence import Diverged, advise, check_numbers, check_tensors
+from oche.training.divergence import Diverged, advise, check_numbers, check_tensors, loss_error
 
 Record = dict[str, Any]
 CHECK_EVERY = 50  # steps between two checks of the losses on a GPU; each check waits for the device
@@ -217,9 +217,9 @@ def _close_epoch(
     _check(task, clock, session, rate)  # before time is spent on a validation
     timings = {"seconds": round(clock.seconds, 3), "step_ms": per_step and round(per_step, 3)}
     head = {"epoch": clock.epoch + 1, "step": clock.step, "progress": progress}
-    record = {**head, **numbers, **task.report(progress), "timings": timings}
-    check_numbers(record, f"after step {clock.step} (epoch {clock.epoch + 1})", clock.step, rate)
-    session.record(record)
+    found = task.report(progress)
+    check_numbers(found, f"after step {clock.step} (epoch {clock.epoch + 1})", clock.step, rate)
+    session.record({**head, **numbers, **found, "timings": timings})
     ended = progress >= 1
     clock.epoch, clock.position = clock.epoch + 1, 0
     for meter in task.meters.values():
@@ -296,7 +296,8 @@ class Heartbeat:
         losses = {name: float(meter.sums[0]) for name, meter in self.task.meters.items()}
         name, loss = next((name, loss) for name, loss in losses.items() if not math.isfinite(loss))
         when = f"at step {self.first + sound + 1} (epoch {self.epoch})"
-        raise Diverged(advise(f"the {name} loss became {loss} {when}", self.rates[sound]), self.first + sound)
+        kind = loss_error(self.task.tensors())
+        raise kind(advise(f"the {name} loss became {loss} {when}", self.rates[sound]), self.first + sound)
 
 
 def _check(task: Task, clock: Clock, session: Session, rate: float | None = None) -> None:

@@ -221,11 +221,16 @@ class TextBatches:
         """Return the next window of "train" or "val", with the dropout that belongs to ``step``."""
         return self._window(self._streams[name], derive_seed(self.seed, "dropout", name, step), name == "train")
 
-    def extra_batches(self, steps: int, batch: int, *stream: int | str) -> Iterator[tuple[Window, Tensor]]:
-        """Yield ``steps`` more windows of the training text, from its beginning. The search's own streams do not move."""
-        text = self._stream("extra", batch, *stream)
+    def extra_batches(
+        self, steps: int, batch: int, *stream: int | str, part: str = "train"
+    ) -> Iterator[tuple[Window, Tensor]]:
+        """Yield ``steps`` more windows of the text of ``part``, "train" or "val", from its beginning. The search's own
+        streams do not move.
+        """
+        name = "extra" if part == "train" else "val"
+        text = self._stream(name, batch, *stream)
         for step in range(steps):
-            yield self._window(text, derive_seed(self.seed, "dropout", "extra", *stream, step), True)
+            yield self._window(text, derive_seed(self.seed, "dropout", name, *stream, step), part == "train")
 
     def probe_batch(self, epoch: int, batch: int) -> tuple[Window, Tensor]:
         """Return a validation window to measure on, without dropout. The search's own stream does not move."""

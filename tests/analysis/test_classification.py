@@ -180,7 +180,8 @@ def test_chance_beside_an_accuracy():
 def test_lacking_classes_are_named():
     assert describe_lacking("test", "birds", ("a", "b"), (3, 1)) == ""
     assert describe_lacking("test", "birds", ("a", "b", "c"), (3, 0, 1)) == (
-        "the test images of birds lack 1 of 3 classes (b): accuracy says nothing about it, and balanced accuracy is over the others"
+        "the test images of birds lack 1 of 3 classes (b): accuracy says nothing about it, and balanced accuracy is over "
+        "the others"
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from oche.analysis import Undetermined, interval, summarise
+from oche.analysis.summary import differ
 
 # Efron and Tibshirani 1993, table 14.1: spatial test data A
 SPATIAL = (48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24, 47, 41, 24, 26, 30, 41)
@@ -63,3 +64,20 @@ def test_an_interval_of_few_values_is_one_or_says_why_not(seed):
     found = interval(values)
     if not isinstance(found, Undetermined):
         assert min(values) - 1e-12 <= found[0] <= found[1] <= max(values) + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "images", "answer"),
+    [
+        (0.5, 0.5, None, False),
+        (0.5, 0.5000001, None, True),
+        (0.5, 0.5, 1000, False),
+        (0.60, 0.50, 188, False),  # 1.96 √((.24 + .25) / 188) = 0.10006; with 189 images 0.0998
+        (0.60, 0.50, 189, True),
+        (1.0, 0.0, 1, True),
+        (0.99, 0.97, 300, False),
+        (0.99, 0.97, 3000, True),
+    ],
+)
+def test_two_accuracies_differ_by_more_than_chance(a, b, images, answer):
+    assert differ(a, b, images) is answer and differ(b, a, images) is answer

@@ -42,7 +42,7 @@ def sound(tmp_path_factory):
 @pytest.mark.parametrize("kind", [kind for kind in fuzz.KINDS if kind != "reported"])
 def test_bad_inputs_end_in_one_line(kind, sound, quick, tmp_path_factory, monkeypatch):
     @settings(
-        max_examples=3 if kind == "halfway" else 12,
+        max_examples=3 if kind in ("halfway", "diverging") else 12,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(st.integers(0, 2**32))

@@ -215,6 +215,7 @@ def test_p_darts_stages_at_published_size():
 # --- SGAS
 
 SEEN = []
+TASK = []
 
 
 @dataclass(frozen=True)
@@ -223,15 +224,16 @@ class Watched(GreedyEdge):
 
     def __call__(self, view):
         alive = super().__call__(view)
-        SEEN.append((view, alive))
+        logits = dict(zip(TASK[0].groups, TASK[0].logits, strict=True))[view.group]
+        SEEN.append((view, alive, logits.detach().double().softmax(1).tolist()))
         return alive
 
 
-def sgas_scores(weights, carrying, open_):
-    """Criterion 1 of each open edge, spelled out: importance and certainty, each scaled over the open edges."""
+def sgas_scores(weights, over):
+    """Criterion 1 of the edges ``over``, spelled out: importance and certainty, each scaled over these edges."""
     importance, certainty = {}, {}
-    for e in open_:
-        row = [w for w, on in zip(weights[e], carrying[e], strict=True) if on]
+    for e in over:
+        row = weights[e][1:]
         p = [w / sum(row) for w in row]
         importance[e] = sum(row)
         certainty[e] = 1 + sum(x * math.log(x) for x in p) / math.log(len(row))
@@ -241,7 +243,7 @@ def sgas_scores(weights, carrying, open_):
         return {e: (v - low) / (high - low) if high > low else 0.0 for e, v in values.items()}
 
     i, c = scaled(importance), scaled(certainty)
-    return {e: i[e] * c[e] for e in open_}, {e: importance[e] * certainty[e] for e in open_}
+    return {e: i[e] * c[e] for e in over}, {e: importance[e] * certainty[e] for e in over}
 
 
 def activations(task):
@@ -269,15 +271,18 @@ class Weighed(Search):
         return record
 
 
-def test_sgas_settles_edges_in_the_order_of_their_scores_as_batches_grow_and_memory_falls():
+@pytest.mark.parametrize("scale", ["all", "open"])
+def test_sgas_settles_edges_in_the_order_of_their_scores_as_batches_grow_and_memory_falls(scale):
     SEEN.clear()
     method = METHODS["sgas-1"].make(
-        batch=2, batch_growth=1, epochs=10, arch_optimizer=FAST, decide=Watched(start=0.2, every=0.2)
+        batch=2, batch_growth=1, epochs=10, arch_optimizer=FAST, decide=Watched(start=0.2, every=0.2, scale=scale)
     )
     task = start(method, small(), cls=Weighed, engine=PLAIN)
+    TASK[:] = [task]
     finished(task)
+    TASK.clear()
     settled = []
-    for view, alive in SEEN:
+    for view, alive, weights in SEEN:
         if view.group != "normal":
             continue
         new = [e for e in range(5) if alive[e].sum() == 1 and view.alive[e].sum() > 1]
@@ -285,8 +290,8 @@ def test_sgas_settles_edges_in_the_order_of_their_scores_as_batches_grow_and_mem
         due = round(10 * view.progress) in (2, 4, 6, 8)
         assert len(new) == due and due <= bool(open_)
         for e in new:
-            weights = view.mix.ops.tolist()
-            scores, raw = sgas_scores(weights, [[0, 1, 1, 1]] * 5, open_)
+            # Logits of decided edges still count where scores are scaled over all edges.
+            scores, raw = sgas_scores(weights, range(5) if scale == "all" else open_)
             assert e == max(open_, key=lambda e: (scores[e], raw[e]))
             assert alive[e].nonzero().item() == 1 + max(range(3), key=lambda o: weights[e][1 + o])
         settled += new
@@ -315,9 +320,6 @@ class Observed(Adversarial):
         with torch.no_grad():
             SEEN.append((objective(mixes).item(), objective(found).item(), [a.detach().clone() for a in task.logits]))
         return found
-
-
-TASK = []
 
 
 def test_sdarts_adv_trains_weights_where_the_loss_is_worse_and_leaves_alpha():
@@ -378,7 +380,10 @@ def test_darts_pt_keeps_what_costs_most_accuracy_when_it_goes():
     task._step_weights = lambda *args, real=task._step_weights: (rounds.append(1), real(*args))
     full = dict(task.alive)
     states = {k: v.clone() for k, v in task.net.state_dict().items()}
+    logits = {name: a.detach().clone() for name, a in zip(task.groups, task.logits, strict=True)}
     genotype = task.conclude()
+    assert not any(torch.equal(a, logits[name]) for name, a in zip(task.groups, task.logits, strict=True))
+    task._set_logits(logits)  # they moved while weights were tuned
     view, asked, tuned = SEEN[0]
     first = [(mask, found) for mask, found, round_ in asked if round_ == 0]
     assert view.group == "normal" and len(first) == 3
@@ -394,6 +399,39 @@ def test_darts_pt_keeps_what_costs_most_accuracy_when_it_goes():
     # 5 edges and the one node of three inputs that has edges to lose, twice; a tenth of 12 steps each
     assert len(tuned) == 6 and len(rounds) == 2 * 6 * round(0.1 * 12)
     assert all(len(cell.edges) == 4 for cell in genotype.cells.values())
+
+
+@pytest.mark.parametrize("logits", [True, False])
+@pytest.mark.parametrize("restart", [True, False])
+def test_tuning_trains_what_the_selection_says(logits, restart):
+    task = start(METHODS["darts-pt"].make(batch=12, steps=4, arch_optimizer=FAST, finetune_share=0.5), data=dataset(48))
+    finished(task)
+    momentum = task.w_opt.state[task.weights[0]]["momentum_buffer"].clone()
+    task.begin_tuning(logits, restart)
+    kept = task.w_opt.state.get(task.weights[0], {}).get("momentum_buffer")
+    assert kept is None if restart else torch.equal(kept, momentum)
+    before, weight = [a.detach().clone() for a in task.logits], task.weights[0].detach().clone()
+    alive = task.alive["normal"].clone()
+    alive[0] = False
+    alive[0, 2] = True
+    task.view("normal").tune(alive)
+    assert not torch.equal(task.weights[0], weight) and torch.equal(task.alive["normal"], alive)
+    for old, new in zip(before, task.logits, strict=True):
+        assert torch.equal(old, new) != logits
+    if logits:  # the decided edge has one candidate, whose weight is 1 whatever its logit
+        assert task.logits[0].grad[0].abs().max() == 0 and task.logits[0].grad[1:, 1:].abs().min() > 0
+    assert task.w_opt.param_groups[0]["lr"] == pytest.approx(0.025 / 10)
+
+
+def test_a_search_may_leave_none_out():
+    tasks = {none: start(METHODS["beta-darts"].make(batch=6, none=none)) for none in ("in-cells", "always")}
+    for none, task in tasks.items():
+        mix = task.settled()["normal"]
+        assert (mix.ops[:, 0] > 0).all() == (none == "always")
+        assert {len(on) for on in mix.active} == ({3} if none == "in-cells" else {4})
+        torch.testing.assert_close(mix.ops.sum(1), torch.ones(5))
+        step(task)
+        assert all(a.isfinite().all() for a in task.logits)
 
 
 # --- DARTS-
@@ -441,7 +479,7 @@ def test_gaea_moves_on_the_simplices_by_the_exponentiated_gradient():
 
 
 def test_drnas_draws_a_mixture_a_step_and_decides_on_its_mean():
-    task = start(METHODS["drnas"].make(batch=6), engine=DOUBLE)
+    task = start(METHODS["drnas"].make(batch=6, none="always"), engine=DOUBLE)
     first, again, other = (task.mixes(task.logits, task._noise(n), 0.0)["normal"].ops for n in (0, 0, 1))
     assert torch.equal(first, again) and (first - other).abs().max() > 0.01
     torch.testing.assert_close(first.sum(1), torch.ones(5, dtype=torch.float64))

@@ -82,3 +82,19 @@ def test_damaged_json(tmp_path, text):
     with pytest.raises(OcheError, match=r"f\.json") as caught:
         atomic.read_json(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_copied_whole_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    atomic.copy_file(tmp_path / "a", tmp_path / "new" / "b")
+    assert (tmp_path / "new" / "b").read_bytes() == b"x" * 3_000_000
+    (tmp_path / "new" / "b").write_bytes(b"old")
+
+    def full(source, target, size):
+        target.write(b"x")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic.shutil, "copyfileobj", full)
+    with pytest.raises(atomic.Unwritten, match="No space left on device"):
+        atomic.copy_file(tmp_path / "a", tmp_path / "new" / "b")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["b"] and (tmp_path / "new" / "b").read_bytes() == b"old"

@@ -106,9 +106,9 @@ def test_nesterov_without_decay_of_vectors():
 
 
 def test_a_search_refuses_what_its_look_ahead_does_not_take():
-    for fields in ({"nesterov": True}, {"decay_norms": False}):
-        with pytest.raises(OcheError, match="are for trainings"):
-            oche.methods.darts(weight_optimizer=Sgd(**fields))
+    with pytest.raises(OcheError, match="decay_norms=False is for trainings"):
+        oche.methods.darts(weight_optimizer=Sgd(decay_norms=False))
+    assert oche.methods.darts(2, weight_optimizer=Sgd(nesterov=True)).method.weight_optimizer.nesterov
     assert oche.methods.darts(weight_optimizer=Sgd(schedule=OneCycle())).method.weight_optimizer.rate(0.25) == 0.025
 
 

@@ -10,6 +10,8 @@ from data_files import encoded, pixels
 from oche.core.errors import OcheError
 from oche.data import Resident, Streamed, load
 from oche.data import loading as reading_module
+from oche.data.loading import load_measured
+from oche.data.pixel_range import EIGHT_BITS
 from paths import SHARED
 
 
@@ -124,3 +126,13 @@ def test_real_cifar10_as_jpeg():
     assert "JPEG, which is lossy" in data.note
     np.testing.assert_allclose(data.mean, (0.4914, 0.4822, 0.4465), atol=0.03)
     np.testing.assert_allclose(data.std, (0.2470, 0.2435, 0.2616), atol=0.02)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 2, 3, 1)])
+def test_the_axes_of_data_to_measure_follow_from_the_network(tmp_path, axes):
+    x = pixels(6, 12, 9, 10)
+    np.savez(tmp_path / "x.npz", x=x.transpose(axes), y=np.arange(6) % 2)
+    with pytest.raises(OcheError, match="neither the second nor the last axis has 1 to 4 entries"):
+        load(tmp_path / "x.npz")
+    found = load_measured(tmp_path / "x.npz", ("0", "1"), channels=12, image=(9, 10), pixels=EIGHT_BITS)
+    assert np.array_equal(everything(found.train)[0].numpy(), x)

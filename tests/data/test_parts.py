@@ -277,6 +277,20 @@ def test_a_published_test_part_with_images_that_the_search_saw_is_refused():
     assert numbers(fresh.found.test) == [n for n, _ in MORE] and len(fresh.found.train) == 40
 
 
+def test_other_data_test_nothing_that_the_search_saw():
+    run = begun()
+    seen = numbers(run.found.train)
+    now = [(n, c) for n, c in PICTURES if n in seen[:10]] + [(100 + n, "ab"[n % 2]) for n in range(40)]
+    later = adopt(raw(now), run.manifest, 0.4, None, 0, "runs/x")
+    tested = numbers(later.found.test)
+    assert (
+        tested and not set(tested) & set(seen) and len(tested) < len(numbers(draw(raw(now), 0.4, None, 0).found.test))
+    )
+    assert sorted(numbers(later.found.train) + tested) == sorted(n for n, _ in now)
+    with pytest.raises(OcheError, match="has seen so many images of mine that none is left to test on"):
+        adopt(raw([(n, c) for n, c in PICTURES if n in seen[:12]]), run.manifest, 0.2, None, 0, "runs/x")
+
+
 def test_a_run_can_be_adopted_from_one_that_adopted():
     first = adopt(raw(MORE[:4] + PICTURES), begun().manifest, 0.2, 12, 3, "runs/x")
     second = adopt(raw(PICTURES + MORE), first.manifest, 0.2, 12, 3, "runs/x/train")

@@ -59,6 +59,38 @@ def row(text: str, name: str) -> str:
     return found
 
 
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("/home/somebody/secret project/my images", "my images"),
+        ("/home/somebody/data/train.parquet", "train.parquet"),
+        ("relative/folder/photos", "photos"),
+        ("digits", "digits"),
+        ("hf:owner/name", "hf:owner/name"),
+    ],
+)
+def test_the_card_names_the_data_and_no_place_on_this_machine(run, data, name):
+    from dataclasses import replace
+
+    from oche.deploy.model_card import _data
+
+    assert _data(replace(run.config, data=data, limit=None)) == name
+    assert _data(replace(run.config, data=data, limit=1)) == f"{name}, at most 1 training image of it"
+    assert _data(replace(run.config, data=data, limit=1000)) == f"{name}, at most 1,000 training images of it"
+
+
+def test_no_exported_file_holds_a_path_of_this_machine(every_kind):
+    """Neither the card nor a file beside it: absolute paths say who trained where."""
+    from paths import ROOT
+
+    folder = every_kind.path / "export"
+    places = [str(place).encode() for place in (every_kind.path.parent, ROOT, Path.home())]
+    files = [file for file in folder.iterdir() if file.suffix != ".pt2"]  # torch writes its own traces
+    assert {file.suffix for file in files} >= {".md", ".onnx", ".safetensors", ".svg"}
+    for file in files:
+        assert not any(place in file.read_bytes() for place in places), file.name
+
+
 def test_what_the_card_says(run):
     summary = run.summary
     run.path.joinpath("summary.json").write_text(json.dumps({**summary, "note": "stored as JPEG, which is lossy"}))

@@ -59,6 +59,9 @@ class Court:
     def narrow(self, group, alive):
         self.told[group] = alive
 
+    def begin_tuning(self, logits, restart):
+        self.told["tuning"] = logits, restart
+
     def accuracy(self, alive, images=None):
         self.asked.append(images)
         return float(

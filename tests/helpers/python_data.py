@@ -85,7 +85,7 @@ class Table:
 
     def __init__(self, columns, features, transform=lambda row: row):
         self.columns, self.features, self.transform = columns, features, transform
-        self.column_names, self.info = list(columns), SimpleNamespace(dataset_name="bees")
+        self.shape, self.info = (len(self), len(columns)), SimpleNamespace(dataset_name="bees")
 
     def __len__(self):
         return len(next(iter(self.columns.values())))

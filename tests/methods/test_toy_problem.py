@@ -37,3 +37,17 @@ def test_experiment_has_one_run_for_each_xi():
 def test_impossible_settings_are_refused(make):
     with pytest.raises(OcheError, match="use "):
         make()
+
+
+@pytest.mark.parametrize("xi", [-0.1, float("nan"), float("inf")])
+def test_impossible_look_aheads_are_refused(xi):
+    with pytest.raises(OcheError, match=f"xi={xi} would step uphill, or is no number"):
+        solve(xi)
+
+
+@pytest.mark.parametrize("xi", [1e12, 1e20, 1e30])
+def test_a_point_that_is_no_longer_finite_ends_it(xi):
+    with pytest.raises(
+        OcheError, match=r"the point \(a, w\) became \(.*(nan|inf).*\) at iteration \d+; use a smaller xi"
+    ):
+        solve(xi)

@@ -131,3 +131,39 @@ def test_impossible_networks_are_refused(make, fields, words):
     with pytest.raises(OcheError, match=words) as caught:
         make(**fields)
     assert len(str(caught.value).splitlines()) == 1
+
+
+# --- heads that take images of one size -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "side", "head", "built"),
+    [
+        (dict(auxiliary=True), 16, "auxiliary", "32x32"),
+        (dict(auxiliary=True), 64, "auxiliary", "32x32"),
+        (dict(auxiliary=True, stem="imagenet", image=224), 32, "auxiliary", "224x224"),
+        (dict(head=(5,)), 16, "MLP", "32x32"),
+        (dict(head=(5,), image=(8, 12)), 8, "MLP", "8x12"),
+    ],
+)
+def test_another_size_than_a_head_was_built_for_is_explained(fields, side, head, built):
+    net = build("DARTS_V2", classes=2, channels=2, cells=3, **fields)
+    with pytest.raises(OcheError) as caught:
+        net(torch.zeros(2, 3, side, side))
+    assert str(caught.value) == (
+        f"images are {side}x{side}, and the {head} head was built for {built}; write image=({side}, {side}) in oche.build, or "
+        "scale the images"
+    )
+
+
+@pytest.mark.parametrize("side", [8, 9, 13, 16, 17, 28, 33, 64])
+def test_with_image_every_size_has_its_auxiliary_head(side):
+    net = build("DARTS_V2", classes=2, channels=2, cells=3, auxiliary=True, image=side)
+    logits, extra = net(torch.zeros(2, 3, side, side))
+    assert logits.shape == extra.shape == (2, 2)
+
+
+def test_an_auxiliary_head_takes_what_it_pools_to_its_size_and_nothing_is_asked_in_evaluation():
+    net = build("DARTS_V2", classes=2, channels=2, cells=3, auxiliary=True)
+    assert net(torch.zeros(2, 3, 33, 33))[1].shape == (2, 2)  # maps of 9 pixels are pooled to 2 as those of 8 are
+    assert net.eval()(torch.zeros(2, 3, 16, 16)).shape == (2, 2)

@@ -51,6 +51,13 @@ def test_groups_of_one_method_are_told_apart_by_their_settings(tmp_path):
     assert [m.group for m in find_runs(runs)] == ["epochs 2", "epochs 3"]
 
 
+def test_a_label_says_which_is_the_method_and_which_the_space(tmp_path):
+    runs = [
+        search(tmp_path / f"{m}-{s}", method=m, space={"type": s}) for m, s in (("darts", "darts"), ("gdas", "nb201"))
+    ]
+    assert [m.group for m in find_runs(runs)] == ["darts · space darts", "gdas · space nb201"]
+
+
 def test_a_damaged_configuration_leaves_the_rest(tmp_path):
     one, other = search(tmp_path / "a"), search(tmp_path / "b")
     (other / "config.yaml").write_text("a: [1, {")

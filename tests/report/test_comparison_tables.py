@@ -22,3 +22,31 @@ def test_numbers_are_those_of_the_runs(four):
     ]  # fmt: skip
     assert headline_cards(found)[1] == ("best test accuracy: darts-1", "92.00\u00a0%")
     assert settings_sections(found)[0].items[0].columns == ("run", "method")
+
+
+def _trained(folder, accuracies, images=None):
+    """Searches whose trainings reached ``accuracies``, on so many test images where that is known."""
+    from report_runs import assessment, make_run, make_training, write_json
+
+    for i, accuracy in enumerate(accuracies):
+        path = make_run(folder / f"run-{i}", epochs=1, trained=False, toy=False, nodes=1)
+        train = make_training(path / "train", accuracy, epochs=1)
+        if images is not None:
+            found = assessment("d").to_dict()
+            k = len(found["classes"])
+            wrong = images // k
+            found["confusion"] = [[wrong if i == j else 0 for j in range(k)] for i in range(k)]
+            write_json(train / "assessment.json", found)
+    return find_runs([folder])
+
+
+def test_runs_that_tie_have_no_best(tmp_path):
+    assert headline_cards(_trained(tmp_path / "a", [0.5, 0.5, 0.5, 0.4]))[1] == (
+        "best test accuracy: the same in 3 of 4 runs",
+        "50.00\u00a0%",
+    )
+    assert headline_cards(_trained(tmp_path / "b", [0.5, 0.51]))[1] == ("best test accuracy: run-1", "51.00\u00a0%")
+    few = headline_cards(_trained(tmp_path / "c", [0.90, 0.92, 0.20], images=300))[1]
+    assert few == ("best test accuracy; 2 of 3 runs are too close to it for 300 images", "92.00\u00a0%")
+    many = headline_cards(_trained(tmp_path / "d", [0.90, 0.92, 0.20], images=30_000))[1]
+    assert many == ("best test accuracy: run-1", "92.00\u00a0%")

@@ -24,7 +24,7 @@ def test_search_train_and_random_cells(tmp_path, quick):
     runs = [oche.Run.open(out / name) for name in ("train", "random-1", "random-2")]
     assert all(0 <= r.summary["test_acc"] <= 1 for r in runs)
     assert runs[0].genotype == run.genotype and len({str(r.genotype) for r in runs[1:]}) == 2
-    assert runs[0].config.train.w == Sgd(lr=0.1, decay=5e-4, clip=0.0)
+    assert runs[0].config.train.w == Sgd(lr=0.1, decay=5e-4, clip=0.0, nesterov=True)
 
 
 def test_the_search_says_how_to_go_on(tmp_path, quick, capsys):

@@ -78,7 +78,7 @@ def test_parts_of_what_is_no_run_are_refused(tmp_path):
     from oche.devices.launch import join_process_group
 
     config = TrainConfig(parts=tmp_path)
-    with pytest.raises(OcheError, match="is not a run directory"):
+    with pytest.raises(OcheError, match="is not a run directory, so its test images are not known"):
         Earlier.named_by(config, LOG, join_process_group())
     assert Earlier.named_by(TrainConfig(), LOG, join_process_group()) is None
 
@@ -138,6 +138,9 @@ def test_other_test_text_is_refused(tmp_path, capsys, now, all_parts, refused):
             check_text(earlier, corpus(**now), config, LOG, all_parts=all_parts)
     else:
         check_text(earlier, corpus(**now), config, LOG, all_parts=all_parts)
-        assert capsys.readouterr().err == f"my.txt has changed since {tmp_path / 'x'} began: train: 3 -> 2 tokens\n"
+        assert (
+            capsys.readouterr().err
+            == f"the text my.txt has changed since {tmp_path / 'x'} began: train: 3 -> 2 tokens\n"
+        )
     with pytest.raises(OcheError, match=r"holdout=0.4 instead of 0.2"):
         check_text(earlier, corpus(valid=(0, 1, 2)), TrainConfig(data="my.txt", holdout=0.4), LOG, all_parts=False)

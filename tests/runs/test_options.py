@@ -6,6 +6,7 @@ import pytest
 
 import oche
 from oche.core.errors import OcheError
+from oche.methods.catalog import METHODS
 from oche.methods.method import Method
 from oche.methods.relaxations import Sigmoid
 from oche.methods.stochastic_relaxations import GumbelHard
@@ -30,7 +31,8 @@ def test_without_names_the_space_chooses():
 
 def test_words_of_the_recipe_change_the_method():
     found = search_fields("nb201", "gdas", {"epochs": 3, "seed": 1, "relax": Sigmoid(), "limit": 60})
-    assert found["search"] == oche.methods.gdas(epochs=3, relax=Sigmoid()) and found["method"] == "gdas"
+    assert found["search"] == METHODS["gdas"].for_space(oche.spaces.nb201(), epochs=3, relax=Sigmoid())
+    assert found["method"] == "gdas"
     assert found["seed"] == 1 and found["limit"] == 60 and found["space"] == nb201()
     assert search_fields(None, oche.methods.snas(), {"budget": "3m"})["search"] == oche.methods.snas(budget="3m")
     assert search_fields(None, Method(relax=GumbelHard()), {"steps": 9})["search"].steps == 9

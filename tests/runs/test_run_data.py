@@ -172,7 +172,7 @@ def test_runs_of_earlier_versions_go_on_by_position_without_a_word(here, capsys)
 def test_a_lost_manifest_is_told(here, capsys):
     (here / "train" / MANIFEST).unlink()
     assert oche.evaluate(here / "train", device="cpu")["test_images"] == 8
-    assert f"{here / 'train'} has lost its {MANIFEST}" in capsys.readouterr().err
+    assert f"the {MANIFEST} of {here / 'train'} is lost" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:200], lambda b: b[:-3] + b"abc", lambda b: b"PK" + b])
@@ -271,7 +271,17 @@ def test_data_that_moved_keep_their_test_part(here, capsys):
 def test_a_training_on_other_data_has_its_own_parts(here):
     other = write(here / "other", {"x": range(500, 520), "y": range(520, 540)})
     run = train(here / "search", other, None)
-    assert run.config.parts is None and run.path == here / "search" / "train-other"
+    assert run.path == here / "search" / "train-other" and len(parts_of(run.path)[1]) == 8
+    drawn = load(other, holdout=0.2)
+    assert set(drawn.test.ids.tolist()) == parts_of(run.path)[1]
+
+
+def test_other_data_with_some_images_of_the_search_never_test_them(here):
+    seen = parts_of(here / "search")[0]
+    other = write(here / "other", {"ants": [*range(8), *range(500, 520)], "bees": range(520, 540)})
+    tested = parts_of(train(here / "search", other, None).path)[1]
+    drawn = set(load(other, holdout=0.2).test.ids.tolist())
+    assert drawn & seen and tested == drawn - seen
 
 
 def test_the_same_data_are_known_by_content(here, capsys):
@@ -339,7 +349,9 @@ def test_a_change_of_the_training_text_alone_is_told(texts, tmp_path, capsys):
     try:
         file.write_text(before.replace("w1 w1 w1 w1", "w1 w1 w1 w2", 1))
         assert oche.evaluate(run, device="cpu") == expected
-        assert f"my.txt has changed since {run} began: train: other tokens" in capsys.readouterr().err
+        assert (
+            f"the text {texts / 'my.txt'} has changed since {run} began: train: other tokens" in capsys.readouterr().err
+        )
     finally:
         file.write_text(before)
 

@@ -167,3 +167,50 @@ def test_a_diverged_state_is_not_kept(run):
         fit_loop(Diverging(), Budget(3), make(run, every=0))
     # nor the state whose very next loss was no number
     assert [p.name.split("-")[1] for p in (run.path / "checkpoints").iterdir()] == ["00000001"]
+
+
+# --- listeners
+
+
+def test_listeners_get_plain_copies_of_the_record(run):
+    seen, more = [], []
+    session = DirectorySession(
+        run, Log(quiet=True), Interrupt(), listeners=(seen.append, lambda r: more.append(r["epoch"]))
+    )
+    session.record({"epoch": 3, "step": 6, "lrs": (1.0, float("nan"))})
+    assert session.tell_listeners() is False
+    assert seen == [{"epoch": 3, "step": 6, "lrs": [1.0, None]}] == run.metrics() and more == [3]
+    seen[0]["epoch"] = 9
+    assert session.history[0]["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "stops"),
+    [
+        ((None,), False),
+        (("stop",), True),
+        ((None, "stop"), True),
+        ((True, 1, "Stop", torch.ones(3)), False),
+        ((), False),
+    ],
+)
+def test_only_the_word_stop_stops(run, answers, stops):
+    session = DirectorySession(
+        run, Log(quiet=True), Interrupt(), listeners=tuple(lambda record, a=a: a for a in answers)
+    )
+    session.record({"epoch": 1, "step": 2})
+    assert session.tell_listeners() is stops
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), SystemExit(3)])
+def test_an_error_of_a_listener_says_how_to_go_on(run, error):
+    def fail(record):
+        raise error
+
+    session = DirectorySession(run, Log(quiet=True), Interrupt(), listeners=(fail,))
+    session.record({"epoch": 4, "step": 8})
+    with pytest.raises(type(error)) as caught:
+        session.tell_listeners()
+    assert caught.value.__notes__ == [
+        f"raised by on_epoch after epoch 4; everything is saved; go on with: oche resume {run.path}"
+    ]

@@ -17,7 +17,7 @@ import oche
 import small_runs
 from oche.bilevel.search import Search
 from oche.cli import main as cli
-from oche.core.optimizers import Sgd
+from oche.core.optimizers import Adam, Sgd
 from oche.runs.checkpoint import latest_step, load_latest
 from oche.training.image_trainer import Training
 from oche.training.loop import Diverged
@@ -79,18 +79,23 @@ def test_a_run_that_diverged_goes_on_from_before_as_if_nothing_had_happened(begi
         die_at(patch, task, 4)
         begin(path)
     change(path, lr=1e25)
-    # Step 5 leaves weights that are numbers still, and step 6 finds that they give none: what was saved between is dropped.
+    # Step 5 leaves weights that are numbers still. Step 6, or the test after step 5, finds that they give none: what was saved
+    # between is dropped.
     assert cli.main(["resume", str(path), "--quiet"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and len(error) < 500
-    rate = re.escape(f"{task_rate(path, 5 / 8):.3g}")
-    assert re.match(rf"oche: the train loss became nan at step 6 \(epoch 2\), with a learning rate of {rate}; ", error)
+    rate = re.escape(f"{task_rate(path, (5 if task is Search else 4) / 8):.3g}")
+    found = (
+        "train loss became nan at step 6 (epoch 2)" if task is Search else "test loss became nan after step 5 (epoch 1)"
+    )
+    assert re.match(rf"oche: the {re.escape(found)}, with a learning rate of {rate}; ", error)
+    logits = " or search.method.arch_optimizer.lr" if task is Search else ""  # they are no numbers either
     assert error.endswith(
         f"try a smaller learning rate or gradient clipping; the checkpoint of step 4 is kept: change {part}.lr or "
-        f"{part}.clip in {path}/config.yaml and write: oche resume {path}\n"
+        f"{part}.clip{logits} in {path}/config.yaml and write: oche resume {path}\n"
     )
     status = json.loads((path / "status.json").read_text())
-    assert status["state"] == "failed" and "became nan at step 6" in status["error"]
+    assert status["state"] == "failed" and found in status["error"]
     _, state = load_latest(path / "checkpoints") or pytest.fail("no checkpoint")
     assert latest_step(path / "checkpoints") == 4 and sound(state)
     change(path, lr=Sgd().lr)
@@ -108,11 +113,34 @@ def task_rate(path: Path, progress: float) -> float:
 def test_without_a_checkpoint_it_begins_anew(tmp_path, quick):
     method = oche.methods.darts(batch=16, steps=6, weight_optimizer=Sgd(lr=1e30, clip=0.0))
     with pytest.raises(
-        Diverged, match=r"so it begins anew: change (search\.method\.weight_optimizer)\.lr or \1\.clip in"
+        Diverged, match=r"so it begins anew: change (search\.method\.weight_optimizer)\.lr or \1\.clip or "
     ):
         small_runs.search(tmp_path / "x", method=method)
     change(tmp_path / "x", lr=0.025)
     assert oche.resume(tmp_path / "x").state == "complete"
+
+
+def test_the_last_step_of_a_run_is_not_taken_on_trust(tmp_path, quick, capsys):
+    """No further loss is computed after it. The run is not complete, and holds no weights."""
+    words = "train DARTS_V2 --data digits --limit 40 --recipe small --train.channels 2 --train.cells 3 --train.steps 1"
+    words += f" --train.w.lr 1e25 --train.w.clip 0 --device cpu --quiet --out {tmp_path}/x"
+    assert cli.main(words.split()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "oche: the test loss became nan after step 1 (epoch 1), with a learning rate of 1e+25; try a smaller"
+    )
+    assert error.count("\n") == 1 and "change train.w.lr or train.w.clip in" in error
+    assert json.loads((tmp_path / "x" / "status.json").read_text())["state"] == "failed"
+    assert not {"weights.safetensors", "summary.json", "assessment.json", "metrics.jsonl"} & {
+        p.name for p in (tmp_path / "x").iterdir()
+    }
+
+
+def test_a_rate_of_the_architecture_that_is_too_large_is_named(tmp_path, quick):
+    method = oche.methods.darts(batch=8, steps=4, arch_optimizer=Adam(lr=1e30))
+    with pytest.raises(Diverged, match=r"\.clip or search\.method\.arch_optimizer\.lr in "):
+        small_runs.search(tmp_path / "x", method=method)
+    assert not (tmp_path / "x" / "weights.safetensors").exists()
 
 
 SHORT_OF_MEMORY = """

@@ -27,7 +27,7 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     file = study_files.write(tmp_path, grid={"method": "darts"})
     assert cli.main(["study", str(file), "--on", "ray"]) == 2
-    assert capsys.readouterr().err == 'oche: --on ray needs Ray; write pip install "oche[study]", or leave --on out\n'
+    assert capsys.readouterr().err == "oche: --on ray needs ray; pip install 'oche[study]', or leave --on out\n"
     assert not (tmp_path / "out").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -15,6 +16,7 @@ from oche.study import local
 from oche.study import run as study_run
 from oche.study.config import Placement
 from oche.study.processes.resources import usable_cores
+from oche.study.status import status_table
 from study_files import LOG
 
 GRID = {"method": ["darts", "random"], "seed": [0, 1]}
@@ -126,5 +128,21 @@ def test_the_table_names_the_two_times_and_what_tells_trials_apart(tmp_path, cap
     assert cli.main(["study", "status", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     head, row = said.splitlines()[:2]
-    assert head.split("  ")[-1].strip() == "memory (MB)" and "steps (s)  process (s)" in head
-    assert "darts · space.channels=2" in row and re.search(r" 3 +19 +300$", row.rstrip())
+    assert re.split(r" {2,}", head.strip())[5:] == ["steps (s)", "process (s)", "memory (MB)", "id"]
+    assert row.startswith("darts · space.channels=2 ") and re.search(rf" 3 +19 +300  {job.path.name}$", row.rstrip())
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 160])
+def test_the_table_fits_the_terminal_and_keeps_results_on_one_line(tmp_path, width):
+    from rich.console import Console
+
+    asked = study_files.study(tmp_path, grid={"method": ["darts"], "space.channels": [2, 4], "search.batch": [4, 8]})
+    for job in study_run.write_study(asked):
+        found = {"genotype": "g", "search_val_acc": 0.5, "search_seconds": 1.2}
+        (job.path / "summary.json").write_text(json.dumps(found))
+    out = Console(width=width, file=io.StringIO())
+    out.print(status_table(tmp_path / "out", width)[1])
+    lines = out.file.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines) and sum("search val acc 50.00 %" in line for line in lines) == 4
+    assert not any(line.strip() == "%" for line in lines)
+    assert ("process" in "".join(lines)) == (width >= 80) and (job.path.name in lines[-1]) == (width == 160)

@@ -277,6 +277,13 @@ def test_recipe_of_the_seed():
     assert [i for i, row in enumerate(net.describe()) if row["name"] == "reduce"] == [4, 9]
 
 
+def test_recipe_of_the_benchmark():
+    """2001.00326 Table 1; configs/nas-benchmark/CIFAR.config of its code."""
+    r = RECIPES["nb201"]()
+    assert (r.cells, r.channels, r.epochs, r.batch, r.drop_path, r.auxiliary, r.cutout) == (5, 16, 200, 256, 0, 0, 0)
+    assert r.w == Sgd(lr=0.1, lr_min=0.0, momentum=0.9, nesterov=True, decay=5e-4, clip=0.0)
+
+
 def test_small_recipe_and_changes():
     assert (small().cells, small().channels, small().epochs) == (5, 16, 30)
     assert small(epochs=3, channels=8) == replace(small(), epochs=3, channels=8)

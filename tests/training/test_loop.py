@@ -371,3 +371,30 @@ def test_other_errors_of_a_step_are_not_taken_for_too_little_memory():
     assert task.tried == []
     with pytest.raises(RuntimeError, match="another"):
         largest_fitting_batch(8, lambda n: (_ for _ in ()).throw(RuntimeError("another")))
+
+
+# --- listeners
+
+
+def test_a_listener_may_stop_the_loop_after_an_epoch():
+    session, task = Memory(), Counting()
+    session.tell_listeners = lambda: session.history[-1]["epoch"] == 2
+    clock = fit_loop(task, Budget(epochs=5), session)
+    assert (clock.epoch, clock.position, clock.step) == (2, 0, 6) and [r["epoch"] for r in session.history] == [0, 1, 2]
+    assert session.saves[-1][1]["clock"]["epoch"] == 2  # a checkpoint of the end
+
+
+def test_an_error_of_a_listener_stops_the_loop_with_everything_saved():
+    def fail():
+        raise KeyError("mine")
+
+    whole, session, task = Memory(), Memory(), Counting()
+    fit_loop(Counting(), Budget(epochs=3), whole)
+    session.tell_listeners = fail
+    with pytest.raises(KeyError, match="mine"):
+        fit_loop(task, Budget(epochs=3), session)
+    assert [r["epoch"] for r in session.history] == [0, 1]
+    again = Memory(session.saves[-1][1])
+    fit_loop(Counting(), Budget(epochs=3), again)
+    drop = [[{k: v for k, v in r.items() if k != "timings"} for r in s.history] for s in (again, whole)]
+    assert drop[0] == drop[1]

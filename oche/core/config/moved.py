@@ -1,6 +1,7 @@
-"""Fields that moved or got another name: configurations and options written before are still read.
+"""Fields that moved, got another name or are new: configurations and options written before are still read.
 
-A dataclass says so by a class variable ``moved``: a mapping from the name of before to the path of now.
+A dataclass says so by class variables. ``moved`` is a mapping from the name of before to the path of now. ``former`` holds
+the values that new fields have in the record of a run that was made before there were any, so that the run goes on as it began.
 """
 
 from __future__ import annotations
@@ -26,6 +27,32 @@ def relocated(cls: type, tree: Mapping[Any, Any]) -> dict[Any, Any]:
             at = at[owner]
         at.setdefault(last, value)
     return found
+
+
+def former(cls: type) -> dict[str, Any]:
+    """Return the values of fields of ``cls`` that records of earlier versions lack."""
+    return dict(getattr(cls, "former", {}))
+
+
+def is_record(cls: type, tree: Mapping[Any, Any]) -> bool:
+    """Whether ``tree`` lists every field of ``cls`` that there was before it had new ones, and lacks new ones."""
+    new = {*former(cls)}
+    return bool(new) and {*settable(cls)} - new <= {*tree} and not new <= {*tree}
+
+
+def as_recorded(value: Any, tree: Any) -> Any:
+    """Return ``tree``, the plain form of ``value``, without new fields that have their former value."""
+    if isinstance(value, tuple | list) and isinstance(tree, list):
+        return [as_recorded(v, t) for v, t in zip(value, tree, strict=True)]
+    if not is_dataclass(value) or not isinstance(tree, Mapping):
+        return tree
+    new = former(type(value))
+    kept = {
+        name: branch if name == "type" else as_recorded(getattr(value, name), branch)
+        for name, branch in tree.items()
+        if not (name in new and getattr(value, name) == new[name])
+    }
+    return kept["type"] if [*kept] == ["type"] and len(tree) > 1 else kept
 
 
 def current_path(base: Any, path: tuple[str, ...]) -> tuple[str, ...]:

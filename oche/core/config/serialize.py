@@ -6,12 +6,12 @@ no fields. A tree may be partial: the default supplies the values that it leaves
 
 from __future__ import annotations
 
-from dataclasses import MISSING, is_dataclass
+from dataclasses import MISSING, is_dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin
 
-from oche.core.config.moved import relocated
+from oche.core.config.moved import former, is_record, relocated
 from oche.core.config.type_hints import FieldType, Place, field_default, hints, settable, show
 from oche.core.errors import OcheError, did_you_mean
 from oche.core.registry import COMPONENTS
@@ -83,8 +83,9 @@ def _build(base: Any, tree: dict[Any, Any], place: Place) -> Any:
             raise OcheError(place.say(f"unknown key {show(key)}{did_you_mean(str(key), names) or f'; {known}'}"))
     if not tree and base is not cls:
         return base
-    values = {name: field_default(base, name) for name in names}
-    values |= {n: coerce(hints(cls)[n], tree[n], place / n, values[n]) for n in names if n in tree}
+    values = {name: field_default(base, name) for name in names} | (former(cls) if place.recorded else {})
+    inner = replace(place, recorded=place.recorded or (place.file is not None and is_record(cls, tree)))
+    values |= {n: coerce(hints(cls)[n], tree[n], inner / n, values[n]) for n in names if n in tree}
     if missing := [name for name in names if values[name] is MISSING]:
         raise OcheError(place.say(f"{cls.__name__} needs a value for {', '.join(missing)}"))
     try:

@@ -15,13 +15,17 @@ _SCALARS = {bool: "true or false", int: "an integer", float: "a number", str: "t
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a value, for messages: a dotted key of ``file``, or an option of the command line if ``file`` is None."""
+    """The place of a value, for messages: a dotted key of ``file``, or an option of the command line if ``file`` is None.
+
+    ``recorded``: whether it is part of the record of a run of an earlier version, see `oche.core.config.moved`.
+    """
 
     file: str | None
     path: tuple[str, ...] = ()
+    recorded: bool = False
 
     def __truediv__(self, name: object) -> Place:
-        return Place(self.file, (*self.path, str(name)))
+        return Place(self.file, (*self.path, str(name)), self.recorded)
 
     def __str__(self) -> str:
         if self.file is None:

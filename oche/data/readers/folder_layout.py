@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oche.core.errors import OcheError, did_you_mean, one_line, plural
-from oche.data.readers.listing import Unread, count_loose, folders_in, has_images, list_images
+from oche.data.readers.listing import Unread, count_loose, folders_in, has_images, list_images, tables_in
 from oche.data.readers.records import ROLES, choose_splits, is_split_name
 
 _DEEPEST = 8  # folders around everything that are entered
@@ -57,10 +57,11 @@ def find_layout(root: Path, unread: Unread) -> Layout:
     else:
         raise OcheError(f"{root} has more than {_DEEPEST} folders around its classes; give the folder that holds them")
     notes += _empty([f for f in folders if f not in full])
+    notes += [f"{one_line(table.name)} was not read, since the classes are the folders" for table in tables_in(here)]
     if parts:
         return _chosen(here, parts, [f for f in full if f not in parts], notes, unread)
     _check_classes(here, full)
-    return Layout(full, None, notes)
+    return Layout(full, None, [*notes, *_parts_inside(full)])
 
 
 def _chosen(here: Path, parts: list[Path], others: list[Path], notes: list[str], unread: Unread) -> Layout:
@@ -104,7 +105,7 @@ def _parts(here: Path, full: Sequence[Path]) -> list[Path]:
         return _loosely_named(full)
     with_classes = [f for f in named if _inner(f)]
     if not with_classes or not any(t in with_classes for t in trains):
-        if rest and all(has_images(f, deep=False) for f in trains) and not (len(named) > 1 and _tables(here)):
+        if rest and all(has_images(f, deep=False) for f in trains) and not (len(named) > 1 and tables_in(here)):
             return []  # a class that is called train, beside others
         raise OcheError(f"{trains[0]} holds images without class folders; {_advice(here)}")
     mixed = next((t for t in trains if has_images(t, deep=False)), None)
@@ -124,12 +125,25 @@ def _loosely_named(full: Sequence[Path]) -> list[Path]:
     if not trains or len(parts) < 2:
         return []
     if not any(map(_inner, trains)):
-        if len(parts) == len(full) or _tables(full[0].parent):
+        if len(parts) == len(full) or tables_in(full[0].parent):
             raise OcheError(f"{trains[0]} holds images without class folders; {_advice(full[0].parent)}")
         return []
     inside = [{c.name for c in _inner(_innermost(f))} for f in parts]
     with_classes = [names for names in inside if names]
     return parts if len(with_classes) > 1 and len(set.intersection(*with_classes)) > 1 else []
+
+
+def _parts_inside(classes: Sequence[Path]) -> list[str]:
+    """Return a note if folders of the classes are called train and test: their images are read together."""
+    inside = [(c, [f.name for f in _inner(c) if is_split_name(f.name)]) for c in classes]
+    found = [(c, names) for c, names in inside if len(names) > 1]
+    if not found:
+        return []
+    where, names = found[0]
+    told = f"{' and '.join(map(one_line, names))} in {one_line(where.name)}"
+    return [
+        f"parts inside of classes are read together, as if they were none: {told} (write train/CLASS, test/CLASS for parts)"
+    ]
 
 
 def _split_word(name: str) -> str:
@@ -196,7 +210,7 @@ def _check_classes(here: Path, folders: Sequence[Path]) -> None:
     if not folders:
         raise OcheError(f"{here} has no class folders; {_advice(here)}")
     if len(folders) < 2:
-        advice = _advice(here) if _tables(here) else "give at least 2 classes"
+        advice = _advice(here) if tables_in(here) else "give at least 2 classes"
         if len(_inner(folders[0])) > 1:
             advice = f"if the folders in it are the classes, give {folders[0]}"
         raise OcheError(f"{here} has one class folder, {folders[0].name}; {advice}")
@@ -238,17 +252,12 @@ def _name(folder: Path, root: Path) -> str:
     return one_line(f"{folder.relative_to(root)} in {root.name}")
 
 
-def _tables(folder: Path) -> list[str]:
-    """Return the names of tables in ``folder`` that may hold labels."""
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in (".csv", ".tsv") and p.is_file())
-
-
 def _advice(here: Path) -> str:
     """Return what to do about a folder without class folders, by what lies in it."""
-    if tables := _tables(here):
+    if tables := tables_in(here):
         return (
-            f"{tables[0]} is not read: move the images of each class into a folder of its name (docs/data.md has the lines "
-            "of Python for that)"
+            f"{tables[0].name} names too few images in it to be a table of their labels: give it a line for each image, or put "
+            "the images of each class in a folder of its name"
         )
     if shards := sorted(p.name for p in here.rglob("*.parquet")):
         return f"it holds {len(shards)} parquet files: give one of them, such as {shards[0]}"

@@ -11,6 +11,7 @@ from torch import Tensor
 from oche.core.errors import OcheError
 from oche.data.readers.decode import SUFFIXES, ImageFiles
 from oche.data.readers.folder_layout import Layout, find_layout
+from oche.data.readers.label_table import read_table
 from oche.data.readers.listing import Unread, list_images
 from oche.data.readers.measuring import find_measured, measured_classes
 from oche.data.readers.records import ROLES, LabelledImages, RawDataset
@@ -21,10 +22,18 @@ def read(root: Path, size: tuple[int, int] | None, show: bool, skip: bool = Fals
 
     Images are colour unless every image is grey. Without ``size`` they keep their size if all agree; otherwise it is
     64x64, or the median of their shorter sides if that is smaller. The note counts what may be meant as an image and is
-    not read. ``skip``: whether damaged images are skipped.
+    not read. Without class folders the labels may be in a table, see `oche.data.readers.label_table`. ``skip``: whether
+    damaged images are skipped.
     """
     unread = Unread(root)
-    layout = find_layout(root, unread) if measured_classes() is None else Layout(*find_measured(root, unread, ROLES))
+    try:
+        layout = (
+            find_layout(root, unread) if measured_classes() is None else Layout(*find_measured(root, unread, ROLES))
+        )
+    except OcheError:
+        if (table := read_table(root, Unread(root))) is None:
+            raise
+        return table.parts(size, show, skip)
     classes = tuple(folder.name for folder in layout.train)
     files, labels = _listing(layout.train, classes, unread)
     cut = len(files)

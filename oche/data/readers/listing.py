@@ -39,7 +39,7 @@ _OTHER_SIGNATURES = re.compile(
 )
 
 # Reasons: what was not read, and why. The counts of each become one line.
-PACKAGE = ("image", ", for want of the package pillow-heif")
+PACKAGE = ("image", ", for want of the package pillow-heif (pip install pillow-heif)")
 TYPE = ("file", ", of types that oche does not read")
 SUFFIX = ("image", ", because the suffix is none of an image")
 ARCHIVE = ("archive", ", since archives are not unpacked")
@@ -135,6 +135,11 @@ def folders_in(folder: Path) -> list[Path]:
                 "the link"
             )
     return found
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """Return the tables in ``folder`` that may hold labels, in the order of their names."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in (".csv", ".tsv") and p.is_file())
 
 
 def has_images(folder: Path, deep: bool = True) -> bool:

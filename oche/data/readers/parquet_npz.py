@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from oche.data.readers.binary_formats import check_fits
 from oche.data.readers.decode import Encoded
 from oche.data.readers.file_parts import IMAGE, LABEL, array_parts, files_beside, row_parts, unused_columns
 from oche.data.readers.labels import encode_labels, label_notes
-from oche.data.readers.pixels import channels_first, image_split
+from oche.data.readers.pixels import Axes, channels_first, image_split
 from oche.data.readers.records import LabelledImages, RawDataset
 
 
@@ -126,19 +126,18 @@ def _metadata(schema: Any, label: str) -> tuple[tuple[str, ...] | None, str]:
 
 
 def read_npz(
-    path: Path, size: tuple[int, int] | None, memory: int, show: bool, layout: str | None = None, before: bool = False
+    path: Path, size: tuple[int, int] | None, memory: int, show: bool, axes: Axes = Axes()
 ) -> RawDataset:
     """Read arrays x, y (or images, labels), or x_train, y_train, x_test, y_test (or train_images, …), and optionally classes.
 
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W); ``layout`` (or an array of that name) tells which, see
-    `oche.data.readers.pixels.channels_first`. They are of any integers or floats. ``before``: C is the shorter axis, as in
-    earlier versions. Pickled arrays are refused.
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W); ``axes`` (or an array called layout) tells which, see
+    `oche.data.readers.pixels.channels_first`. They are of any integers or floats. Pickled arrays are refused.
     """
     del size, show
     arrays = _arrays(path, memory)
     parts, notes = array_parts(path, arrays)
-    told = _layout(path, arrays, layout)
-    images = [_images(path, str(x), arrays[x], told, before) for x, _ in parts]
+    axes = replace(axes, layout=_layout(path, arrays, axes.layout))
+    images = [channels_first(arrays[x], f"{path}: {x}", axes) for x, _ in parts]
     values = [_labels(path, str(y), arrays[y], len(v)) for (_, y), v in zip(parts, images, strict=True)]
     cut = len(values[0])
     rows = np.arange(sum(map(len, values)))
@@ -184,13 +183,6 @@ def _layout(path: Path, arrays: Mapping[Any, np.ndarray], layout: str | None) ->
     if told not in (None, "NHWC", "NCHW"):
         raise OcheError(f"{path}: layout is {told!r}; write NHWC or NCHW")
     return told
-
-
-def _images(path: Path, key: str, x: np.ndarray, layout: str | None, before: bool) -> np.ndarray:
-    """Return images (N, C, H, W). ``before``: C is the shorter axis."""
-    if before and x.ndim == 4:
-        layout = "NCHW" if x.shape[1] < x.shape[3] else "NHWC"
-    return channels_first(x, f"{path}: {key}", layout)
 
 
 def _labels(path: Path, key: str, y: np.ndarray, n: int) -> np.ndarray:

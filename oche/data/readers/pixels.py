@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Literal
@@ -21,9 +22,20 @@ from oche.data.pixel_range import Extent, PixelRange
 from oche.data.registry import SMALLEST
 
 Layout = Literal["NHWC", "NCHW"]
-CHANNELS = range(
-    1, 5
-)  # numbers of channels by which their axis is known: grey, grey and alpha, colour, colour and alpha
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What is known of the axes of arrays: their ``layout``, or the number of ``channels`` of the network that they are for."""
+
+    layout: str | None = None
+    channels: int | None = None
+    before: bool = False
+    """whether C is the shorter of the second and the last axis (the last of equal ones), as in earlier versions"""
+
+
+CHANNELS = range(1, 5)
+"""numbers of channels by which their axis is known: grey, grey and alpha, colour, colour and alpha"""
 _AT_ONCE = 1 << 22  # values that are measured together
 
 
@@ -45,23 +57,29 @@ def image_split(images: np.ndarray, labels: Tensor, where: str) -> Split:
     return SourceArray(images, labels, where)
 
 
-def channels_first(images: np.ndarray, where: str, layout: str | None = None) -> np.ndarray:
+def channels_first(images: np.ndarray, where: str, axes: Axes = Axes()) -> np.ndarray:
     """Return ``images`` as (N, C, H, W), without a copy.
 
-    With four axes C is the axis that ``layout`` (NHWC or NCHW) names. Without it, C is the second or the last axis, whichever
-    has 1 to 4 entries. Raises `OcheError` if both or none have, and for other numbers of axes.
+    With four axes C is the axis that the layout (NHWC or NCHW) names. Without one, C is the second or the last axis: the one
+    with the channels of the network, if only one has so many; else the one with 1 to 4 entries. Raises `OcheError` if both or
+    none have, and for other numbers of axes.
     """
     if images.ndim not in (3, 4) or not images.size:
         raise OcheError(f"{where} has shape {images.shape}; give images (N, H, W), (N, H, W, C) or (N, C, H, W)")
     if images.ndim == 3:
         return images[:, None]
-    return images.transpose(0, 3, 1, 2) if channels_last(images.shape, where, layout) else images
+    layout = axes.layout
+    if axes.before:
+        layout = "NCHW" if images.shape[1] < images.shape[3] else "NHWC"
+    return images.transpose(0, 3, 1, 2) if channels_last(images.shape, where, layout, axes.channels) else images
 
 
-def channels_last(shape: Sequence[int], where: str, layout: str | None = None) -> bool:
+def channels_last(shape: Sequence[int], where: str, layout: str | None = None, channels: int | None = None) -> bool:
     """Tell whether images of a ``shape`` with four axes are (N, H, W, C) rather than (N, C, H, W); see `channels_first`."""
     if layout is not None:
         return layout == "NHWC"
+    if channels is not None and (shape[1] == channels) != (shape[3] == channels):
+        return shape[3] == channels
     second, last = shape[1] in CHANNELS, shape[3] in CHANNELS
     if second == last:
         both = "both the second and the last axis have" if second else "neither the second nor the last axis has"

@@ -198,6 +198,8 @@ def _rows(labels: Any, where: str) -> list[Any]:
 def _check_lengths(where: str, images: Any, labels: Any) -> None:
     if len(images) != len(labels):
         raise OcheError(f"{where} has {len(images)} images and {len(labels)} labels; give one label for each image")
+    if not len(images):
+        raise OcheError(f"{where} has no images; give some")
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -218,16 +220,16 @@ def _items(data: Any, where: str) -> tuple[Any, tuple[str, ...] | None]:
             f"{short(data)} can only be read from its start to its end; hand over a map-style Dataset, with __len__ and "
             "__getitem__, or arrays"
         )
+    if is_table(data):
+        image, label = _columns(data, where)
+        names = getattr(data.features[label], "names", None)
+        return _TableRows(data, image, label), None if names is None else tuple(map(str, names))
     if _dimensions(data) >= 2:
         raise OcheError(f"{where} is {short(data)} without labels; hand over a pair (images, labels)")
     if not by_number or isinstance(data, tuple | bytes | bytearray | memoryview | Mapping | range | type):
         raise OcheError(f"data may be {ACCEPTED}; found {short(data)}")
     if not hasattr(kind, "__len__"):
         raise OcheError(f"{short(data)} has items by number and no length; give it __len__")
-    if is_table(data):
-        image, label = _columns(data, where)
-        names = getattr(data.features[label], "names", None)
-        return _TableRows(data, image, label), None if names is None else tuple(map(str, names))
     return data, _listed_classes(data)
 
 

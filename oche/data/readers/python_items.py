@@ -75,7 +75,7 @@ def read_items(
             again,
             notes=(
                 *again.notes,
-                f"images of differing sizes were scaled and cut to {side}x{side}; size chooses another",
+                f"images of differing sizes were scaled and cut to {side}x{side} (size chooses another)",
             ),
         )
     stacked = _stack(images, where)

@@ -29,7 +29,8 @@ class View:
     progress: float  #: of the stage, in [0, 1]
     recent: tuple[
         Tensor, ...
-    ] = ()  #: mix.ops (E, O) at the ends of the last epochs, oldest first, including this epoch
+    ] = ()  #: undecided_mix.ops (E, O) at the ends of the last epochs, oldest first, including this epoch
+    undecided_mix: Mix | None = None  #: the mixture as if nothing had been decided in this stage; None: as ``mix``
     evaluate: Callable[[Tensor], float] | None = None  #: mask (E, O) of this group -> validation accuracy
     tune: Callable[[Tensor], None] | None = None  #: trains the weights for some steps under a mask (E, O)
     generator: torch.Generator | None = None  #: source of a decision's random numbers
@@ -68,6 +69,10 @@ class TrainedSupernet(Protocol):
 
     def narrow(self, group: str, alive: Tensor) -> None:
         """Set the mask (E, O) of a group. Other groups are evaluated with it from now on."""
+        ...
+
+    def begin_tuning(self, logits: bool, restart: bool) -> None:
+        """Say how `View.tune` trains: ``logits`` as well as weights; ``restart``: with a new optimizer of the weights."""
         ...
 
     def accuracy(self, alive: dict[str, Tensor], images: int | None = None) -> float:

@@ -5,16 +5,16 @@ Shapes: E edges of a cell, O candidate operations; masks (E, O) bool.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from oche.core.errors import OcheError
 from oche.core.registry import component
-from oche.methods.discretize.base import Decide, View
+from oche.methods.discretize.base import Decide, TrainedSupernet, View
 
 
 @component
@@ -26,6 +26,9 @@ class Perturbation(Decide):
     are tuned. Then, for each node in random order: the `Dag.keep` incoming edges whose removal costs most stay, and the
     weights are tuned. If costs tie, the earlier stays. The released code removes the edges of a node one at a time, but
     measures each with all others in place, which gives the same result.
+
+    As in the released code, tuning is a part of the search: steps of the architecture and of the weights in turn, the weights
+    at a constant tenth of their first rate, by an optimizer that is new when the selection begins. The paper says fine-tune.
 
     Needs ``view.evaluate``, ``view.tune`` and ``view.generator``; raises `OcheError` without them. With E undecided edges
     it evaluates about E · O + E times, and tunes once for each edge and each node (published: 5 epochs each).
@@ -40,6 +43,17 @@ class Perturbation(Decide):
     """
 
     asks_supernet: ClassVar[bool] = True
+
+    logits: bool = True
+    """whether tuning trains the architecture of the edges that are not decided, too, not the weights alone"""
+    restart: bool = True
+    """whether the weights are tuned by a new optimizer, without the momentum of the search"""
+
+    former: ClassVar[Mapping[str, Any]] = {"logits": False, "restart": False}
+
+    def conclude(self, supernet: TrainedSupernet) -> None:
+        supernet.begin_tuning(self.logits, self.restart)
+        super().conclude(supernet)
 
     def __call__(self, view: View) -> Tensor:
         evaluate, tune, generator = _means(view)

@@ -71,6 +71,16 @@ def test_nested_classes_that_are_called_alike_inside_stay_classes(tmp_path):
     assert data.classes == ("steam train", "tram") and data.train.labels.bincount().tolist() == [4, 4]
 
 
+def test_parts_inside_of_classes_are_read_together_and_told_of(tmp_path):
+    for k, name in enumerate(("ant", "bee")):
+        write_classes(tmp_path / name, {"train": 3, "test": 1}, seed=10 * k)
+    data = load(tmp_path, holdout=0)
+    assert data.classes == ("ant", "bee") and data.train.labels.tolist() == [0] * 4 + [1] * 4
+    assert data.note.startswith(
+        "parts inside of classes are read together, as if they were none: test and train in ant (write"
+    )
+
+
 def test_a_folder_called_train_that_may_be_either_is_refused(tmp_path):
     write_classes(tmp_path / "train", {"steam": 2, "diesel": 2})
     (tmp_path / "train" / "1.png").write_bytes(encoded(pixels(10, 10, 3)))
@@ -136,19 +146,19 @@ def test_images_without_classes_are_refused_with_what_to_do(tmp_path, names):
     refused(
         tmp_path, f"{trains} holds images without class folders; put the images of each class in a folder of its name"
     )
-    (tmp_path / "labels.csv").write_text("id,label\n0,ant\n")
+    (tmp_path / "labels.csv").write_text("name,kind\nant,insect\n")
     refused(
         tmp_path,
-        rf"{trains} holds images without class folders; labels\.csv is not read: move the images of each class",
+        rf"{trains} holds images without class folders; labels\.csv names too few images",
     )
 
 
 def test_a_table_of_labels_beside_images(tmp_path):
     flat(tmp_path / "x")
-    (tmp_path / "x" / "train.csv").write_text("image,category\n0.png,ant\n")
-    refused(tmp_path / "x", r"x has no class folders; train\.csv is not read")
+    (tmp_path / "x" / "train.csv").write_text("name,kind\nant,insect\n")
+    refused(tmp_path / "x", r"x has no class folders; train\.csv names too few images in it")
     flat(tmp_path / "x" / "images", seed=60)
-    refused(tmp_path / "x", r"x has one class folder, images; train\.csv is not read")
+    refused(tmp_path / "x", r"x has one class folder, images; train\.csv names too few images")
     shutil.rmtree(tmp_path / "x")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "train-0.parquet").write_bytes(b"PAR1")

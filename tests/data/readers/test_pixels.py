@@ -8,7 +8,7 @@ from data_files import pixels
 from oche.core.errors import OcheError
 from oche.data.dataset import Resident
 from oche.data.pixel_range import PixelRange
-from oche.data.readers.pixels import channels_first, image_split
+from oche.data.readers.pixels import Axes, channels_first, image_split
 
 
 def marked(*shape: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def marked(*shape: int) -> np.ndarray:
 )
 def test_the_axis_of_channels(shape, layout, channels):
     x = marked(*shape)
-    found = channels_first(x, "x", layout)
+    found = channels_first(x, "x", Axes(layout))
     last = len(shape) == 4 and (layout == "NHWC" or (layout is None and shape[3] <= 4))
     expected = x[:, None] if len(shape) == 3 else x.transpose(0, 3, 1, 2) if last else x
     assert found.shape[1] == channels and np.array_equal(found, expected)
@@ -100,3 +100,30 @@ def test_types_that_are_no_pixels(kind):
 def test_images_that_are_too_small():
     with pytest.raises(OcheError, match="x has images of 9x7 pixels; networks need 8"):
         image_split(marked(2, 1, 7, 9), torch.zeros(2), "x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "last"),
+    [
+        ((5, 12, 16, 16), 12, False),
+        ((5, 16, 16, 12), 12, True),
+        ((5, 3, 32, 1), 3, False),
+        ((5, 3, 32, 1), 1, True),
+        ((5, 3, 32, 32), 12, False),
+        ((5, 8, 9, 8), None, None),
+        ((5, 3, 32, 3), 3, None),
+        ((5, 12, 16, 16), 7, None),
+    ],
+)
+def test_the_channels_of_a_network_tell_the_axis(shape, channels, last):
+    """If only one axis has so many; else the rule of a new data set holds."""
+    if last is None:
+        with pytest.raises(OcheError, match="--layout"):
+            channels_first(marked(*shape), "x", Axes(channels=channels))
+    else:
+        assert channels_first(marked(*shape), "x", Axes(channels=channels)).shape[1] == shape[3 if last else 1]
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((2, 12, 8, 9), 9), ((2, 8, 9, 12), 8), ((2, 8, 9, 8), 8)])
+def test_the_rule_of_earlier_versions(shape, channels):
+    assert channels_first(marked(*shape), "x", Axes(before=True)).shape[1] == channels

@@ -112,7 +112,7 @@ def test_images_of_differing_sizes_are_scaled_as_those_of_a_folder():
     assert found.images.shape == (3, 22, 22, 3)  # the median of the shorter sides: 20, 22, 24
     wanted = [np.asarray(ImageOps.fit(image, (22, 22), Image.Resampling.BILINEAR)) for image, _ in items]
     assert (found.images == wanted).all()
-    assert found.notes == ("images of differing sizes were scaled and cut to 22x22; size chooses another",)
+    assert found.notes == ("images of differing sizes were scaled and cut to 22x22 (size chooses another)",)
     assert read(*pictures((300, 200), (90, 100))).images.shape == (2, 64, 64, 3)
 
 

@@ -107,7 +107,9 @@ def test_a_run_tells_of_them(folder, tmp_path, quick, capsys):
     assert "cannot be read (empty)" in error and "--damaged skip" in error and not out.exists()
     (root / "train/ant/more.zip").write_bytes(b"PK")
     assert cli.main([word for word in words if word != "--quiet"] + ["--damaged", "skip"]) == 0
-    told = [line.removeprefix("data: ") for line in capsys.readouterr().out.splitlines() if line.startswith("data: ")]
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    assert any(line.endswith("weights (2 notes on the data are in the report)") for line in lines)
     archive = "1 archive was not read, since archives are not unpacked: train/ant/more.zip"
     assert told == [
         archive,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from decision_views import DAG, seeds, view
+from decision_views import DAG, Court, seeds, view
 from oche.core.architecture import Dag, alive_candidates, all_alive
 from oche.core.errors import OcheError
 from oche.methods.discretize import Perturbation
@@ -139,3 +139,11 @@ def test_perturbation_refuses_bare_logits():
         Perturbation()(v)
     with pytest.raises(OcheError, match="no tune;"):
         Perturbation()(replace(v, evaluate=lambda mask: 0.0, generator=torch.Generator()))
+
+
+def test_a_selection_says_how_weights_are_tuned():
+    for fields in ((True, True), (True, False), (False, True)):
+        court = Court(generator=torch.Generator().manual_seed(0))
+        Perturbation(*fields).conclude(court)
+        assert court.told.pop("tuning") == fields and {*court.told} == {"normal", "reduce"}
+    assert (Perturbation().logits, Perturbation().restart) == (True, True)

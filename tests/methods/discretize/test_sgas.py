@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decision_views import DAG, scale, seeds, view
-from oche.core.architecture import Dag, alive_candidates, all_alive
+from oche.core.architecture import Dag, Mix, alive_candidates, all_alive
 from oche.methods.discretize import GreedyEdge
 
 
@@ -44,6 +44,26 @@ def test_greedy_scores_are_those_of_sgas(seed, criterion, epochs):
     assert (kept.sum(1) == 1).nonzero().flatten().tolist() == [first]
     assert kept[first].nonzero().item() == 1 + recent[-1][first, 1:].argmax().item()
     assert kept[[e for e in range(14) if e != first]].all()  # no other edge has changed
+
+
+@given(seeds, st.sampled_from([1, 2]))
+def test_decided_edges_count_in_the_scale_unless_it_is_of_open_ones(seed, criterion):
+    """The released code takes minimum and maximum over all edges, decided ones with the weights of their logits."""
+    g = torch.Generator().manual_seed(seed)
+    recent = tuple(torch.randn(14, 4, generator=g, dtype=torch.float64).softmax(1) for _ in range(5))
+    whole = Mix(recent[-1], None, alive_candidates(all_alive(DAG, 4)))
+    alive = all_alive(DAG, 4)
+    alive[1], alive[6] = torch.tensor([False, False, True, False]), False  # one decided, one closed
+    mixed = recent[-1] * alive / (recent[-1] * alive).sum(1, keepdim=True).clamp_min(1e-30)
+    v = view(mixed, alive, recent=recent, undecided_mix=whole)
+    open_ = [e for e in range(14) if e not in (1, 6)]
+    history = [w.tolist() for w in recent[:-1]]
+    everywhere = naive_scores(recent[-1], history, criterion)
+    scores = GreedyEdge(criterion).scores(v)[0]
+    torch.testing.assert_close(scores[open_], torch.tensor([everywhere[e] for e in open_], dtype=torch.float64))
+    among = naive_scores(recent[-1][open_], [[h[e] for e in open_] for h in history], criterion)
+    scores = GreedyEdge(criterion, scale="open").scores(v)[0]
+    torch.testing.assert_close(scores[open_], torch.tensor([*among.values()], dtype=torch.float64))
 
 
 def test_the_published_recipe_settles_an_edge_every_five_epochs():

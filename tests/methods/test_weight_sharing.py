@@ -1,0 +1,19 @@
+"""Baselines on shared weights as compositions. What they choose is tested with their selections."""
+
+import pytest
+
+from oche.methods.catalog import METHODS
+from oche.methods.discretize import Evolution, SampleBest
+from oche.methods.hypergradients import fixed
+from oche.methods.stochastic_relaxations import UniformPath
+from oche.spaces.edge_variants import PathDropout
+
+
+@pytest.mark.parametrize(
+    "name, relax, select",
+    [("random-ws", UniformPath, SampleBest), ("one-shot", None, SampleBest), ("evolution-ws", UniformPath, Evolution)],
+)
+def test_no_logit_moves_and_the_supernet_ranks_cells(name, relax, select):
+    method = METHODS[name].make().method
+    assert method.hypergrad is fixed and type(method.select) is select and method.select.asks_supernet
+    assert (type(method.relax) is relax) if relax else isinstance(method.edge, PathDropout)
