@@ -123,7 +123,7 @@ def run_fit(config: FitConfig, *, out: str | Path | None, overwrite: bool, log: 
 
     path = Path(out) if out else next_free_path(Path("runs") / f"{slug(config.data)}-fit")
     config, plan, loaded = plan_fit(config, log)
-    log.say(describe_plan(plan, len(controls_of(config, plan))))
+    log.say(describe_plan(plan, controls_of(config, plan)))
     return start_fit(path, config, plan, loaded, overwrite=overwrite, log=log, keep=keep)
 
 

@@ -41,7 +41,7 @@ def fit(args: list[str]) -> int:
     log, config = make_log(given.quiet), part(given, FitConfig)
     if given.plan:
         config, plan, _ = plan_fit(config, log)
-        print(describe_plan(plan, len(controls_of(config, plan))))
+        print(describe_plan(plan, controls_of(config, plan)))
         return 0
     run = run_fit(config, out=given.out, overwrite=given.overwrite, log=log)
     log.say(f"page: {run.path / 'report.html'}")

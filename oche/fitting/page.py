@@ -104,7 +104,10 @@ def _comparison(summary: Mapping[str, Any]) -> list[Item]:
         rows.append((TITLES[name], _percent(control["accuracy"]), compared_with, control["p"], weights))
     lines = [Prose(verdict_line(name, control), "lead") for name, control in controls.items()]
     columns = ("network", "test accuracy", "yours minus this, points", "p", "weights")
-    said = "All were trained with the same recipe in the same time, and tested on the same images."
+    said = (
+        "All were trained with the same recipe and tested on the same images. The residual network had the time of search and "
+        "training together, the random cell that of the training."
+    )
     return [*lines, Table("comparison", columns, rows), Prose(said, "muted")]
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from oche.core.atomic_files import read_json
+from oche.core.budget import parse_duration
 from oche.core.config.yaml_files import dump_yaml, load_yaml
 from oche.core.console import Log, format_duration
 from oche.core.environment import describe_environment
-from oche.core.errors import OcheError, one_line
+from oche.core.errors import OcheError, one_line, plural
 from oche.core.genotypes import resolve
 from oche.core.plugins import load_plugins
 from oche.core.seeds import generator
@@ -76,8 +77,15 @@ def _images(config: FitConfig, log: Log) -> Dataset:
     return data
 
 
-def describe_plan(plan: FitPlan, controls: int) -> str:
-    """Return the plan in a few lines, with predicted times."""
+def predicted_seconds(name: str, plan: FitPlan) -> float:
+    """Return the planned time of the stage ``name``: search, train or a control."""
+    if name == "search":
+        return plan.search_seconds
+    return plan.train_seconds + (plan.search_seconds if name == "control-residual" else 0.0)
+
+
+def describe_plan(plan: FitPlan, controls: list[str]) -> str:
+    """Return the plan in a few lines, with predicted times; ``controls``: their names."""
     parts = [
         ("search", plan.search_seconds),
         ("training", plan.train_seconds),
@@ -87,9 +95,9 @@ def describe_plan(plan: FitPlan, controls: int) -> str:
     lines = [f"plan: {plan.why[0]}", *(f"      {line}" for line in plan.why[1:])]
     lines.append(f"      {times}; ready after {format_duration(plan.seconds)}")
     if controls:
-        more = controls * plan.train_seconds
+        more = sum(predicted_seconds(name, plan) for name in controls)
         lines.append(
-            f"      then {controls} control{'s' * (controls > 1)}, {format_duration(more)} more (--no-control leaves them out)"
+            f"      then {plural(len(controls), 'control')}, {format_duration(more)} more (--no-control leaves them out)"
         )
     return "\n".join(lines)
 
@@ -159,8 +167,10 @@ class Stages:
         for i, name in enumerate(names, 1):
             if Run(self.path / name).summary:
                 continue
-            seconds = self.plan.search_seconds if name == "search" else self.plan.train_seconds
-            left = seconds + sum(self.plan.train_seconds for later in names[i:] if not Run(self.path / later).summary)
+            seconds = predicted_seconds(name, self.plan)
+            left = seconds + sum(
+                predicted_seconds(later, self.plan) for later in names[i:] if not Run(self.path / later).summary
+            )
             ready = datetime.now() + timedelta(seconds=left)
             self.log.say(f"{i}/{len(names)} {name}: {format_duration(seconds)}; all is done about {ready:%H:%M}")
             self._stage(name)
@@ -210,14 +220,17 @@ class Stages:
         return str(resolve(self.plan.genotype))
 
     def _train_seconds(self, name: str) -> float:
-        """Return the time of a training: what the search has left of the budget; a control gets that of the network."""
-        if name != "train":
-            return float(str(Run(self.path / "train").config.train.budget).removesuffix("s"))
+        """Return the time of a training: what the search has left of the budget.
+
+        The residual network gets the time of the search too: without a search it would have had it. The random cell gets
+        the time of the network, so that the two differ by the cell alone.
+        """
         used = Run(self.path / "search").summary.get("seconds", 0.0) if self.plan.decision == "search" else 0.0
-        return max(
-            SHORTEST_TRAINING * self.config.seconds,
-            self.config.seconds - self.plan.spent - self.plan.closing_seconds - used,
-        )
+        if name == "train":
+            left = self.config.seconds - self.plan.spent - self.plan.closing_seconds - used
+            return max(SHORTEST_TRAINING * self.config.seconds, left)
+        trained = parse_duration(str(Run(self.path / "train").config.train.budget))
+        return trained + used if name == "control-residual" else trained
 
     def _close_network(self) -> None:
         """Export the network and write the page, before the controls."""
