@@ -188,16 +188,17 @@ def resume(
     """
     from oche.devices.launch import join_process_group, make_log
     from oche.runs import execute
-    from oche.runs.python_data import form_of, listeners_of, place_of, put_back
+    from oche.runs.python_data import listeners_of, place_again
 
     listeners = listeners_of(on_epoch)
     processes, log = join_process_group(), make_log(quiet)
     with processes.raise_together():
         run = Run.open(path)
+        place = place_again(run, data, log, processes.is_main)
     if run.kind == "fit" and run.state != "complete":
         from oche.fitting.run import resume_fit
 
-        return resume_fit(run.path, log)
+        return resume_fit(run.path, log, with_place(run.config, place, data_dir))
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
         if processes.is_main and not (run.path / "report.html").exists():  # stopped between its end and its report
@@ -208,8 +209,6 @@ def resume(
         return run
     with processes.raise_together():
         config = moved = run.config  # refuses what is neither
-        with place_of(data, *form_of(run, {}), log) as (place, file):
-            place = place if file is None else put_back(run, file, log, processes.is_main)
         if place is not None or data_dir is not None:
             moved = with_place(config, place, data_dir)
     with processes.detecting_lost_processes():

@@ -127,9 +127,12 @@ def start_fit(
     return Run(path)
 
 
-def resume_fit(path: Path, log: Log) -> Run:
-    """Finish the fit at ``path``. Raises `OcheError` if a stage fails or another process works on it."""
-    config = load_yaml(path / "config.yaml", FitConfig())
+def resume_fit(path: Path, log: Log, config: FitConfig | None = None) -> Run:
+    """Finish the fit at ``path``. Raises `OcheError` if a stage fails or another process works on it.
+
+    ``config``: that of the fit with its data at another place; None: as it began.
+    """
+    config = config or load_yaml(path / "config.yaml", FitConfig())
     plan = FitPlan.from_dict(read_json(path / "plan.json"), str(path / "plan.json"))
     with RunDir.open(path) as run:
         run.set_state("running")
@@ -184,7 +187,9 @@ class Stages:
         """Start the stage ``name``, or go on with it."""
         path = self.path / name
         if is_run(path):
-            resume_run(path, Run(path).config, self.log)
+            began = Run(path).config
+            moved = replace(began, data=self.config.data, data_dir=self.config.data_dir)
+            resume_run(path, moved, self.log, moved=moved != began)
         elif name == "search":
             start_run(path, plan_search(self._search_config(), self.log, self.data), overwrite=False, log=self.log)
         else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from oche.core.arguments import checked
 from oche.core.budget import parse_duration
@@ -23,6 +24,8 @@ SHORTEST = 60.0  # seconds: reading data, timing steps and the report take a goo
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """Settings that searches and trainings have in common. Raises `OcheError` for values out of range."""
+
+    former: ClassVar[Mapping[str, Any]] = {"layout": None, "parts": None}  # new fields, which records of 0.1 lack
 
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, cifar100, svhn; a folder of class folders; a .parquet or .npz file; hf:owner/name;

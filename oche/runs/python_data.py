@@ -97,11 +97,19 @@ def without_second_copy(what: Any, config: TrainConfig, file: Path | None) -> tu
     return replace(config, data=run.config.data, data_dir=run.config.data_dir), None
 
 
-def put_back(run: Run, file: Path, log: Log, writes: bool) -> str | None:
-    """Put ``file`` into ``run``, if its own data are gone, and return its place; None: its own are there.
+def place_again(run: Run, data: Any, log: Log, writes: bool) -> str | None:
+    """Return the place that ``data`` names for the run's data, if it is another than before; None: the run's own.
 
-    ``writes``: whether this process may write. Raises `OcheError` if the file has other images.
+    An object is put back into ``run``, if its own data are gone. ``writes``: whether this process may write. Raises `OcheError`
+    if the object has other images.
     """
+    if data is None:
+        return None
+    with place_of(data, *form_of(run, {}), log) as (place, file):
+        return place if file is None else _put_back(run, file, log, writes)
+
+
+def _put_back(run: Run, file: Path, log: Log, writes: bool) -> str | None:
     if not is_data_of(run, Earlier.read(run.path, log), str(file), None, log):
         raise OcheError(
             f"the data handed over are not those that {run.path} was begun with; hand over the same, or start anew"
