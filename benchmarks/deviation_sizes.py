@@ -71,14 +71,13 @@ def sgas() -> None:
 # --- short searches ---------------------------------------------------------------------------------------------------
 
 
-def finished(recipe: SearchRecipe, seed: int) -> tuple[Search, float]:
-    """Return a short search on digits, and the seconds that it took."""
+def finished(recipe: SearchRecipe, seed: int, nodes: int) -> Search:
+    """Return a short search on digits, before its selection."""
     data = load("digits")
-    space = oche.spaces.darts(channels=4, cells=3).fit(data)
+    space = oche.spaces.darts(channels=4, cells=3, nodes=nodes).fit(data)
     task = Search(space, recipe, data, seed=seed, engine=Engine("cpu"))
-    began = time.perf_counter()
     fit_loop(task, recipe.length, Session())
-    return task, time.perf_counter() - began
+    return task
 
 
 def shared(a: oche.Genotype, b: oche.Genotype) -> float:
@@ -87,13 +86,13 @@ def shared(a: oche.Genotype, b: oche.Genotype) -> float:
     return sum(len(x & y) for x, y in edges) / sum(len(x) for x, _ in edges)
 
 
-def compare(name: str, ways: dict[str, Callable[[SearchRecipe], SearchRecipe]]) -> None:
+def compare(name: str, ways: dict[str, Callable[[SearchRecipe], SearchRecipe]], nodes: int = 4) -> None:
     """Print how cells and times of a method differ between ``ways`` to do it, and between seeds."""
     cells: dict[str, list[oche.Genotype]] = {way: [] for way in ways}
     took: dict[str, list[float]] = {way: [] for way in ways}
     for seed in range(SEEDS):
         for way, change in ways.items():
-            task, _ = finished(change(METHODS[name].make(steps=STEPS, batch=32)), seed)
+            task = finished(change(METHODS[name].make(steps=STEPS, batch=32)), seed, nodes)
             began = time.perf_counter()
             cells[way].append(task.conclude())
             took[way].append(time.perf_counter() - began)
@@ -107,14 +106,8 @@ def compare(name: str, ways: dict[str, Callable[[SearchRecipe], SearchRecipe]]) 
 def searches() -> None:
     for name in ("beta-darts", "sdarts-rs"):
         compare(name, {"now": lambda r: r, "before": lambda r: replace(r, none="always")})
-    short = 0.05  # share of the search that tunes after each decision
-    compare(
-        "darts-pt",
-        {
-            "now": lambda r: replace(r, finetune_share=short),
-            "before": lambda r: replace(r, finetune_share=short, select=Perturbation(logits=False, restart=False)),
-        },
-    )
+    before = Perturbation(logits=False, restart=False)
+    compare("darts-pt", {"now": lambda r: r, "before": lambda r: replace(r, select=before)}, nodes=2)
 
 
 if __name__ == "__main__":

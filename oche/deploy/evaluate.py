@@ -222,7 +222,9 @@ def _whole(run: Run, net: Classifier, config: Any, earlier: Earlier, log: Log) -
     split = found.train.relabelled(numbers[labels])
     for line in filter(None, found.note.split("; ")):
         log.say(f"data: {line}")
-    if earlier.manifest is not None and split.ids is not None:
+    if earlier.manifest is None:
+        log.warn(f"images of {found.name}: whether {run.path} was trained on some is not known, since it recorded none")
+    elif split.ids is not None:
         seen = int(torch.isin(split.ids, earlier.manifest.ids[earlier.manifest.members(FIRST, SECOND)]).sum())
         if seen:
             log.warn(
