@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oche.core.architecture import Cell, Genotype
+from oche.core.architecture import Cell, Genotype, cell_title
 from oche.core.genotypes import GENOTYPES, resolve
 from oche.report.drawings.scene import columns
 from oche.report.terminal import cell_text, genotype_text
@@ -46,7 +46,7 @@ def test_published_genotypes_fit_80_columns(name):
     for cell in genotype.cells.values():
         assert_complete(cell, 80)
     text = genotype_text(genotype)
-    assert all(f"{kind} cell" in text for kind in genotype.cells)
+    assert all(cell_title(kind) in text for kind in genotype.cells)
     assert max(columns(line) for line in text.splitlines()) <= 80
 
 
