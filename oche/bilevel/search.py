@@ -241,7 +241,7 @@ class Search(SearchState):
         self.engine.processes.check_agreement(f"the architecture after {self.done} steps", found)
 
     def _decide(self, progress: float) -> None:
-        """Remember the mixtures of the epoch, as if nothing had been decided, and let the method settle part of the architecture."""
+        """Remember the mixtures of the epoch, as if nothing was decided, and let the method settle part of the architecture."""
         for name, mix in self.undecided(progress).items():
             self.recent[name] = [*self.recent[name], mix.ops.cpu()][-RECENT:]
         if (decide := self.method.decide) is not None:

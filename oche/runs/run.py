@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from oche.core.architecture import Genotype
 from oche.core.arguments import checked
-from oche.core.config.yaml_files import load_yaml
+from oche.core.config.yaml_files import load_yaml, read_yaml
 from oche.core.errors import OcheError
 from oche.core.genotypes import read_file
 from oche.core.plugins import load_plugins_named_in
@@ -48,7 +48,10 @@ class Run:
     @property
     def kind(self) -> Kind:
         """search, train or fit; toy for the toy problem."""
-        return cast("Kind", str(self._json("status.json").get("kind", "search")))
+        found = self._json("status.json").get("kind")
+        if found is None:  # the file is damaged; the settings tell
+            found = "train" if "genotype" in read_yaml(self.path / "config.yaml") else "search"
+        return cast("Kind", found)
 
     def trained(self) -> Run:
         """Return the training in a fit, and any other run itself."""
