@@ -26,11 +26,11 @@ from oche.core.budget import parse_duration
 from oche.core.errors import OcheError
 from oche.core.memory import free_memory_or_estimate
 from oche.data.readers.python_items import as_array, read_items
-from oche.deploy.description import METADATA_KEY
 from oche.deploy.export import check_out
 from oche.runs.checkpoint import save_weights, weights_metadata
 from oche.runs.resolve import next_free_path
 from oche.runs.run import Run
+from oche.runs.warm_start import METADATA_KEY
 
 _KEY = "oche.estimator"  # of the estimator's own facts in the metadata of a saved file
 _SEARCH_SHARE = 0.4  # of the budget

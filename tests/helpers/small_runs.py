@@ -26,6 +26,12 @@ TRAIN = [
 ]  # after `oche train x`
 
 
+CELL = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], "
+    "reduce=[('max_pool_3x3', 0), ('sep_conv_3x3', 1)], reduce_concat=[2])"
+)
+
+
 def recipe(**fields) -> Recipe:
     return small(**{**dict(channels=2, cells=3, steps=2), **fields})
 
