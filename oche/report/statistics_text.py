@@ -86,7 +86,8 @@ def pairs_summary(pairs: Sequence[Pair], metric: Metric) -> str:
         corrected = f", and {least:.2g} after the correction for {many} comparisons" if many > 1 else ""
         return (
             f"With {plural(n, 'seed')} the smallest p that the test can give is {smallest_p(n):.3g}{corrected}: "
-            f"no difference, however large, can be shown at 5 %. It takes {seeds_needed(many)} seeds. Intervals and effect sizes are valid all the same."
+            f"no difference, however large, can be shown at 5 %. It takes {seeds_needed(many)} seeds. "
+            "Intervals and effect sizes are valid all the same."
         )
     count = f"{plural(many, 'comparison')}, up to {plural(n, 'seed')} each"
     significant = [
