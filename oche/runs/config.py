@@ -96,6 +96,8 @@ class SearchConfig(Common):
 class TrainConfig(Common):
     """The configuration of a training of a found or published network."""
 
+    former: ClassVar[Mapping[str, Any]] = {**Common.former, "init": None}
+
     genotype: str = ""
     """the cells to train: a published name, the text of a genotype, or lstm, with which found recurrent cells are compared"""
     recipe: str = "darts"

@@ -39,10 +39,6 @@ _WHERE = (
     "table",
 )  # where and how it runs; these change no result
 _SEARCHED = ("search", "method")  # a control has none of these
-_ADDED: dict[str, dict[str, Any]] = {  # fields added since version 0.1 and their defaults, at which they are no part of a name
-    "": {"init": None, "layout": None, "parts": None},
-    "train": {"freeze": 0.0, "taken_lr": 1.0},
-}
 
 
 @dataclass(frozen=True)
@@ -129,11 +125,6 @@ def _relevant(config: SearchConfig | TrainConfig, without: tuple[str, ...]) -> d
     tree = as_recorded(config, to_dict(config))
     if isinstance(config, SearchConfig):  # named as version 0.1 named them, so that studies of then go on
         tree["search"] = as_before(type(config.search), tree["search"])
-    for branch, added in _ADDED.items():
-        fields = tree.get(branch, {}) if branch else tree
-        for name, default in added.items():
-            if name in fields and fields[name] == default:
-                del fields[name]
     return {name: value for name, value in tree.items() if name not in (*_WHERE, *without)}
 
 
