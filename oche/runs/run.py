@@ -19,7 +19,6 @@ from oche.runs.directory import read_metrics
 from oche.runs.documents import read_document
 
 Kind = Literal["search", "train", "toy", "fit"]
-Kind = Literal["search", "train", "toy"]
 DATA = "data"  # the folder of a run for data that were handed over in Python
 
 
