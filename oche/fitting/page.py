@@ -11,7 +11,7 @@ from oche.core import atomic_files as atomic
 from oche.core.console import format_duration
 from oche.report.classification_page import assessment_sections
 from oche.report.figures import FigureWriter
-from oche.report.format_numbers import format_count
+from oche.report.format_numbers import UNKNOWN, format_count
 from oche.report.html.page import Cards, Code, Item, Prose, Section, Table, TableCell, render_page
 from oche.report.metrics import percent
 from oche.report.plots import curves
@@ -73,12 +73,17 @@ def verdict_line(name: str, control: Mapping[str, Any]) -> str:
 
 def _cards(summary: Mapping[str, Any], plan: Mapping[str, Any], train: RunData) -> list[tuple[str, str]]:
     compared = summary.get("comparisons") or {}
-    low, high = compared.get("interval") or (0.0, 1.0)
-    return [
-        (f"test accuracy on {compared.get('images', 0):,} images", percent(compared.get("accuracy"))),
-        ("95 % interval", f"{100 * low:.1f} to {100 * high:.1f} %"),
+    cards = [
         ("weights", format_count(train.number("parameters"))),
         ("time until it was ready", format_duration(_happened(plan, summary))),
+    ]
+    if not compared:
+        return [("test accuracy: all images trained it", UNKNOWN), *cards]
+    low, high = compared["interval"]
+    return [
+        (f"test accuracy on {compared['images']:,} images", percent(compared["accuracy"])),
+        ("95 % interval", f"{100 * low:.1f} to {100 * high:.1f} %"),
+        *cards,
     ]
 
 

@@ -72,8 +72,10 @@ def _images(config: FitConfig, log: Log) -> Dataset:
         raise OcheError(
             f"{config.data} is text, and a fit trains classifiers of images; write: oche search --space recurrent"
         )
-    if data.test is None:
-        raise OcheError("holdout=0 leaves no test images to assess the network on; use a holdout above 0")
+    if data.test is None and config.control:
+        raise OcheError(
+            "holdout=0 leaves no test images to compare the network with controls on; use a holdout above 0, or --no-control"
+        )
     return data
 
 
@@ -261,9 +263,10 @@ class Stages:
         others = {
             name: self.path / name for name in controls_of(self.config, self.plan) if Run(self.path / name).summary
         }
-        compared = compare_networks(
-            self.path / "train", others, self.data, Engine(self.config.device, self.config.threads)
-        )
+        compared = {}
+        if self.data.test is not None:
+            engine = Engine(self.config.device, self.config.threads)
+            compared = compare_networks(self.path / "train", others, self.data, engine)
         kept = ("genotype", "test_acc", "test_loss", "parameters", "flops", "note", "data", "steps")
         seconds = {name: Run(self.path / name).summary.get("seconds") for name in ("search", "train", *others)}
         self.run.write_json("summary.json", {

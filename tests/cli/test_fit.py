@@ -23,7 +23,7 @@ def test_the_plan_alone_makes_no_directory(tmp_path, monkeypatch, capsys):
     ("words", "says"),
     [
         (["x.npz", "--budget", "10s"], "too short to train and assess a network"),
-        (["x.npz", "--holdout", "0", "--budget", "1m"], "no test images"),
+        (["x.npz", "--holdout", "0", "--budget", "1m"], "leaves no test images to compare"),
         (["absent.npz", "--budget", "1m"], "no such file or folder"),
         (["x.npz", "--genotype", "DARTS_V9", "--budget", "1m"], "no published genotype"),
     ],

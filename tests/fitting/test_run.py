@@ -8,11 +8,16 @@ import re
 import pytest
 
 import oche
+import small_fits
 import small_runs
 from oche.cli.main import main
 from oche.core.budget import parse_duration
+from oche.core.console import Log
+from oche.fitting import run as fits
 from oche.fitting.planner import FitPlan
 from oche.runs.claim import is_run
+from oche.runs.config import FitConfig
+from oche.runs.run_data import load_data
 
 pytestmark = pytest.mark.slow  # three trainings of three seconds
 
@@ -72,3 +77,15 @@ def test_a_complete_fit_has_nothing_to_resume(fitted, capsys):
 def test_plan_json_is_plain(fitted):
     run, _ = fitted
     assert FitPlan.from_dict(json.loads((run.path / "plan.json").read_text()), "x").why == ("a tiny plan",)
+
+
+def test_without_test_images_there_is_a_network_and_no_comparison(tmp_path, quick):
+    config = FitConfig(
+        data=str(small_runs.unsplit_npz(tmp_path / "x.npz")), budget="1m", holdout=0, control=False, export=False
+    )
+    data = load_data(config, Log(quiet=True))
+    run = fits.start_fit(
+        tmp_path / "mine", config, small_fits.tiny_plan(data, "prior"), data, overwrite=False, log=Log(quiet=True)
+    )
+    assert run.state == "complete" and run.summary["comparisons"] == {} and oche.load(run).image == (12, 12)
+    assert "all images trained it" in (run.path / "report.html").read_text()

@@ -74,3 +74,11 @@ def npz(path: Path, classes: int = 4, channels: int = 3, side: int = 12) -> Path
     x = g.integers(0, 150, (32, *shape), dtype=np.uint8) + (25 * y).astype(np.uint8).reshape(-1, *[1] * len(shape))
     np.savez(path, x_train=x, y_train=y, x_test=x[:12], y_test=y[:12])
     return path
+
+
+def unsplit_npz(path: Path) -> Path:
+    """The training images of `npz` without a test part."""
+    with np.load(npz(path)) as both:
+        x, y = both["x_train"], both["y_train"]
+    np.savez(path, x=x, y=y)
+    return path
