@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from oche.core.architecture import Genotype
 from oche.core.arguments import checked
+from oche.core.errors import OcheError
 from oche.runs.resolve import default_training, next_free_path, slug, with_place
 from oche.runs.run import Run
 
@@ -109,6 +110,8 @@ def fit(
     from oche.runs.config import FitConfig
     from oche.runs.python_data import place_of
 
+    if data is None:
+        raise OcheError("fit needs data: a folder of class folders, a file, the name of a data set, or a Python object")
     config, log = FitConfig(budget=budget, **options), make_log(quiet)
     with place_of(data, config.size, config.layout, log) as (place, file):
         return run_fit(replace(config, data=place), out=out, overwrite=overwrite, log=log, keep=file)

@@ -247,7 +247,7 @@ def expected(annotation: Any) -> str:
 def _words(member: Any) -> str:
     origin, inner = get_origin(member), get_args(member)
     if origin is Literal:
-        return "one of " + ", ".join(map(repr, inner)) if len(inner) > 1 else repr(inner[0])  # pyright: ignore[reportGeneralTypeIssues]
+        return ("one of " if len(inner) > 1 else "") + ", ".join(map(repr, inner))
     if origin is tuple:
         if inner and inner[-1] is Ellipsis:
             return f"a tuple, each element {expected(inner[0])}"

@@ -112,6 +112,7 @@ class TrainConfig(Common):
     """
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class FitConfig(Common):
     """The configuration of a fit. None leaves a value to the planner. Raises `OcheError` for values out of range."""

@@ -128,7 +128,7 @@ def locate(data: str) -> str:
 
 def slug(data: str) -> str:
     """Return the name of a data set as part of a directory's name."""
-    return Path(data).resolve().stem.replace(":", "-")
+    return Path(locate(data)).resolve().stem.replace(":", "-")
 
 
 def next_free_path(path: Path) -> Path:
