@@ -112,7 +112,8 @@ def fit(
 
     if data is None:
         raise OcheError("fit needs data: a folder of class folders, a file, the name of a data set, or a Python object")
-    config, log = FitConfig(budget=budget, **options), make_log(quiet)
+    given: Any = options  # `FitConfig` takes paths as text too
+    config, log = FitConfig(budget=budget, **given), make_log(quiet)
     with place_of(data, config.size, config.layout, log) as (place, file):
         return run_fit(replace(config, data=place), out=out, overwrite=overwrite, log=log, keep=file)
 

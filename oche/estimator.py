@@ -124,9 +124,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         chosen = (self.space, self.method, self.recipe, self.search_options, self.train_options)
         if any(value is not None for value in chosen) or self._seconds is None or self._seconds < SHORTEST:
             return self._search_and_train(data, path)
+        layout: Any = self.layout
         return fit(
             data, budget=f"{self._seconds:.0f}s", out=path, quiet=not self.verbose, seed=self._seed(), device=self.device,
-            threads=self.threads, size=self.size, layout=self.layout, holdout=0.0, control=False, export=False,
+            threads=self.threads, size=self.size, layout=layout, holdout=0.0, control=False, export=False,
         ).trained()  # fmt: skip
 
     @property

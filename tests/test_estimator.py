@@ -109,7 +109,13 @@ def test_a_budget_alone_is_planned_by_a_fit(monkeypatch):
     ImageClassifier(90, random_state=5, size=32)._train(None, Path("x"))
     options = asked.pop()
     assert options["budget"] == "90s" and options["holdout"] == 0 and not options["control"] and options["size"] == 32
-    for other in (dict(budget=59), dict(method="gdas"), dict(recipe="small"), dict(budget=None), dict(search_options={})):
+    for other in (
+        dict(budget=59),
+        dict(method="gdas"),
+        dict(recipe="small"),
+        dict(budget=None),
+        dict(search_options={}),
+    ):
         ImageClassifier(**{"budget": "10m", **other})._train(None, Path("x"))
         assert asked.pop() is None
 

@@ -12,7 +12,7 @@ from oche.core.console import format_duration
 from oche.report.classification_page import assessment_sections
 from oche.report.figures import FigureWriter
 from oche.report.format_numbers import UNKNOWN, format_count
-from oche.report.html.page import Cards, Code, Item, Prose, Section, Table, TableCell, render_page
+from oche.report.html.page import Cards, CellContent, Code, Item, Prose, Section, Table, TableCell, render_page
 from oche.report.metrics import percent
 from oche.report.plots import curves
 from oche.report.read_run import RunData, read_run
@@ -92,7 +92,7 @@ def _comparison(summary: Mapping[str, Any]) -> list[Item]:
     controls = compared.get("controls") or {}
     if not controls:
         return [Prose("No control has been trained, so it is not known whether a plain network would do as well.")]
-    rows = [
+    rows: list[tuple[CellContent, ...]] = [
         (
             "your network",
             _percent(compared["accuracy"]),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from oche.core.errors import OcheError
+from oche.core.errors import OcheError, plural
 from oche.core.optimizers import Adam
 from oche.data import Dataset
 from oche.devices.engine import Engine
@@ -141,7 +141,7 @@ def make_plan(
         )
     epochs = train_seconds / network.step_seconds * batch / images
     why.append(
-        f"network: {network.channels} channels, {network.cells} cell{'s' * (network.cells > 1)}"
+        f"network: {network.channels} channels, {plural(network.cells, 'cell')}"
         f"{' a stage' * is_staged(genotype)}, {network.parameters:,} weights; "
         f"{1000 * network.step_seconds:.0f} ms a step, about {epochs:.0f} epochs"
     )

@@ -93,12 +93,13 @@ def with_absolute_paths(config: Any) -> Any:
     """Return ``config`` with absolute paths, so that the run can be resumed and repeated from any directory."""
     table = getattr(config, "table", None)  # of a search
     latencies = config.search.latencies if isinstance(config, SearchConfig) else None
+    search = None if latencies is None else replace(config.search, latencies=absolute(latencies))
     init = config.init if isinstance(config, TrainConfig) else None
     return replace(
         config,
         **({} if table is None else {"table": absolute(table)}),
         **({} if init is None else {"init": absolute(init)}),
-        **({} if latencies is None else {"search": replace(config.search, latencies=absolute(latencies))}),
+        **({} if search is None else {"search": search}),
         data=locate(config.data),
         data_dir=config.data_dir and absolute(config.data_dir),
         parts=config.parts and absolute(config.parts),

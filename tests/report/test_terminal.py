@@ -28,7 +28,9 @@ def assert_complete(cell: Cell, width: int) -> None:
     words = Counter(re.findall(r"[\w\d]+", text))
     assert all(words[op] >= n for op, n in operations(cell).items()), text
     output = re.search(r"(?:concat|mean)\(([\d,\s]*)\)|node (\d+) ─▶ out", text)
-    if cell.inputs == 1 and len(cell.concat) == 1 and output and output[2]:  # NAS-Bench-201: its last node is its output
+    if (
+        cell.inputs == 1 and len(cell.concat) == 1 and output and output[2]
+    ):  # NAS-Bench-201: its last node is its output
         assert int(output[2]) == cell.concat[0]
         return
     assert output and [int(n) for n in re.findall(r"\d+", output[1])] == list(cell.concat)
