@@ -76,7 +76,7 @@ def results(path):
         "weights": (path / "weights.safetensors").read_bytes(),
         "genotype": (path / "genotype.txt").read_text(),
         "metrics": [{k: v for k, v in record.items() if k != "timings"} for record in read_metrics(path)],
-        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "step_ms")},
+        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "step_ms", "other_seconds")},
         "state": json.loads((path / "status.json").read_text())["state"],
         "config": (path / "config.yaml").read_text(),
         "checkpoint": final_state(path),
