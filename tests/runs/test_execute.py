@@ -173,8 +173,8 @@ def test_damaged_checkpoints_do_not_change_the_end(tmp_path, whole, kind, damage
 
 
 def test_a_budget_of_time_counts_over_all_lives(tmp_path):
-    """Each step takes 0.2 s of a clock that tests can foresee."""
-    config = replace(SEARCH, search=replace(SEARCH.search, budget="2s"))
+    """Each step takes 0.4 s of a clock that tests can foresee: it looks at the clock twice."""
+    config = replace(SEARCH, search=replace(SEARCH.search, budget="4s"))
     code, said = killed_runs.run(config, tmp_path / "whole", tick=0.2)
     assert code == 0, said
     out, rng, kills, code = tmp_path / "x", random.Random(3), 0, -signal.SIGKILL
@@ -186,7 +186,7 @@ def test_a_budget_of_time_counts_over_all_lives(tmp_path):
         progress = [record["progress"] for record in read_metrics(path)]
         assert progress == sorted(set(progress)) and progress[0] == 0 and progress[-1] == 1
         seconds = [record["timings"]["seconds"] for record in read_metrics(path)[1:]]
-        assert seconds == sorted(seconds) and 2 <= seconds[-1] < 2.5
+        assert seconds == sorted(seconds) and 4 <= seconds[-1] < 4.7
     # Where a life ends after the last step of an epoch, the closing of it looks at the clock once less.
     steps = [json.loads((path / "summary.json").read_text())["steps"] for path in (tmp_path / "whole", out)]
     assert abs(steps[0] - steps[1]) <= kills and steps[0] >= 7
