@@ -179,7 +179,7 @@ def test_a_budget_of_time_counts_over_all_lives(tmp_path):
     assert code == 0, said
     out, rng, kills, code = tmp_path / "x", random.Random(3), 0, -signal.SIGKILL
     while code:
-        code, said = killed_runs.run(config, out, at=rng.randint(20, 60 + 20 * kills), tick=0.2)
+        code, said = killed_runs.run(config, out, at=rng.randint(15, 40 + 15 * kills), tick=0.2)
         kills += code != 0
     assert kills >= 3
     for path in (tmp_path / "whole", out):
