@@ -47,7 +47,7 @@ from oche.runs.run_data import load_data
 from oche.training.image_recipes import modern
 from oche.training.loop import Interrupted
 
-SHORTEST_TRAINING = 0.05  # share of the budget that is left to the training however long the search took
+SHORTEST_TRAINING = 0.02  # share of the budget that is left to the training however long the search took
 TAKEN_LR = 0.3  # learning rate of weights from another network, as a share of that of new ones
 
 

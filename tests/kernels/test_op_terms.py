@@ -13,7 +13,7 @@ from oche.networks.operations import OPERATIONS
 from oche.spaces import mixed_ops as edges
 from oche.spaces import operation
 from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
-from oche.spaces.mixed_ops import MixedEdge
+from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
 DOUBLE = torch.float64
 
@@ -50,6 +50,13 @@ class Twice(edges.MixedOperation):
         return 2 * super().evaluate(o, x)
 
 
+class TwiceEdge(EdgeBuilder):
+    """Builds `Twice`."""
+
+    def __call__(self, space, channels, stride):
+        return Twice(space, channels, stride)
+
+
 EDGES = {
     "partial": PartialEdge(2),
     "partial, k = 1": PartialEdge(1),
@@ -60,8 +67,8 @@ EDGES = {
     "partial with an auxiliary skip": PartialEdge(2, AuxiliarySkip()),
     "partial with skip dropout": PartialEdge(2, SkipDropout(0.5)),
     "auxiliary beside partial": AuxiliarySkip(of=PartialEdge(2)),
-    "a user's": Twice,
-    "partial of a user's": PartialEdge(2, Twice),
+    "a user's": TwiceEdge(),
+    "partial of a user's": PartialEdge(2, TwiceEdge()),
     "by channels": lambda space, channels, stride: PartialEdge(2 if stride == 2 else 4)(space, channels, stride),
 }
 
