@@ -38,15 +38,21 @@ def pending() -> bool:
         return False
 
 
-@cache
-def load() -> None:
-    """Make ``torch.ops.oche_native`` available; compile it if necessary. Raises `Unavailable`."""
+def library() -> Path:
+    """Return the file of the compiled kernels; compile it if necessary. Raises `Unavailable`."""
     compiler = _compiler()
     target = _library_path(compiler)
     if not target.exists():
         if obstacle := folder_obstacle(target.parent):
             raise Unavailable(_move(target.parent, obstacle))
         _compile(compiler, target)
+    return target
+
+
+@cache
+def load() -> None:
+    """Make ``torch.ops.oche_native`` available; compile it if necessary. Raises `Unavailable`."""
+    target = library()
     try:
         torch.ops.load_library(str(target))
     except OSError as error:

@@ -1,0 +1,131 @@
+"""The child process of a proof: `python -m oche.proof.child FOLDER`.
+
+It reads FOLDER/step.json, builds the step in each form, and writes a line to FOLDER/found.jsonl when it begins and when it has
+finished a form. If it dies or hangs, the last line names the form that did it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oche.core.errors import OcheError, one_line
+from oche.core.memory import out_of_memory, release_unused_memory
+from oche.proof.compare import disagreement, errors, largest
+from oche.proof.values import Bounds, Evidence, Proof, ProvableStep, StepForm
+
+REFERENCE = "reference"  # the name of the plain float32 step
+TIMED, LONGEST = (3, 20), 1.0  # least and most timed steps, and the seconds after which no more are timed
+Maker = Callable[[dict[str, Any], StepForm | None], ProvableStep]
+
+
+def main(folder: Path) -> None:
+    """Prove the forms that FOLDER/step.json names."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    task = json.loads((folder / "step.json").read_text())
+    sys.path[:0] = [path for path in task["sys_path"] if path not in sys.path]
+    module, _, name = task["maker"].partition(":")
+    bounds, forms = Bounds(**task["bounds"]), [StepForm(**form) for form in task["forms"]]
+    note = _writer(folder / "found.jsonl")
+    note(begin=REFERENCE)
+    make: Maker = getattr(import_module(module), name)
+    reference = _reference(make, task, folder)
+    note(reference=True)
+    noise: dict[str, float] = reference["noise"]
+    for form in forms:
+        note(begin=form.name)
+        proof = _prove(make, task["settings"], form, reference, bounds, noise)
+        if form.name == "plain" and proof.errors:
+            noise = dict(proof.errors)
+            torch.save({**reference, "noise": noise}, folder / "reference.pt")
+        note(proof=asdict(proof))
+        release_unused_memory()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _writer(path: Path) -> Callable[..., None]:
+    def write(**line: Any) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    return write
+
+
+def _reference(make: Maker, task: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return states, evidence and time of the reference; from the file of an earlier child, if there is one."""
+    file = folder / "reference.pt"
+    if file.exists():
+        return torch.load(file, weights_only=True)
+    step = make(task["settings"], None)
+    states: list[dict[str, Tensor]] = []
+    found: list[Evidence] = []
+    for i in range(task["steps"]):
+        states.append(step.state())
+        step.take(i)
+        found.append({group: dict(tensors) for group, tensors in step.evidence().items()})
+    seconds = _time(step, task["steps"]) if task["plain"] else None
+    known = {"states": states, "evidence": found, "seconds": seconds, "memory": step.memory(), "noise": {}}
+    del step
+    release_unused_memory()
+    torch.save(known, file.with_suffix(".tmp"))
+    file.with_suffix(".tmp").replace(file)
+    return known
+
+
+def _prove(
+    make: Maker, settings: dict[str, Any], form: StepForm, reference: dict[str, Any], bounds: Bounds, noise: dict[str, float]
+) -> Proof:
+    """Return the proof of ``form``. Nothing is raised."""
+    if form.name == "plain" and reference["seconds"] is not None:
+        return Proof(form, True, reference["seconds"], reference["memory"])
+    try:
+        step, worst = make(settings, form), dict[str, float]()
+        for i, (state, expected) in enumerate(zip(reference["states"], reference["evidence"], strict=True)):
+            step.set_state(state)
+            step.take(i)
+            worst = largest(worst, errors(step.evidence(), expected))
+            if why := step.obstacle():
+                return Proof(form, False, why=why)
+        own = {} if form.name == "plain" else noise
+        # Without bounds of its own nothing would be left to fall back on: the plain form must be finite, no more.
+        why = disagreement(worst, bounds, worst if form.name == "plain" else own)
+        seconds = None if why else _time(step, len(reference["states"]))
+        why = why or step.obstacle()
+        return Proof(form, not why, seconds, step.memory(), worst, why)
+    except OcheError as error:
+        return Proof(form, False, why=one_line(error)[:300])
+    except Exception as error:
+        short = out_of_memory(error)
+        text = "out of memory" if short else f"{type(error).__name__}: {one_line(str(error).strip().split(chr(10))[0])}"
+        return Proof(form, False, why=text[:300], passing=short)
+
+
+def _time(step: ProvableStep, first: int) -> float:
+    """Return the median time of a step in seconds."""
+    times: list[float] = []
+    while len(times) < TIMED[0] or (len(times) < TIMED[1] and sum(times) < LONGEST):
+        began = time.perf_counter()
+        step.take(first + len(times))
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
