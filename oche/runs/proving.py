@@ -171,7 +171,7 @@ def _proved(verdict: Verdict, device: str) -> ProvedForm | None:
 
 def _why(verdict: Verdict, best: Proof) -> str:
     ratio = verdict.speedup(best)
-    times = "" if ratio is None or best.form.name == "plain" else f", {ratio:.1f} times as fast as plain modules"
+    times = "" if ratio is None or ratio < 1.05 or best.form.name == "plain" else f", {ratio:.1f} times as fast as plain modules"
     text = best.form.about if best.form.flow != "plain" else f"as {best.form.about}"
     refused = [p for p in verdict.proofs if not p.agrees]
     others = f"; not accepted: {', '.join(p.form.name for p in refused)}" if refused else ""
