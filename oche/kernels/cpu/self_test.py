@@ -51,8 +51,7 @@ def _refutation(library: str, never: bool) -> str:
     """Return why the kernels in the file ``library`` must not be used, "" if they may."""
     verdict = known_verdict(library)
     if verdict is None and not never:
-        step, machine = step_for(library), verdicts.describe_machine(torch.device("cpu"))
-        verdict, _ = verdicts.remember(step, FORMS, machine, prove(step, FORMS))
+        verdict = new_verdict(library)
     proof = None if verdict is None else verdict.of("native")
     if proof is None or proof.agrees:
         return ""
@@ -70,6 +69,12 @@ def step_for(library: str) -> Step:
 def known_verdict(library: str) -> Verdict | None:
     """Return the verdict on the kernels in the file ``library`` that is kept, None if there is none."""
     return verdicts.recall(step_for(library), FORMS, verdicts.describe_machine(torch.device("cpu")))
+
+
+def new_verdict(library: str) -> Verdict:
+    """Prove the kernels in the file ``library`` now, and keep the verdict."""
+    step, machine = step_for(library), verdicts.describe_machine(torch.device("cpu"))
+    return verdicts.remember(step, FORMS, machine, prove(step, FORMS))[0]
 
 
 # --- the child --------------------------------------------------------------------------------------------------------
