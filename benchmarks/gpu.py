@@ -32,8 +32,9 @@ from oche.bench.table import forms_for, markdown
 from oche.core.atomic_files import read_json, to_json, write_bytes
 from oche.core.environment import describe_environment
 from oche.core.errors import OcheError
+from oche.core.genotypes import DARTS_V2
 from oche.devices.engine import Engine
-from oche.methods import published
+from oche.methods.catalog import METHODS
 from oche.proof.prove import prove
 from oche.proof.values import Verdict
 from oche.runs.config import SearchConfig, TrainConfig
@@ -45,7 +46,7 @@ from oche.training.image_recipes import modern
 Stage = Literal["forms", "table", "ranks", "searches", "training"]
 #: share of the minutes that a stage may use. What it leaves goes to the stages after it
 SHARES: dict[Stage, float] = {"forms": 0.28, "table": 0.26, "ranks": 0.1, "searches": 0.2, "training": 0.16}
-SEARCHES = {"gdas": "gdas", "beta-darts": "beta-darts", "darts": "darts", "darts-2nd": "darts-2nd", "pc-darts": "pc-darts"}
+SEARCHES = ("gdas", "beta-darts", "darts", "darts-2nd", "pc-darts")
 CELL = "DARTS_V2"
 TINY_SPACE = ["--space.channels", "2", "--space.cells", "1"]
 TINY_TRAIN = ["--train.channels", "2", "--train.cells", "3"]
@@ -91,7 +92,7 @@ class Day:
     """The pieces, their results, and the time that is left."""
 
     setting: Setting
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     results: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -105,8 +106,10 @@ class Day:
         """All pieces of the chosen stages, in order."""
         s = self.setting
         works = ("first",) if s.tiny else ("first", "second", "gdas", "pc-darts", "train")
-        steps = ("darts", "modern") if s.tiny else ("darts", "darts-2nd", "gdas", "pc-darts", "modern", "modern-bf16", "darts-bf16")
-        searches = ("gdas",) if s.tiny else tuple(SEARCHES)
+        steps = (
+            ("darts",) if s.tiny else ("darts", "darts-2nd", "gdas", "pc-darts", "modern", "modern-bf16", "darts-bf16")
+        )
+        searches = ("gdas",) if s.tiny else SEARCHES
         found = [
             *(Piece("forms", name, lambda limit, name=name: prove_forms(s, name, limit)) for name in steps),
             *(Piece("table", work, lambda limit, work=work: self.call(f"table/{work}", limit)) for work in works),
@@ -176,7 +179,12 @@ def run(words: list[str], limit: float, log: Path, **environment: str) -> str:
         out.write(f"$ {shlex.join(words)}\n".encode())
         out.flush()
         process = subprocess.Popen(
-            words, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, **environment}
+            words,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, **environment},
         )
         try:
             code = process.wait(limit)
@@ -209,17 +217,10 @@ def plan_of(setting: Setting, name: str) -> SearchPlan | TrainPlan:
     data: Any = Images(tiny)
     if base == "modern":
         recipe = modern(**sizes, **({"channels": 2, "cells": 3} if tiny else {}))
-        return TrainPlan(TrainConfig(genotype=str(published_cell()), recipe="modern", train=recipe), data)
-    make = {"darts": published.darts, "darts-2nd": lambda **k: published.darts(order=2, **k), "gdas": published.gdas, "pc-darts": published.pc_darts}
+        return TrainPlan(TrainConfig(genotype=str(DARTS_V2), recipe="modern", train=recipe), data)
     small = {"channels": 4, "cells": 3, "nodes": 2} if tiny else {}
     space = SPACES["darts"](image=data.image, **small)
-    return SearchPlan(SearchConfig(method=base, space=space, search=make[base](**sizes)), data, None)
-
-
-def published_cell() -> Any:
-    from oche.core.genotypes import DARTS_V2
-
-    return DARTS_V2
+    return SearchPlan(SearchConfig(method=base, space=space, search=METHODS[base].make(**sizes)), data, None)
 
 
 def prove_forms(setting: Setting, name: str, limit: float) -> dict[str, Any]:
@@ -238,17 +239,26 @@ def measure_table(setting: Setting, work: str, limit: float) -> None:
     began = time.monotonic()
     file = setting.out / f"table-{work}.json"
     if setting.tiny:
-        sizes: dict[str, Any] = dict(batch=2, channels=4, cells=3, nodes=1, candidates=4, train_channels=4, train_cells=3, image=8)
+        sizes: dict[str, Any] = dict(
+            batch=2, channels=4, cells=3, nodes=1, candidates=4, train_channels=4, train_cells=3, image=8
+        )
     else:
         sizes = dict(batch={"pc-darts": 256, "train": 96}.get(work, 64), steps=3)
     for rounds in (1, 5):
         config = BenchConfig(works=(work,), reference=setting.reference, device=setting.device, rounds=rounds, **sizes)
         if setting.tiny:
-            config = BenchConfig(works=(work,), device=setting.device, rounds=rounds, forms=("plain-nchw", "plain"), **sizes)
+            config = BenchConfig(
+                works=(work,), device=setting.device, rounds=rounds, forms=("plain-nchw", "plain"), **sizes
+            )
         forms = forms_for(config, work, Engine(setting.device).device.type)
         results = measure_forms(config, work, forms)
-        rows = {form: {"seconds": r.median, "memory": r.memory, "n": len(r.times), "note": r.note} for form, r in results.items()}
-        write_bytes(file, to_json({"rows": rows, "batch": config.batch, "page": markdown(config, {work: results})}, 1).encode())
+        rows = {
+            form: {"seconds": r.median, "memory": r.memory, "n": len(r.times), "note": r.note}
+            for form, r in results.items()
+        }
+        write_bytes(
+            file, to_json({"rows": rows, "batch": config.batch, "page": markdown(config, {work: results})}, 1).encode()
+        )
         took = time.monotonic() - began
         if took + 3 * took > limit:
             return
@@ -260,7 +270,7 @@ def measure_table(setting: Setting, work: str, limit: float) -> None:
 def rank_counts(setting: Setting) -> list[int]:
     """1, and as many as there are GPUs; two processes on a CPU."""
     count = torch.cuda.device_count() if setting.device.startswith("cuda") else 2
-    return sorted({1, max(1, count)})
+    return [2] if setting.tiny else sorted({1, max(1, count)})
 
 
 def ranks(setting: Setting, count: int, limit: float) -> dict[str, Any]:
@@ -280,24 +290,34 @@ def ranks(setting: Setting, count: int, limit: float) -> dict[str, Any]:
 def search(setting: Setting, name: str, limit: float) -> dict[str, Any]:
     """Search NAS-Bench-201 at published size for half of the time; the rest is for proofs and the report."""
     out = setting.out / f"search-{name}"
-    words = ["--data", *data_words(setting)[1:], "--space", "nb201", "--method", SEARCHES[name]]
-    words += ["--search.budget", f"{max(1, int(limit / 2))}s", "--device", setting.device]
+    words = ["--data", *data_words(setting)[1:], "--space", "nb201", "--method", name]
+    words += ["--search.budget", budget(setting, limit / 2), "--device", setting.device]
     words += [*TINY_SPACE, "--search.batch", "8"] if setting.tiny else []
-    return begin_or_resume(out, "search", words, limit)
+    return begin_or_resume(setting, out, "search", words, limit)
+
+
+def budget(setting: Setting, seconds: float) -> str:
+    return "1s" if setting.tiny else f"{max(1, int(seconds))}s"
 
 
 def training(setting: Setting, limit: float) -> dict[str, Any]:
     """Train DARTS_V2 by `modern` for the time that is left."""
-    words = [CELL, "--recipe", "modern", *data_words(setting), "--train.budget", f"{max(1, int(0.6 * limit))}s", "--device", setting.device]
+    words = [CELL, "--recipe", "modern", *data_words(setting)]
+    words += ["--train.budget", budget(setting, 0.6 * limit), "--device", setting.device]
     words += [*TINY_TRAIN, "--train.batch", "8"] if setting.tiny else []
-    return begin_or_resume(setting.out / f"train-{CELL}", "train", words, limit)
+    return begin_or_resume(setting, setting.out / f"train-{CELL}", "train", words, limit)
 
 
-def begin_or_resume(out: Path, command: str, words: list[str], limit: float) -> dict[str, Any]:
+def begin_or_resume(setting: Setting, out: Path, command: str, words: list[str], limit: float) -> dict[str, Any]:
     """Run `oche`, or resume a run that an earlier call of this script began."""
     line = ["resume", str(out)] if (out / "status.json").exists() else [command, *words, "--out", str(out)]
-    mode = "auto" if "2s" in words else "always"
-    return outcome(out, run([sys.executable, "-m", "oche", *line], limit, out.with_suffix(".log"), OCHE_PROOF=mode))
+    ended = run(
+        [sys.executable, "-m", "oche", *line],
+        limit,
+        out.with_suffix(".log"),
+        OCHE_PROOF="auto" if setting.tiny else "always",
+    )
+    return outcome(out, ended)
 
 
 def outcome(out: Path, ended: str, batch: int | None = None) -> dict[str, Any]:
@@ -333,12 +353,23 @@ def page(tree: dict[str, Any]) -> str:
     """The tables as Markdown."""
     m, pieces = tree["machine"], tree["pieces"]
     head = f"{m.get('gpu') or m['cpu']}, torch {m['torch']}, oche {m['oche']}, commit {m['commit']}, {m['time']}"
-    parts = [f"# {m.get('gpu') or m['cpu']}", head, f"Data: {tree['data']}." + (" Tiny sizes: no measurement." if tree["tiny"] else "")]
-    parts += ["## Correctness of every form", _rows(("step", "form", "agrees", "ms a step", "memory", "largest errors"), _proof_rows(pieces))]
+    parts = [
+        f"# {m.get('gpu') or m['cpu']}",
+        head,
+        f"Data: {tree['data']}." + (" Tiny sizes: no measurement." if tree["tiny"] else ""),
+    ]
+    parts += [
+        "## Correctness of every form",
+        _rows(("step", "form", "agrees", "ms a step", "memory", "largest errors"), _proof_rows(pieces)),
+    ]
     for key, found in _of(pieces, "table"):
         if "page" in found:
             parts += [f"## Time of a step: {key}", *found["page"].split("\n\n")[2:]]
-    for stage, title in (("ranks", "Ranks"), ("searches", "Searches on NAS-Bench-201"), ("training", "Training of DARTS_V2")):
+    for stage, title in (
+        ("ranks", "Ranks"),
+        ("searches", "Searches on NAS-Bench-201"),
+        ("training", "Training of DARTS_V2"),
+    ):
         columns = ("steps", "seconds", "step_ms", "batch", "val_acc", "test_acc", "computes", "note", "failed")
         rows = [(key, *(_text(found.get(name, "")) for name in columns)) for key, found in _of(pieces, stage)]
         parts += [f"## {title}", _rows(("", *columns), rows)]

@@ -1,6 +1,6 @@
 """`oche doctor`: what this machine has, what was proved on it, how fast it is, and what to install.
 
-Nothing here raises for a machine that lacks something: every finding is a `Fact`, and facts that stop oche from working are wrong.
+Nothing here raises for a machine that lacks something. Every finding is a `Fact`; facts that stop oche from working are wrong.
 """
 
 from __future__ import annotations
@@ -34,8 +34,24 @@ from oche.proof.values import Proof, Step, StepForm, Verdict
 
 Level = Literal["ok", "note", "wrong"]
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
-REQUIRED = ("numpy", "scikit-learn", "scipy", "matplotlib", "pillow", "pooch", "safetensors", "pyyaml", "jinja2", "rich", "tyro")
-MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}  # names for import that differ from the package's
+REQUIRED = (
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "matplotlib",
+    "pillow",
+    "pooch",
+    "safetensors",
+    "pyyaml",
+    "jinja2",
+    "rich",
+    "tyro",
+)
+MODULES = {
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+}  # names for import that differ from the package's
 USES = {
     "pyarrow": "parquet files", "onnx": "oche export", "onnxscript": "oche export", "onnxruntime": "oche export",
     "datasets": "data of the Hugging Face hub", "ray": "studies on Ray", "tensorboard": "TensorBoard",
@@ -93,7 +109,13 @@ def _software() -> Iterator[Fact]:
     commit = source_commit()
     yield Fact("software", "oche", __version__ + (f", commit {commit[:12]}" if commit else ""))
     yield Fact("software", "python", f"{platform.python_version()}, {sys.executable}")
-    kind = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU only"
+    kind = (
+        f"CUDA {torch.version.cuda}"
+        if torch.version.cuda
+        else f"ROCm {torch.version.hip}"
+        if torch.version.hip
+        else "CPU only"
+    )
     yield Fact("software", "torch", f"{torch.__version__}, {kind}")
     yield Fact("software", "system", platform.platform())
 
@@ -101,14 +123,24 @@ def _software() -> Iterator[Fact]:
 def _machine() -> Iterator[Fact]:
     flags = {*cache.processor_flags().split()}
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Fact("machine", "processor", f"{cpu_model() or 'unknown'}, {plural(usable, 'core')}, torch uses {torch.get_num_threads()}")
+    yield Fact(
+        "machine",
+        "processor",
+        f"{cpu_model() or 'unknown'}, {plural(usable, 'core')}, torch uses {torch.get_num_threads()}",
+    )
     yield Fact("machine", "instructions", " ".join(name for name in INSTRUCTIONS if name in flags) or "unknown")
     free = free_memory()
     yield Fact("machine", "memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB free")
     try:
         yield Fact("machine", "compiler", build.compiler())
     except build.Unavailable as error:
-        yield Fact("machine", "compiler", one_line(error), "note", "install g++: searches on a CPU are several times as fast with it")
+        yield Fact(
+            "machine",
+            "compiler",
+            one_line(error),
+            "note",
+            "install g++: searches on a CPU are several times as fast with it",
+        )
 
 
 def _gpus() -> Iterator[Fact]:
@@ -148,7 +180,11 @@ def _caches() -> Iterator[Fact]:
     folder = cache_folder()
     if obstacle := folder_obstacle(folder):
         yield Fact(
-            "caches", "oche", f"{folder}: {obstacle}", "wrong", f"set {CACHE_VARIABLE} to a folder that can be written and executed"
+            "caches",
+            "oche",
+            f"{folder}: {obstacle}",
+            "wrong",
+            f"set {CACHE_VARIABLE} to a folder that can be written and executed",
         )
         return
     place = next(p for p in (folder, *folder.parents) if p.exists())
@@ -202,7 +238,13 @@ def _kernels(quick: bool, say: Callable[[str], None]) -> Iterator[Fact]:
     if proof is None:
         yield Fact("proved", "compiled kernels", f"nothing could be compared: {verdict.obstacle}", "wrong")
     elif not proof.agrees:
-        yield Fact("proved", "compiled kernels", proof.why, "wrong", "please report the line on compiled kernels; oche works without")
+        yield Fact(
+            "proved",
+            "compiled kernels",
+            proof.why,
+            "wrong",
+            "please report the line on compiled kernels; oche works without",
+        )
     else:
         yield Fact("proved", "compiled kernels", _speed(verdict, proof))
 
@@ -215,7 +257,9 @@ def _devices(say: Callable[[str], None]) -> Iterator[Fact]:
     if not names:
         return
     say(f"trying {', '.join(names)} in a process of its own")
-    verdict = prove(Step("oche.bench.doctor:make", {}, "a convolution", plain=False, steps=1), [StepForm(name) for name in names])
+    verdict = prove(
+        Step("oche.bench.doctor:make", {}, "a convolution", plain=False, steps=1), [StepForm(name) for name in names]
+    )
     if verdict.obstacle:
         yield Fact("proved", "devices", f"nothing could be compared: {verdict.obstacle}", "wrong")
     for proof in verdict.proofs:
@@ -223,7 +267,9 @@ def _devices(say: Callable[[str], None]) -> Iterator[Fact]:
         if proof.agrees and proof.seconds:
             yield Fact("proved", name, f"a convolution as the CPU does, in {1000 * proof.seconds:.3g} ms")
         else:
-            yield Fact("proved", name, proof.why, "wrong", f"check the driver of {proof.form.name}, and the build of torch")
+            yield Fact(
+                "proved", name, proof.why, "wrong", f"check the driver of {proof.form.name}, and the build of torch"
+            )
 
 
 def _proved() -> Iterator[Fact]:
@@ -269,7 +315,11 @@ def page(facts: Sequence[Fact], width: int = WIDTH) -> str:
         lines += textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
     wrong = [fact.name for fact in facts if fact.level == "wrong"]
     lines += ["", f"wrong: {', '.join(wrong)}" if wrong else "everything that oche needs works here"]
-    return "\n".join(line for text in lines for line in (textwrap.wrap(text, width, subsequent_indent="  ") if len(text) > width else [text]))
+    return "\n".join(
+        line
+        for text in lines
+        for line in (textwrap.wrap(text, width, subsequent_indent="  ") if len(text) > width else [text])
+    )
 
 
 # --- the child --------------------------------------------------------------------------------------------------------
@@ -310,4 +360,3 @@ class Convolution:
 
     def memory(self) -> int | None:
         return None
-

@@ -97,7 +97,9 @@ def read(file: Path) -> Verdict | None:
         return None
 
 
-def remember(step: Step, forms: Sequence[StepForm], machine: Mapping[str, Any], verdict: Verdict) -> tuple[Verdict, str]:
+def remember(
+    step: Step, forms: Sequence[StepForm], machine: Mapping[str, Any], verdict: Verdict
+) -> tuple[Verdict, str]:
     """Keep ``verdict``. Return it with its machine, and in one line why it could not be kept; "" if it was.
 
     A verdict without a comparison is not kept.

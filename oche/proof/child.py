@@ -90,7 +90,12 @@ def _reference(make: Maker, task: dict[str, Any], folder: Path) -> dict[str, Any
 
 
 def _prove(
-    make: Maker, settings: dict[str, Any], form: StepForm, reference: dict[str, Any], bounds: Bounds, noise: dict[str, float]
+    make: Maker,
+    settings: dict[str, Any],
+    form: StepForm,
+    reference: dict[str, Any],
+    bounds: Bounds,
+    noise: dict[str, float],
 ) -> Proof:
     """Return the proof of ``form``. Nothing is raised."""
     if form.name == "plain" and reference["seconds"] is not None:

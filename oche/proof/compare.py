@@ -44,7 +44,9 @@ def disagreement(found: Mapping[str, float], bounds: Bounds, noise: Mapping[str,
         own = noise.get(name, 0.0)
         bound = max(getattr(bounds, name), bounds.noise * own if isfinite(own) else 0.0)
         if not error <= bound:
-            return f"{_WORDS[name]} differ from the plain float32 step by {error:.2g} of their size (allowed: {bound:.2g})"
+            return (
+                f"{_WORDS[name]} differ from the plain float32 step by {error:.2g} of their size (allowed: {bound:.2g})"
+            )
     return ""
 
 

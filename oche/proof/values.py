@@ -175,11 +175,11 @@ class Verdict:
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> Self:
         """Return the verdict that `to_dict` described. Raises ValueError, TypeError or KeyError for a damaged tree."""
-        proofs = tuple(proof_from(found) for found in tree["proofs"])
-        rest = {name: tree[name] for name in ("title", "obstacle", "machine", "took", "time")}
-        if not (isinstance(rest["title"], str) and isinstance(rest["obstacle"], str) and isinstance(rest["machine"], dict)):
+        title, obstacle, machine = tree["title"], tree["obstacle"], tree["machine"]
+        if not (isinstance(title, str) and isinstance(obstacle, str) and isinstance(machine, dict)):
             raise TypeError("a verdict has a title, an obstacle and a machine")
-        return cls(proofs=proofs, **rest | {"took": float(rest["took"]), "time": float(rest["time"])})
+        proofs = tuple(proof_from(found) for found in tree["proofs"])
+        return cls(title, proofs, obstacle, machine, float(tree["took"]), float(tree["time"]))
 
 
 def proof_from(tree: Mapping[str, Any]) -> Proof:

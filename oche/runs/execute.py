@@ -81,7 +81,9 @@ def _data_shape(data: Any) -> dict[str, Any]:
 
 def _run_fingerprint(config: SearchConfig | TrainConfig, data: Any) -> bytes:
     """Return the settings and data that must be equal on all ranks. Paths may differ, because machines do."""
-    places = {"data": "", "data_dir": None, "plugins": (), "parts": None} | ({"table": None} if hasattr(config, "table") else {})
+    places = {"data": "", "data_dir": None, "plugins": (), "parts": None} | (
+        {"table": None} if hasattr(config, "table") else {}
+    )
     same = dump_yaml(replace(config, **places))
     if isinstance(data, Corpus):
         return same.encode() + str(data.vocabulary).encode() + data.train.numpy().tobytes()

@@ -36,8 +36,10 @@ from oche.training.image_trainer import Training
 PARTS = 4  # batches of random images in an epoch of each half
 
 
-def settings_of(config: SearchConfig | TrainConfig, data: Dataset, tree: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Return the plain values that describe the steps of ``config`` on images like ``data``. ``tree``: ``config`` as plain values.
+def settings_of(
+    config: SearchConfig | TrainConfig, data: Dataset, tree: Mapping[str, Any], device: str
+) -> dict[str, Any]:
+    """Return plain values that describe the steps of ``config`` on images like ``data``. ``tree``: ``config`` as plain values.
 
     What does not change a step is left out: seed, length, paths of the data.
     """
@@ -171,7 +173,9 @@ def _training(settings: Mapping[str, Any], engine: Engine, exact: bool) -> Train
     if exact:
         recipe = replace(recipe, precision="float32")
     genotype = Genotype.parse(config.genotype)
-    return Training(genotype, recipe, _images(settings, recipe.batch, recipe.split), seed=0, engine=engine, title="proof")
+    return Training(
+        genotype, recipe, _images(settings, recipe.batch, recipe.split), seed=0, engine=engine, title="proof"
+    )
 
 
 def _images(settings: Mapping[str, Any], batch: int, split: float) -> Dataset:

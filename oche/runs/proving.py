@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-
 import torch
 
 from oche.core.config.serialize import to_dict
@@ -48,7 +47,9 @@ ON_CUDA = {
     "shared": StepForm("shared", "shared", about="fused, in pure torch"),
     "graph-shared": StepForm("graph-shared", "shared", True, "fused, in pure torch, steps replayed from CUDA graphs"),
     "triton": StepForm("triton", "gpu", about="fused, on Triton's kernels"),
-    "graph-triton": StepForm("graph-triton", "gpu", True, "fused, on Triton's kernels, steps replayed from CUDA graphs"),
+    "graph-triton": StepForm(
+        "graph-triton", "gpu", True, "fused, on Triton's kernels, steps replayed from CUDA graphs"
+    ),
 }
 
 
@@ -71,7 +72,11 @@ def with_proved_form(run: RunDir, plan: Plan, engine: Engine, log: Log, stopped:
     verdict = _verdict(plan, engine, machine, log, stopped)
     proved = None if verdict is None else _proved(verdict, device)
     if verdict is not None:
-        form = None if proved is None else {"name": proved.name, "flow": proved.flow, "graph": proved.graph, "why": proved.why}
+        form = (
+            None
+            if proved is None
+            else {"name": proved.name, "flow": proved.flow, "graph": proved.graph, "why": proved.why}
+        )
         run.write_json(ENVIRONMENT, environment | {RECORD: {"machine": machine, "form": form, **_numbers(verdict)}})
     return engine if proved is None else replace(engine, proved=proved)
 
@@ -87,7 +92,11 @@ def step_of(plan: Plan, engine: Engine) -> tuple[Step, list[StepForm]]:
         part = settings["config"][settings["kind"]]
         small = max(SMALL_BATCH, 2 * part.get("accumulate", 1))
         part["batch"] = min(part["batch"], small)
-    kind = f"search ({plan.config.method})" if isinstance(plan.config, SearchConfig) else f"training ({plan.config.recipe})"
+    kind = (
+        f"search ({plan.config.method})"
+        if isinstance(plan.config, SearchConfig)
+        else f"training ({plan.config.recipe})"
+    )
     title = f"{kind}, batch {recipe.batch}, {settings['image'][0]}x{settings['image'][1]}{', bf16' if bf16 else ''}"
     graphs = any(form.graph for form in forms)
     step = Step(
@@ -143,7 +152,9 @@ def _verdict(
     except Stopped:
         return None
     verdict, unkept = cache.remember(step, forms, machine, verdict)
-    for line in filter(None, [verdict.obstacle and f"no form could be tried: {verdict.obstacle}", *verdict.refusals(), unkept]):
+    for line in filter(
+        None, [verdict.obstacle and f"no form could be tried: {verdict.obstacle}", *verdict.refusals(), unkept]
+    ):
         log.say(f"proof: {line}")
     return verdict
 
@@ -171,7 +182,11 @@ def _proved(verdict: Verdict, device: str) -> ProvedForm | None:
 
 def _why(verdict: Verdict, best: Proof) -> str:
     ratio = verdict.speedup(best)
-    times = "" if ratio is None or ratio < 1.05 or best.form.name == "plain" else f", {ratio:.1f} times as fast as plain modules"
+    times = (
+        ""
+        if ratio is None or ratio < 1.05 or best.form.name == "plain"
+        else f", {ratio:.1f} times as fast as plain modules"
+    )
     text = best.form.about if best.form.flow != "plain" else f"as {best.form.about}"
     refused = [p for p in verdict.proofs if not p.agrees]
     others = f"; not accepted: {', '.join(p.form.name for p in refused)}" if refused else ""
@@ -188,7 +203,8 @@ def _recorded(kept: dict[str, Any]) -> ProvedForm | None:
 
 def _numbers(verdict: Verdict) -> dict[str, Any]:
     """Return times and errors of a verdict for the record of a run."""
-    forms = {p.form.name: {"agrees": p.agrees, "seconds": p.seconds, "errors": dict(p.errors), "why": p.why} for p in verdict.proofs}
+    forms = {
+        p.form.name: {"agrees": p.agrees, "seconds": p.seconds, "errors": dict(p.errors), "why": p.why}
+        for p in verdict.proofs
+    }
     return {"step": verdict.title, "forms": forms, "obstacle": verdict.obstacle}
-
-

@@ -29,7 +29,9 @@ def kernels(monkeypatch):
     def prove(step, forms):
         if given["obstacle"]:
             return Verdict(step.title, (), given["obstacle"])
-        return Verdict(step.title, (Proof(forms[0], not given["why"], 0.1, why=given["why"]), Proof(forms[1], True, 0.25)))
+        return Verdict(
+            step.title, (Proof(forms[0], not given["why"], 0.1, why=given["why"]), Proof(forms[1], True, 0.25))
+        )
 
     monkeypatch.setattr(build, "library", lambda: "native.so")
     monkeypatch.setattr(build, "pending", lambda: False)
@@ -108,7 +110,9 @@ def test_gpus_are_described_and_tried(monkeypatch):
         name, total_memory, major, minor = "NVIDIA H200", 139 * 2**30, 9, 0
 
     def prove(step, forms):
-        return Verdict(step.title, (Proof(forms[0], True, 0.002), Proof(forms[1], False, why="the process was ended by SIGKILL")))
+        return Verdict(
+            step.title, (Proof(forms[0], True, 0.002), Proof(forms[1], False, why="the process was ended by SIGKILL"))
+        )
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -2,8 +2,8 @@
 
 import json
 
-from oche.cli import doctor
 from oche.bench.doctor import Fact
+from oche.cli import doctor
 
 
 def test_json_and_the_exit_code(monkeypatch, capsys):

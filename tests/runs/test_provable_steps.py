@@ -37,7 +37,9 @@ def search_config(method=published.darts, **fields):
 
 def train_config(**fields):
     make_recipe = fields.pop("recipe", small)
-    return TrainConfig(genotype=CELL, train=make_recipe(**{"channels": 4, "cells": 3, "batch": 4, "epochs": 3, **fields}))
+    return TrainConfig(
+        genotype=CELL, train=make_recipe(**{"channels": 4, "cells": 3, "batch": 4, "epochs": 3, **fields})
+    )
 
 
 class Shape:
@@ -75,7 +77,10 @@ def test_settings_leave_out_what_changes_no_step():
 
 @pytest.mark.parametrize("config", [search_config(), train_config(auxiliary=0.4)], ids=["search", "train"])
 def test_the_same_settings_take_the_same_steps(config):
-    one, other = ImageStep(settings(config), StepForm("plain"), False), ImageStep(settings(config), StepForm("plain"), True)
+    one, other = (
+        ImageStep(settings(config), StepForm("plain"), False),
+        ImageStep(settings(config), StepForm("plain"), True),
+    )
     for i in range(3):
         other.set_state(one.state())
         one.take(i)
@@ -123,7 +128,12 @@ def test_the_second_order_agrees_where_kernels_compute_it(monkeypatch):
 
 @pytest.mark.parametrize(
     ("config", "flow"),
-    [(search_config(), "plain"), (search_config(), "shared"), (search_config(published.gdas), "plain"), (train_config(), "plain")],
+    [
+        (search_config(), "plain"),
+        (search_config(), "shared"),
+        (search_config(published.gdas), "plain"),
+        (train_config(), "plain"),
+    ],
     ids=["search", "shared", "gdas", "train"],
 )
 def test_replayed_steps_agree(config, flow, monkeypatch):

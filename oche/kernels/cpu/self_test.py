@@ -114,7 +114,9 @@ class SmallNetworks:
 
     def evidence(self) -> dict[str, dict[str, Tensor]]:
         nets = [*enumerate(net for net, *_ in self.networks)]
-        weights = {f"{i}.{n}": w.grad.clone() for i, net in nets for n, w in net.named_parameters() if w.grad is not None}
+        weights = {
+            f"{i}.{n}": w.grad.clone() for i, net in nets for n, w in net.named_parameters() if w.grad is not None
+        }
         buffers = {f"{i}.{n}": b.clone() for i, net in nets for n, b in net.named_buffers() if b.is_floating_point()}
         return {"loss": {"loss": self.loss.clone()}, "gradients": weights, "statistics": buffers}
 
@@ -132,9 +134,10 @@ class SmallNetworks:
 
 
 def _networks() -> Iterator[tuple[nn.Module, Tensor, dict[str, Mix] | None]]:
-    """Yield networks with inputs: all candidates, channels that fill vectors and that do not, odd sizes, partial channels."""
+    """Yield networks with inputs: all candidates; channels that fill vectors, and that do not; odd sizes; partial channels."""
     for name, channels, side, edge in (
-        ("darts", 16, 10, MixedEdge()), ("darts", 5, 9, MixedEdge()), ("darts", 16, 8, PartialEdge()), ("nb201", 16, 8, MixedEdge()),
+        ("darts", 16, 10, MixedEdge()), ("darts", 5, 9, MixedEdge()), ("darts", 16, 8, PartialEdge()),
+        ("nb201", 16, 8, MixedEdge()),
     ):  # fmt: skip
         small = {"cells": 3, "nodes": 2} if name == "darts" else {"cells": 1}
         space: Space = SPACES[name](channels=channels, image=(side, side), **small)
