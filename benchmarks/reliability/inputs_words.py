@@ -3,6 +3,8 @@ command lines do not exist."""
 
 from __future__ import annotations
 
+import codecs
+import json
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -26,12 +28,37 @@ def _genotypes() -> tuple[str, ...]:
     return tuple(str(published.genotype) for published in oche.genotypes.GENOTYPES.values())
 
 
+def _other_form(rng: Random) -> str:
+    """A published genotype in a form of another tool: a line of a log, a Python file, or JSON of NNI or AutoDL-Projects."""
+    text = rng.choice(_genotypes())
+    cells = oche.genotypes.resolve(text).cells
+    nodes = {kind: [[list(e[:2]) for e in c.edges if e[2] == n] for n in c.nodes] for kind, c in cells.items()}
+    hub = {
+        f"{kind}/{what}_{n}_{k}": value
+        for kind, c in cells.items()
+        for n in c.nodes
+        for k, edge in enumerate(e for e in c.edges if e[2] == n)
+        for what, value in (("op", edge[0]), ("input", [edge[1]]))
+    }
+    named = {f"{kind}_concat": list(c.concat) for kind, c in cells.items()} | nodes
+    return rng.choice((
+        f"2024-01-01 00:00:00,000 genotype = {text}",
+        f"import os\nA = {text}\nB = {rng.choice(_genotypes())}\n",
+        json.dumps(hub),
+        json.dumps(named),
+        json.dumps({"genotype": text}),
+        f"{text}\n{text}\n",
+    ))  # fmt: skip
+
+
 def genotype(rng: Random, sound: Sound, at: Path) -> Case:
-    """A published genotype with lost, swapped and invented tokens, as text and in a file."""
-    text = mangled(rng, rng.choice(_genotypes()))
+    """A published genotype with lost, swapped and invented tokens, also in forms of other tools, as text and in a file."""
+    text = mangled(rng, rng.choice(_genotypes()) if rng.random() < 0.5 else _other_form(rng))
     if rng.random() < 0.5:
-        (at / "genotype.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
-        return Case(("train", str(at / "genotype.txt"), "--data", NOWHERE))
+        mark = rng.choice((b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE))
+        (at / "genotype.txt").write_bytes(mark + text.encode("utf-8", "surrogateescape"))
+        which = rng.choice(("", "", ":A", ":2", ":", ":no such name"))
+        return Case(("train", f"{at / 'genotype.txt'}{which}", "--data", NOWHERE))
     return Case(("train", "--genotype", text, "--data", NOWHERE))
 
 

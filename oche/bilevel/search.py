@@ -19,6 +19,7 @@ from oche.bilevel.collapse import CollapseMonitor
 from oche.bilevel.state import SearchState, Truth
 from oche.core.architecture import Genotype, Mix
 from oche.core.budget import Clock
+from oche.core.errors import OcheError
 from oche.core.optimizers import largest_logit_step, load_optimizer
 from oche.core.seeds import derive_seed, generator
 from oche.devices.engine import Engine
@@ -30,7 +31,7 @@ from oche.methods.hypergradients import SgdStep, Tensors
 from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import set_step
-from oche.training.divergence import LOGITS, check_tensors
+from oche.training.divergence import LOGITS, Diverged, check_tensors
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.loop import Record, Session, fit_loop
 from oche.training.losses import Objective, frozen_statistics
@@ -118,8 +119,8 @@ class Search(SearchState):
         if outer is not None and moves:
             self._compute_hypergradient(inner, outer, rate)
             self._step_logits(noise, progress)
-        step = self.done - 1 if step is None else step
-        self._step_weights(inner, self.weights, rate, self._perturbed(inner, step, progress))
+        drawn = self.done - 1 if step is None else step
+        self._step_weights(inner, self.weights, rate, self._perturbed(inner, drawn, progress))
 
     def _compute_hypergradient(self, inner: Objective, outer: Objective, rate: float) -> None:
         """Set the gradients of the logits to the hypergradient."""
@@ -240,7 +241,7 @@ class Search(SearchState):
         self.engine.processes.check_agreement(f"the architecture after {self.done} steps", found)
 
     def _decide(self, progress: float) -> None:
-        """Remember the mixtures of the epoch, as if nothing had been decided, and let the method settle part of the architecture."""
+        """Remember the mixtures of the epoch, as if nothing was decided, and let the method settle part of the architecture."""
         for name, mix in self.undecided(progress).items():
             self.recent[name] = [*self.recent[name], mix.ops.cpu()][-RECENT:]
         if (decide := self.method.decide) is not None:
@@ -249,14 +250,19 @@ class Search(SearchState):
     def _eigenvalue(self, progress: float) -> float:
         """Return the dominant eigenvalue of the Hessian of the validation loss with respect to the logits (RobustDARTS).
 
-        It is measured on one batch, without noise.
+        It is measured on one batch, without noise. Raises `Diverged` if the loss or its derivatives are not finite.
         """
         set_step(self.net, progress, None)
         noise: dict[str, Tensor | None] = dict.fromkeys(self.groups)
         x, y = self.feed.probe_batch(self.epoch, self.batch)
         loss = self._loss(x, y, noise, progress)
-        with frozen_statistics(self.net), plain_form(self.net):
-            return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
+        try:
+            with frozen_statistics(self.net), plain_form(self.net):
+                return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
+        except OcheError as error:
+            raise Diverged(
+                f"the eigenvalue after step {self.done} (epoch {self.epoch + 1}): {error}", self.done
+            ) from None
 
     # --- the final selection ----------------------------------------------------------------------------------------
 
@@ -323,8 +329,9 @@ class Search(SearchState):
                 self._step_weights(self._loss(x, y, noise, 1.0), self.weights, rate)
             return
         val = self.feed.extra_batches(steps, self.batch, "tune", self.tuned, part="val")
-        for step, (here, there) in enumerate(zip(train, val, strict=True), self.done + (self.tuned - 1) * steps):
-            inner, outer = self._loss(*here, noise, 1.0), self._loss(*there, noise, 1.0)
+        first = self.done + (self.tuned - 1) * steps
+        for step, ((x, y), (x_val, y_val)) in enumerate(zip(train, val, strict=True), first):
+            inner, outer = self._loss(x, y, noise, 1.0), self._loss(x_val, y_val, noise, 1.0)
             Search.update(self, inner, outer, noise, 1.0, rate, moves=True, step=step)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------

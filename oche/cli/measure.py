@@ -11,7 +11,7 @@ import tyro
 
 from oche.bench.settings import BenchConfig
 from oche.cli.common import choose, console, part, simple
-from oche.core.atomic_files import read_json, to_json, write_bytes
+from oche.core.atomic_files import to_json, write_bytes
 from oche.core.console import Log
 from oche.core.errors import OcheError, plural
 from oche.core.plugins import load_plugins
@@ -133,6 +133,7 @@ def _network(given: CostArgs, engine: Engine, log: Log) -> int:
 def _find_genotype(given: CostArgs) -> tuple[Genotype, Space, str, Recipe, dict[str, Any]]:
     """Return the genotype, its space, the name of the recipe, the recipe, and space.json of the run ({} if there is no run)."""
     from oche.core.nasbench201 import CELL
+    from oche.runs.documents import read_document
     from oche.runs.resolve import read_genotype
     from oche.runs.run import Run
     from oche.spaces import SPACES
@@ -145,7 +146,7 @@ def _find_genotype(given: CostArgs) -> tuple[Genotype, Space, str, Recipe, dict[
     if is_language(str(genotype)):
         raise OcheError("oche cost measures networks for images, and this genotype makes language models")
     space = SPACES["nb201" if [*genotype.cells] == [CELL] else "darts"]()
-    own = read_json(run.path / "space.json") if run else {}
+    own = read_document(run.path / "space.json") if run else {}
     if run and run.kind == "train" and given.recipe is None:
         return genotype, space, run.config.recipe, run.config.train, own
     name = given.recipe or space.recipe

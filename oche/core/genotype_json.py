@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,17 +34,30 @@ _RANGE = re.compile(r"range\((\d{1,3}), *(\d{1,3})\)")  # in a Python literal
 _SIZES = ("width", "depth")  # what NNI's hub writes beside the cells: the size of the network
 
 
+def parse_python(text: str, mode: str = "exec") -> ast.AST | None:
+    """Return the syntax tree of ``text``, or None if it is no Python. Warnings about its style are not shown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(text, mode=mode)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
 def load_tree(text: str) -> Any:
     """Return the tree in ``text``, JSON or a Python literal, or None if it is neither. Nothing is evaluated."""
     if text[:1] not in ("{", "["):
         return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError, MemoryError):
+        pass
     lists = _RANGE.sub(lambda found: str([*range(int(found[1]), int(found[2]))]), text)
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(lists)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-    return None
+    tree = parse_python(lists, "eval")
+    try:
+        return None if tree is None else ast.literal_eval(tree)  # pyright: ignore[reportArgumentType]
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
 
 
 def read_tree(tree: Any) -> Cells:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oche.core.errors import OcheError, did_you_mean
-from oche.core.genotype_json import load_tree, read_tree
+from oche.core.genotype_json import load_tree, parse_python, read_tree
 from oche.core.genotype_text import (
     EXAMPLE,
     MOST_CHARACTERS,
@@ -83,17 +83,14 @@ def find(text: str) -> list[Listed]:
         raise OcheError(f"genotype text has {len(text)} characters, more than any cell needs; {EXAMPLE}")
     if "Genotype" not in text:
         return [Listed(m.group(), text.count("\n", 0, m.start()) + 1) for m in _BENCHMARK.finditer(text)]
-    try:
-        module = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _scanned(text)
-    return _assigned(module, text)
+    module = parse_python(text)
+    return _scanned(text) if module is None else _assigned(module, text)
 
 
 # --- Python -----------------------------------------------------------------------------------------------------------
 
 
-def _assigned(module: ast.Module, text: str) -> list[Listed]:
+def _assigned(module: ast.AST, text: str) -> list[Listed]:
     """Return the genotypes that a Python text assigns to names, or that stand alone on a line; other names of them too."""
     found: list[Listed] = []
     calls: dict[str, ast.Call] = {}
@@ -159,10 +156,7 @@ def _closing(text: str, start: int) -> int | None:
 
 def _as_call(text: str) -> ast.Call:
     """Return the syntax tree of one genotype. Raises `OcheError` for text that is none."""
-    try:
-        node = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        node = None
+    node = getattr(parse_python(text, "eval"), "body", None)
     if not isinstance(node, ast.Call) or not _is_genotype(node):
         raise OcheError(f"not a genotype: {abbreviated(text)}; {EXAMPLE}")
     return node

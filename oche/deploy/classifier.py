@@ -19,14 +19,15 @@ from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data import prepare
 from oche.data.pixel_range import AS_BEFORE, PixelRange
-from oche.deploy.description import METADATA_KEY, ModelDescription
+from oche.deploy.description import ModelDescription
 from oche.deploy.image_values import check_normalised, levels_for
 from oche.devices.engine import Engine
 from oche.networks.backbone import Backbone
 from oche.networks.build import FinalNetwork
 from oche.runs.checkpoint import load_weights, weights_metadata
-from oche.runs.plan import load_data
 from oche.runs.run import Run
+from oche.runs.run_data import load_data
+from oche.runs.warm_start import METADATA_KEY
 from oche.training.image_recipes import Recipe
 
 
@@ -179,7 +180,7 @@ def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     engine = Engine(device)
     _ = engine.device  # raises for a wrong device before anything is read
     if isinstance(what, Run) or Path(what).is_dir():
-        about, file = describe_run(what if isinstance(what, Run) else Run.open(what))
+        about, file = describe_run((what if isinstance(what, Run) else Run.open(what)).trained())
     else:
         about, file = _about_file(Path(what))
     try:
@@ -209,7 +210,7 @@ def describe_run(run: Run) -> tuple[ModelDescription, Path]:
     if missing:
         raise OcheError(f"{run.path / 'space.json'} lacks {', '.join(sorted(missing))}; restore it or train again")
     about = ModelDescription(
-        genotype, config.train, tuple(facts["classes"]), facts["in_channels"], (facts["image"][0], facts["image"][1]),
+        genotype, config.train, tuple(facts["classes"]), facts["in_channels"], _side(facts["image"]),
         *_moments(config, facts), pixels=_pixel_range(run, facts),
     )  # fmt: skip
     return about, file
@@ -232,6 +233,10 @@ def _moments(config: Any, facts: Mapping[str, Any]) -> tuple[tuple[float, ...], 
 
     data = load_data(config, Log(quiet=True))
     return data.mean, data.std
+
+
+def _side(image: Any) -> tuple[int, int]:
+    return (image, image) if isinstance(image, int) else (image[0], image[1])
 
 
 def _pixel_range(run: Run, facts: Mapping[str, Any]) -> PixelRange | None:

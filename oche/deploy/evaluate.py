@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oche.analysis.classification import Assessment
-from oche.core.atomic_files import read_json, to_json, write_bytes
+from oche.core.atomic_files import to_json, write_bytes
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.finite import first_not_finite
@@ -30,6 +30,7 @@ from oche.report.run_page import refresh_reports
 from oche.runs.chance import majority_shares
 from oche.runs.checkpoint import load_weights
 from oche.runs.claim import is_run
+from oche.runs.documents import read_document
 from oche.runs.membership import Earlier
 from oche.runs.resolve import locate, with_place
 from oche.runs.run import Run
@@ -57,6 +58,7 @@ def evaluate_run(
     ``layout``: the axes of arrays; None: known by the channels of the network.
     Raises `OcheError` where data and network do not fit.
     """
+    run = run.trained()
     check_finished(run)
     config = run.config if damaged is None else replace(run.config, damaged=damaged)
     place = config.data if data is None else locate(data)
@@ -109,7 +111,7 @@ def language_model(run: Run, engine: Engine) -> tuple[LanguageModel, list[str]]:
     Raises `OcheError` where files are missing or do not fit.
     """
     check_finished(run)
-    vocabulary = read_json(run.path / "vocabulary.json").get("vocabulary")
+    vocabulary = read_document(run.path / "vocabulary.json").get("vocabulary")
     if not vocabulary:
         raise OcheError(f"{run.path} has no vocabulary.json; restore it, or train again")
     net = run.config.train.network(run.config.genotype, len(vocabulary))
@@ -220,7 +222,9 @@ def _whole(run: Run, net: Classifier, config: Any, earlier: Earlier, log: Log) -
     split = found.train.relabelled(numbers[labels])
     for line in filter(None, found.note.split("; ")):
         log.say(f"data: {line}")
-    if earlier.manifest is not None and split.ids is not None:
+    if earlier.manifest is None:
+        log.warn(f"images of {found.name}: whether {run.path} was trained on some is not known, since it recorded none")
+    elif split.ids is not None:
         seen = int(torch.isin(split.ids, earlier.manifest.ids[earlier.manifest.members(FIRST, SECOND)]).sum())
         if seen:
             log.warn(

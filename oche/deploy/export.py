@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from oche.core.arguments import checked
-from oche.core.atomic_files import read_json, write_bytes
+from oche.core.atomic_files import write_bytes
 from oche.core.console import Log
 from oche.core.errors import OcheError, did_you_mean, plural
 from oche.core.seeds import generator
@@ -34,6 +34,7 @@ from oche.deploy.export_graph import (
 from oche.deploy.model_card import ModelCard
 from oche.deploy.quantize import quantise
 from oche.deploy.targets import TARGETS, Exported, Target
+from oche.runs.documents import read_document
 from oche.runs.membership import Earlier
 from oche.runs.resolve import with_place
 from oche.runs.run import Run
@@ -114,7 +115,7 @@ def export(
     """
     log = log or Log(quiet=True)
     target = how.check()
-    run = what if isinstance(what, Run) else Run.open(what)
+    run = (what if isinstance(what, Run) else Run.open(what)).trained()
     path = Path(out) if out else run.path / "export" / f"model{'.int8' if how.int8 else ''}{target.suffix}"
     check_out(path, overwrite)
     about = ModelCard(run, path, own_folder=out is None) if card else None
@@ -173,7 +174,7 @@ def _noise(classifier: Classifier) -> Dataset:
 
 def _held_images(run: Run) -> int | None:
     """Return the number of images that the accuracy of ``run`` was measured on; None if it is not recorded."""
-    images = read_json(run.path / "assessment.json").get("images")
+    images = read_document(run.path / "assessment.json").get("images")
     return images if isinstance(images, int) else None
 
 
@@ -215,7 +216,9 @@ def _export(
     difference = largest_difference(graph, opened, images)
     if not difference <= how.tolerance:  # also for nan
         raise Disagreement(_disagreement(difference, largest, len(images), how))
-    log.say(f"checked on {plural(len(images), 'image')}: largest difference {difference:.2g} (allowed: {how.tolerance:g})")
+    log.say(
+        f"checked on {plural(len(images), 'image')}: largest difference {difference:.2g} (allowed: {how.tolerance:g})"
+    )
     done = Exported(path, path.stat().st_size, difference, len(images), measure_latency(opened, graph, images), None)
     return _quantised(graph, target, done, train, held, images, log) if how.int8 else done
 

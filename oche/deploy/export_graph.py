@@ -37,7 +37,12 @@ class PixelInput(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool, pixels: PixelRange | None
+        self,
+        net: nn.Module,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        channels_last: bool,
+        pixels: PixelRange | None,
     ) -> None:
         super().__init__()
         self.net, self.channels_last, self.pixels = net, channels_last, pixels

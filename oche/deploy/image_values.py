@@ -109,9 +109,10 @@ def _is_unit(x: Tensor, low: float, high: float) -> bool:
 
 
 def _has_values(x: Tensor) -> bool:
-    """Tell whether the values of ``x`` can be looked at: not in a program that is traced or compiled."""
+    """Tell whether the values of ``x`` can be looked at: not in a program that is traced, compiled or captured."""
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    return bool(x.numel()) and not x.is_meta and not tracing
+    captured = x.is_cuda and torch.cuda.is_current_stream_capturing()
+    return bool(x.numel()) and not (x.is_meta or tracing or captured)
 
 
 def _type(images: Tensor) -> str:

@@ -121,7 +121,9 @@ def _text_if_unedited(path: Path) -> str | None:
 def _row(name: str, done: Exported, graph: ExportGraph, target: Target) -> str:
     """Return the row of one file."""
     _, shape = graph.layout
-    named = {"normalised": "normalised", "uint8": "uint8", "values": "pixel values, float32"}[graph.input.partition("-")[0]]
+    named = {"normalised": "normalised", "uint8": "uint8", "values": "pixel values, float32"}[
+        graph.input.partition("-")[0]
+    ]
     takes = f"{named} (batch, {', '.join(map(str, shape))})"
     times = " / ".join(f"{ms:.3g}" for ms in done.latency.values())
     where = f"{target.reader}, {plural(torch.get_num_threads(), 'thread')} of {cpu_model() or 'a CPU'}"

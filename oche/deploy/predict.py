@@ -89,7 +89,9 @@ def _images(net: Classifier, files: list[Path], root: Path, log: Log) -> Streame
         h, w = net.image
         log.say(f"{others} of {len(files)} images are not {h}x{w}, as trained: scaled and cut to their centre")
     kinds = [h.kind for h in found]
-    images = Streamed(ImageFiles(files), torch.zeros(len(files), dtype=torch.int64), (channels, *net.image), kinds=kinds)
+    images = Streamed(
+        ImageFiles(files), torch.zeros(len(files), dtype=torch.int64), (channels, *net.image), kinds=kinds
+    )
     raw, _ = to_eight_bits(RawDataset(str(root), images, None, net.classes), net.pixels, str(root), not log.quiet)
     for line in filter(None, raw.note.split("; ")):
         log.say(line)

@@ -62,13 +62,16 @@ def dominant_eigenvalue(
 
     Deviation 1: the released code adds the logits' weight decay to the diagonal, and so to the result.
 
-    Raises `OcheError` if the loss is not finite.
+    Raises `OcheError` if the loss or its second derivatives are not finite.
     """
     product = hessian_product(loss, a)
     n, like = sum(t.numel() for t in a), a[0]
 
     def multiply(v: np.ndarray) -> np.ndarray:
-        return product(torch.as_tensor(v, dtype=like.dtype, device=like.device)).detach().double().cpu().numpy()
+        found = product(torch.as_tensor(v, dtype=like.dtype, device=like.device)).detach().double().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise OcheError("the second derivatives of the loss are not finite; lower the learning rates")
+        return found
 
     tolerance = max(tolerance, torch.finfo(like.dtype).eps ** 0.5)  # products are no more precise than that
     values = _spectrum(multiply, n) if n <= DENSE else _lanczos(multiply, n, which, tolerance)

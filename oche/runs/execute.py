@@ -38,12 +38,14 @@ from oche.runs.changes import BEGAN, check_changes
 from oche.runs.checkpoint import latest_step
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.directory import NullRunDir, RunDir
+from oche.runs.documents import read_document
 from oche.runs.latency_budget import cost_of_result, with_latency_table
 from oche.runs.membership import ENVIRONMENT, Earlier, record
-from oche.runs.plan import Plan, SearchPlan, check_shares, make_engine, plan_resumed
+from oche.runs.plan import Plan, SearchPlan, TrainPlan, check_shares, make_engine, plan_resumed
 from oche.runs.proving import with_proved_form
 from oche.runs.python_data import keep_data
 from oche.runs.session import Listener, WorkSession, make_session
+from oche.runs.warm_start import keep_warm_start, kept_warm_start
 from oche.training.assess import assess
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
@@ -58,7 +60,7 @@ def check_unchanged(path: Path, data: Any) -> None:
     """Raise `OcheError` if the run at ``path`` was begun for other images than ``data`` holds now."""
     if not (path / "space.json").exists():
         return
-    began, now = read_json(path / "space.json"), _data_shape(data)
+    began, now = read_document(path / "space.json"), _data_shape(data)
     for name in sorted(began.keys() & now.keys()):
         if began[name] != now[name]:
             was, found = (one_line(facts[name])[:80] for facts in (began, now))
@@ -118,6 +120,8 @@ def start_run(
                 shared |= record(run, config, plan.data)
                 run.write_json(ENVIRONMENT, describe_environment(config.device) | shared)
                 run.write_text(BEGAN, dump_yaml(config))
+                if isinstance(plan, TrainPlan) and plan.warm is not None:
+                    keep_warm_start(run, plan.warm)
                 if keep is not None:
                     keep_data(path, keep, log)
     before()
@@ -326,7 +330,8 @@ def _run_image_training(
         })  # fmt: skip
 
     task, clock = training_loop(
-        genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe
+        genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe,
+        warm=kept_warm_start(run.path),
     )  # fmt: skip
     run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
     last = session.history[-1]

@@ -69,10 +69,11 @@ def _run(what: Any) -> Run | None:
 
 def with_kept_data(plan: P, path: Path, file: Path | None) -> P:
     """Return ``plan`` for a run at ``path`` that keeps ``file``; None: it keeps none."""
-    return plan if file is None else replace(plan, config=replace(plan.config, data=str(_kept(path, file))))
+    return plan if file is None else replace(plan, config=replace(plan.config, data=str(kept_place(path, file))))
 
 
-def _kept(path: Path, file: Path) -> Path:
+def kept_place(path: Path, file: Path) -> Path:
+    """Return where the run at ``path`` keeps ``file``."""
     return absolute(path) / DATA / file.name
 
 
@@ -82,7 +83,7 @@ def keep_data(path: Path, file: Path, log: Log) -> None:
         log.warn(
             f"{path} keeps the {size / 2**30:.1f} GB of images that were handed over; runs on a file or a folder keep none"
         )
-    atomic.copy_file(file, _kept(path, file))
+    atomic.copy_file(file, kept_place(path, file))
 
 
 def without_second_copy(what: Any, config: TrainConfig, file: Path | None) -> tuple[TrainConfig, Path | None]:
@@ -96,11 +97,19 @@ def without_second_copy(what: Any, config: TrainConfig, file: Path | None) -> tu
     return replace(config, data=run.config.data, data_dir=run.config.data_dir), None
 
 
-def put_back(run: Run, file: Path, log: Log, writes: bool) -> str | None:
-    """Put ``file`` into ``run``, if its own data are gone, and return its place; None: its own are there.
+def place_again(run: Run, data: Any, log: Log, writes: bool) -> str | None:
+    """Return the place that ``data`` names for the run's data, if it is another than before; None: the run's own.
 
-    ``writes``: whether this process may write. Raises `OcheError` if the file has other images.
+    An object is put back into ``run``, if its own data are gone. ``writes``: whether this process may write. Raises `OcheError`
+    if the object has other images.
     """
+    if data is None:
+        return None
+    with place_of(data, *form_of(run, {}), log) as (place, file):
+        return place if file is None else _put_back(run, file, log, writes)
+
+
+def _put_back(run: Run, file: Path, log: Log, writes: bool) -> str | None:
     if not is_data_of(run, Earlier.read(run.path, log), str(file), None, log):
         raise OcheError(
             f"the data handed over are not those that {run.path} was begun with; hand over the same, or start anew"
@@ -109,7 +118,7 @@ def put_back(run: Run, file: Path, log: Log, writes: bool) -> str | None:
         return None
     if writes:
         keep_data(run.path, file, log)
-    return str(_kept(run.path, file))
+    return str(kept_place(run.path, file))
 
 
 # --- listeners ----------------------------------------------------------------------------------------------------------

@@ -13,15 +13,16 @@ from oche.core.config.serialize import from_dict
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data import DATASETS, TEXTS, load
+from oche.data.drawing import draw
 from oche.data.loading import load_ids, load_parts
 from oche.data.manifest import is_same_data
-from oche.data.parts import adopt, draw, recorded
+from oche.data.parts import adopt, recorded
 from oche.data.pixel_range import AS_BEFORE, PixelRange
 from oche.data.text.corpus import Corpus, load_text
 from oche.data.text.files import is_text
 from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.membership import Earlier, check_text, text_changes
-from oche.runs.run import Run
+from oche.runs.run import DATA, Run
 
 
 def load_data(config: Common, log: Log) -> Any:
@@ -124,6 +125,8 @@ def check_there(config: Common, path: Path | None, command: str) -> None:
         return
     takes = command in ("resume", "evaluate", "export", "train")
     way = f"name their new place: oche {command} {path} --data PLACE" if takes else "put them back there"
+    if Path(data).parent.name == DATA:
+        way += f"; or hand them over again in Python: oche.resume({str(path)!r}, data=...)"
     raise OcheError(f"the data of {path} are gone from {data}; {way}")
 
 

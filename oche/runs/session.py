@@ -13,6 +13,7 @@ from typing import Any
 
 from oche.core.atomic_files import to_json
 from oche.core.console import Log
+from oche.core.errors import OcheError
 from oche.core.signals import Interrupt
 from oche.core.tensorboard import tensorboard_writer
 from oche.devices.process_group import ProcessGroup
@@ -51,7 +52,13 @@ class DirectorySession(Session):
             return None
         step, state = found
         # Lines written after the checkpoint are written again by the steps that follow it.
-        self.run.truncate_metrics(state.pop("metrics_size"))
+        size, left = state.pop("metrics_size"), self.run.metrics_size()
+        if left < size:
+            raise OcheError(
+                f"{self.run.path / 'metrics.jsonl'} has lost records that were there at the checkpoint of step {step} ({left:,} "
+                f"of {size:,} bytes are left); restore the file, or start the run anew"
+            )
+        self.run.truncate_metrics(size)
         self.history = self.run.metrics()
         self.log.say(f"going on from step {step}")
         return state

@@ -159,7 +159,7 @@ def _seeds(grid: dict[str, Any], at: str) -> dict[str, Any]:
 
 def _with_absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
     """Return ``settings`` with absolute paths, so that the study's own file can be read from any directory."""
-    paths = {"data": locate, "table": _path, "data_dir": _path, "plugins": _path}
+    paths = {"data": locate, "table": _path, "data_dir": _path, "parts": _path, "plugins": _path}
     return {k: _map(paths[k], v) if k in paths else v for k, v in settings.items()}
 
 

@@ -58,6 +58,13 @@ class Comparison:
         return f"{own} {self.metric.name}" + (" by the table" if self.key == "true_acc" else "")
 
     @property
+    def majority(self) -> float | None:
+        """The share of the commonest class of the images that accuracies are of; None where unknown, or not the same for all."""
+        key = self.key.removesuffix("acc") + "majority"
+        shares = {share for group in self.groups for share in group.of(key).values()}
+        return shares.pop() if self.key.endswith("acc") and len(shares) == 1 else None
+
+    @property
     def results(self) -> dict[str, dict[int, float]]:
         """The results by group and seed, best mean first; groups without a result are left out."""
         known = {group.name: values for group in self.groups if (values := group.of(self.key))}

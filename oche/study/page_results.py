@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from oche.analysis import Ranking, Summary, Undetermined, pairwise, rank_groups, relative_improvement, summarise
 from oche.report.figures import FigureWriter
 from oche.report.html.page import CellContent, Fold, Heading, Item, Prose, Section, Table, TableCell, slug
+from oche.report.metrics import percent
 from oche.report.plots import study as study_plots
 from oche.report.statistics_text import (
     PAIR_COLUMNS,
@@ -23,6 +24,7 @@ _INTERVALS = (
     "Every seed as a point, the mean as a bar, its 95 % bootstrap interval as a line; random cells (no search) in the other "
     "colour."
 )
+_CHANCE = "A network that always names the commonest class of these images is right for"
 _PAIRS = (
     "Seed by seed: the exact sign-flip permutation test of the mean difference (one minus other), two-sided, corrected by Holm; "
     "the probability that a seed of the first is better than a seed of the second (Vargha and Delaney's A); d: mean divided by "
@@ -71,6 +73,7 @@ def _result_items(writer: FigureWriter, comparison: Comparison) -> list[Item]:
         writer.plot(f"results-{name}", drawing, f"{comparison.name}: {comparison.what}. {_INTERVALS}"),
         Table(f"{name}-results", columns, rows, f"{comparison.name}: {comparison.what}" + (" in percent" if unit else "")),
         *([Prose(told, "muted")] if told else []),
+        *([] if (share := comparison.majority) is None else [Prose(f"{_CHANCE} {percent(share)} of them.", "muted")]),
     ]  # fmt: skip
 
 

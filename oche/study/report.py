@@ -84,7 +84,7 @@ def _first_place(comparison: Comparison, name: str) -> str:
     if len(tied) > 1:
         return f"best mean {comparison.what}, the same for {len(tied)} of {len(means)} groups"
     others = [p for p in pairwise(comparison.results) if name in (p.a, p.b) and not is_significant(p)]
-    what = f"best mean {comparison.what}, {name}"
     if not others:
-        return what
-    return f"{what}; not significantly different from {len(others)} of {plural(len(means) - 1, 'other group')}"
+        return f"best mean {comparison.what}, {name}"
+    which = f"{len(others)} of {plural(len(means) - 1, 'other group')}"
+    return f"highest mean {comparison.what}, of {name}; not shown to be better than {which}"

@@ -37,7 +37,6 @@ _WHERE = (
     "data_dir",
     "plugins",
     "table",
-    "parts",
 )  # where and how it runs; these change no result
 _SEARCHED = ("search", "method")  # a control has none of these
 
@@ -71,7 +70,7 @@ class Trial:
         """12 hexadecimal digits of a hash of the full configuration, with defaults, and the version of oche.
 
         Settings that change no result are left out: device, threads, time between checkpoints, folders of archives and
-        tables. The text of plugins counts.
+        tables. So are fields added since version 0.1 that have their default. The text of plugins counts.
         """
         hashed = {
             "oche": __version__,
@@ -175,7 +174,7 @@ def _work(path: Path, trial: Trial, log: Log, interrupt: Interrupt) -> dict[str,
         return {"genotype": str(genotype), **found}
     if interrupt.asked:
         raise Interrupted
-    parts = _first_record(path, trial) if trial.control else path / "search"
+    parts = trial.train.parts or (_first_record(path, trial) if trial.control else path / "search")
     config = replace(trial.train, genotype=str(genotype), parts=parts)
     trained = _finished_run(
         path / "train", lambda out: run_train(config, out=out, overwrite=False, log=log), log.quiet
@@ -188,10 +187,8 @@ _OF_CELL = ("true_acc", "regret")  # results of a cell, however it was found
 
 
 def _searched(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, Any]]:
-    config = replace(trial.search, parts=_first_record(path, trial))
-    run = _finished_run(
-        path / "search", lambda out: run_search(config, out=out, overwrite=False, log=log), log.quiet
-    )
+    config = replace(trial.search, parts=trial.search.parts or _first_record(path, trial))
+    run = _finished_run(path / "search", lambda out: run_search(config, out=out, overwrite=False, log=log), log.quiet)
     numbers = run.summary
     ours = [name for name in numbers if name not in _OF_CELL]
     return run.genotype, _prefixed(numbers, "search", ours)

@@ -7,7 +7,6 @@ the run.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,10 +18,9 @@ from oche.core.budget import Budget, Clock, FirstStep
 from oche.core.errors import OcheError, one_line
 from oche.core.memory import largest_fitting_batch, out_of_memory, release_unused_memory
 from oche.core.metrics import Meter
-from oche.training.divergence import Diverged, advise, check_numbers, check_tensors, loss_error
+from oche.training.divergence import Diverged, Heartbeat, check_numbers, check_tensors, device_of
 
 Record = dict[str, Any]
-CHECK_EVERY = 50  # steps between two checks of the losses on a GPU; each check waits for the device
 
 
 class OutOfMemory(OcheError):
@@ -254,7 +252,7 @@ def _step(task: Task, step: int, progress: float, alone: bool) -> None:
     if alone and (fits := largest_fitting_batch(batch, task.try_batch)):
         use = f"a batch of {fits} fits (tried)"
     elif (
-        alone and _device(task).type == "cpu" and batch > 1
+        alone and device_of(task).type == "cpu" and batch > 1
     ):  # what is freed there need not be of use to this process again
         use = f"half of that, {batch // 2}, may fit; this process has too little left to try"
     elif not alone and batch > 1:
@@ -262,42 +260,6 @@ def _step(task: Task, step: int, progress: float, alone: bool) -> None:
     else:
         use = "smaller batches do not fit either; use fewer channels or cells"
     raise OutOfMemory(f"out of memory at step {step + 1}, with batches of {batch}; {use}")
-
-
-def _device(task: Task) -> torch.device:
-    return next(iter(task.meters.values())).sums.device
-
-
-class Heartbeat:
-    """Counts, on the device, the steps of an epoch with finite losses. `check` waits for the device and reads the count.
-
-    A sum that is not finite stays so until the epoch ends, so an occasional look is enough.
-    """
-
-    def __init__(self, task: Task, clock: Clock) -> None:
-        self.task, self.first, self.epoch = task, clock.step, clock.epoch + 1
-        device = _device(task)
-        self.sound = torch.zeros((), dtype=torch.int64, device=device)
-        self.every = 1 if device.type == "cpu" else CHECK_EVERY
-        self.rates: list[float] = []  # learning rate of each step
-
-    def beat(self, progress: float) -> None:
-        """Count a step; ``progress`` is that of the step. Call it after every step."""
-        self.rates.append(self.task.rate(progress))
-        self.sound += torch.stack([meter.sums[0] for meter in self.task.meters.values()]).isfinite().all()
-        if len(self.rates) % self.every == 0:
-            self.check()
-
-    def check(self) -> None:
-        """Raise `Diverged` if any loss was not finite."""
-        sound = int(self.sound)
-        if sound == len(self.rates):
-            return
-        losses = {name: float(meter.sums[0]) for name, meter in self.task.meters.items()}
-        name, loss = next((name, loss) for name, loss in losses.items() if not math.isfinite(loss))
-        when = f"at step {self.first + sound + 1} (epoch {self.epoch})"
-        kind = loss_error(self.task.tensors())
-        raise kind(advise(f"the {name} loss became {loss} {when}", self.rates[sound]), self.first + sound)
 
 
 def _check(task: Task, clock: Clock, session: Session, rate: float | None = None) -> None:

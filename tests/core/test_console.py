@@ -7,6 +7,8 @@ import re
 import select
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oche.core import console as module
 from oche.core.console import Log
@@ -316,3 +318,15 @@ def test_a_failure_gives_the_terminal_back(terminal, clock):
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
     log.say("after")
     assert terminal.read() == "after\r\n"
+
+
+@given(
+    st.text(st.characters(exclude_categories=("C", "M")), max_size=90),
+    st.lists(st.text(st.characters(exclude_categories=("C", "M")), min_size=1, max_size=50), max_size=7),
+    st.integers(60, 250),
+)
+def test_a_line_of_progress_fits_whatever_it_says(title, words, width):
+    from rich.cells import cell_len
+
+    shown, bar, rest = module._fitted(title, [" 50 %", *words], width - 1)
+    assert cell_len(shown) + 1 + bar + cell_len(rest) <= width - 1 and bar >= 6 and rest.startswith("   50 %")

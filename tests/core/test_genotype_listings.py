@@ -150,6 +150,13 @@ def test_a_file_may_hold_a_published_name(tmp_path):
         read_file(path)
 
 
+def test_python_of_doubtful_style_is_read_without_a_word(recwarn):
+    assert Genotype.parse(f"X = 1or 2\nY = '\\d'\nA = {V1}\n") == genotypes.DARTS_V1
+    with pytest.raises(OcheError):
+        Genotype.parse("{1if 1else 2}")
+    assert not recwarn.list
+
+
 def test_bytes_become_text_without_a_mark():
     assert decode(codecs.BOM_UTF8 + b"a") == decode("a".encode("utf-16")) == decode(b"a") == "a"
     assert decode(b"\xff") == "\ufffd"

@@ -39,7 +39,9 @@ def test_what_was_held_out_by_a_split_stands_for_the_test_images(tmp_path, quick
     run = oche.train(
         CELLS, "digits", recipe=small(**{**RECIPE, "steps": 1, "split": 0.75}), limit=80, out=tmp_path / "s"
     )
-    assert export(run, Export(to="safetensors")).images == 20
+    assert export(run, Export(to="torch-export")).images == 20
+    done = export(run, Export(to="safetensors"), overwrite=True)  # of weights alone, on random images
+    assert done.images == 256 and "% of 20 training images that were held out" in done.card.read_text()
 
 
 # --- disagreement

@@ -1,6 +1,7 @@
 """Pixels handed to a loaded network: what it takes is converted, all else is refused on one line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ import small_runs
 from data_files import encoded, pixels, png16
 from exports import CELLS, run_cli, session
 from oche.cli import main as cli
+from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data.pixel_range import AS_BEFORE, EIGHT_BITS, UNIT, PixelRange
 from oche.deploy.export import Export, export
 from oche.deploy.image_values import check_normalised, describe_input, levels_for
+from oche.runs.membership import Earlier
+from oche.runs.run_data import load_recorded
 from oche.training.image_recipes import small
 
 DEEP = PixelRange(-1024, 3071)
@@ -269,3 +273,36 @@ def test_an_exported_graph_maps_the_values_itself(deep, images, tmp_path, capsys
     error = capsys.readouterr().err
     assert "--input uint8-nhwc takes 0..255" in error and "write --input values-nhwc" in error
     assert error.count("\n") == 1 and not (tmp_path / "y.onnx").exists()
+
+
+def test_an_exported_program_does_not_look_at_values(trained):
+    net = oche.load(trained)
+    x = net.normalise(pixels_of(net))
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    for other in (x[:1], torch.cat([x, x])):
+        torch.testing.assert_close(program(other), net(other), rtol=0, atol=1e-5)
+
+
+def pixels_of(net) -> torch.Tensor:
+    return torch.from_numpy(pixels(2, net.about.channels, *net.image))
+
+
+def test_a_run_without_records_reads_its_deep_files_as_its_version_did(deep, tmp_path):
+    """The upper 8 bits, as long as neither manifest nor space.json tells a range; each of the two is enough."""
+    copy = tmp_path / "t"
+    shutil.copytree(deep.path, copy)
+    run = oche.Run.open(copy)
+
+    def data():
+        return load_recorded(run.config, Log(quiet=True), Earlier.read(copy, Log(quiet=True)), "evaluate")
+
+    assert data().pixels == PixelRange(0, 3999)
+    (copy / "manifest.safetensors").unlink()
+    assert data().pixels == PixelRange(0, 3999)
+    facts = json.loads((copy / "space.json").read_text())
+    del facts["pixels"]
+    (copy / "space.json").write_text(json.dumps(facts))
+    found = data()
+    x = np.concatenate([stripes(4, k, 4) for k in range(3)])  # of test/
+    assert found.pixels == AS_BEFORE
+    assert np.array_equal(found.test.gather(torch.arange(12))[0][:, 0].numpy(), x >> 8)

@@ -85,6 +85,14 @@ def test_a_language_model_too(text, quick, capsys):
     assert f"{name} is not finite" in one_line(["evaluate", run.path], capsys)
 
 
+@pytest.mark.parametrize("loss", [nan, inf, 800.0])
+def test_a_perplexity_that_is_not_finite_is_none(loss, text, quick, capsys, monkeypatch):
+    run = language_runs.make(text)
+    monkeypatch.setattr("oche.deploy.evaluate.cross_entropy", lambda *args: loss)
+    error = one_line(["evaluate", run.path], capsys)
+    assert f"is not finite on the val text of {text} (loss {loss:g} nats a token), so it means nothing" in error
+
+
 @pytest.mark.slow
 def test_the_report_of_such_a_run_still_works(copied, capsys):
     spoil(copied / "weights.safetensors", "stem.0.weight", nan)

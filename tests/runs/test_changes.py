@@ -63,6 +63,7 @@ def edited(run: Path, to: Path, **changes) -> Path:
 REFUSED = [
     ("search", dict(seed=5), "seed: 0 -> 5 (all random numbers follow from it"),
     ("search", dict(holdout=0.4), "holdout: 0.2 -> 0.4 (the test part would hold images that were trained on)"),
+    ("search", dict(layout="NHWC"), "layout: None -> NHWC (images would be read along other axes)"),
     ("search", dict(limit=61), "limit: 60 -> 61 (other images would train and validate)"),
     ("search", dict(space__channels=8), "space.channels: 2 -> 8 (the supernet of the checkpoint has the other space)"),
     ("search", dict(space__candidates=["none", "skip_connect"]), "space.candidates: "),

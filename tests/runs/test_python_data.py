@@ -179,7 +179,10 @@ def test_a_run_whose_data_were_deleted_takes_them_again(tmp_path):
     with pytest.raises(Mine):
         search(tmp_path / "x", VISION, method=oche.methods.darts(batch=8, epochs=2), on_epoch=stop_at(1))
     shutil.rmtree(tmp_path / "x" / "data")
-    with pytest.raises(OcheError, match=r"are gone from .*Vision\.npz; name their new place"):
+    with pytest.raises(
+        OcheError,
+        match=r"are gone from .*Vision\.npz; name their new place: .*; or hand them over again in Python: oche.resume",
+    ):
         oche.resume(tmp_path / "x")
     with pytest.raises(
         OcheError, match=r"the data handed over are not those that .*x was begun with; hand over the same"
@@ -188,6 +191,8 @@ def test_a_run_whose_data_were_deleted_takes_them_again(tmp_path):
     assert not (tmp_path / "x" / "data").exists()
     run = oche.resume(tmp_path / "x", data=VISION)
     assert run.state == "complete" and Path(run.config.data).is_file()
+    shutil.rmtree(tmp_path / "x" / "data")
+    assert oche.resume(tmp_path / "x", data=VISION).state == "complete" and Path(run.config.data).is_file()
     assert oche.resume(tmp_path / "x", data=VISION).state == "complete"
 
 

@@ -167,6 +167,10 @@ def test_runs_of_earlier_versions_go_on_by_position_without_a_word(here, capsys)
     assert capsys.readouterr().err == "" and not (here / "stopped" / MANIFEST).exists()
     found = oche.evaluate(of_an_earlier_version(here / "train"), device="cpu")
     assert found["test_acc"] == Run.open(here / "train").summary["test_acc"]
+    other = write(here / "other", {"ants": [1, 2], "bees": [800]})
+    assert oche.evaluate(here / "train", other, device="cpu")["test_images"] == 3
+    told = f"images of other: whether {here / 'train'} was trained on some is not known, since it recorded none\n"
+    assert capsys.readouterr().err == told
 
 
 def test_a_lost_manifest_is_told(here, capsys):

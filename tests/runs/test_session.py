@@ -10,8 +10,8 @@ from oche.core.console import Log
 from oche.core.metrics import Meter
 from oche.core.signals import Interrupt
 from oche.runs.directory import RunDir, read_metrics
-from oche.runs.session import DirectorySession
-from oche.training.loop import Diverged, Interrupted, fit_loop
+from oche.runs.session import DirectorySession, SharedSession
+from oche.training.loop import Diverged, Interrupted, Session, fit_loop
 
 
 @pytest.fixture
@@ -214,3 +214,30 @@ def test_an_error_of_a_listener_says_how_to_go_on(run, error):
     assert caught.value.__notes__ == [
         f"raised by on_epoch after epoch 4; everything is saved; go on with: oche resume {run.path}"
     ]
+
+
+class Ranks:
+    """A process group of which this is one rank; ``others`` are the numbers that the other ranks add."""
+
+    def __init__(self, *others):
+        self.others = others
+
+    def sum_numbers(self, numbers):
+        return [a + b for a, b in zip(numbers, self.others, strict=True)]
+
+
+def test_ranks_stop_together(run):
+    def session(answer, *others):
+        own = Session()
+        own.tell_listeners = answer
+        return SharedSession(own, Log(quiet=True), Interrupt(), Ranks(*others))
+
+    def fail():
+        raise KeyError("mine")
+
+    assert session(lambda: False, 0.0, 0.0).tell_listeners() is False
+    assert session(lambda: True, 0.0, 0.0).tell_listeners() and session(lambda: False, 1.0, 0.0).tell_listeners()
+    with pytest.raises(KeyError, match="mine"):
+        session(fail, 0.0, 0.0).tell_listeners()
+    with pytest.raises(Interrupted):
+        session(lambda: False, 0.0, 1.0).tell_listeners()

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import report_studies
 import study_files
+from oche.report.figures import FigureWriter
+from oche.report.html.page import render_page
+from oche.study import page_results
 from oche.study import run as study_run
 from oche.study.groups import comparisons
 from oche.study.results import trial_results
@@ -55,3 +61,26 @@ def test_names_say_what_is_the_method_and_what_the_space():
     steps = [labels("darts", **{"search.steps": "3"}), labels("random", **{"search.steps": "default"})]
     assert short_names(steps) == ["darts · search.steps=3", "random"]
     assert short_names([labels("darts")]) == ["darts"] and short_names([]) == []
+
+
+def test_the_share_of_the_commonest_class_is_that_of_the_results(tmp_path):
+    out = report_studies.make(tmp_path, {("darts", 0): 0.9, ("darts", 1): 0.8, ("random", 0): 0.7})
+    (comparison,) = comparisons(trial_results(out))
+    assert comparison.key == "test_acc" and comparison.majority is None  # not known
+    for row, share in zip(trial_results(out), (0.4, 0.4, 0.4), strict=True):
+        add(row, test_majority=share, search_val_majority=0.3)
+    (comparison,) = comparisons(trial_results(out))
+    assert comparison.majority == 0.4
+    writer = FigureWriter(tmp_path / "pictures")
+    text = render_page(
+        "x", list(page_results.result_sections(writer, [comparison])), "", kicker="", state=("", ""), notes=[]
+    )
+    assert "always names the commonest class of these images is right for 40.00\u00a0% of them." in text
+    add(trial_results(out)[0], test_majority=0.5)  # other images
+    (comparison,) = comparisons(trial_results(out))
+    assert comparison.majority is None
+
+
+def add(row, **numbers):
+    file = row.path / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | numbers))

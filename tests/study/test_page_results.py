@@ -12,7 +12,8 @@ import pytest
 import report_studies
 import study_files
 from oche.study import run as study_run
-from oche.study.report import write_study_report
+from oche.study.groups import comparisons
+from oche.study.report import _head, write_study_report
 from oche.study.results import trial_results
 from study_pages import results, table
 
@@ -110,3 +111,27 @@ def test_less_perplexity_is_better(tmp_path):
     assert [*table(made, "digits-results")] == ["darts", "random"]
     assert float(table(made, "digits-over-random")["darts"]["relative improvement (%)"]) == pytest.approx(100 * 21 / 82)
     assert float(table(made, "digits-pairs")["darts"]["chance that one is better"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"darts": [0.5] * 3, "gdas": [0.5] * 3, "snas": [0.4] * 3},
+            "digits: best mean test accuracy, the same for 2 of 3 groups (n\u00a0=\u00a03)",
+        ),
+        (
+            {"darts": [0.50, 0.52, 0.51], "gdas": [0.60, 0.51, 0.52]},
+            "digits: highest mean test accuracy, of gdas; not shown to be better than 1 of 1 other group (n\u00a0=\u00a03)",
+        ),
+        (
+            {"darts": [0.5 + i / 100 for i in range(7)], "gdas": [0.7 + i / 99 for i in range(7)]},
+            "digits: best mean test accuracy, gdas (n\u00a0=\u00a07)",
+        ),
+        ({"darts": [0.5]}, "digits: best mean test accuracy, darts (n\u00a0=\u00a01)"),
+    ],
+)
+def test_a_group_is_called_the_best_only_where_that_is_shown(tmp_path, values, told):
+    reached = {(method, seed): value for method, of in values.items() for seed, value in enumerate(of)}
+    found = trial_results(report_studies.make(tmp_path, reached))
+    assert _head(found, comparisons(found))[0].items[0].cards[-1][0] == told

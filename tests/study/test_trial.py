@@ -12,11 +12,16 @@ import pytest
 
 import small_runs
 import study_files
+from class_folders import write
+from oche.data.manifest import FIRST, SECOND, TEST
+from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.membership import Earlier
 from oche.study import local
 from oche.study import run as study_run
 from oche.study import trial as trials
 from oche.study.results import trial_results
 from oche.study.trial import Trial
+from oche.training.image_recipes import Recipe
 from study_files import LOG
 
 pytestmark = pytest.mark.slow  # a process that is killed
@@ -57,6 +62,13 @@ def test_the_text_of_a_plugin_counts(tmp_path):
         plugin.write_text(text)
         ids.add(study_files.study(tmp_path, plugins=[str(plugin)], grid={"method": "darts"}).trials[0].id)
     assert len(ids) == 2
+
+
+def test_ids_are_those_of_version_0_1():
+    """The first two were computed by that version; studies of then go on. A new field counts once it is set."""
+    plain = Trial({}, SearchConfig(seed=3), TrainConfig(genotype="DARTS_V2"))
+    assert (plain.id, Trial({}, SearchConfig(), None).id) == ("dc2e31e95981", "298f4bc85a00")
+    assert replace(plain, train=replace(plain.train, train=Recipe(taken_lr=0.1))).id != plain.id
 
 
 def test_a_trial_is_read_as_it_was_written(tmp_path):
@@ -105,3 +117,27 @@ run_trial(Path({str(out)!r}), Log(quiet=True))
     }
     assert small_runs.same_weights(out / "train", whole.path / "train")
     assert small_runs.metrics(out / "search") == small_runs.metrics(whole.path / "search")
+
+
+def test_all_trials_are_tested_on_the_same_images_while_the_data_change(tmp_path, monkeypatch):
+    small_runs.no_report(monkeypatch)
+    data = write(tmp_path / "data", {"ants": range(20), "bees": range(20, 40)})
+    grid = {"method": ["darts", "gdas", "random"]}
+    study = study_files.study(tmp_path, data=str(data), limit=None, recipe="small", grid=grid)
+    tested, sizes = [], []
+    for trial in study.trials:
+        path = tmp_path / "out" / "trials" / trial.id
+        trial.write(path)
+        trials.run_trial(path, LOG)
+        manifest = Earlier.read(path / "train", LOG).manifest
+        tested.append(set(manifest.ids[manifest.members(TEST)].tolist()))
+        sizes.append(len(manifest.members(FIRST, SECOND)))
+        write(data, {"ants": range(100 * len(sizes), 100 * len(sizes) + 10)}, prefix="0")
+    assert tested[0] == tested[1] == tested[2] and len(tested[0]) == 8
+    assert sizes == [32, 42, 52]
+
+
+def test_the_parts_of_a_study_may_be_those_of_a_run(tmp_path):
+    (own,) = study_files.study(tmp_path, recipe="small", grid={"method": "darts"}).trials
+    (kept,) = study_files.study(tmp_path, recipe="small", parts=str(tmp_path / "x"), grid={"method": "darts"}).trials
+    assert kept.search.parts == kept.train.parts == tmp_path / "x" and kept.id != own.id

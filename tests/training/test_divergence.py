@@ -11,6 +11,7 @@ from oche.bilevel.search import Search
 from oche.core.errors import OcheError
 from oche.core.metrics import Meter
 from oche.devices.engine import Engine
+from oche.methods import curvature
 from oche.methods.discretize import TopK
 from oche.methods.published import darts
 from oche.runs.checkpoint import from_bytes, to_bytes
@@ -198,6 +199,25 @@ def test_weights_of_the_supernet_and_an_eigenvalue(monkeypatch):
     monkeypatch.setattr(Search, "_eigenvalue", lambda self, progress: nan)
     error, _ = search(start(darts(epochs=1, batch=4, hessian_every=1)))
     assert str(error).startswith("the eigenvalue became nan after step 3 (epoch 1), ")
+
+
+@pytest.mark.parametrize("broken", ["loss", "second derivatives"])
+def test_a_curvature_that_cannot_be_measured(broken, monkeypatch):
+    """Weights and logits are finite, and what is computed of them is not."""
+
+    def spoil(task):
+        task.feed.probe_batch = lambda epoch, batch: (torch.full((4, 1, 8, 8), 1e38), torch.zeros(4, dtype=torch.int64))
+        if broken != "loss":
+            products = curvature.hessian_product
+            monkeypatch.setattr(curvature, "hessian_product", lambda loss, a: lambda v: products(loss, a)(v) * inf)
+            task.feed.probe_batch = probe
+
+    task = start(darts(epochs=1, batch=4, hessian_every=1))
+    probe = task.feed.probe_batch
+    spoil(task)
+    error, session = search(task)
+    assert str(error).startswith(f"the eigenvalue after step 3 (epoch 1): the {broken} ") and error.step == 3
+    assert [record["epoch"] for record in session.history] == [0]
 
 
 def test_a_selection_that_leaves_broken_weights(monkeypatch):

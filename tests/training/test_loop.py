@@ -283,7 +283,7 @@ def test_a_loss_that_is_no_number_is_found_within_the_epoch(value):
 
 def test_losses_of_a_gpu_are_looked_at_now_and_then(monkeypatch):
     """A tensor on the meta device stands for one whose values have to be waited for: reading it is an error."""
-    from oche.training.loop import CHECK_EVERY, Heartbeat
+    from oche.training.divergence import CHECK_EVERY, Heartbeat
 
     task, looks = Counting(), []
     task.meters = {"train": Meter("meta")}
@@ -296,7 +296,7 @@ def test_losses_of_a_gpu_are_looked_at_now_and_then(monkeypatch):
 
 
 def test_the_step_at_fault_is_named_however_late_one_looks():
-    from oche.training.loop import Heartbeat
+    from oche.training.divergence import Heartbeat
 
     task = Counting()
     pulse = Heartbeat(task, Clock(Budget(1), step=40, epoch=2))

@@ -102,7 +102,10 @@ def read_header(items: EncodedImages, i: int) -> Header:
             raise ValueError(f"{w}x{h} pixels")
         if w * h > (Image.MAX_IMAGE_PIXELS or w * h):
             raise ValueError(f"{w}x{h} pixels: more than Pillow considers safe")
-        kind, grey = source_kind(image), image.mode in _GREY or is_grey_alpha(image)  # before Pillow decodes it for its EXIF
+        kind, grey = (
+            source_kind(image),
+            image.mode in _GREY or is_grey_alpha(image),
+        )  # before Pillow decodes it for its EXIF
         turned = _orientation(image) >= 5 and image.format != "TIFF"  # of a TIFF Pillow gives the size after turning it
         return Header(
             (w, h) if turned else (h, w), grey, image.format or "",

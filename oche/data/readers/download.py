@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oche.core.cache_folders import CACHE_VARIABLE
 from oche.core.console import progress_bar
 from oche.core.errors import OcheError
 
@@ -33,7 +35,7 @@ def cache_folder(name: str) -> Path:
     """Return the folder for downloads of the set ``name``. (Several sets have files with the same name.)"""
     import pooch
 
-    return Path(pooch.os_cache("oche")) / name
+    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("oche")) / name
 
 
 def locate_archive(name: str, archive: Archive, data_dir: Path | None, show: bool) -> tuple[Path, str]:

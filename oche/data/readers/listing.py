@@ -39,7 +39,7 @@ _OTHER_SIGNATURES = re.compile(
 )
 
 # Reasons: what was not read, and why. The counts of each become one line.
-PACKAGE = ("image", ", for want of the package pillow-heif")
+PACKAGE = ("image", ", for want of the package pillow-heif (pip install pillow-heif)")
 TYPE = ("file", ", of types that oche does not read")
 SUFFIX = ("image", ", because the suffix is none of an image")
 ARCHIVE = ("archive", ", since archives are not unpacked")

@@ -125,9 +125,7 @@ def _metadata(schema: Any, label: str) -> tuple[tuple[str, ...] | None, str]:
         return None, note
 
 
-def read_npz(
-    path: Path, size: tuple[int, int] | None, memory: int, show: bool, axes: Axes = Axes()
-) -> RawDataset:
+def read_npz(path: Path, size: tuple[int, int] | None, memory: int, show: bool, axes: Axes = Axes()) -> RawDataset:
     """Read arrays x, y (or images, labels), or x_train, y_train, x_test, y_test (or train_images, …), and optionally classes.
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W); ``axes`` (or an array called layout) tells which, see

@@ -118,7 +118,11 @@ def read_part(
 
 def is_table(data: Any) -> bool:
     """Whether ``data`` looks like a `datasets.Dataset`."""
-    return isinstance(getattr(data, "features", None), Mapping) and hasattr(type(data), "__len__")
+    return isinstance(_features(data), Mapping) and hasattr(type(data), "__len__")
+
+
+def _features(data: Any) -> Any:
+    return getattr(data, "features", None)
 
 
 def hides_labels(data: Any) -> bool:
@@ -198,6 +202,8 @@ def _rows(labels: Any, where: str) -> list[Any]:
 def _check_lengths(where: str, images: Any, labels: Any) -> None:
     if len(images) != len(labels):
         raise OcheError(f"{where} has {len(images)} images and {len(labels)} labels; give one label for each image")
+    if not len(images):
+        raise OcheError(f"{where} has no images; give some")
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -220,7 +226,7 @@ def _items(data: Any, where: str) -> tuple[Any, tuple[str, ...] | None]:
         )
     if is_table(data):
         image, label = _columns(data, where)
-        names = getattr(data.features[label], "names", None)
+        names = getattr(_features(data)[label], "names", None)
         return _TableRows(data, image, label), None if names is None else tuple(map(str, names))
     if _dimensions(data) >= 2:
         raise OcheError(f"{where} is {short(data)} without labels; hand over a pair (images, labels)")

@@ -42,7 +42,7 @@ class GreedyEdge(Decide):
     The paper names min-max scaling and no set of edges. The released code scales over all edges of the cell: decided ones
     count with their last logits. This is the default, ``scale="all"``. With ``scale="open"`` minimum and maximum are taken
     over the undecided edges (deviation 2). That ends in another cell in 26 to 38 % of simulated searches by criterion 1, in
-    more than half by criterion 2 (benchmarks/sgas_scale.py).
+    more than half by criterion 2 (benchmarks/deviation_sizes.py).
 
     Deviation 3: ties are broken by the product before scaling, then by the edge; in the released code by the edge. (With
     two undecided edges, both scores are 0 as soon as each leads in one factor.)

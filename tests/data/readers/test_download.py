@@ -133,3 +133,11 @@ def test_a_file_put_into_the_cache_by_hand_is_used(cached):
     assert (
         locate_archive("set", published(b"right", f"{closed_port()}/x"), None, show=False)[0].read_bytes() == b"right"
     )
+
+
+def test_a_variable_moves_downloads_and_kernels(tmp_path, monkeypatch):
+    monkeypatch.setenv("OCHE_CACHE", str(tmp_path / "own"))
+    assert archives.cache_folder("mnist") == tmp_path / "own" / "mnist"
+    monkeypatch.delenv("OCHE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert archives.cache_folder("mnist").is_relative_to(tmp_path / "xdg")

@@ -164,6 +164,8 @@ class NoLength:
         (pd.DataFrame({"a": [1]}), "data is an object of class DataFrame without labels"),
         ((X.reshape(24, -1), Y), r"data has images of shape \(24, 432\); give \(N, H, W\)"),
         ((X, Y[:9]), "data has 24 images and 9 labels"),
+        ((X[:0], Y[:0]), "data has no images; give some"),
+        (([], []), "data has no images"),
         ((list(X), list(Y[:9])), "data has 24 images and 9 labels"),
         ((X, 1), "the labels of data are int 1"),
         ((X, "cat"), "the labels of data are text 'cat'"),
