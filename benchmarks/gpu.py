@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,11 +157,10 @@ class Day:
         return self.results
 
     def _limit(self, todo: list[Piece]) -> float:
-        """Seconds of the next piece: its stage's share of the time that is left, divided among the stage's pieces."""
-        left, stage = self.left() - 2, todo[0].stage
-        open_stages = {piece.stage for piece in todo}
-        share = SHARES[stage] / sum(SHARES[s] for s in open_stages)
-        return left * share / sum(piece.stage == stage for piece in todo)
+        """Seconds of the next piece. A stage's share of the minutes is divided among its pieces, and so is time that was left."""
+        counts = Counter(piece.stage for piece in self.pieces())
+        weights = [SHARES[piece.stage] / counts[piece.stage] for piece in todo]
+        return (self.left() - 2) * weights[0] / sum(weights)
 
     def write(self) -> None:
         """Write the results and their tables."""

@@ -35,7 +35,7 @@ def test_the_pieces_at_full_size(gpu, setting):
     assert names["table"] == ["first", "second", "gdas", "pc-darts", "train"]
     assert names["searches"] == ["gdas", "beta-darts", "darts", "darts-2nd", "pc-darts"]
     assert names["ranks"] == ["1", "2"] and names["training"] == ["DARTS_V2"]
-    assert [p.stage for p in gpu.Day(replace(setting, stages=("ranks",))).pieces()] == ["ranks", "ranks"]
+    assert [p.key for p in gpu.Day(replace(setting, stages=("ranks",))).pieces()] == ["ranks/2"]
 
 
 def test_steps_are_those_of_published_sizes(gpu, setting):
