@@ -10,17 +10,15 @@ import platform
 import shutil
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from oche._version import __version__
+from oche.bench.device_test import try_devices
+from oche.bench.facts import Fact
 from oche.core.cache_folders import CACHE_VARIABLE, cache_folder, folder_obstacle
 from oche.core.environment import cpu_model, source_commit
 from oche.core.errors import one_line, plural
@@ -29,10 +27,8 @@ from oche.core.memory import free_memory
 from oche.kernels.cpu import build, self_test
 from oche.kernels.triton.cell import refusal
 from oche.proof import cache
-from oche.proof.prove import prove
-from oche.proof.values import Proof, Step, StepForm, Verdict
+from oche.proof.values import Proof, Verdict
 
-Level = Literal["ok", "note", "wrong"]
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 REQUIRED = (
     "numpy",
@@ -57,22 +53,7 @@ USES = {
     "datasets": "data of the Hugging Face hub", "ray": "studies on Ray", "tensorboard": "TensorBoard",
     "triton": "kernels for GPUs", "pillow_heif": "HEIC images",
 }  # fmt: skip
-WIDTH = 80
 NEWEST = 12  # verdicts that are shown
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One finding. ``level`` "wrong": something that oche needs does not work; "note": it works, and could do more.
-
-    ``install``: what to do about it, "" for nothing.
-    """
-
-    part: str
-    name: str
-    value: str
-    level: Level = "ok"
-    install: str = ""
 
 
 def examine(quick: bool = False, say: Callable[[str], None] = lambda line: None) -> list[Fact]:
@@ -84,22 +65,6 @@ def examine(quick: bool = False, say: Callable[[str], None] = lambda line: None)
     if not quick:
         facts += _devices(say)
     return [*facts, *_proved()]
-
-
-def exit_code(facts: Sequence[Fact]) -> int:
-    """Return 1 if anything that oche needs does not work, else 0."""
-    return int(any(fact.level == "wrong" for fact in facts))
-
-
-def plain(facts: Sequence[Fact]) -> dict[str, Any]:
-    """Return the facts as plain values, for --json."""
-    return {"works": not exit_code(facts), "facts": [vars(fact) for fact in facts], "install": advice(facts)}
-
-
-def advice(facts: Sequence[Fact]) -> list[str]:
-    """Return what to do, each thing once, the most important first."""
-    found = [fact.install for level in ("wrong", "note") for fact in facts if fact.level == level and fact.install]
-    return [*dict.fromkeys(found)]
 
 
 # --- what there is ----------------------------------------------------------------------------------------------------
@@ -257,9 +222,7 @@ def _devices(say: Callable[[str], None]) -> Iterator[Fact]:
     if not names:
         return
     say(f"trying {', '.join(names)} in a process of its own")
-    verdict = prove(
-        Step("oche.bench.doctor:make", {}, "a convolution", plain=False, steps=1), [StepForm(name) for name in names]
-    )
+    verdict = try_devices(names)
     if verdict.obstacle:
         yield Fact("proved", "devices", f"nothing could be compared: {verdict.obstacle}", "wrong")
     for proof in verdict.proofs:
@@ -290,73 +253,3 @@ def _speed(verdict: Verdict, proof: Proof) -> str:
     ratio = verdict.speedup(proof)
     times = "" if ratio is None or proof.form.name == "plain" else f", {ratio:.1f} × plain modules"
     return f"{1000 * (proof.seconds or 0):.3g} ms a step{times}"
-
-
-# --- the page ---------------------------------------------------------------------------------------------------------
-
-MARKS: Mapping[Level, str] = {"ok": " ", "note": "-", "wrong": "!"}
-
-
-def page(facts: Sequence[Fact], width: int = WIDTH) -> str:
-    """Return the facts as text of at most ``width`` columns. "!" marks what is wrong, "-" what could be better."""
-    lines: list[str] = []
-    part = ""
-    for fact in facts:
-        if fact.part != part:
-            lines += [*([""] if part else []), fact.part]
-            part = fact.part
-        head = f"{MARKS[fact.level]} {fact.name}"
-        lines += textwrap.wrap(
-            fact.value, width, initial_indent=f"{head:<18} ", subsequent_indent=" " * 19, break_on_hyphens=False
-        ) or [head]
-    todo = advice(facts)
-    lines += ["", "install" if todo else "nothing to install"]
-    for text in todo:
-        lines += textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
-    wrong = [fact.name for fact in facts if fact.level == "wrong"]
-    lines += ["", f"wrong: {', '.join(wrong)}" if wrong else "everything that oche needs works here"]
-    return "\n".join(
-        line
-        for text in lines
-        for line in (textwrap.wrap(text, width, subsequent_indent="  ") if len(text) > width else [text])
-    )
-
-
-# --- the child --------------------------------------------------------------------------------------------------------
-
-
-def make(settings: Mapping[str, Any], form: StepForm | None) -> Convolution:
-    """Return a convolution on the device that ``form`` names; None: on the CPU."""
-    del settings
-    return Convolution("cpu" if form is None else form.name)
-
-
-class Convolution:
-    """Forward and backward pass of one convolution, as `oche.proof.values.ProvableStep`."""
-
-    def __init__(self, device: str) -> None:
-        g = torch.Generator().manual_seed(0)
-        self.x = torch.randn(8, 16, 16, 16, generator=g).to(device)
-        self.weight = torch.randn(32, 16, 3, 3, generator=g).to(device).requires_grad_()
-
-    def take(self, step: int) -> None:
-        self.weight.grad = None
-        self.loss = torch.nn.functional.conv2d(self.x, self.weight).relu().mean()
-        self.loss.backward()
-        self.loss.item()  # waits for the device
-
-    def evidence(self) -> dict[str, dict[str, Tensor]]:
-        assert self.weight.grad is not None
-        return {"loss": {"loss": self.loss.detach().cpu()}, "gradients": {"weight": self.weight.grad.cpu()}}
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def set_state(self, state: Mapping[str, Tensor]) -> None:
-        del state
-
-    def obstacle(self) -> str:
-        return ""
-
-    def memory(self) -> int | None:
-        return None

@@ -18,7 +18,8 @@ class DoctorArgs:
 
 
 def doctor(args: list[str]) -> int:
-    from oche.bench.doctor import examine, exit_code, page, plain
+    from oche.bench.doctor import examine
+    from oche.bench.facts import exit_code, page, plain
 
     given = simple(
         DoctorArgs, args, "doctor",

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from oche.bench import doctor
-from oche.bench.doctor import Fact
+from oche.bench.facts import advice, exit_code
 from oche.cli import main as cli
 from oche.kernels.cpu import build, self_test
 from oche.proof import cache
-from oche.proof.compare import errors
 from oche.proof.values import Proof, Step, StepForm, Verdict
 
 
@@ -47,7 +46,7 @@ def only(facts, name):
 
 def test_a_machine_that_works(kernels):
     facts = doctor.examine()
-    assert doctor.exit_code(facts) == 0
+    assert exit_code(facts) == 0
     assert only(facts, "compiled kernels").value == "100 ms a step, 2.5 × plain modules"
     assert only(facts, "torch").value.startswith(torch.__version__)
     assert {"software", "machine", "GPU", "caches", "packages", "proved"} == {fact.part for fact in facts}
@@ -60,14 +59,14 @@ def test_a_machine_that_works(kernels):
 def test_kernels_that_fail_are_wrong(kernels, field, text):
     kernels[field] = text
     facts = doctor.examine()
-    assert doctor.exit_code(facts) == 1 and text in only(facts, "compiled kernels").value
+    assert exit_code(facts) == 1 and text in only(facts, "compiled kernels").value
 
 
 def test_without_a_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     facts = doctor.examine()
     assert only(facts, "compiler").level == only(facts, "compiled kernels").level == "note"
-    assert doctor.exit_code(facts) == 0 and any(text.startswith("install g++") for text in doctor.advice(facts))
+    assert exit_code(facts) == 0 and any(text.startswith("install g++") for text in advice(facts))
 
 
 def test_quick_compiles_nothing(monkeypatch):
@@ -109,27 +108,21 @@ def test_gpus_are_described_and_tried(monkeypatch):
     class Facts:
         name, total_memory, major, minor = "NVIDIA H200", 139 * 2**30, 9, 0
 
-    def prove(step, forms):
-        return Verdict(
-            step.title, (Proof(forms[0], True, 0.002), Proof(forms[1], False, why="the process was ended by SIGKILL"))
-        )
+    def try_devices(names):
+        assert names == ["cuda:0", "cuda:1"]
+        forms = [*map(StepForm, names)]
+        bad = Proof(forms[1], False, why="the process was ended by SIGKILL")
+        return Verdict("a convolution", (Proof(forms[0], True, 0.002), bad))
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: Facts)
     monkeypatch.setattr(doctor, "refusal", lambda device: None)
-    monkeypatch.setattr(doctor, "prove", prove)
+    monkeypatch.setattr(doctor, "try_devices", try_devices)
     assert [fact.value for fact in doctor._gpus()][1:] == ["NVIDIA H200, 139 GiB, compute capability 9.0"] * 2
     good, bad = doctor._devices(lambda line: None)
     assert good.value == "a convolution as the CPU does, in 2 ms"
     assert bad.name == "cuda:1 computes" and bad.level == "wrong" and bad.value == "the process was ended by SIGKILL"
-
-
-def test_the_convolution_agrees_with_itself():
-    one, other = doctor.make({}, None), doctor.make({}, StepForm("cpu"))
-    one.take(0)
-    other.take(0)
-    assert errors(one.evidence(), other.evidence()) == {"loss": 0, "statistics": 0, "gradients": 0, "tensor": 0}
 
 
 def test_kept_verdicts_are_shown():
@@ -140,26 +133,6 @@ def test_kept_verdicts_are_shown():
     cache.remember(step, forms, {"gpu": "another"}, Verdict("elsewhere", proofs))
     (fact,) = doctor._proved()
     assert (fact.name, fact.value) == (step.title, "native: 500 ms a step, 4.0 × plain modules; odd: it is odd")
-
-
-def test_the_page_fits_80_columns():
-    long = "a value of very many words " * 8
-    facts = [
-        Fact("machine", "processor", long), Fact("machine", "a name that is longer than its column is", "x" * 200, "note", long),
-        Fact("proved", "kernels", "they differ", "wrong", "install others"),
-    ]  # fmt: skip
-    lines = doctor.page(facts).splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines[0] == "machine" and any(line.startswith("! kernels          they differ") for line in lines)
-    assert lines[-1] == "wrong: kernels"
-    at = lines.index("install")
-    assert lines[at + 1] == "  install others" and lines[at + 2].startswith("  a value of very many words")
-
-
-def test_nothing_to_do():
-    assert doctor.page([Fact("machine", "processor", "fast")]).splitlines()[3:] == [
-        "nothing to install", "", "everything that oche needs works here",
-    ]  # fmt: skip
 
 
 def test_the_command(capsys, kernels):

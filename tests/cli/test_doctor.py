@@ -2,7 +2,7 @@
 
 import json
 
-from oche.bench.doctor import Fact
+from oche.bench.facts import Fact
 from oche.cli import doctor
 
 
