@@ -32,7 +32,10 @@ Maker = Callable[[dict[str, Any], StepForm | None], ProvableStep]
 
 
 def main(folder: Path) -> None:
-    """Prove the forms that FOLDER/step.json names."""
+    """Prove the forms that FOLDER/step.json names, up to the first one that raises.
+
+    An error may leave the device unusable, so another process tries the forms after it.
+    """
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     task = json.loads((folder / "step.json").read_text())
     sys.path[:0] = [path for path in task["sys_path"] if path not in sys.path]
@@ -46,11 +49,13 @@ def main(folder: Path) -> None:
     noise: dict[str, float] = reference["noise"]
     for form in forms:
         note(begin=form.name)
-        proof = _prove(make, task["settings"], form, reference, bounds, noise)
+        proof, raised = _prove(make, task["settings"], form, reference, bounds, noise)
         if form.name == "plain" and proof.errors:
             noise = dict(proof.errors)
             torch.save({**reference, "noise": noise}, folder / "reference.pt")
         note(proof=asdict(proof))
+        if raised:
+            return
         release_unused_memory()
 
 
@@ -96,10 +101,10 @@ def _prove(
     reference: dict[str, Any],
     bounds: Bounds,
     noise: dict[str, float],
-) -> Proof:
-    """Return the proof of ``form``. Nothing is raised."""
+) -> tuple[Proof, bool]:
+    """Return the proof of ``form``, and whether an error was raised that may have harmed the device."""
     if form.name == "plain" and reference["seconds"] is not None:
-        return Proof(form, True, reference["seconds"], reference["memory"])
+        return Proof(form, True, reference["seconds"], reference["memory"]), False
     try:
         step, worst = make(settings, form), dict[str, float]()
         for i, (state, expected) in enumerate(zip(reference["states"], reference["evidence"], strict=True)):
@@ -107,19 +112,19 @@ def _prove(
             step.take(i)
             worst = largest(worst, errors(step.evidence(), expected))
             if why := step.obstacle():
-                return Proof(form, False, why=why)
+                return Proof(form, False, why=why), False
         own = {} if form.name == "plain" else noise
         # Without bounds of its own nothing would be left to fall back on: the plain form must be finite, no more.
         why = disagreement(worst, bounds, worst if form.name == "plain" else own)
         seconds = None if why else _time(step, len(reference["states"]))
         why = why or step.obstacle()
-        return Proof(form, not why, seconds, step.memory(), worst, why)
+        return Proof(form, not why, seconds, step.memory(), worst, why), False
     except OcheError as error:
-        return Proof(form, False, why=one_line(error)[:300])
+        return Proof(form, False, why=one_line(error)[:300]), False
     except Exception as error:
         short = out_of_memory(error)
         text = "out of memory" if short else f"{type(error).__name__}: {one_line(str(error).strip().split(chr(10))[0])}"
-        return Proof(form, False, why=text[:300], passing=short)
+        return Proof(form, False, why=text[:300], passing=short), True
 
 
 def _time(step: ProvableStep, first: int) -> float:
@@ -134,3 +139,5 @@ def _time(step: ProvableStep, first: int) -> float:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # a device that an error has harmed may hang or crash when libraries are unloaded

@@ -19,8 +19,8 @@ from oche.core.errors import one_line
 from oche.proof.child import REFERENCE
 from oche.proof.values import Proof, Step, StepForm, Verdict, proof_from
 
-DEADLINE = 240.0  # seconds for all forms
-PATIENCE = 90.0  # seconds for one form, and for the reference
+DEADLINE = 480.0  # seconds for all forms
+PATIENCE = 150.0  # seconds for one form, and for the reference
 POLL = 0.02  # seconds
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +53,7 @@ def prove(
             child = _Child(folder, step, left, environment or {})
             at, ended, passing = child.watch(began + deadline, patience, stopped)
             proofs |= {proof.form.name: proof for proof in child.proofs}
+            ended = ended or ("" if child.proofs else "the process ended without a result")
             if ended and at == REFERENCE and not proofs:
                 obstacle = ended
             elif ended and at == REFERENCE:  # no time is left, or the device is dead

@@ -63,6 +63,11 @@ def test_a_reference_that_does_not_run_is_an_obstacle():
     assert found.proofs == () and found.fastest() is None
 
 
+def test_a_process_that_ends_quietly_ends_the_proof():
+    found = prove(step(quits=True), [FORMS["good"], FORMS["plain"]])
+    assert found.obstacle == "the process ended without a result"
+
+
 def test_the_deadline_ends_all():
     began = time.monotonic()
     found = prove(step(silent=True), [FORMS["good"]], deadline=0.5)
