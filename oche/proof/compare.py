@@ -8,7 +8,7 @@ from math import inf, isfinite
 import torch
 from torch import Tensor
 
-from oche.proof.values import Bounds, Evidence
+from oche.proof.values import BF16, Bounds, Evidence
 
 GRADIENTS = ("gradients", "logits", "weights")  # groups of evidence that are measured as gradients are
 SMALL = 0.01  # tensors below this share of the norm of all are measured by this share of it
@@ -38,11 +38,12 @@ def largest(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, f
 def disagreement(found: Mapping[str, float], bounds: Bounds, noise: Mapping[str, float]) -> str:
     """Return what of the errors ``found`` exceeds the ``bounds``, in one line; "" if nothing does.
 
-    ``noise``: the errors of the plain form, as the run would compute it.
+    ``noise``: the errors of the plain form itself. They widen the bounds, up to those of bfloat16.
     """
     for name, error in found.items():
         own = noise.get(name, 0.0)
-        bound = max(getattr(bounds, name), bounds.noise * own if isfinite(own) else 0.0)
+        widened = bounds.noise * own if isfinite(own) else 0.0
+        bound = max(getattr(bounds, name), min(widened, getattr(BF16, name)))
         if not error <= bound:
             return (
                 f"{_WORDS[name]} differ from the plain float32 step by {error:.2g} of their size (allowed: {bound:.2g})"

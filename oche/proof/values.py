@@ -36,7 +36,8 @@ class Bounds:
     statistics  of all running statistics of BatchNorms together
     gradients   of all gradients together (weights and logits apart), and of the change of the weights in a step
     tensor      of a single gradient. Tensors with less than a hundredth of the norm of all are measured by that hundredth
-    noise       errors up to this multiple of those of the plain form, computed as the run would, agree too
+    noise       errors up to this multiple of those of the plain form itself agree too: computed as the run would, and from
+                weights that are changed by as much as rounding changes them
     """
 
     loss: float = 1e-3

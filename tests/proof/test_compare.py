@@ -64,11 +64,12 @@ def test_gradients_that_should_be_zero():
 
 
 def test_bounds():
-    bounds = Bounds(loss=0.1, gradients=0.2, noise=3.0)
-    assert disagreement({"loss": 0.1, "gradients": 0.2}, bounds, {}) == ""
-    assert disagreement({"loss": 0.11}, bounds, {}).startswith("losses differ from the plain float32 step by 0.11 ")
-    assert disagreement({"loss": 0.11}, bounds, {"loss": 0.04}) == ""
-    assert "allowed: 0.15" in disagreement({"loss": 0.2}, bounds, {"loss": 0.05})
+    bounds = Bounds(loss=0.01, gradients=0.2, noise=3.0)
+    assert disagreement({"loss": 0.01, "gradients": 0.2}, bounds, {}) == ""
+    assert disagreement({"loss": 0.011}, bounds, {}).startswith("losses differ from the plain float32 step by 0.011 ")
+    assert disagreement({"loss": 0.011}, bounds, {"loss": 0.004}) == ""
+    assert "allowed: 0.015" in disagreement({"loss": 0.02}, bounds, {"loss": 0.005})
+    assert "allowed: 0.5" in disagreement({"gradients": 0.6}, bounds, {"gradients": 0.4})  # no wider than bfloat16
     assert disagreement({"loss": inf}, bounds, {"loss": inf}) and disagreement({"loss": nan}, bounds, {})
 
 
