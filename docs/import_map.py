@@ -72,6 +72,7 @@ BANDS: tuple[tuple[str, str, dict[str, str]], ...] = (
         "#8e6bbf",
         {
             "data": "images and text: readers, batches",
+            "proof": "forms of a step, tried in a child process",
             "core": "graphs, genotypes, seeds, files, errors",
         },
     ),

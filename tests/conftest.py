@@ -6,6 +6,9 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault(
+    "OCHE_PROOF", "never"
+)  # tests of proofs ask for them; for all others kernels are tested here anyway
 
 import shutil
 import signal

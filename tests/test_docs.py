@@ -84,6 +84,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.cost.summary.summarise_costs",
         "oche.cost.latency_table.fill_table",
         "oche.study.run.run_study",
+        "oche.bench.doctor.examine",
         "oche.study.ray.run_study_on_ray",
         "oche.study.slurm.write_job_array",
         "oche.study.status.status_table",

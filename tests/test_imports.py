@@ -15,7 +15,7 @@ PACKAGE = ROOT / "oche"
 
 # Each folder (or file at the top) may import only what stands before it. docs/how-it-is-built.md draws this.
 ORDER = (
-    "_version", "core", "data", "networks", "spaces", "kernels", "devices", "cost", "methods", "analysis", "training",
+    "_version", "core", "proof", "data", "networks", "spaces", "kernels", "devices", "cost", "methods", "analysis", "training",
     "bilevel", "report", "runs", "deploy", "fitting", "api", "estimator", "bench", "study", "cli", "__main__",
 )  # fmt: skip
 

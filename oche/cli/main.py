@@ -25,6 +25,7 @@ COMMANDS = {
     "study": ("study", "run many methods, seeds and settings, with statistics:  oche study study.yaml"),
     "bench": ("measure", "time a step in every form, beside the published code:  oche bench --batch 16"),
     "cost": ("measure", "show weights, FLOPs and time of a network and its operations:  oche cost DARTS_V2"),
+    "doctor": ("doctor", "show what this machine has, what was proved on it, and what to install"),
     "query": ("lookup", "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE"),
     "show": ("lookup", "draw a cell in the terminal and to a file:  oche show DARTS_V2"),
     "report": ("runs", "write the report of a run again:  oche report runs/x"),

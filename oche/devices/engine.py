@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,9 +14,23 @@ from torch import Tensor, nn
 from oche.core.errors import OcheError
 from oche.devices.collectives import synchronise_batchnorms
 from oche.devices.process_group import SINGLE_PROCESS, ProcessGroup, data_parallel
-from oche.kernels.choose import EngineMode, apply_form
+from oche.kernels.choose import EngineMode, apply_form, apply_named_form
+from oche.kernels.cpu.build import Unavailable
 
 N = TypeVar("N", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class ProvedForm:
+    """The form of a step that a proof chose for this device (`oche.proof`).
+
+    ``flow``: a form of `oche.kernels.choose`. ``graph``: whether steps are replayed from CUDA graphs. ``why``: the reason.
+    """
+
+    name: str
+    flow: str = "plain"
+    graph: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,7 @@ class Engine:
     - ``threads``: the number of CPU threads; 0 keeps torch's own.
     - ``fused``: how cells compute (see `oche.kernels.choose.choose`).
     - ``sync``: whether BatchNorms normalise by the images of all processes.
+    - ``proved``: the form that "auto" takes; None: the one that `oche.kernels.choose.choose` returns.
     """
 
     name: str = "auto"
@@ -35,6 +50,7 @@ class Engine:
     fused: EngineMode = "auto"
     processes: ProcessGroup = SINGLE_PROCESS
     sync: bool = False
+    proved: ProvedForm | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -72,6 +88,13 @@ class Engine:
         return f"cuda:{self.processes.local_rank}" if found else "cuda"
 
     @property
+    def replays(self) -> bool:
+        """Whether steps are replayed from CUDA graphs: on request ("fused"), or because that was proved here."""
+        if self.device.type != "cuda":
+            return False
+        return self.fused == "fused" or (self.proved is not None and self.proved.graph)
+
+    @property
     def single_process(self) -> Engine:
         """The same engine for work that a process does without the others."""
         return replace(self, name=str(self.device), processes=SINGLE_PROCESS)
@@ -90,6 +113,9 @@ class Engine:
         BatchNorms the form is the plain one, because fused forms compute statistics and sums in one pass. Raises
         `OcheError` as `oche.kernels.choose.choose` does.
         """
+        if self.proved is not None and self.fused == "auto":
+            with suppress(Unavailable):  # compiled kernels of a run that is resumed may be gone
+                return apply_named_form(net, self.proved.flow, self.proved.why)
         if not (self.sync and self.processes.is_distributed):
             return apply_form(net, self.fused, self.device, self.dtype, twice=twice, mixed=mixed)
 

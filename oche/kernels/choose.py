@@ -16,6 +16,7 @@ from oche.kernels import shared
 from oche.kernels.cpu import build as native
 from oche.kernels.cpu import cell as native_cell
 from oche.kernels.cpu.build import Unavailable
+from oche.kernels.cpu.self_test import check_native
 from oche.kernels.triton import cell as gpu
 from oche.kernels.triton.cell import refusal
 from oche.networks.forms import PLAIN, FormModule
@@ -101,6 +102,14 @@ def apply_form(
     return choice.why
 
 
+def apply_named_form(net: nn.Module, name: str, why: str) -> str:
+    """Let the cells of ``net`` compute in the form called ``name``. Return ``why``, or "" for a network without cells."""
+    if not any(isinstance(module, FormModule) for module in net.modules()):
+        return ""
+    set_form(net, form(name))
+    return why
+
+
 def choose(
     engine: EngineMode, device: torch.device, dtype: torch.dtype, *, twice: bool = False, mixed: bool = True
 ) -> Choice:
@@ -135,6 +144,7 @@ def _plain(engine: EngineMode, obstacle: str) -> Choice:
 
 def _on_cpu(engine: EngineMode, mixed: bool) -> Choice:
     try:
+        check_native()
         return Choice(form("native"), "fused, on compiled kernels")
     except Unavailable as error:
         if not mixed:
@@ -143,9 +153,9 @@ def _on_cpu(engine: EngineMode, mixed: bool) -> Choice:
 
 
 def _on_gpu(engine: EngineMode, device: torch.device, twice: bool, mixed: bool) -> Choice:
-    """The GPU form is used only on request, because it has not been measured yet."""
+    """The GPU form is used only on request, or by `oche.runs.proving` where it was proved."""
     if engine == "auto":
-        return _plain(engine, "the fused form for GPUs is unmeasured, --engine fused selects it")
+        return _plain(engine, "fast forms for GPUs are tried before long runs only, --engine fused takes them untried")
     if not mixed:
         return Choice(form("plain"), "as plain modules, whole steps replayed from CUDA graphs (unmeasured)")
     if twice:

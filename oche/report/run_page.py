@@ -312,7 +312,7 @@ def _setting(run: RunData) -> str:
 
 
 def _reproduction(run: RunData) -> Section:
-    facts = {key: _plain(value) for key, value in run.environment.items()}
+    facts = {key: _plain(value) for key, value in run.environment.items() if not isinstance(value, dict)}
     width = max(map(len, facts), default=0)
     lines = "\n".join(f"{key:<{width}}  {value}" for key, value in facts.items())
     items: list[Item] = [Heading("Genotype"), Code(run.genotype_text, "genotype")] if run.genotype_text else []

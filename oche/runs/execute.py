@@ -42,6 +42,7 @@ from oche.runs.documents import read_document
 from oche.runs.latency_budget import cost_of_result, with_latency_table
 from oche.runs.membership import ENVIRONMENT, Earlier, record
 from oche.runs.plan import Plan, SearchPlan, TrainPlan, check_shares, make_engine, plan_resumed
+from oche.runs.proving import with_proved_form
 from oche.runs.python_data import keep_data
 from oche.runs.session import Listener, WorkSession, make_session
 from oche.runs.warm_start import keep_warm_start, kept_warm_start
@@ -226,6 +227,7 @@ def _compute(
     processes.check_agreement("their settings and data", _run_fingerprint(config, data))
     engine = make_engine(config, processes)
     processes.check_agreement("the kind of their device", engine.device.type.encode())
+    engine = with_proved_form(run, plan, engine, log, lambda: interrupt.asked)
     session = make_session(run, log, interrupt, config.checkpoint, processes, listeners)
     for line in filter(None, data.note.split("; ")):
         session.log.say(f"data: {line}")
@@ -303,7 +305,7 @@ def _choose_computation(task: Search | Training | LanguageTraining, engine: Engi
     """Log the form in which the cells of ``task`` compute, and replay its steps from CUDA graphs if that is asked for."""
     if task.computes:
         session.log.say(f"cells compute {task.computes}")
-    if engine.fused == "fused" and engine.device.type == "cuda":
+    if engine.replays:
         replay(task, session.log.warn)
 
 

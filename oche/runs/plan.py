@@ -20,6 +20,7 @@ from oche.devices.launch import read_environment
 from oche.devices.process_group import ProcessGroup
 from oche.kernels.choose import choose
 from oche.kernels.cpu import build as native
+from oche.proof.mode import proof_mode
 from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.membership import Earlier, check_parts
 from oche.runs.resolve import read_trainable, with_absolute_paths
@@ -164,7 +165,7 @@ def check_shares(config: SearchConfig | TrainConfig, data: Any, processes: Proce
 def _check_device(config: Common, log: Log, *, twice: bool = False, mixed: bool = True) -> None:
     """Raise `OcheError` if the device of ``config`` is missing, or cannot compute cells in the requested form."""
     engine = Engine(config.device, processes=read_environment())
-    _ = engine.device
+    _ = engine.device, proof_mode()  # raise for a device that is missing, and for an unknown OCHE_PROOF
     if is_text(config.data):  # the fast path of language models has no requirements
         return
     if config.engine != "plain" and engine.device.type == "cpu" and native.pending():

@@ -32,21 +32,27 @@ class Unavailable(OcheError):
 def pending() -> bool:
     """Whether `load` would compile first, which takes about 20 seconds."""
     try:
-        target = _library_path(_compiler())
+        target = _library_path(compiler())
         return not target.exists() and not folder_obstacle(target.parent)
     except (Unavailable, OSError):
         return False
 
 
-@cache
-def load() -> None:
-    """Make ``torch.ops.oche_native`` available; compile it if necessary. Raises `Unavailable`."""
-    compiler = _compiler()
-    target = _library_path(compiler)
+def library() -> Path:
+    """Return the file of the compiled kernels; compile it if necessary. Raises `Unavailable`."""
+    program = compiler()
+    target = _library_path(program)
     if not target.exists():
         if obstacle := folder_obstacle(target.parent):
             raise Unavailable(_move(target.parent, obstacle))
-        _compile(compiler, target)
+        _compile(program, target)
+    return target
+
+
+@cache
+def load() -> None:
+    """Make ``torch.ops.oche_native`` available; compile it if necessary. Raises `Unavailable`."""
+    target = library()
     try:
         torch.ops.load_library(str(target))
     except OSError as error:
@@ -57,7 +63,8 @@ def load() -> None:
         ) from error
 
 
-def _compiler() -> str:
+def compiler() -> str:
+    """Return the C++ compiler: $CXX, else the first of g++, c++ and clang++. Raises `Unavailable`."""
     if sys.platform == "win32":
         raise Unavailable("compiled kernels are not available on Windows")
     asked = os.environ.get("CXX")

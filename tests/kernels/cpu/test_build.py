@@ -56,7 +56,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path):
 
 def test_a_file_that_is_no_library(tmp_path: Path):
     code = (
-        "from oche.kernels.cpu import build; t = build._library_path(build._compiler()); "
+        "from oche.kernels.cpu import build; t = build._library_path(build.compiler()); "
         "t.parent.mkdir(parents=True); t.write_text('x'); "
     )
     said = in_process(code + CHOOSE, XDG_CACHE_HOME=str(tmp_path))
@@ -97,7 +97,7 @@ def test_the_reason_and_the_variable_that_moves_the_folder(disk, tmp_path: Path)
 
 def test_a_library_that_was_compiled_before_its_disk_lost_the_right(tmp_path: Path):
     code = (
-        "from oche.kernels.cpu import build; t = build._library_path(build._compiler()); "
+        "from oche.kernels.cpu import build; t = build._library_path(build.compiler()); "
         "t.parent.mkdir(parents=True); t.write_text('x'); "
     )
     said = in_process(DISKS["noexec"][0] + code + CHOOSE, OCHE_CACHE=str(tmp_path))
