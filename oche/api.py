@@ -14,6 +14,7 @@ from oche.core.architecture import Genotype
 from oche.core.arguments import checked
 from oche.runs.resolve import default_training, next_free_path, slug, with_place
 from oche.runs.run import Run
+from oche.strategies.shared import ByStrategy as ByStrategy  # a run's settings may name it
 
 if TYPE_CHECKING:
     from oche.core.console import Log

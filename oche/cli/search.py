@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from oche.api import run_search
-from oche.cli.common import Flags, choose, part, say_found, take
+from oche.cli.common import Flags, choose, part, say_found, take, values
 from oche.core.config.command_line import parse
 from oche.devices.launch import make_log
 from oche.methods.catalog import METHODS
@@ -25,6 +25,10 @@ class SearchArgs(Flags, SearchConfig):
 
 
 def search(args: list[str]) -> int:
+    if values(args, "--strategy") or "--strategy" in args:
+        from oche.cli.strategy import search_by_strategy
+
+        return search_by_strategy(args)
     named, rest = take(args, "method", "space")
     choose("space", space := named.get("space", "darts"), SPACES)
     if "method" in named:
@@ -34,12 +38,15 @@ def search(args: list[str]) -> int:
     given = parse(
         default, rest, prog="oche search",
         description="Find cells by gradient descent. Choose the method with --method NAME (see oche list methods) and the space "
-        "with --space NAME; they set the defaults of all other options. --config FILE repeats a run or starts from its settings.",
+        "with --space NAME; they set the defaults of all other options. --config FILE repeats a run or starts from its settings. "
+        "--strategy NAME (see oche list strategies) searches without gradients, by a table, trainings or scores: "
+        "oche search --strategy local --help.",
         epilog="examples:\n"
         "  oche search                                          digits, β-DARTS\n"
         "  oche search --data cifar10 --method darts-2nd --out runs/cifar\n"
         "  oche search --data my/images --search.budget 30m --space.channels 8\n"
-        "  oche search --config runs/cifar/config.yaml --seed 1 --out runs/cifar-1",
+        "  oche search --config runs/cifar/config.yaml --seed 1 --out runs/cifar-1\n"
+        "  oche search --strategy local --table nasbench201.parquet --queries 100",
         main=MAIN, texts={
             "--method": "search method, by its name in oche list methods; sets the defaults of --search options "
             f"(default: {planned.method})",
