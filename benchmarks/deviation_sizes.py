@@ -1,7 +1,7 @@
 """How much it matters that methods do as their released code does: the sizes that docs/methods.md states.
 
-    python -m benchmarks.deviation_sizes sgas       # simulated searches, some minutes
-    python -m benchmarks.deviation_sizes searches   # short searches on digits, some minutes
+python -m benchmarks.deviation_sizes sgas       # simulated searches, some minutes
+python -m benchmarks.deviation_sizes searches   # short searches on digits, some minutes
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def compare(name: str, ways: dict[str, Callable[[SearchRecipe], SearchRecipe]], 
     same = mean(map(shared, now, before))
     seeds = mean(shared(a, b) for a, b in pairwise(now))
     times = " and ".join(f"{mean(t):.1f} s {way}" for way, t in took.items())
-    print(f"{name}: {same:.0%} of the edges are the same ({seeds:.0%} between seeds); selections took {times}", flush=True)
+    print(
+        f"{name}: {same:.0%} of the edges are the same ({seeds:.0%} between seeds); selections took {times}", flush=True
+    )
 
 
 def searches() -> None:

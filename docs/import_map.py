@@ -27,13 +27,15 @@ BANDS: tuple[tuple[str, str, dict[str, str]], ...] = (
             "study": "many searches, and tables of their results",
             "bench": "oche bench: time and memory of a step",
             "estimator": "a search and a training for scikit-learn",
-            "api": "search, train, resume, evaluate, load",
+            "api": "fit, search, train, resume, evaluate, load",
         },
     ),
     (
         "runs and results",
         "#3fa7dd",
         {
+            "strategies": "black-box search: strategies, evaluators",
+            "fitting": "oche fit: plan, stages, controls, page",
             "deploy": "load, predict, export a trained network",
             "runs": "run directories, checkpoints, resuming",
             "report": "pictures and pages from run directories",

@@ -1,7 +1,8 @@
 """oche: differentiable architecture search that people can rely on.
 
     import oche
-    run = oche.search("digits", method=oche.methods.darts(order=2))
+    run = oche.fit("path/to/images", budget="1h")                       # images in, a trained network out
+    run = oche.search("digits", method=oche.methods.darts(order=2))     # or the parts of it
     oche.train(run)
 
 Names are imported on first use, so that ``import oche`` and the command line stay fast.
@@ -16,7 +17,7 @@ from oche._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from oche import data, methods, spaces, strategies, training
-    from oche.api import Run, evaluate, load, resume, search, train
+    from oche.api import Run, evaluate, fit, load, resume, search, train
     from oche.core import genotypes
     from oche.core.architecture import Genotype
     from oche.core.errors import OcheError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from oche.networks.operations import operation
 
 _MODULES = {
+    "fit": "api",
     "search": "api",
     "train": "api",
     "resume": "api",
@@ -55,6 +57,7 @@ __all__ = [
     "data",
     "evaluate",
     "export",
+    "fit",
     "genotypes",
     "load",
     "methods",

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from oche.core.architecture import Genotype
 from oche.core.arguments import checked
+from oche.core.errors import OcheError
 from oche.runs.resolve import default_training, next_free_path, slug, with_place
 from oche.runs.run import Run
 from oche.strategies.shared import ByStrategy as ByStrategy  # a run's settings may name it
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from oche.deploy.classifier import Classifier
     from oche.methods.method import Method
     from oche.methods.recipe import SearchRecipe
-    from oche.runs.config import SearchConfig, TrainConfig
-    from oche.runs.option_types import OnEpoch, SearchOptions, TrainOptions
+    from oche.runs.config import FitConfig, SearchConfig, TrainConfig
+    from oche.runs.option_types import FitOptions, OnEpoch, SearchOptions, TrainOptions
     from oche.spaces import Space
     from oche.training.image_recipes import Recipe
     from oche.training.language_recipes import LanguageRecipe
@@ -77,6 +78,58 @@ def search(
     with place_of(data, config.size, config.layout, log) as (place, file):
         config = replace(config, data=place)
         return run_search(config, out=out, overwrite=overwrite, log=log, keep=file, listeners=listeners)
+
+
+@checked
+def fit(
+    data: Data = "digits",
+    *,
+    budget: str = "1h",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = True,
+    **options: Unpack[FitOptions],
+) -> Run:
+    """Find and train a good network for the images of ``data`` in the time of ``budget``, and return the run::
+
+        run = oche.fit("path/to/images", budget="30m")
+        run.summary["test_acc"], oche.load(run)
+
+    The planner times steps on this machine, chooses the sizes, and decides whether a search pays. Controls are trained
+    after the network, in time of their own. report.html in the run's directory says what you got and how it compares.
+
+    - ``data``: as in `search`, images only.
+    - ``budget``: the time until the network is ready: 10m, 1h30m.
+    - ``out``: the run directory; by default the next free one below ``runs/``.
+    - ``overwrite``: move a run that is there aside, instead of refusing.
+    - ``quiet``: print warnings only.
+    - ``options``: further fields of `oche.runs.config.FitConfig`, such as ``control=False``, ``init="runs/other"``, ``size=64``.
+
+    Raises `OcheError` if the fit cannot start or fails. Nothing is written before all checks have passed.
+    """
+    from oche.devices.launch import make_log
+    from oche.runs.config import FitConfig
+    from oche.runs.python_data import place_of
+
+    if data is None:
+        raise OcheError("fit needs data: a folder of class folders, a file, the name of a data set, or a Python object")
+    given: Any = options  # `FitConfig` takes paths as text too
+    config, log = FitConfig(budget=budget, **given), make_log(quiet)
+    with place_of(data, config.size, config.layout, log) as (place, file):
+        return run_fit(replace(config, data=place), out=out, overwrite=overwrite, log=log, keep=file)
+
+
+def run_fit(config: FitConfig, *, out: str | Path | None, overwrite: bool, log: Log, keep: Path | None = None) -> Run:
+    """Carry out the fit of ``config`` in a new directory. Raises `OcheError` if it cannot start or fails.
+
+    ``keep``: the file of data that were handed over in Python; the directory gets a copy.
+    """
+    from oche.fitting.run import controls_of, describe_plan, plan_fit, start_fit
+
+    path = Path(out) if out else next_free_path(Path("runs") / f"{slug(config.data)}-fit")
+    config, plan, loaded = plan_fit(config, log)
+    log.say(describe_plan(plan, controls_of(config, plan)))
+    return start_fit(path, config, plan, loaded, overwrite=overwrite, log=log, keep=keep)
 
 
 @checked
@@ -147,6 +200,10 @@ def resume(
     with processes.raise_together():
         run = Run.open(path)
         place = place_again(run, data, log, processes.is_main)
+    if run.kind == "fit" and run.state != "complete":
+        from oche.fitting.run import resume_fit
+
+        return resume_fit(run.path, log, with_place(run.config, place, data_dir))
     if run.state == "complete":
         log.say(f"{path} is complete; nothing to resume")
         if processes.is_main and not (run.path / "report.html").exists():  # stopped between its end and its report

@@ -20,17 +20,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from oche.api import load, search, train
+from oche.api import fit, load, search, train
 from oche.core.arguments import short
 from oche.core.budget import parse_duration
 from oche.core.errors import OcheError
 from oche.core.memory import free_memory_or_estimate
 from oche.data.readers.python_items import as_array, read_items
-from oche.deploy.description import METADATA_KEY
 from oche.deploy.export import check_out
 from oche.runs.checkpoint import save_weights, weights_metadata
+from oche.runs.config import SHORTEST
 from oche.runs.resolve import next_free_path
 from oche.runs.run import Run
+from oche.runs.warm_start import METADATA_KEY
 
 _KEY = "oche.estimator"  # of the estimator's own facts in the metadata of a saved file
 _SEARCH_SHARE = 0.4  # of the budget
@@ -38,7 +39,7 @@ _AT_ONCE = 512  # images that pass the network together
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):
-    """Searches for a network and trains it, within a budget of time::
+    """Finds and trains a network within a budget of time::
 
         model = oche.ImageClassifier(budget="10m").fit(X, y)
         model.predict(X), model.predict_proba(X), model.score(X, y)
@@ -49,7 +50,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     - ``budget``: time for the whole ``fit``, such as "90s", "10m" or "1h30m", or seconds. None: the lengths in
       ``search_options`` and ``train_options``.
-    - ``space``, ``method``, ``recipe``: as in `oche.search` and `oche.train`.
+    - ``space``, ``method``, ``recipe``: as in `oche.search` and `oche.train`. If all are None, and the budget is a minute or
+      more, `oche.fit` plans: it searches if that pays, and else trains the best known cell. Otherwise 40 % of the budget
+      search and 60 % train.
     - ``size``: side in pixels to which images are scaled; ``layout``: NHWC or NCHW, the axes of arrays.
     - ``image_shape``: (H, W) or (H, W, C) of rows of pixels.
     - ``random_state``: the seed of all random numbers.
@@ -67,7 +70,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         *,
         space: Any = None,
         method: Any = None,
-        recipe: Any = "small",
+        recipe: Any = None,
         size: int | None = None,
         layout: str | None = None,
         image_shape: tuple[int, ...] | None = None,
@@ -108,7 +111,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         names = _names(self.classes_)
         with TemporaryDirectory(prefix="oche-fit-") as folder:
             path = next_free_path(Path(folder) / "run" if self.out is None else Path(self.out))
-            run = self._search_and_train(_Images(images, codes, names), path)
+            run = self._train(_Images(images, codes, names), path)
             self.network_ = load(run)
             self.genotype_ = str(run.genotype)
         self.run_ = None if self.out is None else run
@@ -116,11 +119,27 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self._order = [self.network_.classes.index(name) for name in names]
         return self
 
+    def _train(self, data: Any, path: Path) -> Run:
+        """Return the training of a network for ``data``, in the directory ``path``."""
+        chosen = (self.space, self.method, self.recipe, self.search_options, self.train_options)
+        if any(value is not None for value in chosen) or self._seconds is None or self._seconds < SHORTEST:
+            return self._search_and_train(data, path)
+        layout: Any = self.layout
+        return fit(
+            data, budget=f"{self._seconds:.0f}s", out=path, quiet=not self.verbose, seed=self._seed(), device=self.device,
+            threads=self.threads, size=self.size, layout=layout, holdout=0.0, control=False, export=False,
+        ).trained()  # fmt: skip
+
+    @property
+    def _seconds(self) -> float | None:
+        """The budget in seconds, if there is one."""
+        return parse_duration(self.budget) if isinstance(self.budget, str) else self.budget and float(self.budget)
+
     def _search_and_train(self, data: Any, path: Path) -> Run:
         """Search and train on ``data`` within the budget, in the directory ``path``; return the run of the training."""
         lengths: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         if self.budget is not None:
-            seconds = parse_duration(self.budget) if isinstance(self.budget, str) else float(self.budget)
+            seconds = self._seconds or 0.0
             shares = (_SEARCH_SHARE, 1 - _SEARCH_SHARE)
             lengths = ({"budget": f"{seconds * shares[0]:.3f}s"}, {"budget": f"{seconds * shares[1]:.3f}s"})
         common: dict[str, Any] = {
@@ -133,7 +152,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         options |= self.search_options or {}
         found = search(data, space=self.space, method=self.method, out=path, **options)
         options = {**lengths[1], **common, **(self.train_options or {})}
-        return train(found, recipe=self.recipe, **options)
+        return train(found, recipe="small" if self.recipe is None else self.recipe, **options)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the likeliest class (N,) of each image, as a label of ``fit``."""

@@ -98,6 +98,28 @@ def test_a_kept_run(tmp_path):
     assert ImageClassifier(**TINY, out=out).fit(X, Y).run_.path == tmp_path / "kept-2" / "train"
 
 
+def test_a_budget_alone_is_planned_by_a_fit(monkeypatch):
+    """Who chooses a space, a method or a recipe gets a search and a training; a minute is the shortest fit."""
+    asked = []
+    monkeypatch.setattr("oche.estimator.fit", lambda data, **options: asked.append(options) or oche.Run(Path("x")))
+    monkeypatch.setattr(oche.Run, "trained", lambda self: self)
+    monkeypatch.setattr(ImageClassifier, "_search_and_train", lambda self, data, path: asked.append(None))
+    ImageClassifier("10m", random_state=5, size=32)._train(None, Path("x"))
+    assert asked.pop()["budget"] == "600s"
+    ImageClassifier(90, random_state=5, size=32)._train(None, Path("x"))
+    options = asked.pop()
+    assert options["budget"] == "90s" and options["holdout"] == 0 and not options["control"] and options["size"] == 32
+    for other in (
+        dict(budget=59),
+        dict(method="gdas"),
+        dict(recipe="small"),
+        dict(budget=None),
+        dict(search_options={}),
+    ):
+        ImageClassifier(**{"budget": "10m", **other})._train(None, Path("x"))
+        assert asked.pop() is None
+
+
 def test_the_budget_is_divided(monkeypatch):
     asked = []
     monkeypatch.setattr("oche.estimator.search", lambda data, **options: asked.append(options) or "found")

@@ -20,6 +20,7 @@ TESTED_ELSEWHERE = {
     "cli/study.py": "oche study, typed in tests/study/",
     "cli/supervised.py": "a run led by another process, in tests/study/processes/test_oche_process.py",
     "core/registry.py": "names of components, tested through tests/core/config/",
+    "data/drawing.py": "the parts of a new run, drawn in tests/data/test_parts.py beside those of a later one",
     "deploy/export_graph.py": "the graph that tests/deploy/test_targets.py writes and runs; its measurements in test_export.py",
     "report/classification_page.py": "part of the page tested in tests/training/test_assess.py and tests/report/html/",
     "study/provenance.py": "facts of the checklist tested in tests/study/test_nas_checklist.py",

@@ -10,8 +10,6 @@ import pytest
 import torch
 
 import oche
-import small_runs
-from oche.cli import main as cli
 from oche.core.architecture import Cell, Dag
 from oche.core.errors import OcheError
 from oche.core.genotypes import GENOTYPES, resolve
@@ -20,15 +18,11 @@ from oche.core.registry import COMPONENTS
 from oche.data import Augment
 from oche.deploy.export import Export
 from oche.deploy.predict import predict
-from oche.methods import METHODS, MethodEntry
 from oche.methods.cost_constraints import CostTarget
-from oche.methods.method import Method
 from oche.methods.recipe import SearchRecipe
 from oche.methods.relaxations import Softmax
 from oche.runs.config import SearchConfig, TrainConfig
-from oche.runs.options import find_space
 from oche.training import language_recipes
-from oche.training.recipes import RECIPES
 
 WRONG = {
     "None": None,
@@ -135,6 +129,7 @@ def nothing_starts(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("oche.api.run_search", started)
     monkeypatch.setattr("oche.api.run_train", started)
+    monkeypatch.setattr("oche.api.run_fit", started)
 
 
 def refused(call, given: dict[str, object]) -> str:

@@ -29,6 +29,8 @@ def find_obstacle(task: Task) -> str | None:
     """Return why the steps of ``task`` cannot be replayed, in one line; None if no reason is known."""
     if task.engine.processes.is_distributed:
         return f"gradients are averaged over {task.engine.processes.world_size} ranks in every step"
+    if isinstance(task, Training) and task.taken and (task.recipe.freeze or task.recipe.taken_lr != 1):
+        return "weights taken from another network have a learning rate of their own (freeze, taken_lr)"
     return search_obstacle(task) if isinstance(task, Search) else None
 
 

@@ -119,8 +119,8 @@ class Search(SearchState):
         if outer is not None and moves:
             self._compute_hypergradient(inner, outer, rate)
             self._step_logits(noise, progress)
-        step = self.done - 1 if step is None else step
-        self._step_weights(inner, self.weights, rate, self._perturbed(inner, step, progress))
+        drawn = self.done - 1 if step is None else step
+        self._step_weights(inner, self.weights, rate, self._perturbed(inner, drawn, progress))
 
     def _compute_hypergradient(self, inner: Objective, outer: Objective, rate: float) -> None:
         """Set the gradients of the logits to the hypergradient."""
@@ -241,7 +241,7 @@ class Search(SearchState):
         self.engine.processes.check_agreement(f"the architecture after {self.done} steps", found)
 
     def _decide(self, progress: float) -> None:
-        """Remember the mixtures of the epoch, as if nothing had been decided, and let the method settle part of the architecture."""
+        """Remember the mixtures of the epoch, as if nothing was decided, and let the method settle part of the architecture."""
         for name, mix in self.undecided(progress).items():
             self.recent[name] = [*self.recent[name], mix.ops.cpu()][-RECENT:]
         if (decide := self.method.decide) is not None:
@@ -260,7 +260,9 @@ class Search(SearchState):
             with frozen_statistics(self.net), plain_form(self.net):
                 return dominant_eigenvalue(lambda a: loss(self.weights, a), self.logits)
         except OcheError as error:
-            raise Diverged(f"the eigenvalue after step {self.done} (epoch {self.epoch + 1}): {error}", self.done) from None
+            raise Diverged(
+                f"the eigenvalue after step {self.done} (epoch {self.epoch + 1}): {error}", self.done
+            ) from None
 
     # --- the final selection ----------------------------------------------------------------------------------------
 
@@ -327,8 +329,9 @@ class Search(SearchState):
                 self._step_weights(self._loss(x, y, noise, 1.0), self.weights, rate)
             return
         val = self.feed.extra_batches(steps, self.batch, "tune", self.tuned, part="val")
-        for step, (here, there) in enumerate(zip(train, val, strict=True), self.done + (self.tuned - 1) * steps):
-            inner, outer = self._loss(*here, noise, 1.0), self._loss(*there, noise, 1.0)
+        first = self.done + (self.tuned - 1) * steps
+        for step, ((x, y), (x_val, y_val)) in enumerate(zip(train, val, strict=True), first):
+            inner, outer = self._loss(x, y, noise, 1.0), self._loss(x_val, y_val, noise, 1.0)
             Search.update(self, inner, outer, noise, 1.0, rate, moves=True, step=step)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------

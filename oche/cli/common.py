@@ -132,7 +132,7 @@ def percent(x: object) -> str:
 
 
 def reached(numbers: dict[str, Any]) -> str:
-    """ "test accuracy 98.12 % (balanced 97.90 %, commonest class 12.50 %)", or "validation perplexity 61.20, test perplexity 58.90"."""
+    """Return the result in words: "test accuracy 98.12 % (balanced 97.90 %, commonest class 12.50 %)", or the perplexities."""
     parts = {"val": "validation", "test": "test"}
     perplexities = [
         f"{what} perplexity {x:.2f}"
@@ -228,7 +228,11 @@ def _say_time(run: Run, log: Log) -> None:
         return
     budget = getattr(run.config.search if run.kind == "search" else run.config.train, "budget", None)
     of = f" of a budget of {budget}" if budget else ""
-    besides = f"; besides, {format_duration(others)} to prepare (data, kernels, first step) and to conclude" if isinstance(others, float) else ""
+    besides = (
+        f"; besides, {format_duration(others)} to prepare (data, kernels, first step) and to conclude"
+        if isinstance(others, float)
+        else ""
+    )
     log.say(f"time: {format_duration(seconds)}{of} for {plural(steps, 'step')}{besides}")
 
 

@@ -14,6 +14,7 @@ from oche.devices.launch import reports_error, started_by_torchrun
 COMMANDS = {
     "demo": ("demo", "toy problem, search, training and report on handwritten digits, in three minutes"),
     "toy": ("demo", "solve the bilevel toy problem with several look-ahead steps"),
+    "fit": ("fit", "find and train a good network in a given time:  oche fit my/images --budget 1h"),
     "search": ("search", "find cells by gradient descent:  oche search --data cifar10 --method darts-2nd"),
     "train": ("train", "train a found or published network from scratch:  oche train runs/x"),
     "resume": ("runs", "continue an interrupted run:  oche resume runs/x"),
@@ -44,7 +45,7 @@ usage: oche COMMAND [OPTIONS]
 {rows}
 
 Start with 'oche demo'. 'oche COMMAND --help' explains a command and its main options, --help-all the rest.
-Your own images: 'oche search --data path/to/folder' with one folder of images per class."""
+Your own images: 'oche fit path/to/folder --budget 1h' with one folder of images per class."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -167,7 +167,12 @@ def report(args: list[str]) -> int:
     if one is not None and (is_run(one) or not one.is_dir()):
         if given.out is not None:
             raise OcheError(f"--out is for comparisons; the report of a run is {one / 'report.html'}")
-        write_report(Run.open(one).path)
+        if Run.open(one).kind == "fit":
+            from oche.fitting.page import write_fit_page
+
+            write_fit_page(one)
+        else:
+            write_report(one)
         print(one / "report.html")
     elif one is not None and (one / "study.yaml").is_file():
         from oche.study.report import write_study_report

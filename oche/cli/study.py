@@ -44,7 +44,11 @@ def compare(args: list[str]) -> int:
         "  oche compare --table nasbench201.parquet --channels 16 --cells 5 --limit None --steps 19500 --device cuda",
         COMPARE_MAIN,
     )
-    return run_comparison(given, Log(quiet=given.quiet))
+    log = Log(quiet=given.quiet)
+    code = run_comparison(given, log)
+    if code == 0:
+        log.say("next: the same command with more --seeds or --methods adds to the table and keeps these runs")
+    return code
 
 
 @dataclass(frozen=True)

@@ -247,9 +247,9 @@ def expected(annotation: Any) -> str:
 def _words(member: Any) -> str:
     origin, inner = get_origin(member), get_args(member)
     if origin is Literal:
-        return "one of " + ", ".join(map(repr, inner)) if len(inner) > 1 else repr(inner[0])
+        return ("one of " if len(inner) > 1 else "") + ", ".join(map(repr, inner))
     if origin is tuple:
-        if inner[-1:] == (Ellipsis,):
+        if inner and inner[-1] is Ellipsis:
             return f"a tuple, each element {expected(inner[0])}"
         return f"a tuple of {len(inner)} ({', '.join(map(expected, inner))})"
     if origin is type:

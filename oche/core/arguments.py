@@ -35,7 +35,7 @@ def checked(target: F) -> F:
         spaces = _spaces_of_fields(target) if is_dataclass(target) else _own_space(init)
         target.__init__ = _checking(init, target.__name__, "field", 1, spaces)
         target.__checked__ = True  # pyright: ignore[reportAttributeAccessIssue]
-    return target
+    return target  # pyright: ignore[reportReturnType]
 
 
 def check_fields(cls: type, values: Mapping[str, Any], late: list[OcheError] | None = None) -> dict[str, Any]:

@@ -58,13 +58,18 @@ class Sgd:
                 f"a rate that falls by a factor never reaches lr_min=0; with {self.schedule} use lr_min > 0"
             )
 
-    def optimizer(self, weights: Iterable[Tensor]) -> torch.optim.SGD:
-        """Return torch's SGD on ``weights``. Without ``decay_norms`` vectors (scales, shifts, biases) do not decay."""
+    def optimizer(self, weights: Iterable[Tensor], slow: Iterable[Tensor] = (), share: float = 1.0) -> torch.optim.SGD:
+        """Return torch's SGD on ``weights``. Without ``decay_norms`` vectors (scales, shifts, biases) do not decay.
+
+        The learning rate of the weights in ``slow`` is ``share`` times that of the others.
+        """
         groups: list[dict[str, Any]] = [{"params": [*weights]}]
         if not self.decay_norms:
             vectors = [w for w in groups[0]["params"] if w.dim() <= 1]
             matrices = [w for w in groups[0]["params"] if w.dim() > 1]
             groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        if share != 1.0:
+            groups = _split_slow(groups, {id(w) for w in slow}, share)
         # foreach: a supernet has more than a thousand small tensors, over which torch otherwise loops in Python on a CPU.
         # Not fused: that step mixes up elements if a gradient has other strides than its weight (torch 2.13).
         return torch.optim.SGD(
@@ -83,8 +88,19 @@ class Sgd:
         if self.clip:
             torch.nn.utils.clip_grad_norm_(weights, self.clip)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         optimizer.step()
+
+
+def _split_slow(groups: list[dict[str, Any]], slow: set[int], share: float) -> list[dict[str, Any]]:
+    """Return ``groups`` with the weights whose id is in ``slow`` in groups of their own, whose learning rate has a ``share``."""
+    split = []
+    for group in groups:
+        parts = [w for w in group["params"] if id(w) not in slow], [w for w in group["params"] if id(w) in slow]
+        split += [
+            {**group, "params": part, **own} for part, own in zip(parts, ({}, {"share": share}), strict=True) if part
+        ]
+    return split
 
 
 @component

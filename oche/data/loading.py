@@ -17,9 +17,9 @@ from oche.core.console import progress_bar
 from oche.core.errors import OcheError, did_you_mean, plural
 from oche.core.memory import free_memory_or_estimate
 from oche.data.dataset import Dataset, Resident, Split, channel_moments
+from oche.data.drawing import Choose, Parts, draw
 from oche.data.eight_bits import to_eight_bits
 from oche.data.identity import identify
-from oche.data.parts import Choose, Parts, draw
 from oche.data.pixel_range import AS_BEFORE, PixelRange
 from oche.data.readers import huggingface as hub
 from oche.data.readers import image_folder as folder

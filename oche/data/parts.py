@@ -1,6 +1,5 @@
-"""Which images train and which test: drawn for a new run, or as an earlier run recorded them in its manifest.
+"""Which images train and which test, as an earlier run recorded them in its manifest. (`oche.data.drawing`: for a new run.)
 
-- `draw`: hold out a test part if there is none, and limit the training part.
 - `recorded`: the parts of a run that goes on, or is measured or exported.
 - `adopt`: the parts of a new run whose test images must be those of an earlier one, such as the training of a found cell.
 
@@ -9,7 +8,7 @@ The earlier run's images are found by their ids, whatever their files are called
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,74 +16,10 @@ from torch import Tensor
 
 from oche.core.errors import OcheError, one_line
 from oche.data.dataset import Split
+from oche.data.drawing import Parts, absent, draw, joined, leak
 from oche.data.manifest import FIRST, SECOND, TEST, UNUSED, Manifest, match
 from oche.data.readers.records import RawDataset
-from oche.data.splits import balanced_subset, held_out
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts of a data set: ``found`` with its training and test images."""
-
-    found: RawDataset
-    manifest: Manifest | None = None
-    first_half: Tensor | None = None
-    """(N,) bool of the training images, if the halves of a search were recorded"""
-    changes: str = ""
-    """what is new, gone or changed since the earlier run, in one line"""
-
-
-Choose = Callable[[RawDataset], Parts]
-
-
-def draw(
-    found: RawDataset, holdout: float, limit: int | None, seed: int, seen: Tensor | None = None, where: str = ""
-) -> Parts:
-    """Hold out a test part if ``found`` has none, and limit the training part.
-
-    ``seen`` (K,): ids of images of the run ``where`` that must not be held out; they train. Raises `OcheError`.
-    """
-    whole, test = found.train, found.test
-    published = test is not None
-    codes = torch.full((len(whole) + (len(test) if test is not None else 0),), TEST, dtype=torch.uint8)
-    rows = torch.arange(len(whole))
-    if not published and holdout:
-        rows, test_rows = held_out(whole.labels, holdout, whole.ids)
-        if seen is not None and whole.ids is not None:
-            test_rows = test_rows[~torch.isin(whole.ids[test_rows], seen)]
-            rows = _absent(len(whole), test_rows)
-            if not len(test_rows):
-                raise OcheError(
-                    f"{where} has seen so many images of {found.name} that none is left to test on; use holdout 0, or train "
-                    "without the run: give its genotype"
-                )
-        test = whole.subset(test_rows)
-    codes[rows] = UNUSED
-    if limit is not None:
-        rows = rows[balanced_subset(whole.labels[rows], limit, seed)]
-    codes[rows] = FIRST
-    train = whole if len(rows) == len(whole) else whole.subset(rows)
-    ids, labels = _joined(found)
-    facts = {"holdout": holdout, "limit": limit, "seed": seed}
-    manifest = None if ids is None else Manifest(ids, labels, codes, found.classes, published, facts)
-    note = "; ".join(filter(None, (found.note, _leak(train, test))))
-    return Parts(replace(found, train=train, test=test, note=note), manifest)
-
-
-def _joined(found: RawDataset) -> tuple[Tensor | None, Tensor]:
-    """Return the ids (N,) and labels (N,) of all images, the published test images last."""
-    splits = [split for split in (found.train, found.test) if split is not None]
-    ids = [split.ids for split in splits if split.ids is not None]
-    return (torch.cat(ids) if len(ids) == len(splits) else None), torch.cat([split.labels for split in splits])
-
-
-def _leak(train: Split, test: Split | None) -> str:
-    """Return a note about test images that are training images too."""
-    if test is None or train.ids is None or test.ids is None:
-        return ""
-    twice = int(torch.isin(test.ids, train.ids).sum())
-    return f"{twice:,} of the {len(test):,} test images are also training images" if twice else ""
-
+from oche.data.splits import balanced_subset
 
 # --- the parts of an earlier run ---------------------------------------------------------------------------------------
 
@@ -153,7 +88,7 @@ def adopt(found: RawDataset, manifest: Manifest, holdout: float, limit: int | No
     else:
         now.check_unseen(manifest, where)
     here = rows >= 0
-    new = _absent(len(now.ids), rows[here])
+    new = absent(len(now.ids), rows[here])
     order = torch.cat([rows[here], new])  # as recorded, then what is new
     is_test = torch.zeros(len(now.ids), dtype=torch.bool)
     copies = new[:0]
@@ -179,7 +114,7 @@ def adopt(found: RawDataset, manifest: Manifest, holdout: float, limit: int | No
     moved = int((numbers[now.labels[rows[here]]] != manifest.labels[here]).sum())
     changes = _told(now, manifest, rows, moved, where, "in training", len(copies))
     train, tests = now.take(pool), now.take(test)
-    note = "; ".join(filter(None, (found.note, _leak(train, tests), changes)))
+    note = "; ".join(filter(None, (found.note, leak(train, tests), changes)))
     return Parts(replace(found, train=train, test=tests, note=note), made, first_half, changes)
 
 
@@ -194,7 +129,7 @@ class _Now:
 
     @classmethod
     def of(cls, found: RawDataset) -> _Now:
-        ids, labels = _joined(found)
+        ids, labels = joined(found)
         assert ids is not None
         return cls(found, ids, labels, len(found.train))
 
@@ -282,13 +217,6 @@ def _check_holdout(manifest: Manifest, holdout: float, test_rows: Tensor, where:
             f"none of the {len(test_rows):,} test images of {where} is left in {name}; restore them, or train without the run: "
             "give its genotype"
         )
-
-
-def _absent(count: int, rows: Tensor) -> Tensor:
-    """Return the numbers below ``count`` that are not in ``rows``, ascending."""
-    there = torch.zeros(count, dtype=torch.bool)
-    there[rows] = True
-    return (~there).nonzero().flatten()
 
 
 def _told(now: _Now, manifest: Manifest, rows: Tensor, moved: int, where: str, new_go: str, copies: int = 0) -> str:

@@ -19,14 +19,15 @@ from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data import prepare
 from oche.data.pixel_range import AS_BEFORE, PixelRange
-from oche.deploy.description import METADATA_KEY, ModelDescription
+from oche.deploy.description import ModelDescription
 from oche.deploy.image_values import check_normalised, levels_for
 from oche.devices.engine import Engine
 from oche.networks.backbone import Backbone
 from oche.networks.build import FinalNetwork
 from oche.runs.checkpoint import load_weights, weights_metadata
-from oche.runs.plan import load_data
 from oche.runs.run import Run
+from oche.runs.run_data import load_data
+from oche.runs.warm_start import METADATA_KEY
 from oche.training.image_recipes import Recipe
 
 
@@ -179,7 +180,7 @@ def load(what: Run | str | Path, device: str = "cpu") -> Classifier:
     engine = Engine(device)
     _ = engine.device  # raises for a wrong device before anything is read
     if isinstance(what, Run) or Path(what).is_dir():
-        about, file = describe_run(what if isinstance(what, Run) else Run.open(what))
+        about, file = describe_run((what if isinstance(what, Run) else Run.open(what)).trained())
     else:
         about, file = _about_file(Path(what))
     try:

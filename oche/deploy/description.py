@@ -14,8 +14,6 @@ from oche.networks.build import FinalNetwork
 from oche.networks.fuse_batchnorm import fuse_batchnorm
 from oche.training.image_recipes import Recipe
 
-METADATA_KEY = "oche.model"  # of the description in the metadata of an exported file
-
 
 @dataclass(frozen=True)
 class ModelDescription:

@@ -58,6 +58,7 @@ def evaluate_run(
     ``layout``: the axes of arrays; None: known by the channels of the network.
     Raises `OcheError` where data and network do not fit.
     """
+    run = run.trained()
     check_finished(run)
     config = run.config if damaged is None else replace(run.config, damaged=damaged)
     place = config.data if data is None else locate(data)

@@ -115,7 +115,7 @@ def export(
     """
     log = log or Log(quiet=True)
     target = how.check()
-    run = what if isinstance(what, Run) else Run.open(what)
+    run = (what if isinstance(what, Run) else Run.open(what)).trained()
     path = Path(out) if out else run.path / "export" / f"model{'.int8' if how.int8 else ''}{target.suffix}"
     check_out(path, overwrite)
     about = ModelCard(run, path, own_folder=out is None) if card else None

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from oche.core.extras import need
 from oche.deploy.classifier import load
-from oche.deploy.description import METADATA_KEY, ModelDescription
+from oche.deploy.description import ModelDescription
 from oche.deploy.export_graph import ExportGraph, LoadedModel
 from oche.runs.checkpoint import save_weights
+from oche.runs.warm_start import METADATA_KEY
 
 OPSET = 18
 """of ONNX; onnxruntime reads it since 1.14"""

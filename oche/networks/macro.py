@@ -64,7 +64,7 @@ class Skeleton:
     classes: int
     in_channels: int = 3
     image: tuple[int, int] = (32, 32)  # (H, W); matters only for descriptions and for an MLP head
-    stem: Stem = "cifar"  # "cifar": 3×3 convolution to 3C; "stride2", "stride4": `StridedStem`; "imagenet": three of stride 2; "none"
+    stem: Stem = "cifar"  # "cifar": 3×3 convolution; "stride2", "stride4"; "imagenet": stride 8; "none"
     reductions: tuple[int, ...] | None = None  # indices of the cells that halve the map; None: ⌊N/3⌋ and ⌊2N/3⌋
     widen: Widen = "at"  # the width doubles in the reduction cell ("at") or in the cell after it
     head: tuple[

@@ -223,7 +223,9 @@ def build(
 ) -> FinalNetwork:
     """Build the network of a cell, given as a `Genotype` or as the benchmark's text. The defaults are the benchmark's.
 
-    ``stem`` "stride2" or "stride4" shrinks images above 32 × 32 first. Raises `OcheError` for an unknown operation, impossible sizes or a genotype of another space.
+    ``stem`` "stride2" or "stride4" shrinks images above 32 × 32 first.
+
+    Raises `OcheError` for an unknown operation, impossible sizes or a genotype of another space.
     """
     if not 0 <= drop_path < 1:
         raise OcheError(f"drop_path={drop_path} is not a probability below 1; use 0 <= drop_path < 1")

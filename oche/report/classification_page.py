@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from oche.core.errors import plural
 from oche.analysis.classification import Assessment
 from oche.core import atomic_files as atomic
+from oche.core.errors import plural
 from oche.report.figures import FigureWriter
 from oche.report.html.page import (
     Cards,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from oche.core.errors import plural
 from oche.core import atomic_files as atomic
+from oche.core.errors import plural
 from oche.report.classification_page import class_accuracy_sections
 from oche.report.comparison_cells import cell_sections
 from oche.report.comparison_runs import ComparedRun, find_runs

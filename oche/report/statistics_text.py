@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from oche.core.errors import plural
 from oche.analysis import Interval, PairedComparison, Ranking, Summary, Undetermined, seeds_needed, smallest_p
 from oche.analysis.paired_tests import ALPHA, Pair
+from oche.core.errors import plural
 from oche.report.format_numbers import UNKNOWN
 from oche.report.html.page import CellContent, TableCell
 from oche.report.metrics import Metric
@@ -85,8 +85,9 @@ def pairs_summary(pairs: Sequence[Pair], metric: Metric) -> str:
     if (least := min(1.0, many * smallest_p(n))) > ALPHA:
         corrected = f", and {least:.2g} after the correction for {many} comparisons" if many > 1 else ""
         return (
-            f"With {plural(n, 'seed')} the smallest p that the test can give is {smallest_p(n):.3g}{corrected}: no difference, however "
-            f"large, can be shown at 5 %. It takes {seeds_needed(many)} seeds. Intervals and effect sizes are valid all the same."
+            f"With {plural(n, 'seed')} the smallest p that the test can give is {smallest_p(n):.3g}{corrected}: "
+            f"no difference, however large, can be shown at 5 %. It takes {seeds_needed(many)} seeds. "
+            "Intervals and effect sizes are valid all the same."
         )
     count = f"{plural(many, 'comparison')}, up to {plural(n, 'seed')} each"
     significant = [

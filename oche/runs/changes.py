@@ -76,7 +76,9 @@ def check_changes(path: Path, config: SearchConfig | TrainConfig, log: Log) -> N
     """
     if not (path / BEGAN).exists():
         return
-    recorded = (path / MANIFEST).exists() or (path / TEXT).exists()  # then what they hold is compared when they are read
+    recorded = (path / MANIFEST).exists() or (
+        path / TEXT
+    ).exists()  # then what they hold is compared when they are read
     found = [*_differences(to_dict(load_yaml(path / BEGAN, type(config)())), to_dict(config))]
     refused = [
         f"{key}: {was} -> {now} ({_reason(key)})"

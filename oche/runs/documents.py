@@ -51,7 +51,9 @@ def read_document(path: Path) -> Document:
     for key, value in found.items():
         kind = _KINDS.get(path.name, {}).get(key, _of_ending(key) if path.name == "summary.json" else Any)
         if kind is not Any and checker(kind)(value) is REFUSED:
-            raise OcheError(f"{path} is damaged: {key} is {short(value)}, not {expected(kind)}; restore it or start anew")
+            raise OcheError(
+                f"{path} is damaged: {key} is {short(value)}, not {expected(kind)}; restore it or start anew"
+            )
     return found
 
 

@@ -41,9 +41,10 @@ from oche.runs.directory import NullRunDir, RunDir
 from oche.runs.documents import read_document
 from oche.runs.latency_budget import cost_of_result, with_latency_table
 from oche.runs.membership import ENVIRONMENT, Earlier, record
-from oche.runs.plan import Plan, SearchPlan, check_shares, make_engine, plan_resumed
+from oche.runs.plan import Plan, SearchPlan, TrainPlan, check_shares, make_engine, plan_resumed
 from oche.runs.python_data import keep_data
 from oche.runs.session import Listener, WorkSession, make_session
+from oche.runs.warm_start import keep_warm_start, kept_warm_start
 from oche.training.assess import assess
 from oche.training.image_recipes import Recipe
 from oche.training.image_trainer import Training
@@ -81,7 +82,9 @@ def _data_shape(data: Any) -> dict[str, Any]:
 
 def _run_fingerprint(config: SearchConfig | TrainConfig, data: Any) -> bytes:
     """Return the settings and data that must be equal on all ranks. Paths may differ, because machines do."""
-    places = {"data": "", "data_dir": None, "plugins": (), "parts": None} | ({"table": None} if hasattr(config, "table") else {})
+    places = {"data": "", "data_dir": None, "plugins": (), "parts": None} | (
+        {"table": None} if hasattr(config, "table") else {}
+    )
     same = dump_yaml(replace(config, **places))
     if isinstance(data, Corpus):
         return same.encode() + str(data.vocabulary).encode() + data.train.numpy().tobytes()
@@ -116,6 +119,8 @@ def start_run(
                 shared |= record(run, config, plan.data)
                 run.write_json(ENVIRONMENT, describe_environment(config.device) | shared)
                 run.write_text(BEGAN, dump_yaml(config))
+                if isinstance(plan, TrainPlan) and plan.warm is not None:
+                    keep_warm_start(run, plan.warm)
                 if keep is not None:
                     keep_data(path, keep, log)
     before()
@@ -323,7 +328,8 @@ def _run_image_training(
         })  # fmt: skip
 
     task, clock = training_loop(
-        genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe
+        genotype, config.train, data, seed=config.seed, engine=engine, session=session, title=run.path.name, before=describe,
+        warm=kept_warm_start(run.path),
     )  # fmt: skip
     run.write_weights("weights.safetensors", task.net.state_dict(), {"genotype": str(genotype)})
     last = session.history[-1]

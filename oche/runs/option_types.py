@@ -116,6 +116,9 @@ class TrainOptions(CommonOptions, total=False):
     flip: bool | None
     precision: Precision
     evaluate: int
+    freeze: float
+    taken_lr: float
+    init: str | Path | None
     # of language models
     width: int
     dropouts: Dropouts
@@ -126,3 +129,17 @@ class TrainOptions(CommonOptions, total=False):
     patience: int
     valid_batch: int
     test_batch: int
+
+
+class FitOptions(CommonOptions, total=False):
+    """Options of `oche.fit`: the fields of `oche.runs.config.FitConfig`."""
+
+    search: Literal["auto", "always", "never"]
+    genotype: str | None
+    channels: int | None
+    cells: int | None
+    batch: int | None
+    stem: Stem | None
+    init: str
+    control: bool
+    export: bool

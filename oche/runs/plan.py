@@ -24,11 +24,13 @@ from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.membership import Earlier, check_parts
 from oche.runs.resolve import read_trainable, with_absolute_paths
 from oche.runs.run_data import load_adopted, load_data, load_recorded
+from oche.runs.warm_start import read_warm_start
 from oche.spaces.nasbench201_ground_truth import GroundTruth, load_ground_truth, table_for
 from oche.training.gradient_check import check_search_in_bf16
 from oche.training.image_recipes import Recipe
 from oche.training.language_recipes import is_language
 from oche.training.recipes import space_at_recipe_size
+from oche.training.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class TrainPlan:
     config: TrainConfig
     data: Any
     """a `Dataset`, or a `Corpus` for text"""
+    warm: WarmStart | None = None
+    """weights to begin with, from another network"""
 
 
 Plan = SearchPlan | TrainPlan
@@ -106,7 +110,7 @@ def plan_training(config: TrainConfig, log: Log, data: Any = None, earlier: Earl
     data = data or _load_new(config, log, earlier)
     config.train.check(config.genotype, data, _engine(config))
     check_shares(config, data, read_environment())
-    return TrainPlan(config, data)
+    return TrainPlan(config, data, read_warm_start(config, data, log))
 
 
 def plan_resumed(config: SearchConfig | TrainConfig, log: Log, earlier: Earlier) -> Plan:

@@ -69,10 +69,11 @@ def _run(what: Any) -> Run | None:
 
 def with_kept_data(plan: P, path: Path, file: Path | None) -> P:
     """Return ``plan`` for a run at ``path`` that keeps ``file``; None: it keeps none."""
-    return plan if file is None else replace(plan, config=replace(plan.config, data=str(_kept(path, file))))
+    return plan if file is None else replace(plan, config=replace(plan.config, data=str(kept_place(path, file))))
 
 
-def _kept(path: Path, file: Path) -> Path:
+def kept_place(path: Path, file: Path) -> Path:
+    """Return where the run at ``path`` keeps ``file``."""
     return absolute(path) / DATA / file.name
 
 
@@ -82,7 +83,7 @@ def keep_data(path: Path, file: Path, log: Log) -> None:
         log.warn(
             f"{path} keeps the {size / 2**30:.1f} GB of images that were handed over; runs on a file or a folder keep none"
         )
-    atomic.copy_file(file, _kept(path, file))
+    atomic.copy_file(file, kept_place(path, file))
 
 
 def without_second_copy(what: Any, config: TrainConfig, file: Path | None) -> tuple[TrainConfig, Path | None]:
@@ -117,7 +118,7 @@ def _put_back(run: Run, file: Path, log: Log, writes: bool) -> str | None:
         return None
     if writes:
         keep_data(run.path, file, log)
-    return str(_kept(run.path, file))
+    return str(kept_place(run.path, file))
 
 
 # --- listeners ----------------------------------------------------------------------------------------------------------

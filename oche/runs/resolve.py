@@ -49,6 +49,7 @@ def default_training(
         genotype = str(what if isinstance(what, Genotype) else read_trainable(what))
         own, default = default_for(genotype)
         return TrainConfig(**{"data": str(data or default), "genotype": genotype, **own, **options}), None
+    what = what.trained()
     origin = {f.name: getattr(what.config, f.name) for f in fields(Common)}
     own = data is None or locate(str(data)) == origin["data"]
     if not own:
@@ -91,11 +92,14 @@ def read_genotype(what: str | Path) -> Genotype:
 def with_absolute_paths(config: Any) -> Any:
     """Return ``config`` with absolute paths, so that the run can be resumed and repeated from any directory."""
     table = getattr(config, "table", None)  # of a search
-    latencies = config.search.latencies if hasattr(config, "search") else None
+    latencies = config.search.latencies if isinstance(config, SearchConfig) else None
+    search = None if latencies is None else replace(config.search, latencies=absolute(latencies))
+    init = config.init if isinstance(config, TrainConfig) else None
     return replace(
         config,
         **({} if table is None else {"table": absolute(table)}),
-        **({} if latencies is None else {"search": replace(config.search, latencies=absolute(latencies))}),
+        **({} if init is None else {"init": absolute(init)}),
+        **({} if search is None else {"search": search}),
         data=locate(config.data),
         data_dir=config.data_dir and absolute(config.data_dir),
         parts=config.parts and absolute(config.parts),
@@ -125,7 +129,7 @@ def locate(data: str) -> str:
 
 def slug(data: str) -> str:
     """Return the name of a data set as part of a directory's name."""
-    return Path(data).resolve().stem.replace(":", "-")
+    return Path(locate(data)).resolve().stem.replace(":", "-")
 
 
 def next_free_path(path: Path) -> Path:

@@ -14,11 +14,11 @@ from oche.core.errors import OcheError
 from oche.core.genotypes import read_file
 from oche.core.plugins import load_plugins_named_in
 from oche.runs.claim import check_run
-from oche.runs.config import SearchConfig, TrainConfig
+from oche.runs.config import FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import read_metrics
 from oche.runs.documents import read_document
 
-Kind = Literal["search", "train", "toy"]
+Kind = Literal["search", "train", "toy", "fit"]
 DATA = "data"  # the folder of a run for data that were handed over in Python
 
 
@@ -46,11 +46,15 @@ class Run:
 
     @property
     def kind(self) -> Kind:
-        """search or train; toy for the toy problem."""
+        """search, train or fit; toy for the toy problem."""
         found = self._json("status.json").get("kind")
         if found is None:  # the file is damaged; the settings tell
             found = "train" if "genotype" in read_yaml(self.path / "config.yaml") else "search"
         return cast("Kind", found)
+
+    def trained(self) -> Run:
+        """Return the training in a fit, and any other run itself."""
+        return Run.open(self.path / "train") if self.kind == "fit" else self
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -65,6 +69,8 @@ class Run:
     @property
     def genotype(self) -> Genotype:
         """The cells that were found (by a search), or trained. Raises `OcheError` if there are none."""
+        if self.kind == "fit":
+            return self.trained().genotype
         file = self.path / "genotype.txt"
         if not file.exists():
             if self.kind == "train":
@@ -74,8 +80,8 @@ class Run:
 
     @cached_property
     def config(self) -> Any:
-        """The `SearchConfig` or `TrainConfig` of the run. Raises `OcheError` for a run of another kind."""
-        kinds = {"search": SearchConfig, "train": TrainConfig}
+        """The `SearchConfig`, `TrainConfig` or `FitConfig` of the run. Raises `OcheError` for a run of another kind."""
+        kinds = {"search": SearchConfig, "train": TrainConfig, "fit": FitConfig}
         if self.kind not in kinds:
             raise OcheError(
                 f"{self.path} is a {self.kind} run, which has no settings; give one of a search or a training"

@@ -13,9 +13,10 @@ from oche.core.config.serialize import from_dict
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.data import DATASETS, TEXTS, load
+from oche.data.drawing import draw
 from oche.data.loading import load_ids, load_parts
 from oche.data.manifest import is_same_data
-from oche.data.parts import adopt, draw, recorded
+from oche.data.parts import adopt, recorded
 from oche.data.pixel_range import AS_BEFORE, PixelRange
 from oche.data.text.corpus import Corpus, load_text
 from oche.data.text.files import is_text

@@ -9,7 +9,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from sklearn.ensemble import RandomForestRegressor
 
 from oche.core.architecture import Genotype
 from oche.strategies.moves import Encoding, Moves
@@ -41,6 +40,8 @@ def fit(
 
 def _forest(x: np.ndarray, y: np.ndarray, seed: int):
     """Fit a forest of 100 trees with a third of the features in each split. A member is a tree."""
+    from sklearn.ensemble import RandomForestRegressor  # takes half a second, which most commands need not wait
+
     forest = RandomForestRegressor(100, max_features=1 / 3, random_state=seed % (1 << 32), n_jobs=1).fit(x, y)
     return lambda z: np.stack([tree.tree_.predict(np.ascontiguousarray(z, np.float32))[:, 0] for tree in forest])
 

@@ -70,7 +70,7 @@ class Trial:
         """12 hexadecimal digits of a hash of the full configuration, with defaults, and the version of oche.
 
         Settings that change no result are left out: device, threads, time between checkpoints, folders of archives and
-        tables. The text of plugins counts.
+        tables. So are fields added since version 0.1 that have their default. The text of plugins counts.
         """
         hashed = {
             "oche": __version__,

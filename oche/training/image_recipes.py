@@ -4,10 +4,10 @@ seed's §4.3).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -49,6 +49,7 @@ class Recipe:
     """The size and the training of a final network. Defaults are DARTS' for CIFAR-10."""
 
     domain: ClassVar[str] = "images"  #: the kind of data that its networks take
+    former: ClassVar[Mapping[str, Any]] = {"freeze": 0.0, "taken_lr": 1.0}  # new fields, which records of 0.1 lack
 
     channels: int = 36
     """width of a cell before the first reduction"""
@@ -106,6 +107,10 @@ class Recipe:
     """bf16: convolutions in bfloat16, with weights, sums and losses in float32; for GPUs"""
     evaluate: int = 1
     """test (or validate) after every so many epochs, and at the end"""
+    freeze: float = 0.0
+    """with --init: share of the training at its beginning in which the weights taken from the other network stay fixed"""
+    taken_lr: float = 1.0
+    """with --init: learning rate of the weights taken from the other network, as a share of that of new ones"""
 
     def __post_init__(self) -> None:
         for name, (fits, allowed) in self._ranges.items():
@@ -138,6 +143,8 @@ class Recipe:
             "auxiliary": (0 <= self.auxiliary < inf, "auxiliary >= 0"),
             "batch": (self.batch >= 1, "batch >= 1"),
             "evaluate": (self.evaluate >= 1, "evaluate >= 1"),
+            "freeze": (0 <= self.freeze <= 1, "0 <= freeze <= 1"),
+            "taken_lr": (0 < self.taken_lr < inf, "taken_lr > 0"),
             "cutout": ((self.cutout or 0) >= 0, "cutout >= 0"),
             "pad": ((self.pad or 0) >= 0, "pad >= 0"),
         }

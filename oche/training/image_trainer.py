@@ -29,6 +29,7 @@ from oche.training.gradient_check import check_bf16_gradients
 from oche.training.image_recipes import Recipe
 from oche.training.loop import Record, Session, fit_loop
 from oche.training.losses import frozen_statistics
+from oche.training.warm_start import WarmStart
 from oche.training.weight_averaging import MovingWeightAverage, averaged_tensors, copy_into
 
 
@@ -49,18 +50,30 @@ class Training:
     ended = False
 
     def __init__(
-        self, genotype: Genotype, recipe: Recipe, data: Dataset, *, seed: int, engine: Engine, title: str
+        self,
+        genotype: Genotype,
+        recipe: Recipe,
+        data: Dataset,
+        *,
+        seed: int,
+        engine: Engine,
+        title: str,
+        warm: WarmStart | None = None,
     ) -> None:
+        """``warm``: the weights to begin with, from another network."""
         engine = with_precision(engine, recipe.precision)
         self.recipe, self.data, self.seed, self.engine, self.title = recipe, data, seed, engine, title
         self.augment, self.mixing, self.w = recipe.augmentation(data), recipe.mixing, recipe.descent
         with engine.seeded(derive_seed(seed, "weights")):
             self.net = engine.place(recipe.network(genotype, data))
+        if warm is not None:
+            warm.load_into(self.net)
         self.computes = apply_precision(engine, self.net, recipe.precision, mixed=False)  # the form, and why
         self.weights = list(self.net.parameters())
-        self.optimizer = self.w.optimizer(self.weights)
+        self.taken = [w for name, w in self.net.named_parameters() if warm is not None and name in warm.tensors]
+        self.optimizer = self.w.optimizer(self.weights, self.taken, recipe.taken_lr)
         self.model = engine.data_parallel(
-            self.net, engine.processes.is_distributed and has_idle_weights(self.net, self._blank(2))
+            self.net, engine.processes.is_distributed and has_idle_weights(self.net, self.blank(2))
         )
         self.average = MovingWeightAverage(averaged_tensors(self.net), recipe.ema) if recipe.ema else None
         train, held, self.held = data.train, data.test, "test"
@@ -111,10 +124,19 @@ class Training:
     def step(self, step: int, progress: float) -> None:
         torch.manual_seed(derive_seed(self.seed, *self.engine.processes.rank_stream("drop path", step)))
         self.net.train()
+        if self.taken and self.recipe.freeze:
+            self._freeze(progress < self.recipe.freeze)
         # Deviation 1 from the published code: the probability rises every step, not every epoch.
         self.net.set_drop_path(self.recipe.drop_path * progress)
         share = 0.0 if self.average is None else self.average.count_step()
         self.update(self._parts(*next(self._stream), step), self.w.rate(progress), share)
+
+    def _freeze(self, frozen: bool) -> None:
+        """Fix the weights taken from another network, or let them move. BatchNorm statistics follow the images anyway."""
+        for weight in self.taken:
+            weight.requires_grad_(not frozen)
+            if frozen:
+                weight.grad = None
 
     def _parts(self, images: Tensor, labels: Tensor, step: int) -> Iterator[SubBatch]:
         """Yield a batch in parts, with the augmentation and the dropped paths that belong to ``step``."""
@@ -153,7 +175,7 @@ class Training:
         # The training accuracy of mixed images counts the class with the larger share.
         self.meters["train"].add(logits, targets if targets.dim() == 1 else targets.argmax(1), loss)
 
-    def _blank(self, count: int) -> Tensor:
+    def blank(self, count: int) -> Tensor:
         """Return ``count`` black images of the data's size, prepared for the network."""
         return self.engine.images(torch.zeros(count, self.data.channels, *self.data.image))
 
@@ -225,12 +247,14 @@ def train(
     session: Session,
     title: str = "train",
     before: Callable[[Training], None] = lambda task: None,
+    warm: WarmStart | None = None,
 ) -> tuple[Training, Clock]:
     """Train the network of ``genotype`` from where ``session`` left it. Return the training and its clock.
 
-    ``before`` is called with the training before its first step. Raises what `fit_loop` raises.
+    ``warm``: the weights to begin with. ``before`` is called with the training before its first step. Raises what
+    `fit_loop` raises.
     """
-    task = Training(genotype, recipe, data, seed=seed, engine=engine, title=title)
+    task = Training(genotype, recipe, data, seed=seed, engine=engine, title=title, warm=warm)
     before(task)
     with engine.using_threads(), engine.seeded(seed):
         if recipe.precision != "float32":

@@ -158,10 +158,11 @@ FEW = ("missing", "cut", "empty", "a folder in its place", "holds []", "numbers 
 def chosen(kind: str, file: str, name: str) -> list[str]:
     """Return the commands that are tried with the damage ``name``: all if the file is missing, else those that read it.
 
-    Commands that draw or compute for long are tried on a file that is missing or cut, and one that is not finite.
+    Those that draw or compute for long are tried on a file that is missing or not finite.
     """
-    gross = name in ("missing", "cut", "numbers are NaN", "not finite")
-    names = [*COMMANDS[kind]] if name == "missing" else READERS[kind][file].split()
+    read = READERS[kind][file].split()
+    gross = name in ("missing", "numbers are NaN", "not finite")
+    names = [c for c in COMMANDS[kind] if c in read or c not in SLOW] if name == "missing" else read
     if kind == "stopped" and name not in FEW:
         return []
     return [c for c in names if gross or c not in SLOW]

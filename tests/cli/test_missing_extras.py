@@ -69,7 +69,7 @@ def test_a_command_without_its_package(package, command, without, files, trained
     without(package)
     before = sorted(files.rglob("*"))
     code = cli.main([word.format(run=trained) for word in command.split()])
-    out, err = capsys.readouterr()
+    _, err = capsys.readouterr()
     assert code == 2 and err.startswith("oche: ") and err.count("\n") == 1, err
     assert f"needs {package}; pip install 'oche[{EXTRAS[package]}]'" in err
     assert sorted(files.rglob("*")) == before

@@ -85,7 +85,10 @@ def test_search_tells_what_it_found_and_what_to_type_next(oche_, here, quick):
     code, out, err = oche_("search", *small_runs.TINY, "--out", "runs/a")
     run = oche.Run.open("runs/a")
     assert code == 0 and not err
-    assert f"found: {run.genotype}\n" in out and "\nreport: runs/a/report.html\nnext: oche train runs/a --recipe small" in out
+    assert (
+        f"found: {run.genotype}\n" in out
+        and "\nreport: runs/a/report.html\nnext: oche train runs/a --recipe small" in out
+    )
     assert re.search(r"^search +\d+ %.* train loss \d\.\d+ .*val acc", out, re.M)
     code, out, err = oche_("search", *small_runs.TINY, "--out", "runs/a")
     assert code == 2 and not out and "runs/a holds a complete search" in err

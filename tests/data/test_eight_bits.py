@@ -9,9 +9,9 @@ from data_files import encoded, pixels, png16
 from oche.core.errors import OcheError
 from oche.data import load
 from oche.data import loading as reading_module
+from oche.data.drawing import draw
 from oche.data.eight_bits import to_eight_bits
 from oche.data.loading import load_parts
-from oche.data.parts import draw
 from oche.data.pixel_range import AS_BEFORE, EIGHT_BITS, PixelRange
 from oche.data.readers.decode import Damaged
 from oche.data.streaming import Streamed

@@ -8,8 +8,9 @@ import torch
 from oche.core.errors import OcheError
 from oche.data.batching import first_half, halves, training_halves
 from oche.data.dataset import Dataset, Resident
+from oche.data.drawing import Parts, draw
 from oche.data.manifest import FIRST, SECOND, TEST, UNUSED
-from oche.data.parts import Parts, adopt, draw, recorded
+from oche.data.parts import adopt, recorded
 from oche.data.readers.records import RawDataset
 from oche.data.registry import Augment
 from oche.data.splits import held_out, keep_copies_together

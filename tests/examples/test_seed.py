@@ -74,7 +74,7 @@ def test_limit_and_size_reach_the_runs_and_figures_4_and_9_show_the_same_images(
     tiny = oche.spaces.seed(channels=2, cells=3, nodes=2)
     monkeypatch.setattr("oche.spaces.seed", lambda: tiny)
     words = ("--data", "digits", "--limit", "80", "--search-steps", "1", "--quiet", "--out", "s", "--threads", "1")
-    code, out, err = script("figures", *words)
+    code, _, err = script("figures", *words)
     assert code == 0 and not err, err
     config = oche.Run.open("s/search-order1").config
     assert (config.limit, config.threads) == (80, 1)

@@ -26,6 +26,12 @@ TRAIN = [
 ]  # after `oche train x`
 
 
+CELL = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], "
+    "reduce=[('max_pool_3x3', 0), ('sep_conv_3x3', 1)], reduce_concat=[2])"
+)
+
+
 def recipe(**fields) -> Recipe:
     return small(**{**dict(channels=2, cells=3, steps=2), **fields})
 
@@ -67,4 +73,12 @@ def npz(path: Path, classes: int = 4, channels: int = 3, side: int = 12) -> Path
     y = np.arange(32) % classes
     x = g.integers(0, 150, (32, *shape), dtype=np.uint8) + (25 * y).astype(np.uint8).reshape(-1, *[1] * len(shape))
     np.savez(path, x_train=x, y_train=y, x_test=x[:12], y_test=y[:12])
+    return path
+
+
+def unsplit_npz(path: Path) -> Path:
+    """The training images of `npz` without a test part."""
+    with np.load(npz(path)) as both:
+        x, y = both["x_train"], both["y_train"]
+    np.savez(path, x=x, y=y)
     return path

@@ -46,7 +46,11 @@ def test_what_that_network_lacks_is_refused(field, says):
 def test_num_classes_is_another_name():
     built = oche.build("DARTS_V2", num_classes=7, channels=2, cells=3)
     assert built.state_dict().keys() == oche.build("DARTS_V2", classes=7, channels=2, cells=3).state_dict().keys()
-    assert [*built.parameters()][-1].shape == (7,) == [*oche.build(EXAMPLE, classes=7, num_classes=7).parameters()][-1].shape
+    assert (
+        [*built.parameters()][-1].shape
+        == (7,)
+        == [*oche.build(EXAMPLE, classes=7, num_classes=7).parameters()][-1].shape
+    )
     with pytest.raises(OcheError, match="classes=3 and num_classes=4 contradict each other; give one of them"):
         oche.build("DARTS_V2", classes=3, num_classes=4)
     with pytest.raises(OcheError, match="a classifier needs classes"):

@@ -27,7 +27,11 @@ def test_sound_values_are_returned_as_they_are(tmp_path):
         ("summary.json", '{"parameters": 1.5}', "parameters is float 1.5, not an integer"),
         ("summary.json", '{"note": 3}', "note is int 3, not text or None"),
         ("space.json", '{"classes": "ab"}', "classes is text 'ab', not a sequence, each element text"),
-        ("space.json", '{"image": [8]}', "image is list of 1 (int), not a tuple of 2 (an integer, an integer) or an integer"),
+        (
+            "space.json",
+            '{"image": [8]}',
+            "image is list of 1 (int), not a tuple of 2 (an integer, an integer) or an integer",
+        ),
         ("space.json", '{"std": [null]}', "std is list of 1 (NoneType), not a sequence, each element a number"),
         ("status.json", '{"state": null}', "state is None, not text"),
         ("vocabulary.json", '{"vocabulary": [1]}', "vocabulary is list of 1 (int), not a sequence, each element text"),

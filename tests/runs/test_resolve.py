@@ -26,9 +26,13 @@ def test_one_of_several_genotypes_in_a_file_is_named(tmp_path):
     for name, genotype in {"PCDARTS": "DARTS_V1", "PDARTS": "PDARTS", "2": "DARTS_V1"}.items():
         assert read_genotype(f"{file}:{name}") == oche.genotypes.get(genotype)
         assert default_training(f"{file}:{name}", None, {})[0].genotype == str(oche.genotypes.get(genotype))
-    with pytest.raises(OcheError, match=r"has 3 genotypes \(PDARTS, OURS, PCDARTS\); name one of them, as .*py:PCDARTS$"):
+    with pytest.raises(
+        OcheError, match=r"has 3 genotypes \(PDARTS, OURS, PCDARTS\); name one of them, as .*py:PCDARTS$"
+    ):
         read_genotype(file)
-    with pytest.raises(OcheError, match=r"has no genotype 'PDART'; did you mean 'PDARTS'\?; it has PDARTS, OURS, PCDARTS"):
+    with pytest.raises(
+        OcheError, match=r"has no genotype 'PDART'; did you mean 'PDARTS'\?; it has PDARTS, OURS, PCDARTS"
+    ):
         read_genotype(f"{file}:PDART")
     with pytest.raises(OcheError, match=r"there is nothing at .*other.py:PDARTS"):
         read_genotype(tmp_path / "other.py:PDARTS")

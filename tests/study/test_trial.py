@@ -14,12 +14,14 @@ import small_runs
 import study_files
 from class_folders import write
 from oche.data.manifest import FIRST, SECOND, TEST
+from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.membership import Earlier
 from oche.study import local
 from oche.study import run as study_run
 from oche.study import trial as trials
 from oche.study.results import trial_results
 from oche.study.trial import Trial
+from oche.training.image_recipes import Recipe
 from study_files import LOG
 
 pytestmark = pytest.mark.slow  # a process that is killed
@@ -60,6 +62,13 @@ def test_the_text_of_a_plugin_counts(tmp_path):
         plugin.write_text(text)
         ids.add(study_files.study(tmp_path, plugins=[str(plugin)], grid={"method": "darts"}).trials[0].id)
     assert len(ids) == 2
+
+
+def test_ids_are_those_of_version_0_1():
+    """The first two were computed by that version; studies of then go on. A new field counts once it is set."""
+    plain = Trial({}, SearchConfig(seed=3), TrainConfig(genotype="DARTS_V2"))
+    assert (plain.id, Trial({}, SearchConfig(), None).id) == ("dc2e31e95981", "298f4bc85a00")
+    assert replace(plain, train=replace(plain.train, train=Recipe(taken_lr=0.1))).id != plain.id
 
 
 def test_a_trial_is_read_as_it_was_written(tmp_path):

@@ -17,10 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from oche.core.arguments import checked
+from oche.core.errors import OcheError
 from oche.core.seeds import batch_integers, batch_uniform
 from oche.data.registry import Augment
 
 
+@checked
 def prepare(
     x: Tensor,
     mean: Sequence[float],
@@ -34,6 +37,12 @@ def prepare(
     and ``std`` (C,) in [0, 1] units, then cutout. ``augment=None`` only normalises. ``generator=None`` draws from torch's
     global generator.
     """
+    if x.dim() != 4:
+        raise OcheError(f"images are of shape {tuple(x.shape)}; give a batch (B, C, H, W)")
+    if not len(mean) == len(std) == x.shape[1]:
+        raise OcheError(
+            f"images have {x.shape[1]} channels, and there are {len(mean)} means and {len(std)} deviations; give one a channel"
+        )
     if augment is not None and augment.crop is not None:
         x = resized_crop(x, augment.crop, augment.flip, generator)
     elif augment is not None and (augment.pad or augment.flip):

@@ -247,10 +247,7 @@ def cover(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def label_of(label: Any, name: str) -> int | float | str | bool | None:
-    """Return a label as a plain value; a row of K numbers with a single 1 is the number of its class.
-
-    Raises `OcheError` for other rows, and for anything but numbers and text.
-    """
+    """Return a label as a plain value; a row of K numbers with a single 1 is the number of its class. Raises `OcheError`."""
     if isinstance(label, torch.Tensor):
         label = label.detach().cpu().float().numpy() if label.dtype == torch.bfloat16 else label.detach().cpu().numpy()
     if isinstance(label, np.generic):

@@ -15,7 +15,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from oche.core.errors import OcheError
+from oche.core.arguments import checked
+from oche.core.errors import OcheError, plural
 from oche.data.text import files as text_files
 from oche.data.text.files import Source
 
@@ -28,6 +29,7 @@ _TOKENS_OF_LINE: dict[str, Callable[[str], Iterable[str]]] = {
 }
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """Training, validation and test tokens, as numbers in ``vocabulary``, which holds `EOS` and `UNKNOWN`."""
@@ -44,6 +46,7 @@ class Corpus:
     """one line for reports, beside perplexities; may be empty"""
 
 
+@checked
 def load_text(
     name: str | Path,
     *,
@@ -84,13 +87,14 @@ def load_text(
     )  # fmt: skip
 
 
-def encode_file(path: str | Path, vocabulary: Sequence[str], tokens: Tokens = "words") -> Tensor:
-    """Return the tokens (N,) of the text file at ``path`` as numbers in ``vocabulary``. Other tokens become `UNKNOWN`.
+def encode_file(path: str | Path | Source, vocabulary: Sequence[str], tokens: Tokens = "words") -> Tensor:
+    """Return the tokens (N,) of the text file ``path`` as numbers in ``vocabulary``. Other tokens become `UNKNOWN`.
 
     Raises `OcheError` for a file with fewer than two tokens, and if ``vocabulary`` has none of its tokens.
     """
     numbers: dict[str, int] = {}
-    found = _number_tokens(Source(Path(path).expanduser()), _TOKENS_OF_LINE[tokens], numbers)
+    source = path if isinstance(path, Source) else Source(Path(path).expanduser())
+    found = _number_tokens(source, _TOKENS_OF_LINE[tokens], numbers)
     _check_length(found, str(path))
     coded = _table(numbers, vocabulary)[found]
     if not {*numbers} & {*vocabulary} - {EOS, UNKNOWN}:
@@ -129,7 +133,7 @@ def _check_length(part: Tensor, what: str) -> None:
     """Raise `OcheError` if a part, described by ``what``, has fewer than two tokens."""
     if len(part) < 2:
         raise OcheError(
-            f"{what} has {len(part)} token{'' if len(part) == 1 else 's'} (the end of a line is one); a language model "
+            f"{what} has {plural(len(part), 'token')} (the end of a line is one); a language model "
             "predicts each from those before it and needs 2 or more: give more text"
         )
 

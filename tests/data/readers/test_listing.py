@@ -199,7 +199,10 @@ def test_heic_without_its_package_is_told_of(root, heif, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     for name in ("a.heic", "b.HEIF", "c.hif"):
         (root / "ant" / name).write_bytes(HEIC)
-    assert load(root).note == "3 images were not read, for want of the package pillow-heif (pip install pillow-heif): ant/a.heic and 2 more"
+    want = (
+        "3 images were not read, for want of the package pillow-heif (pip install pillow-heif): ant/a.heic and 2 more"
+    )
+    assert load(root).note == want
     (root / "ant" / "d.jpg").write_bytes(HEIC)  # as some phones name them
     with pytest.raises(
         OcheError, match=r"d\.jpg cannot be read \(HEIC, which needs the package pillow-heif: pip install"

@@ -142,7 +142,10 @@ _TWO = {"x_train": X[:6], "y_train": LABELS[:6], "x_test": X[6:], "y_test": LABE
         ({"x": pixels(8, 12, 9, 9), "y": LABELS}, "neither the second nor the last axis has 1 to 4 entries"),
         ({"x": pixels(8, 3, 9, 3), "y": LABELS}, "both the second and the last axis have 1 to 4 entries"),
         ({"x": X, "y": LABELS, "layout": np.array("CHWN")}, "layout is 'CHWN'; write NHWC or NCHW"),
-        ({**_TWO, "x_train": _TWO["x_train"] * 16.0 - 3}, "the training part has float64 values .*, the test part 8-bit images"),
+        (
+            {**_TWO, "x_train": _TWO["x_train"] * 16.0 - 3},
+            "the training part has float64 values .*, the test part 8-bit images",
+        ),
         ({"x": X[:, :7], "y": LABELS}, "images of 11x7 pixels"),
         ({"x": X[0], "y": [1]}, "images of 3x11|y has shape"),
         ({"x": X.ravel(), "y": LABELS}, "x has shape"),
@@ -166,14 +169,18 @@ def test_npz_of_other_ranges(tmp_path, kind):
     signed = np.dtype(kind).kind in "if"
     train, test = (X[rows].astype(np.int32) * 16 - (1024 if signed else 0) for rows in (slice(0, 6), slice(6, 8)))
     test[0, 0, 0, 0] = 32767
-    np.savez(tmp_path / "x.npz", x_train=train.astype(kind), y_train=LABELS[:6], x_test=test.astype(kind), y_test=LABELS[6:])
+    np.savez(
+        tmp_path / "x.npz", x_train=train.astype(kind), y_train=LABELS[:6], x_test=test.astype(kind), y_test=LABELS[6:]
+    )
     data = load(tmp_path / "x.npz")
     low, high = int(train.min()), int(train.max())
     assert data.pixels == PixelRange(low, high, "floats" if np.dtype(kind).kind == "f" else "integers")
     for split, x in ((data.train, train), (data.test, test)):
         expected = np.rint((x - low) * (255 / (high - low))).clip(0, 255)
         assert np.array_equal(everything(split)[0], planes(expected))
-    assert data.note.startswith(f"{np.dtype(kind)} values {low}..{high} were mapped to 0..255 (those of the test part, ")
+    assert data.note.startswith(
+        f"{np.dtype(kind)} values {low}..{high} were mapped to 0..255 (those of the test part, "
+    )
     assert "..32767, were clipped to them)" in data.note
 
 
@@ -218,7 +225,9 @@ def test_parquet_of_16_bits(tmp_path):
     data = load(tmp_path / "x.parquet")
     low, high = int(x[:6].min()), int(x[:6].max())
     assert data.pixels == PixelRange(low, high)
-    assert np.array_equal(everything(data.test)[0], planes(np.rint((x[6:] - float(low)) * (255 / (high - low))).clip(0, 255)))
+    assert np.array_equal(
+        everything(data.test)[0], planes(np.rint((x[6:] - float(low)) * (255 / (high - low))).clip(0, 255))
+    )
     assert data.note == f"uint16 values {low}..{high} were mapped to 0..255"
 
 

@@ -1,0 +1,43 @@
+"""Which weights a fit begins with: the user's, those that ship with oche, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oche.core.errors import OcheError
+from oche.data import Dataset
+from oche.runs.config import FitConfig
+from oche.runs.warm_start import describe_weights
+
+SHIPPED = Path(__file__).parent / "pretrained" / "residual-cifar10.safetensors"
+MOST_IMAGES = (
+    10_000  # training images up to which the shipped weights are used by default; docs/fit.md has the measurement
+)
+
+Size = tuple[str, int, int]  # genotype, channels, cells
+
+
+def shipped_weights(config: FitConfig, data: Dataset) -> tuple[str | None, Size | None]:
+    """Return (file or run of weights to begin with, genotype and size of their network), or (None, None).
+
+    Raises `OcheError` for weights that cannot be found or do not say which network they belong to.
+    """
+    if config.init == "none":
+        return None, None
+    if config.init != "auto":
+        return str(Path(config.init).expanduser().absolute()), _size(Path(config.init).expanduser())
+    fixed = config.genotype, config.channels, config.cells
+    if not SHIPPED.exists() or any(value is not None for value in fixed) or config.search == "always":
+        return None, None
+    if len(data.train) > MOST_IMAGES:
+        return None, None
+    return str(SHIPPED), _size(SHIPPED)
+
+
+def _size(where: Path) -> Size:
+    about = describe_weights(where)
+    if about is None:
+        raise OcheError(
+            f"--init {where} does not say which network it belongs to; give a training, or a file of oche export --to safetensors"
+        )
+    return about
