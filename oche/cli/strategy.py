@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from oche.api import run_search
-from oche.cli.common import choose, part, percent, say_found, say_next, take
-from oche.cli.search import MAIN as SEARCH_MAIN
-from oche.cli.search import SearchArgs
+from oche.cli.common import choose, part, percent, say_next, take
 from oche.core.config.command_line import parse
 from oche.core.console import Log
 from oche.core.errors import OcheError, did_you_mean, plural
 from oche.devices.launch import make_log
 from oche.report.format_numbers import format_duration
-from oche.runs.config import SearchConfig
-from oche.runs.resolve import default_search
 from oche.spaces import SPACES
 from oche.strategies.catalog import STRATEGIES
 from oche.strategies.config import StrategyConfig
 from oche.strategies.run import StrategyRun, config_of, default_path, make_config, run_strategy, without_result
-from oche.strategies.shared import ByStrategy
 
 MAIN = (
     "--strategy", "--evaluate", "--queries", "--budget", "--space", "--table", "--column", "--data", "--recipe",
@@ -42,8 +36,6 @@ def search_by_strategy(args: list[str]) -> int:
     entry = choose("strategy", name := named["strategy"], STRATEGIES)
     evaluate = named.get("evaluate", "table")
     space = SPACES[named["space"]]() if choose_space(named) else None
-    if evaluate == "shared":
-        return _on_shared_weights(name, named.get("space", "darts"), rest)
     options = {"recipe": named["recipe"]} if "recipe" in named else {}
     planned = make_config(name, evaluate, space, options)
     default = StrategyArgs(**{f.name: getattr(planned, f.name) for f in fields(StrategyConfig)})
@@ -122,29 +114,3 @@ def _cost(run: StrategyRun) -> str:
         return f"{format_duration(summary['cost'])} of evaluation, {format_duration(summary['strategy_seconds'])} of the strategy"
     epochs = summary.get("epochs_stood_for")
     return f"without a table they would take {epochs:,} epochs of training" if epochs else "on test accuracies: an oracle"
-
-
-def _on_shared_weights(name: str, space: str, args: list[str]) -> int:
-    """Train a supernet by uniform paths, and choose among its architectures by a strategy: an ordinary search run."""
-    planned = default_search(space, "random-ws")
-    taken, rest = take(args, "queries")
-    try:
-        queries = int(taken.get("queries", 1000))
-    except ValueError:
-        raise OcheError(f"--queries takes a whole number, found {taken['queries']!r}") from None
-    select = ByStrategy(strategy=STRATEGIES[name].make(), queries=queries)
-    recipe = replace(planned.search, method=replace(planned.search.method, select=select))
-    default = SearchArgs(
-        **{f.name: getattr(replace(planned, search=recipe), f.name) for f in fields(SearchConfig)}
-    )
-    given = parse(
-        default, rest, prog="oche search",
-        description=f"Train a supernet by uniform random paths; at the end the strategy {name} chooses among its architectures by "
-        "their validation accuracy. Settings of the strategy are --search.select.strategy options.",
-        epilog="examples:\n  oche search --strategy evolution --evaluate shared --data digits --queries 200",
-        main=(*SEARCH_MAIN, "--search.select.queries"),
-    )  # fmt: skip
-    log = make_log(given.quiet)
-    run = run_search(part(given, SearchConfig), out=given.out, overwrite=given.overwrite, log=log)
-    say_found(run, log)
-    return 0

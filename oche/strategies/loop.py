@@ -209,7 +209,10 @@ class _Loop:
 
 
 def answer(evaluator: Evaluator, genotype: Genotype, fidelity: float, seed: int) -> Report:
-    """Return the report of ``evaluator``. A user's mistake, NaN and infinities become a failed report, which ranks last."""
+    """Return the report of ``evaluator``. An error, NaN and infinities become a failed report, which ranks last.
+
+    Raises `Interrupted` where the user asked to stop.
+    """
     began = time.perf_counter()
 
     def cost() -> float:
@@ -217,8 +220,12 @@ def answer(evaluator: Evaluator, genotype: Genotype, fidelity: float, seed: int)
 
     try:
         report = evaluator(genotype, fidelity, seed)
+    except Interrupted:
+        raise
     except OcheError as error:
         return Report.failed(cost(), fidelity, one_line(error))
+    except Exception as error:  # a network that cannot be built or does not fit; the search goes on
+        return Report.failed(cost(), fidelity, one_line(f"{type(error).__name__}: {error}"))
     if math.isfinite(report.score):
         return report
     failed = Report.failed(report.cost, fidelity, f"the score is {report.score}")

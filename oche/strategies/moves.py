@@ -172,30 +172,20 @@ class BenchmarkMoves(Moves):
         return "paths"
 
     def smallest(self) -> list[Genotype]:
-        """Return the cells with one edge that is not "none", one of each class of isomorphic cells."""
-        none = self._none()
-        return self._distinct(self.grow(self.build([none] * len(EDGES))))
+        """Return the cells with one edge that is not "none"."""
+        return self.grow(self.build([self._none()] * len(EDGES)))
 
     def grow(self, x: Genotype) -> list[Genotype]:
-        """Return ``x`` with an operation on one more of its edges with "none"; one of each class of isomorphic cells."""
+        """Return ``x`` with an operation on one more of its edges with "none"."""
         row, none = self.values(x), self._none()
-        return self._distinct(
-            [
-                self.build((*row[:e], o, *row[e + 1 :]))
-                for e in range(len(row))
-                if row[e] == none
-                for o in range(len(self.candidates))
-                if o != none
-            ]
-        )
+        ops = [o for o in range(len(self.candidates)) if o != none]
+        free = [e for e, o in enumerate(row) if o == none]
+        return [self.build((*row[:e], o, *row[e + 1 :])) for e in free for o in ops]
 
     def _none(self) -> int:
         if NONE not in self._number:
             raise OcheError(f"cells grow from edges with 'none', and the candidates {', '.join(self.candidates)} lack it")
         return self._number[NONE]
-
-    def _distinct(self, cells: list[Genotype]) -> list[Genotype]:
-        return [*{self.class_key(cell): cell for cell in reversed(cells)}.values()][::-1]
 
 
 _PATHS = tuple(

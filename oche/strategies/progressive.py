@@ -20,7 +20,8 @@ class Progressive(Strategy):
     """Evaluate all cells of complexity 1, then for each further complexity the ``keep`` best predicted expansions.
 
     Complexity is the number of edges that are not "none" (NAS-Bench-201), or the number of nodes (DARTS space, with one
-    cell for both strides). Of isomorphic cells of NAS-Bench-201 one is kept. The model is fitted anew after every
+    cell for both strides). Of isomorphic cells of NAS-Bench-201 one is evaluated, and all grow, because their dead edges
+    differ. The model is fitted anew after every
     complexity, to all cells so far. Ends by itself.
 
     Deviation 1: the default model is a forest. The paper has an ensemble of five recurrent or feed-forward networks.
@@ -46,16 +47,22 @@ class Progressive(Strategy):
 
 
 class Levels(Proposals):
-    """The search at work. ``level``: the cells of the present complexity."""
+    """The search at work. ``level``: the classes of isomorphic cells of the present complexity; the first of each is asked."""
 
     def __init__(self, settings: Progressive, moves: Moves, seed: int) -> None:
         self.settings, self.moves, self.seed = settings, moves, seed
         self.cells: list[Genotype] = []
         self.scores: list[float] = []
         self.complexity = 1
-        self.level = moves.smallest()
+        self.level = self._classes(moves.smallest())
         self.asked = 0  # of this level
         self.told_before = 0  # reports of earlier levels
+
+    def _classes(self, cells: list[Genotype]) -> list[list[Genotype]]:
+        found: dict[str, dict[str, Genotype]] = {}
+        for cell in cells:
+            found.setdefault(self.moves.class_key(cell), {})[self.moves.key(cell)] = cell
+        return [[*members.values()] for members in found.values()]
 
     def surrogate(self) -> Surrogate:
         """Fit the model to all cells so far."""
@@ -68,20 +75,19 @@ class Levels(Proposals):
                 return None
             self._expand()
         self.asked += 1
-        return Ask(self.level[self.asked - 1])
+        return Ask(self.level[self.asked - 1][0])
 
     def _expand(self) -> None:
         """Make the next level. Raises `Done` if no cell can grow."""
-        grown = {self.moves.class_key(cell): cell for parent in self.level for cell in self.moves.grow(parent)}
-        cells = [*grown.values()]
-        if not cells:
+        classes = self._classes([c for members in self.level for cell in members for c in self.moves.grow(cell)])
+        if not classes:
             raise Done
+        if len(classes) > self.settings.keep:
+            predicted = self.surrogate()([members[0] for members in classes]).mean(0)
+            classes = [classes[i] for i in (-predicted).argsort(kind="stable")[: self.settings.keep]]
         self.complexity += 1
-        if len(cells) > self.settings.keep:
-            order = (-self.surrogate()(cells).mean(0)).argsort(kind="stable")
-            cells = [cells[i] for i in order[: self.settings.keep]]
         self.told_before += len(self.level)
-        self.level, self.asked = cells, 0
+        self.level, self.asked = classes, 0
 
     def tell(self, ask: Ask, report: Report) -> None:
         self.cells.append(ask.genotype)

@@ -56,12 +56,12 @@ def evaluate_score(name: str, net: nn.Module, x: Tensor, y: Tensor) -> float:
     return float(score.of(copy.deepcopy(net).train(), x, y))
 
 
-@_listed("weights", "", "number of weights: the control of every other score")
+@_listed("weights", "a count", "number of weights: the control of every other score")
 def weights(net: nn.Module, x: Tensor, y: Tensor) -> float:
     return float(count_parameters(net))
 
 
-@_listed("flops", "", "FLOPs of one image: the control of every other score")
+@_listed("flops", "a count", "FLOPs of one image: the control of every other score")
 def flops(net: nn.Module, x: Tensor, y: Tensor) -> float:
     return float(count_flops(net, lambda: net(x[:1])))
 
@@ -173,7 +173,10 @@ def jacob_cov(net: nn.Module, x: Tensor, y: Tensor) -> float:
     """Return −Σ_i [log(λ_i + k) + 1/(λ_i + k)], λ the eigenvalues of the correlation (B, B) of ∂Σf/∂x, k = 1e-5."""
     x = x.detach().clone().requires_grad_()
     rows = _gradients(_logits(net, x).sum(), [x])[0].flatten(1).double()
-    values = torch.linalg.eigvalsh(torch.corrcoef(rows)) + 1e-5 if bool(rows.isfinite().all()) else rows.new_full((1,), math.nan)
+    correlation = torch.corrcoef(rows)
+    if not bool(correlation.isfinite().all()):  # an image without influence
+        return math.nan
+    values = torch.linalg.eigvalsh(correlation) + 1e-5
     return -float((values.log() + 1 / values).sum())
 
 
