@@ -77,8 +77,8 @@ def _on_shared_weights(args: list[str]) -> int:
     planned = replace(planned, search=replace(planned.search, method=replace(planned.search.method, select=select)))
     given = parse(
         SearchArgs(**{f.name: getattr(planned, f.name) for f in fields(SearchConfig)}), rest, prog="oche search",
-        description=f"Train a supernet by uniform random paths; at the end the strategy {name} chooses among its architectures by "
-        "their validation accuracy. Settings of the strategy are --search.select.strategy options, their number --queries "
+        description=f"Train a supernet by uniform random paths; at the end the strategy {name} chooses among its architectures "
+        "by their validation accuracy. Settings of the strategy are --search.select.strategy options, their number --queries "
         "(default: 1000).",
         epilog="examples:\n  oche search --strategy evolution --evaluate shared --data digits --queries 200",
         main=MAIN,

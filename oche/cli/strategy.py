@@ -52,7 +52,7 @@ def search_by_strategy(args: list[str]) -> int:
         "  oche search --strategy evolution --evaluate shared --data digits --queries 200",
         main=MAIN,
         texts={
-            "--strategy": f"strategy, by its name in oche list strategies; sets the defaults of --search options (default: {name})",
+            "--strategy": f"strategy, by its name in oche list strategies; sets the defaults of --search options (here: {name})",
             "--space": "search space: nb201, darts or seed (default: nb201 with a table, else darts)",
         },
     )  # fmt: skip
@@ -102,7 +102,9 @@ def _say(run: StrategyRun, log: Log) -> None:
         shown = percent(summary["score"]) if summary["evaluator"] == "train" else f"{summary['score']:.6g}"
         log.say(f"score: {shown}; {plural(summary['weights'], 'weight')}")
     failed = f", {summary['failures']} failed" if summary["failures"] else ""
-    log.say(f"{plural(summary['queries'], 'query')} of {plural(summary['distinct'], 'architecture')}{failed}; {_cost(run)}")
+    log.say(
+        f"{plural(summary['queries'], 'query')} of {plural(summary['distinct'], 'architecture')}{failed}; {_cost(run)}"
+    )
     log.say(f"journal: {path / 'journal.jsonl'}")
     genotype = shlex.quote(str(path / "genotype.txt"))
     say_next(log, (f"oche train {genotype}", "its network from scratch"), (f"oche show {genotype}", "the cell"))
@@ -113,4 +115,6 @@ def _cost(run: StrategyRun) -> str:
     if summary["unit"] == "seconds":
         return f"{format_duration(summary['cost'])} of evaluation, {format_duration(summary['strategy_seconds'])} of the strategy"
     epochs = summary.get("epochs_stood_for")
-    return f"without a table they would take {epochs:,} epochs of training" if epochs else "on test accuracies: an oracle"
+    return (
+        f"without a table they would take {epochs:,} epochs of training" if epochs else "on test accuracies: an oracle"
+    )

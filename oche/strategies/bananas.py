@@ -83,7 +83,9 @@ class _Batches(Proposals):
         if not candidates:  # all mutations of the best are known
             return [unseen(self.moves, self.g, self.seen)]
         seed = derive_seed(self.seed, "model", len(self.scores))
-        members = fit(self.settings.model, self.moves, self.cells, self.scores, seed, self.settings.encoding)(candidates)
+        members = fit(self.settings.model, self.moves, self.cells, self.scores, seed, self.settings.encoding)(
+            candidates
+        )
         drawn = members.mean(0) + members.std(0) * np.random.default_rng(seed).standard_normal(len(candidates))
         chosen = [candidates[i] for i in (-drawn).argsort(kind="stable")[: self.settings.batch]]
         self.seen.update(map(self.moves.key, chosen))

@@ -51,11 +51,15 @@ def find_strategy(name: str) -> Strategy:
 list_strategy("random", RandomSearch)
 list_strategy("evolution", AgeingEvolution)
 list_strategy(
-    "evolution-worst", lambda: AgeingEvolution(drop="worst"), "mutations of the best of a sample; the worst member leaves"
+    "evolution-worst",
+    lambda: AgeingEvolution(drop="worst"),
+    "mutations of the best of a sample; the worst member leaves",
 )
 list_strategy("local", LocalSearch)
 list_strategy(
-    "local-first", lambda: LocalSearch(improvement="first"), "moves to the first better neighbour, as in the released code"
+    "local-first",
+    lambda: LocalSearch(improvement="first"),
+    "moves to the first better neighbour, as in the released code",
 )
 list_strategy("reinforce", Reinforce)
 list_strategy("predictor", PredictorGuided)

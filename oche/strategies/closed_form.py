@@ -67,5 +67,8 @@ def steepest_ascents(moves: Moves, value: dict[str, float]) -> Ascents:
         steps += moved
         ends = following[ends]
     return Ascents(
-        int((following == np.arange(len(cells))).sum()), float(steps.mean()), float((ends == score.argmax()).mean()), ends
+        int((following == np.arange(len(cells))).sum()),
+        float(steps.mean()),
+        float((ends == score.argmax()).mean()),
+        ends,
     )

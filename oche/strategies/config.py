@@ -82,13 +82,19 @@ class StrategyConfig:
         if name.startswith("score:"):
             find_score(name.removeprefix("score:"))
         elif name not in EVALUATORS[:3]:
-            raise OcheError(f"evaluate={name!r} is unknown{did_you_mean(name, [*EVALUATORS])}; use {', '.join(EVALUATORS)}")
+            raise OcheError(
+                f"evaluate={name!r} is unknown{did_you_mean(name, [*EVALUATORS])}; use {', '.join(EVALUATORS)}"
+            )
         if self.queries is not None and self.budget is not None:
-            raise OcheError(f"queries={self.queries} and budget={self.budget!r} contradict each other; give one of them")
+            raise OcheError(
+                f"queries={self.queries} and budget={self.budget!r} contradict each other; give one of them"
+            )
         if self.queries is not None and self.queries < 1:
             raise OcheError(f"queries={self.queries} evaluate nothing; use queries >= 1")
         if self.budget is not None and name in ("table", "shared"):
-            raise OcheError(f"a query of {name} has no time of its own, so budget={self.budget!r} says nothing; give queries")
+            raise OcheError(
+                f"a query of {name} has no time of its own, so budget={self.budget!r} says nothing; give queries"
+            )
         if self.by not in ("val_acc", "losses"):
             raise OcheError(f"by={self.by!r} is no score of a training; use val_acc or losses")
         if self.jobs < 1:
@@ -121,7 +127,9 @@ class StrategyConfig:
             )
         known = column_for(self.data)
         if self.column is None and known is None:
-            raise OcheError(f"the table has no column for data {self.data!r}; use --data cifar10, cifar100 or imagenet16")
+            raise OcheError(
+                f"the table has no column for data {self.data!r}; use --data cifar10, cifar100 or imagenet16"
+            )
         column = self.column or f"{known.split('_')[0]}_valid_12ep"  # pyright: ignore[reportOptionalMemberAccess]
         return replace(self, table=Path(os.path.abspath(os.path.expanduser(path))), column=column)
 

@@ -159,7 +159,6 @@ class _Watched(Session):
         return self._stop is not None and self._stop()
 
 
-
 @checked
 @dataclass(frozen=True)
 class TrainingFree(Evaluator):

@@ -21,7 +21,6 @@ from oche.strategies.journal import Event, Journal, MemoryJournal
 from oche.strategies.moves import Moves
 from oche.training.loop import Interrupted
 
-
 Submit = Callable[[Genotype, float, int], "Future[Report]"]
 
 
@@ -89,7 +88,9 @@ def drive(
         raise OcheError("a search needs a length; give queries or a budget")
     if (queries is not None and queries < 1) or (budget is not None and not budget > 0):
         raise OcheError(f"queries={queries}, budget={budget} evaluate nothing; use 1 or more")
-    loop = _Loop(strategy.start(moves, seed, queries), moves, evaluator, seed, queries, budget, journal or MemoryJournal())
+    loop = _Loop(
+        strategy.start(moves, seed, queries), moves, evaluator, seed, queries, budget, journal or MemoryJournal()
+    )
     loop.replay()
     try:
         loop.run(submit, jobs, stopping, progress)
@@ -246,5 +247,9 @@ def _plain(report: Report) -> dict[str, Any]:
 def _report(event: Event) -> Report:
     score = event["score"]
     return Report(
-        -math.inf if score is None else score, event["cost"], event["fidelity"], event["status"], event.get("numbers", {})
+        -math.inf if score is None else score,
+        event["cost"],
+        event["fidelity"],
+        event["status"],
+        event.get("numbers", {}),
     )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from typing import Literal
 
 import numpy as np
@@ -184,7 +183,9 @@ class BenchmarkMoves(Moves):
 
     def _none(self) -> int:
         if NONE not in self._number:
-            raise OcheError(f"cells grow from edges with 'none', and the candidates {', '.join(self.candidates)} lack it")
+            raise OcheError(
+                f"cells grow from edges with 'none', and the candidates {', '.join(self.candidates)} lack it"
+            )
         return self._number[NONE]
 
 
@@ -192,9 +193,7 @@ _PATHS = tuple(
     path
     for n in (1, 2, 3)
     for path in product(range(len(EDGES)), repeat=n)
-    if EDGES[path[0]][0] == 0
-    and EDGES[path[-1]][1] == 3
-    and all(EDGES[a][1] == EDGES[b][0] for a, b in zip(path, path[1:], strict=False))
+    if EDGES[path[0]][0] == 0 and EDGES[path[-1]][1] == 3 and all(EDGES[a][1] == EDGES[b][0] for a, b in pairwise(path))
 )  # the four paths from input to output, as indices of edges
 
 

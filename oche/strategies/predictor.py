@@ -81,7 +81,12 @@ class _Predicted(Proposals):
     def _best_predicted(self) -> list[Genotype]:
         """Return the ``top`` best predicted architectures, the best first. Equal ones are ordered at random."""
         predict = fit(
-            self.settings.model, self.moves, self.cells, self.scores, derive_seed(self.seed, "model"), self.settings.encoding
+            self.settings.model,
+            self.moves,
+            self.cells,
+            self.scores,
+            derive_seed(self.seed, "model"),
+            self.settings.encoding,
         )
         others = [cell for cell in self._all() if self.moves.key(cell) not in self.seen]
         self.g.shuffle(others)

@@ -95,7 +95,9 @@ def search(
     return run_strategy(config, None if out is None else Path(out), log)
 
 
-def make_config(strategy: Strategy | str, evaluate: str, space: Space | str | None, options: dict[str, Any]) -> StrategyConfig:
+def make_config(
+    strategy: Strategy | str, evaluate: str, space: Space | str | None, options: dict[str, Any]
+) -> StrategyConfig:
     """Return the settings for arguments of `search`, with the defaults of the evaluator. Raises `OcheError`."""
     name = strategy if isinstance(strategy, str) else _name_of(strategy)
     made = find_strategy(strategy) if isinstance(strategy, str) else strategy
@@ -166,7 +168,11 @@ def _journal(config: StrategyConfig, out: Path | None) -> Iterator[Journal]:
     if out is None:
         yield MemoryJournal()
         return
-    if not (out / FILE).exists() and out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - {LOCK_FILE}):
+    if (
+        not (out / FILE).exists()
+        and out.exists()
+        and (not out.is_dir() or {p.name for p in out.iterdir()} - {LOCK_FILE})
+    ):
         raise OcheError(f"{out} has other files and no journal of a search; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     lock = Lock(out)

@@ -5,7 +5,9 @@ Shapes: N architectures of F features, M members of an ensemble.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,10 +18,8 @@ from oche.strategies.moves import Encoding, Moves
 Model = Literal["forest", "mlp"]
 
 
-class Surrogate(Protocol):
-    """A fitted model: returns (M, N) the prediction of each member for genotypes."""
-
-    def __call__(self, cells: list[Genotype]) -> np.ndarray: ...
+Surrogate = Callable[[list[Genotype]], np.ndarray]
+"""A fitted model: returns (M, N) the prediction of each member for genotypes."""
 
 
 def encoded(moves: Moves, cells: list[Genotype], encoding: Encoding | None) -> np.ndarray:
@@ -59,10 +59,7 @@ def _networks(x: np.ndarray, y: np.ndarray, seed: int):
     centre, spread = float(np.median(y)), float(y.std()) or 1.0
     inputs, targets = torch.from_numpy(x).float(), torch.from_numpy((y - centre) / spread).float()
     sizes = [x.shape[1], *[_WIDTH] * _DEPTH, 1]
-    weights = [
-        (torch.randn(_MEMBERS, a, b, generator=g) * (2 / a) ** 0.5).requires_grad_()
-        for a, b in zip(sizes, sizes[1:], strict=False)
-    ]
+    weights = [(torch.randn(_MEMBERS, a, b, generator=g) * (2 / a) ** 0.5).requires_grad_() for a, b in pairwise(sizes)]
     biases = [torch.zeros(_MEMBERS, 1, b, requires_grad=True) for b in sizes[1:]]
 
     def forward(z: torch.Tensor) -> torch.Tensor:  # (M, N, F) -> (M, N)

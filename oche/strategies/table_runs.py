@@ -73,7 +73,9 @@ class TableRuns:
     def curve(self, strategy: Strategy, seeds: Sequence[int], queries: Sequence[int]) -> Curve:
         """Return what ``strategy`` reaches with each of ``seeds`` after each of ``queries``. Raises `OcheError` without any."""
         if not seeds or not queries or min(queries) < 1:
-            raise OcheError(f"{len(seeds)} seeds and queries {tuple(queries)} measure nothing; give at least one of each")
+            raise OcheError(
+                f"{len(seeds)} seeds and queries {tuple(queries)} measure nothing; give at least one of each"
+            )
         marks = tuple(sorted(set(queries)))
         runs = [self.run(strategy, seed, marks) for seed in seeds]
         return Curve(marks, np.array([row for row, _ in runs]), sum(hit for _, hit in runs) / len(runs))

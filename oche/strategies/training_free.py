@@ -128,7 +128,11 @@ def fisher(net: nn.Module, x: Tensor, y: Tensor) -> float:
     Deviation 2: each channel counts once. The released code of 2101.08134 repeats it for each weight of the channel.
     """
     outputs: list[Tensor] = []
-    hooks = [layer.register_forward_hook(lambda m, i, out: outputs.append(out)) for layer in _layers(net)]
+
+    def keep(module: nn.Module, inputs: object, out: Tensor) -> None:
+        outputs.append(out)
+
+    hooks = [layer.register_forward_hook(keep) for layer in _layers(net)]
     loss = _loss(net, x, y)
     for hook in hooks:
         hook.remove()

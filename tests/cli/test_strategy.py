@@ -55,7 +55,7 @@ def test_a_training_free_score(oche_, here):
     ],
 )
 def test_mistakes_are_one_line(words, said, oche_, here):
-    code, out, err = oche_(f"search {words}")
+    code, _, err = oche_(f"search {words}")
     assert code == 2 and said in err and err.count("\n") == 1 and not (here / "runs").exists()
 
 
@@ -63,7 +63,9 @@ def test_shared_weights_are_an_ordinary_search(monkeypatch, oche_, here):
     told = []
     monkeypatch.setattr("oche.cli.search.run_search", lambda config, **fields: told.append(config) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        oche_("search --strategy evolution --evaluate shared --queries 40 --space nb201 --search.select.strategy.sample 2")
+        oche_(
+            "search --strategy evolution --evaluate shared --queries 40 --space nb201 --search.select.strategy.sample 2"
+        )
     assert told[0].search.method.select == ByStrategy(strategy=AgeingEvolution(10, 2), queries=40)
     assert told[0].method == "random-ws"
 

@@ -35,7 +35,9 @@ def test_with_a_sure_model_the_batch_is_the_best_of_the_candidates(monkeypatch):
 def test_draws_are_independent(monkeypatch):
     monkeypatch.setattr(module, "fit", lambda *args: lambda cells: np.array([[-1.0] * len(cells), [1.0] * len(cells)]))
     firsts = {SMALL.key(played(Bananas(first=1, batch=5).start(SMALL, 0), 2)[1]) for _ in range(2)}
-    assert len(firsts) == 1  # the same seed draws the same; members that are equal for all would leave the order as it was
+    assert (
+        len(firsts) == 1
+    )  # the same seed draws the same; members that are equal for all would leave the order as it was
     proposals = Bananas(first=1, batch=5).start(SMALL, 0)
     played(proposals, 1)
     order = []

@@ -1,5 +1,7 @@
 """Successive halving: sizes and fidelities of the rungs, and who goes on."""
 
+from itertools import pairwise
+
 import pytest
 
 from made_scores import moves, score
@@ -18,7 +20,7 @@ def test_rungs():
             proposals.tell(asked[-1], Report(score(asked[-1].genotype), 1.0, asked[-1].fidelity))
     assert [round(9 * ask.fidelity) for ask in asked] == [1] * 27 + [3] * 9 + [9] * 3
     rungs = [[a.genotype for a in asked[i:j]] for i, j in ((0, 27), (27, 36), (36, 39))]
-    for lower, upper in zip(rungs, rungs[1:], strict=False):
+    for lower, upper in pairwise(rungs):
         assert upper == sorted(lower, key=score, reverse=True)[: len(upper)]
 
 

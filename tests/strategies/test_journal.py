@@ -5,7 +5,11 @@ import pytest
 from oche.core.errors import OcheError
 from oche.strategies.journal import Journal, MemoryJournal, read_journal
 
-EVENTS = [{"event": "start", "settings": {}}, {"event": "ask", "trial": 0}, {"event": "tell", "trial": 0, "score": None}]
+EVENTS = [
+    {"event": "start", "settings": {}},
+    {"event": "ask", "trial": 0},
+    {"event": "tell", "trial": 0, "score": None},
+]
 
 
 def test_a_torn_last_line_is_dropped(tmp_path):

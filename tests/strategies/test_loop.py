@@ -9,8 +9,8 @@ import pytest
 from made_scores import Made, moves, score
 from oche.core.errors import OcheError
 from oche.strategies import STRATEGIES
-from oche.strategies.base import Evaluator, Report
 from oche.strategies.bananas import Bananas
+from oche.strategies.base import Evaluator, Report
 from oche.strategies.evolution import AgeingEvolution
 from oche.strategies.journal import Journal
 from oche.strategies.local_search import LocalSearch
@@ -149,6 +149,11 @@ def test_workers_in_parallel(name, tmp_path):
 def test_the_user_can_stop(tmp_path):
     asked = []
     found = drive(
-        RandomSearch(), SMALL, Made(), queries=10, stopping=lambda: len(asked) >= 4, progress=lambda f: asked.append(f.spent)
+        RandomSearch(),
+        SMALL,
+        Made(),
+        queries=10,
+        stopping=lambda: len(asked) >= 4,
+        progress=lambda f: asked.append(f.spent),
     )
     assert len(found.trials) == 4 and found.ended == "interrupted"

@@ -15,7 +15,9 @@ from oche.core.nasbench201 import OPERATIONS, canonical, parse, to_text
 from oche.strategies.moves import BenchmarkMoves, ConvMoves, moves_of
 
 BENCHMARK = BenchmarkMoves(OPERATIONS)
-SMALL = ConvMoves({"normal": Dag(nodes=2), "reduce": Dag(nodes=2)}, ("none", "skip_connect", "sep_conv_3x3", "max_pool_3x3"))
+SMALL = ConvMoves(
+    {"normal": Dag(nodes=2), "reduce": Dag(nodes=2)}, ("none", "skip_connect", "sep_conv_3x3", "max_pool_3x3")
+)
 
 
 def differing(a, b):

@@ -41,7 +41,9 @@ class Supernet:
 def test_the_best_candidates_are_chosen(strategy, queries):
     supernet = Supernet()
     ByStrategy(strategy=strategy, queries=queries, images=64, finalists=3).conclude(supernet)
-    assert torch.equal(supernet.chosen.int().argmax(1), supernet.table.argmax(1)) and (supernet.chosen.sum(1) == 1).all()
+    assert (
+        torch.equal(supernet.chosen.int().argmax(1), supernet.table.argmax(1)) and (supernet.chosen.sum(1) == 1).all()
+    )
     assert supernet.asked[-3:] == [None] * 3 and set(supernet.asked[:-3]) == {64}
     assert len(supernet.asked) <= queries + 3  # a repeated architecture is not evaluated again
 
@@ -68,7 +70,9 @@ def test_a_search_with_a_strategy(tmp_path, quick):
     recipe = on_shared_weights(LocalSearch(starts=2), 6, steps=1, batch=8)
     assert recipe.method.select == ByStrategy(strategy=LocalSearch(starts=2), queries=6)
     assert oche.methods.random_ws().method.select == SampleBest()
-    recipe = on_shared_weights(LocalSearch(starts=2), 6, select=ByStrategy(strategy=LocalSearch(2), queries=6, images=8), steps=1, batch=8)
+    recipe = on_shared_weights(
+        LocalSearch(), select=ByStrategy(strategy=LocalSearch(2), queries=6, images=8), steps=1, batch=8
+    )
     space = oche.spaces.nb201(channels=2, cells=1)
     run = oche.search("digits", space=space, method=recipe, limit=40, out=tmp_path / "x")
     assert run.state == "complete" and len(run.genotype.cells["cell"].edges) == 6

@@ -42,4 +42,7 @@ def test_scores_that_are_not_finite_count_as_the_lowest():
 
 
 def test_the_default_encoding_is_that_of_the_space():
-    assert encoded(SMALL, CELLS[:2], None).shape == (2, 3 + 9 + 27) and encoded(SMALL, CELLS[:2], "one-hot").shape == (2, 18)
+    assert encoded(SMALL, CELLS[:2], None).shape == (2, 3 + 9 + 27) and encoded(SMALL, CELLS[:2], "one-hot").shape == (
+        2,
+        18,
+    )

@@ -29,10 +29,20 @@ def runs():
 
 REFERENCE = {  # settings, seeds, {queries: (mean, sd)}, seeds of the reference
     "evolution": (AgeingEvolution(), 150, {50: (93.57, 0.65), 100: (93.92, 0.45), 200: (94.13, 0.25)}, 500),
-    "evolution, sample 10": (AgeingEvolution(10, 10), 150, {50: (93.80, 0.57), 100: (94.07, 0.31), 200: (94.17, 0.27)}, 500),
+    "evolution, sample 10": (
+        AgeingEvolution(10, 10),
+        150,
+        {50: (93.80, 0.57), 100: (94.07, 0.31), 200: (94.17, 0.27)},
+        500,
+    ),
     "local": (LocalSearch(), 150, {50: (93.79, 0.52), 100: (94.09, 0.34), 200: (94.24, 0.23)}, 500),
     "local, one start": (LocalSearch(1), 150, {50: (93.40, 0.79), 100: (93.96, 0.46), 200: (94.19, 0.26)}, 500),
-    "reinforce": (Reinforce(0.1, correct_bias=False), 80, {50: (93.35, 0.67), 100: (93.71, 0.53), 200: (93.96, 0.37)}, 500),
+    "reinforce": (
+        Reinforce(0.1, correct_bias=False),
+        80,
+        {50: (93.35, 0.67), 100: (93.71, 0.53), 200: (93.96, 0.37)},
+        500,
+    ),
     "predictor": (PredictorGuided(top=10), 10, {100: (94.00, 0.30)}, 100),
     "bananas": (Bananas(), 6, {50: (93.78, 0.47)}, 100),
 }

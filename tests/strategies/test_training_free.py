@@ -1,6 +1,7 @@
 """Training-free scores against formulas written out by hand."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ CELL = oche.Genotype.parse(
 
 def linear(*sizes):
     torch.manual_seed(1)
-    return nn.Sequential(nn.Flatten(), *(nn.Linear(a, b, bias=False) for a, b in zip(sizes, sizes[1:], strict=False)))
+    return nn.Sequential(nn.Flatten(), *(nn.Linear(a, b, bias=False) for a, b in pairwise(sizes)))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,9 @@ def test_grasp_against_the_hessian():
 
     hessian = torch.autograd.functional.hessian(loss, w.flatten())
     gradient = torch.autograd.functional.jacobian(loss, w.flatten())
-    assert scores.evaluate_score("grasp", net, X, Y) == pytest.approx(-(hessian @ gradient @ w.flatten()).item(), rel=1e-4)
+    assert scores.evaluate_score("grasp", net, X, Y) == pytest.approx(
+        -(hessian @ gradient @ w.flatten()).item(), rel=1e-4
+    )
 
 
 def test_fisher_of_one_linear_layer():
@@ -75,7 +78,9 @@ def test_the_kernel_of_a_linear_model():
     rows = X.flatten(1).double()
     assert torch.allclose(scores.ntk(linear(48, 3), X), 3 * rows @ rows.T)
     values = torch.linalg.eigvalsh(rows @ rows.T)
-    assert scores.evaluate_score("ntk", linear(48, 3), X, Y) == pytest.approx(-(values[-1] / values[0]).item(), rel=1e-3)
+    assert scores.evaluate_score("ntk", linear(48, 3), X, Y) == pytest.approx(
+        -(values[-1] / values[0]).item(), rel=1e-3
+    )
 
 
 def test_codes_of_units_by_hand():
