@@ -121,7 +121,7 @@ def results(run: Path) -> dict[str, Any]:
         "weights": {k: t.numpy().tobytes() for k, t in load_weights(run / "weights.safetensors").items()},
         "genotype": (run / "genotype.txt").read_text(),
         "metrics": [{k: v for k, v in record.items() if k != "timings"} for record in read_metrics(run)],
-        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "step_ms")},
+        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "step_ms", "other_seconds")},
         "leftovers": [file.name for file in run.rglob(".tmp-*")],
     }
 

@@ -287,7 +287,7 @@ def _run_search(run: RunDir, plan: SearchPlan, engine: Engine, session: WorkSess
     return {
         "genotype": str(genotype), **{name: last.get(name) for name in measures}, **chance,
         **({"val_images": len(task.feed.val)} if "val_acc" in last else {}),
-        "parameters": parameters(task.net), **_times(clock, session),
+        **_decided(run, session, genotype), "parameters": parameters(task.net), **_times(clock, session),
         **({} if truth is None else truth(genotype)), **cost_of_result(task.cost_constraint, genotype, session.log),
     }  # fmt: skip
 

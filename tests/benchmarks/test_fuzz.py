@@ -212,8 +212,10 @@ def test_a_damaged_summary(summary, sound, tmp_path, capsys):
     shutil.copytree(sound.training, run)
     (run / "report.html").touch()
     (run / "summary.json").write_text(summary)
-    assert "summary.json is damaged: it has no parameters" in refused(capsys, "resume", str(run))
+    assert "summary.json is damaged: " in (said := refused(capsys, "resume", str(run))) and "parameters" in said
     (run / "summary.json").write_text('{"parameters": 3, "test_acc": "high"}')
+    assert "test_acc is text 'high', not a number" in refused(capsys, "resume", str(run))
+    (run / "summary.json").write_text('{"parameters": 3}')
     assert cli.main(["resume", str(run)]) == 0
     assert "test accuracy unknown, 3 weights" in capsys.readouterr().out
 

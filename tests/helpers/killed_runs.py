@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import time
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -118,6 +119,8 @@ def _work(config, out: Path, at: int | None, tick: float | None, said: Path) -> 
 
 class Ticks:
     """Stands for the module ``time``."""
+
+    monotonic = staticmethod(time.monotonic)
 
     def __init__(self, tick: float) -> None:
         self.now, self.tick = 0.0, tick

@@ -76,7 +76,7 @@ def results(path):
         "weights": (path / "weights.safetensors").read_bytes(),
         "genotype": (path / "genotype.txt").read_text(),
         "metrics": [{k: v for k, v in record.items() if k != "timings"} for record in read_metrics(path)],
-        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "step_ms")},
+        "summary": {k: v for k, v in summary.items() if k not in ("seconds", "step_ms", "other_seconds")},
         "state": json.loads((path / "status.json").read_text())["state"],
         "config": (path / "config.yaml").read_text(),
         "checkpoint": final_state(path),
@@ -173,23 +173,23 @@ def test_damaged_checkpoints_do_not_change_the_end(tmp_path, whole, kind, damage
 
 
 def test_a_budget_of_time_counts_over_all_lives(tmp_path):
-    """Each step takes 0.2 s of a clock that tests can foresee."""
-    config = replace(SEARCH, search=replace(SEARCH.search, budget="2s"))
+    """Each step takes 0.4 s of a clock that tests can foresee: it looks at the clock twice."""
+    config = replace(SEARCH, search=replace(SEARCH.search, budget="4s"))
     code, said = killed_runs.run(config, tmp_path / "whole", tick=0.2)
     assert code == 0, said
     out, rng, kills, code = tmp_path / "x", random.Random(3), 0, -signal.SIGKILL
     while code:
-        code, said = killed_runs.run(config, out, at=rng.randint(20, 60 + 20 * kills), tick=0.2)
+        code, said = killed_runs.run(config, out, at=rng.randint(15, 40 + 15 * kills), tick=0.2)
         kills += code != 0
     assert kills >= 3
     for path in (tmp_path / "whole", out):
         progress = [record["progress"] for record in read_metrics(path)]
         assert progress == sorted(set(progress)) and progress[0] == 0 and progress[-1] == 1
         seconds = [record["timings"]["seconds"] for record in read_metrics(path)[1:]]
-        assert seconds == sorted(seconds) and 2 <= seconds[-1] < 2.5
+        assert seconds == sorted(seconds) and 4 <= seconds[-1] < 4.7
     # Where a life ends after the last step of an epoch, the closing of it looks at the clock once less.
     steps = [json.loads((path / "summary.json").read_text())["steps"] for path in (tmp_path / "whole", out)]
-    assert abs(steps[0] - steps[1]) <= kills and steps[0] >= 7
+    assert abs(steps[0] - steps[1]) <= kills and steps[0] >= 6
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
