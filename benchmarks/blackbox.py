@@ -62,7 +62,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     given = parser.parse_args()
     runs = TableRuns(TableAccuracy(given.table, f"{given.data}_valid_12ep"))
-    lines = [f"| search on {given.data}_valid_12ep | seeds | {' | '.join(f'{n} queries' for n in QUERIES)} | best | seconds |"]
+    lines = [
+        f"| search on {given.data}_valid_12ep | seeds | {' | '.join(f'{n} queries' for n in QUERIES)} | best | seconds |"
+    ]
     lines += ["|---|---|" + "---|" * (len(QUERIES) + 2), closed_form(runs)]
     for name, (strategy, share, most) in STRATEGIES.items():
         if not given.only or name.startswith(tuple(given.only)):
@@ -109,7 +111,7 @@ def cost(seconds: float | None) -> str:
     for n in QUERIES:
         hours = "" if seconds is None else f" ({n * EPOCHS * seconds / 3600:.1f} h, estimated)"
         parts.append(f"{n} queries {n * EPOCHS:,} epochs{hours}")
-    return f"Without a table the training of one network at a time takes: {', '.join(parts)}. The last column is model time alone."
+    return f"Without a table, one training at a time, it takes: {', '.join(parts)}. The last column is the time of all runs."
 
 
 def compared(folder: Path) -> list[str]:

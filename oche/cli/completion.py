@@ -74,7 +74,8 @@ def _names() -> dict[str, tuple[str, ...]]:
     from oche.training.recipes import RECIPES
 
     return {
-        "--method": (*METHODS,), "--strategy": (*STRATEGIES,), "--methods": (*METHODS,), "--space": (*SPACES,), "--recipe": (*RECIPES,),
+        "--strategy": (*STRATEGIES,),
+        "--method": (*METHODS,), "--methods": (*METHODS,), "--space": (*SPACES,), "--recipe": (*RECIPES,),
         "--data": (*DATASETS, *TEXTS), "--device": ("auto", "cpu", "cuda", "mps"),
     }  # fmt: skip
 
