@@ -66,6 +66,8 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise Reached(args)
 
     for name in (
+        "oche.cli.fit.run_fit",
+        "oche.cli.fit.plan_fit",
         "oche.cli.search.run_search",
         "oche.cli.strategy.run_strategy",
         "oche.cli.train.run_train",
@@ -202,7 +204,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the searches and trainings of a snippet to two steps of a tiny network."""
     from oche.api import search, train
     from oche.runs.options import find_space
-    from oche.training.image_recipes import Recipe
+    from oche.training.image_recipes import Recipe, small
 
     small_runs.no_report(monkeypatch)
 
@@ -218,7 +220,14 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
             fields |= {"channels": 2, "cells": 3, "steps": 2, "batch": 8}
         return train(what, data, recipe=recipe, **fields)
 
+    def short_fit(data: Any, *, out: Any = None, **fields: Any) -> Any:
+        kept = {k: v for k, v in fields.items() if k in ("seed", "size", "layout", "holdout", "device", "threads")}
+        return train(
+            "RESNET", data, recipe=small(channels=2, cells=1, steps=2, batch=8), out=out, **{"limit": 40, **kept}
+        )
+
     for home in ("oche", "oche.estimator"):
+        monkeypatch.setattr(f"{home}.fit", short_fit)
         monkeypatch.setattr(f"{home}.search", short_search)
         monkeypatch.setattr(f"{home}.train", short_train)
 

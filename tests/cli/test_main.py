@@ -134,7 +134,7 @@ TRAININGS = {
 }
 OTHERS = {
     "serach": "unknown command 'serach'; did you mean 'search'?",
-    "frobnicate": "unknown command 'frobnicate'; commands: demo, toy, search",
+    "frobnicate": "unknown command 'frobnicate'; commands: demo, toy, fit, search",
     "list method": "oche list knows no 'method'; did you mean 'methods'?; write one of",
     "list methods spaces": "oche list knows no",
     "list --frob": "oche list knows no '--frob'",

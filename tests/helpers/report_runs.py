@@ -106,6 +106,11 @@ def search_records(epochs: int, seed: int = 0, skips: float = 0.25, nodes: int =
     draw = random.Random(seed)
     edges, genotype = Dag(nodes).edges, DARTS_V2 if nodes == 4 else ONE_NODE
     drift = {n: [[draw.gauss(0, 1.2) for _ in OPERATIONS] for _ in edges] for n in ("normal", "reduce")}
+    for name, cell in Genotype.parse(
+        genotype
+    ).cells.items():  # the kept operations win, so that their nodes are decided
+        for op, *edge in cell.edges:
+            drift[name][edges.index(tuple(edge))][OPERATIONS.index(op)] = 5.0 + draw.random()
     records = []
     for epoch in range(epochs + 1):
         t = epoch / max(epochs, 1)

@@ -30,7 +30,7 @@ def wait_for(out: Path, count: int, driver: subprocess.Popen) -> None:
 
 def outcome(out: Path) -> list[tuple]:
     """All that a study found, without the times that it took."""
-    timed = ("seconds", "step_ms", "other_seconds", "peak_mb", "cpu_s")
+    timed = ("seconds", "step_ms", "other_seconds", "wall_s", "peak_mb", "cpu_s")
     return [
         (row.id, row.state, row.genotype, {k: v for k, v in row.numbers.items() if not k.endswith(timed)})
         for row in trial_results(out)

@@ -33,7 +33,7 @@ def test_sizes_that_are_none():
 def test_the_benchmarks_recipe():
     r = RECIPES["nb201"]()
     assert (r.channels, r.cells, r.epochs, r.batch, r.auxiliary, r.drop_path, r.cutout) == (16, 5, 200, 256, 0, 0, 0)
-    assert r.w == Sgd(lr=0.1, lr_min=0.0, momentum=0.9, decay=5e-4, clip=0.0)
+    assert r.w == Sgd(lr=0.1, lr_min=0.0, momentum=0.9, decay=5e-4, clip=0.0, nesterov=True)
 
 
 def test_darts_cells_keep_their_defaults():

@@ -98,7 +98,11 @@ def test_a_vocabulary_that_knows_nothing_of_a_text_is_refused(tmp_path):
         (b"\n", {}, r"its train part has 1 token \(the end of a line is one\)"),
         (b"word", {}, r"its valid part has 0 tokens"),
         (b"a a a a a a a a a a\n", {"holdout": 0.0}, "holdout=0.0 leaves .*my.txt no validation part"),
-        (b"a a a a a a a a a a\n", {"tokens": "letters"}, "tokens='letters' is not a way to cut a text"),
+        (
+            b"a a a a a a a a a a\n",
+            {"tokens": "letters"},
+            "takes one of 'words', 'characters' as tokens, found text 'letters'",
+        ),
         (b"a a a a a a a a a a\n", {"limit": 1}, "limit=1 leaves no training tokens"),
         (b" ".join(b"%d" % i for i in range(99)), {}, "no token occurs twice in its training part"),
         (b"\xff\xfe\x00", {}, "my.txt is not UTF-8 text"),
