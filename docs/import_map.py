@@ -34,6 +34,7 @@ BANDS: tuple[tuple[str, str, dict[str, str]], ...] = (
         "runs and results",
         "#3fa7dd",
         {
+            "strategies": "black-box search: strategies, evaluators",
             "fitting": "oche fit: plan, stages, controls, page",
             "deploy": "load, predict, export a trained network",
             "runs": "run directories, checkpoints, resuming",

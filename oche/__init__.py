@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from oche._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from oche import data, methods, spaces, training
+    from oche import data, methods, spaces, strategies, training
     from oche.api import Run, evaluate, fit, load, resume, search, train
     from oche.core import genotypes
     from oche.core.architecture import Genotype
@@ -42,6 +42,7 @@ _MODULES = {
     "data": "",
     "methods": "",
     "spaces": "",
+    "strategies": "",
     "training": "",
     "genotypes": "core",
     "export": "deploy",
@@ -64,6 +65,7 @@ __all__ = [
     "resume",
     "search",
     "spaces",
+    "strategies",
     "train",
     "training",
 ]

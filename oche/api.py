@@ -15,6 +15,7 @@ from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.runs.resolve import default_training, next_free_path, slug, with_place
 from oche.runs.run import Run
+from oche.strategies.shared import ByStrategy as ByStrategy  # a run's settings may name it
 
 if TYPE_CHECKING:
     from oche.core.console import Log

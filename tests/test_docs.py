@@ -18,6 +18,7 @@ import pytest
 import small_runs
 from oche.cli import main as cli
 from oche.runs.config import SearchConfig, TrainConfig
+from oche.strategies.config import StrategyConfig
 from paths import ROOT
 
 pytestmark = pytest.mark.slow  # runs the commands and the Python of the pages
@@ -68,6 +69,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "oche.cli.fit.run_fit",
         "oche.cli.fit.plan_fit",
         "oche.cli.search.run_search",
+        "oche.cli.strategy.run_strategy",
         "oche.cli.train.run_train",
         "oche.cli.completion.options_of",
         "oche.cli.runs.resume_run",
@@ -141,8 +143,9 @@ def understood(line: str) -> None:
     with pytest.raises(Reached) as caught:
         assert cli.main(words) == 0, line
     if words[0] in ("search", "train"):
-        (config,) = caught.value.args[0]
-        assert isinstance(config, SearchConfig if words[0] == "search" else TrainConfig)
+        config, *_ = caught.value.args[0]
+        by_strategy = isinstance(config, StrategyConfig) and "--strategy" in words
+        assert by_strategy or isinstance(config, SearchConfig if words[0] == "search" else TrainConfig)
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

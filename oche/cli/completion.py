@@ -15,7 +15,7 @@ from oche.core.errors import OcheError, did_you_mean
 
 _PARTS = {
     "study": ("status", "report", "trial"),
-    "list": ("methods", "spaces", "data", "genotypes", "operations", "recipes"),
+    "list": ("methods", "strategies", "scores", "spaces", "data", "genotypes", "operations", "recipes"),
     "completion": ("bash", "zsh", "fish"),
 }  # words that may follow a command
 _USAGE = """usage: oche completion bash|zsh|fish
@@ -70,9 +70,11 @@ def _names() -> dict[str, tuple[str, ...]]:
     from oche.data import DATASETS, TEXTS
     from oche.methods.catalog import METHODS
     from oche.spaces import SPACES
+    from oche.strategies.catalog import STRATEGIES
     from oche.training.recipes import RECIPES
 
     return {
+        "--strategy": (*STRATEGIES,),
         "--method": (*METHODS,), "--methods": (*METHODS,), "--space": (*SPACES,), "--recipe": (*RECIPES,),
         "--data": (*DATASETS, *TEXTS), "--device": ("auto", "cpu", "cuda", "mps"),
     }  # fmt: skip

@@ -94,6 +94,20 @@ def _methods() -> Listing:
     return ("name", "paper", "year", "what differs"), [(n, e.paper, str(e.year), e.differs) for n, e in METHODS.items()]
 
 
+def _strategies() -> Listing:
+    from oche.strategies import STRATEGIES
+
+    return ("name", "paper", "year", "what it does"), [
+        (n, e.paper, str(e.year), e.differs) for n, e in STRATEGIES.items()
+    ]
+
+
+def _scores() -> Listing:
+    from oche.strategies import SCORES
+
+    return ("name", "paper", "what it is"), [(n, s.paper, s.what) for n, s in SCORES.items()]
+
+
 def _spaces() -> Listing:
     from oche.spaces import SPACES
 
@@ -133,6 +147,8 @@ def _first_sentence(make: Callable[..., object]) -> str:
 
 TABLES: dict[str, Callable[[], Listing]] = {
     "methods": _methods,
+    "strategies": _strategies,
+    "scores": _scores,
     "spaces": _spaces,
     "data": _data,
     "genotypes": _genotypes,

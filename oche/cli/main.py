@@ -29,7 +29,7 @@ COMMANDS = {
     "query": ("lookup", "look a cell up in a table of NAS-Bench-201:  oche query '|nor_conv_3x3~0|+…' --table FILE"),
     "show": ("lookup", "draw a cell in the terminal and to a file:  oche show DARTS_V2"),
     "report": ("runs", "write the report of a run again:  oche report runs/x"),
-    "list": ("lookup", "list names: oche list methods|spaces|data|genotypes|operations|recipes"),
+    "list": ("lookup", "list names: oche list methods|strategies|spaces|data|operations …"),
     "completion": ("completion", "complete commands and options in a shell:  oche completion bash"),
 }
 

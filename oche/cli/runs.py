@@ -26,6 +26,7 @@ from oche.core.errors import OcheError, plural
 from oche.devices.launch import make_log
 from oche.runs.claim import is_run
 from oche.runs.run import Run
+from oche.strategies.journal import FILE as JOURNAL
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ def resume(args: list[str]) -> int:
 
         resume_demo(given.run, log)
         return 0
+    if (given.run / JOURNAL).exists():
+        from oche.cli.strategy import resume_strategy
+
+        return resume_strategy(given.run, log)
     run = resume_run(given.run, data=given.data, data_dir=given.data_dir, quiet=given.quiet)
     if run.kind != "toy":
         (say_found if run.kind == "search" else say_trained)(run, log)

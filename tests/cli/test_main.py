@@ -69,7 +69,7 @@ def test_examples_of_the_help_can_be_parsed(command, oche_, monkeypatch, here):
         done.append(args)
         raise Enough
 
-    for name in ("search.run_search", "train.run_train", "runs.resume_run", "demo.run_demo"):
+    for name in ("search.run_search", "strategy.run_strategy", "train.run_train", "runs.resume_run", "demo.run_demo"):
         monkeypatch.setattr(f"oche.cli.{name}", work)
     monkeypatch.setattr(demo, "run_toy", work)
     monkeypatch.setattr("oche.report.run_page.write_report", work)

@@ -1,0 +1,68 @@
+"""The strategies by the names of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oche.core.errors import OcheError, did_you_mean
+from oche.spaces.nasbench201_ground_truth import PublishedAccuracy
+from oche.strategies.bananas import Bananas
+from oche.strategies.base import Strategy
+from oche.strategies.evolution import AgeingEvolution
+from oche.strategies.halving import SuccessiveHalving
+from oche.strategies.local_search import LocalSearch
+from oche.strategies.predictor import PredictorGuided
+from oche.strategies.progressive import Progressive
+from oche.strategies.random_search import RandomSearch
+from oche.strategies.reinforce import Reinforce
+
+
+@dataclass(frozen=True)
+class StrategyEntry:
+    """A row of the table: the settings, the paper, and what differs, one line."""
+
+    make: Callable[[], Strategy]
+    paper: str
+    year: int
+    differs: str
+    published: PublishedAccuracy | None = None
+    """accuracies on NAS-Bench-201, published for the settings of ``make``"""
+
+
+STRATEGIES: dict[str, StrategyEntry] = {}
+
+
+def list_strategy(
+    name: str, make: Callable[[], Strategy], differs: str = "", published: PublishedAccuracy | None = None
+) -> None:
+    """Enter a strategy in `STRATEGIES`. ``make`` returns its settings. ``differs``: by default that of its class."""
+    made = type(make())
+    STRATEGIES[name] = StrategyEntry(make, made.paper, made.year, differs or made.differs, published)
+
+
+def find_strategy(name: str) -> Strategy:
+    """Return the settings of a listed strategy. Raises `OcheError` for an unknown name."""
+    if name not in STRATEGIES:
+        raise OcheError(f"unknown strategy {name!r}{did_you_mean(name, [*STRATEGIES])}; known: {', '.join(STRATEGIES)}")
+    return STRATEGIES[name].make()
+
+
+list_strategy("random", RandomSearch)
+list_strategy("evolution", AgeingEvolution)
+list_strategy(
+    "evolution-worst",
+    lambda: AgeingEvolution(drop="worst"),
+    "mutations of the best of a sample; the worst member leaves",
+)
+list_strategy("local", LocalSearch)
+list_strategy(
+    "local-first",
+    lambda: LocalSearch(improvement="first"),
+    "moves to the first better neighbour, as in the released code",
+)
+list_strategy("reinforce", Reinforce)
+list_strategy("predictor", PredictorGuided)
+list_strategy("bananas", Bananas)
+list_strategy("pnas", Progressive)
+list_strategy("halving", SuccessiveHalving)
