@@ -78,7 +78,9 @@ def test_without_a_selection_the_help_is_whole(capsys):
 def test_values_and_components_that_were_chosen_are_shown(capsys):
     text = shown(capsys, Job(), "--first", "Blur", "--count", "77", "--help-all")
     assert "--first.radius NUMBER" in text and "of the disc (default: 1.0)" in text and "(default: 77)" in text
-    assert "(default: Blur)" in text and "one of Blur, Sharpen, Crop, Invert, identity" in text
+    words = " ".join(text.split())
+    assert "(default: Blur)" in words  # other tests of this process may have registered further filters
+    assert re.search(r"one of Blur, Sharpen, Crop, Invert, (\w+, )*identity", words)
 
 
 def test_a_text_in_place_of_that_of_the_field(capsys):
