@@ -16,10 +16,10 @@ Evidence = Mapping[str, Mapping[str, Tensor]]
 class StepForm:
     """One way to compute a step.
 
-    name    as `oche bench` names it
-    flow    how the cells of the network compute: a form of `oche.kernels.choose`
-    graph   whether whole steps are replayed from CUDA graphs
-    about   description for people
+    - ``name``: as ``oche bench`` names it
+    - ``flow``: how the cells of the network compute: a form of `oche.kernels.choose`
+    - ``graph``: whether whole steps are replayed from CUDA graphs
+    - ``about``: description for people
     """
 
     name: str
@@ -32,12 +32,12 @@ class StepForm:
 class Bounds:
     """The largest relative errors with which a form agrees.
 
-    loss        of the mean loss; of an absolute error below a loss of 1
-    statistics  of all running statistics of BatchNorms together
-    gradients   of all gradients together (weights and logits apart), and of the change of the weights in a step
-    tensor      of a single gradient. Tensors with less than a hundredth of the norm of all are measured by that hundredth
-    noise       errors up to this multiple of those of the plain form itself agree too: computed as the run would, and from
-                weights that are changed by as much as rounding changes them
+    - ``loss``: of the mean loss; of an absolute error below a loss of 1
+    - ``statistics``: of all running statistics of BatchNorms together
+    - ``gradients``: of all gradients together (weights and logits apart), and of the change of the weights in a step
+    - ``tensor``: of a single gradient. Tensors with less than a hundredth of the norm of all are measured by that hundredth
+    - ``noise``: errors up to this multiple of those of the plain form itself agree too: computed as the run would, and from
+      weights that are changed by as much as rounding changes them
     """
 
     loss: float = 1e-3
@@ -55,12 +55,12 @@ BF16 = Bounds(loss=0.03, statistics=0.03, gradients=0.5, tensor=1.5)
 class Step:
     """The description of a step from which a child process can build it.
 
-    maker     "module:function". The function is called with ``settings`` and a `StepForm`, or None for the reference, and
-              returns a `ProvableStep`
-    settings  plain values (numbers, text, lists, mappings)
-    title     description for people
-    plain     whether the reference is the plain form as the run would compute it, so that it need not run twice
-    steps     steps that are taken and compared. A CUDA graph is recorded in the fourth
+    - ``maker``: "module:function". The function is called with ``settings`` and a `StepForm`, or None for the reference, and
+      returns a `ProvableStep`
+    - ``settings``: plain values (numbers, text, lists, mappings)
+    - ``title``: description for people
+    - ``plain``: whether the reference is the plain form as the run would compute it, so that it need not run twice
+    - ``steps``: steps that are taken and compared. A CUDA graph is recorded in the fourth
     """
 
     maker: str

@@ -147,7 +147,7 @@ def fisher(net: nn.Module, x: Tensor, y: Tensor) -> float:
 
 @_listed("synflow", "Tanaka et al., 2006.05467", "log of the sum of |weight| times gradient through |weights|; no data")
 def synflow(net: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Return log Σ |W ⊙ ∂R/∂W| with R = Σ f(1; |W|), in float64; −inf where R is 0.
+    """Return ``log Σ |W ⊙ ∂R/∂W|`` with ``R = Σ f(1; |W|)``, in float64; −inf where R is 0.
 
     BatchNorms are left out. Deviation 3 from the released code: the logarithm, because the sum reaches 1e61.
     """
