@@ -29,7 +29,7 @@ from oche.spaces import darts
 from oche.spaces.base import Space
 from oche.training.image_recipes import Recipe, modern
 
-UPDATES = 2000  # steps of the architecture from which searches decided most nodes (docs/fit.md has the measurement)
+UPDATES = 2000  # steps of the architecture that a search gets at least; a choice, not yet measured
 SEARCH_SHARE = 0.35  # of the time, at most
 FEWEST_SEARCHED = 1000  # training images below which a search only learns them by heart
 LOGIT_RANGE = 6.0  # distance that a logit can move in a search: Adam moves it by its learning rate in a step
@@ -129,7 +129,7 @@ def make_plan(
         why.append(f"search: {search_steps:,} steps of {1000 * step:.0f} ms")
     elif decision == "prior" and init_size is None:
         why.append(
-            f"cells: {title_of(genotype)}, which learns most in the same time of the cells that oche knows (docs/fit.md)"
+            f"cells: {title_of(genotype)}, whose plain convolutions a processor computes fastest of the cells that oche knows"
         )
     fixed = (init_size[1], init_size[2]) if init_size is not None and genotype == init_size[0] else None
     network = _network(config, genotype, recipe, data, engine, time_left - search_seconds, fixed, why)

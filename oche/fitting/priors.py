@@ -5,7 +5,7 @@ from __future__ import annotations
 from oche.core.genotypes import GENOTYPES, resolve
 from oche.core.nasbench201 import CELL
 
-PRIOR = "RESNET"  # docs/fit.md has the measurement: of the known cells it learns most in the same time on a CPU
+PRIOR = "RESNET"  # of the known cells it has most FLOPs a second on a CPU; which learns most is not measured yet
 CONTROL = "RESNET"
 
 # (channels, cells) of growing cost. A cell of NAS-Bench-201 stands once or more in each of three stages.
