@@ -10,9 +10,7 @@ from oche.runs.config import FitConfig
 from oche.runs.warm_start import describe_weights
 
 SHIPPED = Path(__file__).parent / "pretrained" / "residual-cifar10.safetensors"
-MOST_IMAGES = (
-    10_000  # training images up to which shipped weights would be used by default; a choice, not yet measured
-)
+MOST_IMAGES = 10_000  # training images up to which shipped weights would be used by default; a choice, not yet measured
 
 Size = tuple[str, int, int]  # genotype, channels, cells
 
