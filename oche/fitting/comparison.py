@@ -8,37 +8,51 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from oche.analysis.paired_classifiers import compare_classifiers, wilson
+from oche.core.metrics import Meter
 from oche.data import Dataset
 from oche.deploy.classifier import load
 from oche.devices.engine import Engine
 from oche.runs.run import Run
+from oche.training.evaluate import evaluate
+
+
+class RightPredictions(Meter):
+    """A meter that keeps, for each image in order, whether it was classified rightly."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        super().__init__(device)
+        self.right: list[bool] = []
+
+    def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        """Add a batch: logits (B, K), labels (B,), and the mean loss of the batch."""
+        super().add(logits, labels, loss)
+        self.right += (logits.argmax(1) == labels).tolist()
 
 
 def right_predictions(run: Path, data: Dataset, engine: Engine) -> list[bool]:
     """Return, for each test image of ``data``, whether the network of the training ``run`` classifies it rightly."""
-    net, found = load(Run(run)), []
     assert data.test is not None
-    net = engine.place(net)
-    with torch.inference_mode(), engine.using_threads():
-        for images, labels in data.test.walk(torch.arange(len(data.test)), 256):
-            logits = net(engine.images(net.prepare(images.to(engine.device))))
-            found += (logits.argmax(1).cpu() == labels.cpu()).tolist()
-    return found
+    meter = RightPredictions(engine.device)
+    with engine.using_threads():
+        evaluate(engine.place(load(Run(run))), data.test.to(engine.device), data, engine, meter=meter)
+    return meter.right
 
 
-def compare_networks(network: Path, others: Mapping[str, Path], data: Dataset, engine: Engine) -> dict[str, Any]:
-    """Return the accuracy of ``network`` with its 95 % interval, and its comparison with each of ``others``, as plain values."""
-    own = right_predictions(network, data, engine)
+def compare_networks(own: list[bool], others: Mapping[str, tuple[Path, list[bool]]]) -> dict[str, Any]:
+    """Return the accuracy of a network with its 95 % interval, and its comparison with each of ``others``, as plain values.
+
+    ``own``: which images it has right; ``others``: the training of each other network, and which images that one has right.
+    """
     found: dict[str, Any] = {
         "accuracy": sum(own) / len(own),
         "interval": wilson(sum(own), len(own)),
         "images": len(own),
     }
     controls = {}
-    for name, path in others.items():
-        theirs = right_predictions(path, data, engine)
+    for name, (path, theirs) in others.items():
         compared = compare_classifiers(own, theirs)
         summary = Run(path).summary
         controls[name] = {

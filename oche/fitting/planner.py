@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from typing import Any, Literal
 
 from oche.core.errors import OcheError, plural
 from oche.core.optimizers import Adam
 from oche.data import Dataset
 from oche.devices.engine import Engine
-from oche.fitting.priors import PRIOR, is_staged, sizes_of, title_of
+from oche.fitting.priors import PRIOR, STANDING, is_staged, sizes_of, stem_of, title_of
 from oche.fitting.timing import time_search, time_training
 from oche.methods.catalog import METHODS
 from oche.methods.recipe import SearchRecipe
@@ -27,7 +28,7 @@ from oche.networks.macro import Stem
 from oche.runs.config import FitConfig
 from oche.spaces import darts
 from oche.spaces.base import Space
-from oche.training.image_recipes import Recipe, modern
+from oche.training.image_recipes import modern
 
 UPDATES = 2000  # steps of the architecture that a search gets at least; a choice, not yet measured
 SEARCH_SHARE = 0.35  # of the time, at most
@@ -88,6 +89,36 @@ class FitPlan:
             raise OcheError(f"{where} is no plan of a fit ({error}); restore it, or start anew") from None
 
 
+class Timings:
+    """Times of steps on ``data`` and ``engine``. Each is measured once."""
+
+    def __init__(self, data: Dataset, engine: Engine) -> None:
+        self.data, self.engine = data, engine
+        self.search = cache(self._search)
+        self.network = cache(self._network)
+
+    def _search(self, stem: Stem, batch: int) -> float:
+        """Return the seconds of a search step."""
+        space, method = search_setting(stem, self.data, batch)
+        return time_search(space, method, self.data, self.engine)
+
+    def _network(self, genotype: str, channels: int, cells: int, stem: Stem, batch: int) -> Network:
+        """Return the time and size of a network."""
+        recipe = modern(channels=channels, cells=cells, stem=stem_of(genotype, stem), batch=batch)
+        return Network(channels, cells, *time_training(genotype, recipe, self.data, self.engine))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network whose training step was timed."""
+
+    channels: int
+    cells: int
+    step_seconds: float
+    parameters: int
+    flops: int
+
+
 def make_plan(
     config: FitConfig,
     data: Dataset,
@@ -101,39 +132,23 @@ def make_plan(
     ``spent()``: seconds of the budget that are gone. ``init``: weights to begin with, if any; ``init_size``: the genotype,
     channels and cells of their network, which is then trained.
     """
-    why: list[str] = []
-    images, classes = len(data.train), len(data.classes)
-    stem = config.stem or _stem(data.image)
-    batch = config.batch or _batch(images)
-    why.append(
-        f"{images:,} training images of {classes} classes, {_by(data.image)} pixels: stem {stem}, batches of {batch}"
-    )
-    recipe = modern(channels=16, cells=5, stem=stem, batch=batch)
-    if config.genotype is not None:
-        decision: Decision = "given"
-        genotype = config.genotype
-        why.append(f"cells: {title_of(genotype)}, as asked")
-    elif config.search == "never" or (init_size is not None and config.search == "auto"):
-        decision, genotype = "prior", PRIOR
-    else:
-        decision, genotype = _whether_to_search(config, data, engine, recipe, spent, why)
-    if init_size is not None and decision != "search":
-        genotype = init_size[0] if config.genotype is None else genotype
-    time_left = config.seconds - spent() - CLOSING
+    images, stem = len(data.train), config.stem or _stem(data.image)
+    batch, times = config.batch or _batch(images), Timings(data, engine)
+    why = [
+        f"{images:,} training images of {len(data.classes)} classes, {_by(data.image)} pixels: stem {stem}, batches of {batch}"
+    ]
+    left = lambda: config.seconds - spent() - CLOSING  # noqa: E731
+    decision, genotype = _choose_cells(config, times, stem, batch, left, init_size, why)
+    time_left = left()
     search_seconds, search_steps = 0.0, 0
     if decision == "search":
-        space, method = search_setting(stem, data, batch)
-        step = time_search(space, method, data, engine)
+        step = times.search(stem, batch)
         search_steps = max(1, round(min(SEARCH_SHARE * time_left, 2 * UPDATES * step) / step))
         search_seconds = search_steps * step
         why.append(f"search: {search_steps:,} steps of {1000 * step:.0f} ms")
-    elif decision == "prior" and init_size is None:
-        why.append(
-            f"cells: {title_of(genotype)}, whose plain convolutions a processor computes fastest of the cells that oche knows"
-        )
     fixed = (init_size[1], init_size[2]) if init_size is not None and genotype == init_size[0] else None
-    network = _network(config, genotype, recipe, data, engine, time_left - search_seconds, fixed, why)
-    train_seconds = config.seconds - spent() - CLOSING - search_seconds
+    network = _largest(config, genotype, times, stem, batch, time_left - search_seconds, fixed, why)
+    train_seconds = left() - search_seconds
     if train_seconds < 10:
         raise OcheError(
             f"budget={config.budget!r}: reading the data and planning took {spent():.0f} s, and {train_seconds:.0f} s would be "
@@ -168,51 +183,51 @@ def search_setting(stem: Stem, data: Dataset, batch: int, steps: int = UPDATES) 
     return space, replace(recipe, method=replace(recipe.method, arch_optimizer=optimizer))
 
 
-def _whether_to_search(
-    config: FitConfig, data: Dataset, engine: Engine, recipe: Recipe, spent: Callable[[], float], why: list[str]
-) -> tuple[Decision, str]:
-    """Return the decision and the genotype to time the training with; the reason goes to ``why``."""
-    standing = "DARTS_V2"  # stands for the cell that will be found
-    if config.search == "always":
-        return "search", standing
-    images = len(data.train)
+def _choose_cells(
+    config: FitConfig, times: Timings, stem: Stem, batch: int, left: Callable[[], float],
+    init_size: tuple[str, int, int] | None, why: list[str],
+) -> tuple[Decision, str]:  # fmt: skip
+    """Return the decision, and the cells to train or to time the training of found cells with; the reasons go to ``why``."""
+    if config.genotype is not None:
+        why.append(f"cells: {title_of(config.genotype)}, as asked")
+        return "given", config.genotype
+    planned = init_size is None and config.search == "auto"
+    if config.search == "always" or (planned and _search_pays(times, stem, batch, left(), why)):
+        return "search", STANDING
+    if init_size is not None:
+        return "prior", init_size[0]
+    why.append(
+        f"cells: {title_of(PRIOR)}, whose plain convolutions a processor computes fastest of the cells that oche knows"
+    )
+    return "prior", PRIOR
+
+
+def _search_pays(times: Timings, stem: Stem, batch: int, seconds: float, why: list[str]) -> bool:
+    """Return whether ``seconds`` pay for a search that decides, and for the training of its cells; if not, say why."""
+    images = len(times.data.train)
     if images < FEWEST_SEARCHED:
         why.append(
             f"no search: {images} training images are too few to tell cells apart ({FEWEST_SEARCHED:,} or more would do)"
         )
-        return "prior", PRIOR
-    time_left = config.seconds - spent() - CLOSING
-    space, method = search_setting(recipe.stem, data, recipe.batch)
-    step = time_search(space, method, data, engine)
-    needed = UPDATES * step
-    if needed > SEARCH_SHARE * time_left:
+        return False
+    needed = UPDATES * times.search(stem, batch)
+    if needed > SEARCH_SHARE * seconds:
         why.append(
-            f"no search: {UPDATES:,} steps, which a search needs to decide, would take {_time(needed)} of {_time(time_left)}; "
+            f"no search: {UPDATES:,} steps, which a search needs to decide, would take {_time(needed)} of {_time(seconds)}; "
             f"from a budget of {_time(needed / SEARCH_SHARE)} on it pays"
         )
-        return "prior", PRIOR
-    small = replace(recipe, channels=16, cells=5)
-    train_step, _, _ = time_training(standing, small, data, engine)
-    seen = (time_left - needed) / train_step * recipe.batch
+        return False
+    seen = (seconds - needed) / times.network(STANDING, 16, 5, stem, batch).step_seconds * batch
     if seen < images_needed(images):
         why.append(
             f"no search: after it the found network would see {seen:,.0f} images, and {images_needed(images):,} are needed to "
             "train one of this space"
         )
-        return "prior", PRIOR
-    return "search", standing
+        return False
+    return True
 
 
 # --- the network --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Network:
-    channels: int
-    cells: int
-    step_seconds: float
-    parameters: int
-    flops: int
 
 
 def images_needed(images: int) -> int:
@@ -220,40 +235,30 @@ def images_needed(images: int) -> int:
     return max(12 * images, 50_000)
 
 
-def _network(
-    config: FitConfig, genotype: str, recipe: Recipe, data: Dataset, engine: Engine, seconds: float,
+def _largest(
+    config: FitConfig, genotype: str, times: Timings, stem: Stem, batch: int, seconds: float,
     fixed: tuple[int, int] | None, why: list[str],
-) -> _Network:  # fmt: skip
+) -> Network:  # fmt: skip
     """Return the largest network of ``genotype`` that sees enough images in ``seconds``, or the one that is fixed."""
-    stem = recipe.stem if not is_staged(genotype) or recipe.stem != "imagenet" else "stride4"
-    sizes = [
-        (config.channels or channels, config.cells or cells)
-        for channels, cells in ([fixed] if fixed is not None else sizes_of(genotype))
-    ]
-    sizes = list(dict.fromkeys(sizes))
-    needed, timed = images_needed(len(data.train)), {}
+    listed = sizes_of(genotype) if fixed is None else (fixed,)
+    sizes = list(dict.fromkeys((config.channels or channels, config.cells or cells) for channels, cells in listed))
+    images, timed = len(times.data.train), dict[int, Network]()
 
-    def measured(i: int) -> _Network:
-        if i not in timed:
-            channels, cells = sizes[i]
-            made = replace(recipe, channels=channels, cells=cells, stem=stem)
-            timed[i] = _Network(channels, cells, *time_training(genotype, made, data, engine))
-        return timed[i]
-
-    def seen(network: _Network) -> float:
-        return seconds / network.step_seconds * recipe.batch
+    def seen(network: Network) -> float:
+        return seconds / network.step_seconds * batch
 
     i = min(2, len(sizes) - 1)
     for _ in range(TRIED):
-        allowed = _relative_cost(*sizes[i]) * seen(measured(i)) / needed
+        timed[i] = times.network(genotype, *sizes[i], stem, batch)
+        allowed = _relative_cost(*sizes[i]) * seen(timed[i]) / images_needed(images)
         i = max((k for k, size in enumerate(sizes) if _relative_cost(*size) <= allowed), default=0)
         if i in timed:
             break
-    enough = [k for k, network in timed.items() if seen(network) >= needed]
+    enough = [k for k, network in timed.items() if seen(network) >= images_needed(images)]
     chosen = timed[max(enough) if enough else min(timed)]
     if not enough and fixed is None and len(sizes) > 1:
         why.append(
-            f"the budget is short for {len(data.train):,} images: the smallest network that was timed sees {seen(chosen):,.0f}"
+            f"the budget is short for {images:,} images: the smallest network that was timed sees {seen(chosen):,.0f}"
         )
     return chosen
 

@@ -28,13 +28,12 @@ from oche.cost import flops
 from oche.data import Corpus, Dataset
 from oche.deploy.export import Export, export
 from oche.devices.engine import Engine
-from oche.fitting.comparison import compare_networks
+from oche.fitting.comparison import compare_networks, right_predictions
 from oche.fitting.page import write_fit_page
 from oche.fitting.planner import FitPlan, make_plan, search_setting
-from oche.fitting.priors import CONTROL, is_staged
+from oche.fitting.priors import CONTROL, stem_of
 from oche.fitting.warm import shipped_weights
 from oche.networks.build import build
-from oche.networks.nasbench201 import STEMS
 from oche.runs.claim import is_run
 from oche.runs.config import Common, FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
@@ -162,28 +161,33 @@ class Stages:
 
     def __init__(self, run: RunDir, config: FitConfig, plan: FitPlan, data: Dataset, log: Log) -> None:
         self.run, self.config, self.plan, self.data, self.log = run, config, plan, data, log
-        self.path = run.path
+        self.path, self.controls = run.path, controls_of(config, plan)
+        self.right: dict[str, list[bool]] = {}  # by stage: which test images its network has right
         self.common: dict[str, Any] = {f.name: getattr(config, f.name) for f in fields(Common)}
 
     def carry_out(self) -> None:
         """Do what is not done yet: search, training, export, controls. The page is written once there is a network."""
-        searches = ["search"] if self.plan.decision == "search" else []
-        names = [*searches, "train", *controls_of(self.config, self.plan)]
+        names = [*(["search"] if self.plan.decision == "search" else []), "train", *self.controls]
         for i, name in enumerate(names, 1):
-            if Run(self.path / name).summary:
+            if self._done(name):
                 continue
             seconds = predicted_seconds(name, self.plan)
-            left = seconds + sum(
-                predicted_seconds(later, self.plan) for later in names[i:] if not Run(self.path / later).summary
-            )
-            ready = datetime.now() + timedelta(seconds=left)
+            later = [predicted_seconds(later, self.plan) for later in names[i:] if not self._done(later)]
+            ready = datetime.now() + timedelta(seconds=seconds + sum(later))
             self.log.say(f"{i}/{len(names)} {name}: {format_duration(seconds)}; all is done about {ready:%H:%M}")
             self._stage(name)
             if name == "train":
-                self._close_network()
-            elif name != "search":
+                self._export()
+            if name != "search" and later:
                 self._summarise()
+                write_fit_page(self.path)
+            if name == "train":
+                self.log.say(f"the network is ready: {self.path / 'train'}; page: {self.path / 'report.html'}")
+        self._export()  # a fit may have been stopped between its training and the export
         self._summarise()
+
+    def _done(self, name: str) -> bool:
+        return bool(Run(self.path / name).summary)
 
     def _stage(self, name: str) -> None:
         """Start the stage ``name``, or go on with it."""
@@ -208,10 +212,10 @@ class Stages:
         if name == "control-residual":
             channels, cells = like_cost(plan, self.data)
         warm = plan.init is not None and name == "train"
-        stem = plan.stem if plan.stem != "imagenet" or not is_staged(genotype) else "stride4"
         recipe = modern(
-            channels=channels, cells=cells, stem=stem, batch=plan.batch, budget=f"{self._train_seconds(name):.0f}s",
-            evaluate=max(1, round(plan.epochs / 10)), taken_lr=TAKEN_LR if warm else 1.0,
+            channels=channels, cells=cells, stem=stem_of(genotype, plan.stem), batch=plan.batch,
+            budget=f"{self._train_seconds(name):.0f}s", evaluate=max(1, round(plan.epochs / 10)),
+            taken_lr=TAKEN_LR if warm else 1.0,
         )  # fmt: skip
         init = Path(str(plan.init)) if warm else None
         return TrainConfig(**self.common, genotype=genotype, recipe="modern", train=recipe, init=init)
@@ -239,41 +243,40 @@ class Stages:
         trained = parse_duration(str(Run(self.path / "train").config.train.budget))
         return trained + used if name == "control-residual" else trained
 
-    def _close_network(self) -> None:
-        """Export the network and write the page, before the controls."""
-        if self.config.export:
-            try:
-                done = export(
-                    Run(self.path / "train"),
-                    Export(),
-                    out=self.path / "export" / "model.onnx",
-                    overwrite=True,
-                    log=self.log,
-                )
-                self.run.write_json("export.json", {"file": str(done.path.relative_to(self.path)), "bytes": done.bytes})
-            except OcheError as error:
-                self.log.say(f"not exported: {error}")
-                self.run.write_json("export.json", {"why_not": one_line(error)})
-        self._summarise()
-        self.log.say(f"the network is ready: {self.path / 'train'}; page: {self.path / 'report.html'}")
+    def _export(self) -> None:
+        """Export the network, unless that was done or is not asked for."""
+        if not self.config.export or (self.path / "export.json").exists():
+            return
+        out = self.path / "export" / "model.onnx"
+        try:
+            done = export(Run(self.path / "train"), Export(), out=out, overwrite=True, log=self.log)
+            self.run.write_json("export.json", {"file": str(done.path.relative_to(self.path)), "bytes": done.bytes})
+        except OcheError as error:
+            self.log.say(f"not exported: {error}")
+            self.run.write_json("export.json", {"why_not": one_line(error)})
+
+    def _right(self, name: str) -> list[bool]:
+        """Return which test images the network of the stage ``name`` has right; computed once."""
+        if name not in self.right:
+            engine = Engine(self.config.device, self.config.threads)
+            self.right[name] = right_predictions(self.path / name, self.data, engine)
+        return self.right[name]
 
     def _summarise(self) -> None:
-        """Write the summary, with comparisons to the controls that are trained, and the page."""
+        """Write the summary, with comparisons to the controls that are trained."""
         trained = Run(self.path / "train").summary
-        others = {
-            name: self.path / name for name in controls_of(self.config, self.plan) if Run(self.path / name).summary
-        }
+        others = [name for name in self.controls if self._done(name)]
         compared = {}
         if self.data.test is not None:
-            engine = Engine(self.config.device, self.config.threads)
-            compared = compare_networks(self.path / "train", others, self.data, engine)
-        kept = ("genotype", "test_acc", "test_loss", "parameters", "flops", "note", "data", "steps")
+            compared = compare_networks(
+                self._right("train"), {name: (self.path / name, self._right(name)) for name in others}
+            )
+        kept = ("genotype", "parameters", "flops", "note", "data", "steps")
         seconds = {name: Run(self.path / name).summary.get("seconds") for name in ("search", "train", *others)}
         self.run.write_json("summary.json", {
             **{key: value for key, value in trained.items() if key in kept or key.startswith("test_")},
             "stage_seconds": {name: value for name, value in seconds.items() if value is not None}, "comparisons": compared,
         })  # fmt: skip
-        write_fit_page(self.path)
 
 
 def controls_of(config: FitConfig, plan: FitPlan) -> list[str]:
@@ -294,7 +297,7 @@ def like_cost(plan: FitPlan, data: Dataset) -> tuple[int, int]:
 
 def _flops(channels: int, plan: FitPlan, data: Dataset) -> int:
     """Return the FLOPs of the residual network of ``channels`` and one block a stage, on one image."""
-    stem = plan.stem if plan.stem in STEMS else "stride4"
+    stem = stem_of(CONTROL, plan.stem)
     with torch.device("meta"):
         net = build(CONTROL, classes=len(data.classes), channels=channels, cells=1, in_channels=data.channels,
                     image=data.image, stem=stem).eval()  # fmt: skip

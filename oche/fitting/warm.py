@@ -7,6 +7,7 @@ from pathlib import Path
 from oche.core.errors import OcheError
 from oche.data import Dataset
 from oche.runs.config import FitConfig
+from oche.runs.resolve import absolute
 from oche.runs.warm_start import describe_weights
 
 SHIPPED = Path(__file__).parent / "pretrained" / "residual-cifar10.safetensors"
@@ -23,7 +24,8 @@ def shipped_weights(config: FitConfig, data: Dataset) -> tuple[str | None, Size 
     if config.init == "none":
         return None, None
     if config.init != "auto":
-        return str(Path(config.init).expanduser().absolute()), _size(Path(config.init).expanduser())
+        given = absolute(config.init)
+        return str(given), _size(given)
     fixed = config.genotype, config.channels, config.cells
     if not SHIPPED.exists() or any(value is not None for value in fixed) or config.search == "always":
         return None, None
