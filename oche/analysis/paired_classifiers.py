@@ -56,15 +56,9 @@ def compare_classifiers(a: Sequence[bool], b: Sequence[bool]) -> ClassifierCompa
 
 def exact_mcnemar(only_a: int, only_b: int) -> float:
     """Return the two-sided p of the exact McNemar test: min(1, 2 · P(X <= min)), X binomial (only_a + only_b, 1/2)."""
-    n, least = only_a + only_b, min(only_a, only_b)
-    tail = sum(math.comb(n, k) for k in range(least + 1))  # exact integers: 2^n overflows a float from 1,024 on
-    return float(min(1, 2 * tail / 2**n)) if n < 1000 else min(1.0, 2 * math.exp(_log(tail) - n * math.log(2)))
+    from scipy.special import bdtr  # the binomial distribution; importing scipy.stats would take seconds
 
-
-def _log(value: int) -> float:
-    """Return the logarithm of a positive integer of any size."""
-    shift = max(0, value.bit_length() - 60)
-    return math.log(value >> shift) + shift * math.log(2)
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from oche.proof.prove import prove
-from oche.proof.values import Step, StepForm, Verdict
+from oche.proof.values import StatelessStep, Step, StepForm, Verdict
 
 
 def try_devices(names: Sequence[str]) -> Verdict:
@@ -24,8 +24,8 @@ def make(settings: Mapping[str, Any], form: StepForm | None) -> Convolution:
     return Convolution("cpu" if form is None else form.name)
 
 
-class Convolution:
-    """Forward and backward pass of one convolution, as `oche.proof.values.ProvableStep`."""
+class Convolution(StatelessStep):
+    """Forward and backward pass of one convolution."""
 
     def __init__(self, device: str) -> None:
         g = torch.Generator().manual_seed(0)
@@ -41,15 +41,3 @@ class Convolution:
     def evidence(self) -> dict[str, dict[str, Tensor]]:
         assert self.weight.grad is not None
         return {"loss": {"loss": self.loss.detach().cpu()}, "gradients": {"weight": self.weight.grad.cpu()}}
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def set_state(self, state: Mapping[str, Tensor]) -> None:
-        del state
-
-    def obstacle(self) -> str:
-        return ""
-
-    def memory(self) -> int | None:
-        return None

@@ -97,6 +97,22 @@ class ProvableStep(Protocol):
         ...
 
 
+class StatelessStep(ProvableStep):
+    """A step on the same inputs every time: nothing passes from one to the next. It runs in its form, or it raises."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        del state
+
+    def obstacle(self) -> str:
+        return ""
+
+    def memory(self) -> int | None:
+        return None
+
+
 @dataclass(frozen=True)
 class Proof:
     """What was found of a form.

@@ -24,7 +24,7 @@ from oche.networks.forms import PLAIN, FormModule
 from oche.proof import cache as verdicts
 from oche.proof.mode import proof_mode
 from oche.proof.prove import prove
-from oche.proof.values import Step, StepForm, Verdict
+from oche.proof.values import StatelessStep, Step, StepForm, Verdict
 from oche.spaces import SPACES
 from oche.spaces.base import Space
 from oche.spaces.edge_variants import PartialEdge
@@ -86,8 +86,8 @@ def make(settings: Mapping[str, Any], form: StepForm | None) -> SmallNetworks:
     return SmallNetworks(form is not None and form.flow == "native")
 
 
-class SmallNetworks:
-    """Networks that a step passes forward and backward, as `oche.proof.values.ProvableStep`."""
+class SmallNetworks(StatelessStep):
+    """Networks that a step passes forward and backward."""
 
     def __init__(self, native: bool) -> None:
         if native:
@@ -119,18 +119,6 @@ class SmallNetworks:
         }
         buffers = {f"{i}.{n}": b.clone() for i, net in nets for n, b in net.named_buffers() if b.is_floating_point()}
         return {"loss": {"loss": self.loss.clone()}, "gradients": weights, "statistics": buffers}
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def set_state(self, state: Mapping[str, Tensor]) -> None:
-        del state
-
-    def obstacle(self) -> str:
-        return ""
-
-    def memory(self) -> int | None:
-        return None
 
 
 def _networks() -> Iterator[tuple[nn.Module, Tensor, dict[str, Mix] | None]]:
