@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from oche.core.errors import OcheError
+from oche.core.finite import describe_not_finite
 
 _COLOURS = 3  # channels of a stem that can be summed for grey images
 
@@ -66,8 +67,8 @@ def plan_warm_start(net: nn.Module, given: Mapping[str, Tensor], source: str, sa
         tensor = _fitting(given[name], own[name].shape)
         if tensor is None:
             continue
-        if not tensor.isfinite().all():
-            raise OcheError(f"{source} cannot start a training: {name} is not finite; give another network")
+        if broken := describe_not_finite({name: tensor}):
+            raise OcheError(f"{source} cannot start a training: {broken}; give another network")
         taken[name] = tensor
     if not taken:
         raise OcheError(

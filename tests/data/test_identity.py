@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_files import Bytes
 from oche.data.dataset import Resident
 from oche.data.identity import array_ids, encoded_id, encoded_ids, identify, split_ids
 from oche.data.readers.decode import Damaged, ImageFiles
@@ -12,22 +13,6 @@ from oche.data.readers.records import RawDataset
 from oche.data.streaming import Streamed
 
 LARGE = 300_000
-
-
-class Bytes:
-    """Encoded images in memory."""
-
-    def __init__(self, *images: bytes) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, i: int) -> bytes:
-        return self.images[i]
-
-    def name(self, i: int) -> str:
-        return f"row {i}"
 
 
 def noise(size: int, head: bytes = b"", seed: int = 0) -> bytes:

@@ -17,6 +17,22 @@ FINE = tuple(f"fine_{k}" for k in range(100))
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
+class Bytes:
+    """Encoded images in memory."""
+
+    def __init__(self, *images: bytes) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, i: int) -> bytes:
+        return self.images[i]
+
+    def name(self, i: int) -> str:
+        return f"image {i}"
+
+
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 

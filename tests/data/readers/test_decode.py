@@ -6,24 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_files import encoded, pixels, png16, tiff
+from data_files import Bytes, encoded, pixels, png16, tiff
 from oche.core.errors import OcheError
 from oche.data.pixel_range import PixelRange
 from oche.data.readers.decode import Damaged, ImageFiles, decode, decode_fully, measure, read_header
-
-
-class Bytes:
-    def __init__(self, *images: bytes) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, i: int) -> bytes:
-        return self.images[i]
-
-    def name(self, i: int) -> str:
-        return f"image {i}"
 
 
 def saved(image: Image.Image, form: str = "PNG", **options) -> Bytes:
