@@ -23,6 +23,7 @@ TESTED_ELSEWHERE = {
     "data/drawing.py": "the parts of a new run, drawn in tests/data/test_parts.py beside those of a later one",
     "deploy/export_graph.py": "the graph that tests/deploy/test_targets.py writes and runs; its measurements in test_export.py",
     "report/classification_page.py": "part of the page tested in tests/training/test_assess.py and tests/report/html/",
+    "runs/search_and_train.py": "the work of the runs in tests/runs/test_execute.py, test_execute_language.py and others",
     "study/provenance.py": "facts of the checklist tested in tests/study/test_nas_checklist.py",
     "study/results.py": "rows of the tables tested in tests/study/test_run.py and test_page_results.py",
 }
