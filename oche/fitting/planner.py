@@ -6,7 +6,8 @@ What is chosen, and by which rule:
 - a search takes place if ``UPDATES`` steps of the architecture fit into ``SEARCH_SHARE`` of the time and the rest trains the
   found network on enough images; else the best known cell is trained all the time;
 - the network: the largest of a list that still sees enough images in its time, `images_needed`;
-- the batch: 64, or fewer for few images.
+- the batch: 64, or fewer for few images;
+- how a training computes: the fastest of float32 by each engine and, where its gradients are right, bfloat16.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from oche.core.errors import OcheError, plural
 from oche.core.optimizers import Adam
 from oche.data import Dataset
 from oche.devices.engine import Engine
-from oche.fitting.priors import PRIOR, STANDING, is_staged, sizes_of, stem_of, title_of
+from oche.fitting.forms import AskedPrecision, Form, fastest_form
+from oche.fitting.priors import PRIOR, STANDING, is_staged, sizes_of, stem_of, title_of, typical_size
 from oche.fitting.timing import time_search, time_training
 from oche.methods.catalog import METHODS
 from oche.methods.recipe import SearchRecipe
@@ -28,7 +30,7 @@ from oche.networks.macro import Stem
 from oche.runs.config import FitConfig
 from oche.spaces import darts
 from oche.spaces.base import Space
-from oche.training.image_recipes import modern
+from oche.training.image_recipes import Recipe, modern
 
 UPDATES = 2000  # steps of the architecture that a search gets at least; a choice, not yet measured
 SEARCH_SHARE = 0.35  # of the time, at most
@@ -69,6 +71,8 @@ class FitPlan:
     """seconds that reading the data and planning took"""
     init: str | None
     """weights to begin with"""
+    form: Form = Form()
+    """how the training of the network computes"""
 
     @property
     def seconds(self) -> float:
@@ -83,8 +87,10 @@ class FitPlan:
     def from_dict(cls, found: dict[str, Any], where: str) -> FitPlan:
         """Read the values of `to_dict`. Raises `OcheError` that names ``where``."""
         try:
-            values = {f.name: found[f.name] for f in fields(cls)}
-            return cls(**values | {"why": tuple(found["why"]), "image": (found["image"][0], found["image"][1])})
+            values = {f.name: found[f.name] for f in fields(cls) if f.name != "form"}
+            form = Form(**found.get("form", {}))  # plans of earlier versions have none
+            image = found["image"][0], found["image"][1]
+            return cls(**values | {"why": tuple(found["why"]), "image": image, "form": form})
         except (KeyError, TypeError, IndexError) as error:
             raise OcheError(f"{where} is no plan of a fit ({error}); restore it, or start anew") from None
 
@@ -92,10 +98,11 @@ class FitPlan:
 class Timings:
     """Times of steps on ``data`` and ``engine``. Each is measured once."""
 
-    def __init__(self, data: Dataset, engine: Engine) -> None:
-        self.data, self.engine = data, engine
+    def __init__(self, data: Dataset, engine: Engine, precision: AskedPrecision = "auto") -> None:
+        self.data, self.engine, self.precision = data, engine, precision
         self.search = cache(self._search)
         self.network = cache(self._network)
+        self.form = cache(self._form)
 
     def _search(self, stem: Stem, batch: int) -> float:
         """Return the seconds of a search step."""
@@ -104,8 +111,18 @@ class Timings:
 
     def _network(self, genotype: str, channels: int, cells: int, stem: Stem, batch: int) -> Network:
         """Return the time and size of a network."""
-        recipe = modern(channels=channels, cells=cells, stem=stem_of(genotype, stem), batch=batch)
-        return Network(channels, cells, *time_training(genotype, recipe, self.data, self.engine))
+        recipe, form = _recipe(genotype, channels, cells, stem, batch), self.form(genotype, stem, batch)
+        recipe, engine = replace(recipe, precision=form.precision), replace(self.engine, fused=form.engine)
+        return Network(channels, cells, *time_training(genotype, recipe, self.data, engine))
+
+    def _form(self, genotype: str, stem: Stem, batch: int) -> Form:
+        """Return the fastest form for networks of ``genotype``, timed at one size."""
+        recipe = _recipe(genotype, *typical_size(genotype), stem, batch)
+        return fastest_form(genotype, recipe, self.data, self.engine, self.precision)
+
+
+def _recipe(genotype: str, channels: int, cells: int, stem: Stem, batch: int) -> Recipe:
+    return modern(channels=channels, cells=cells, stem=stem_of(genotype, stem), batch=batch)
 
 
 @dataclass(frozen=True)
@@ -133,7 +150,7 @@ def make_plan(
     channels and cells of their network, which is then trained.
     """
     images, stem = len(data.train), config.stem or _stem(data.image)
-    batch, times = config.batch or _batch(images), Timings(data, engine)
+    batch, times = config.batch or _batch(images), Timings(data, engine, config.precision)
     why = [
         f"{images:,} training images of {len(data.classes)} classes, {_by(data.image)} pixels: stem {stem}, batches of {batch}"
     ]
@@ -160,11 +177,13 @@ def make_plan(
         f"{' a stage' * is_staged(genotype)}, {network.parameters:,} weights; "
         f"{1000 * network.step_seconds:.0f} ms a step, about {epochs:.0f} epochs"
     )
+    form = times.form(genotype, stem, batch)
+    why.append(form.describe())
     if init is not None:
         why.append(f"begins with the weights of {init}")
     return FitPlan(
         decision, tuple(why), genotype, network.channels, network.cells, stem, batch, data.image, network.step_seconds,
-        network.parameters, network.flops, search_seconds, search_steps, train_seconds, epochs, CLOSING, spent(), init,
+        network.parameters, network.flops, search_seconds, search_steps, train_seconds, epochs, CLOSING, spent(), init, form,
     )  # fmt: skip
 
 

@@ -29,9 +29,10 @@ from oche.data import Corpus, Dataset
 from oche.deploy.export import Export, export
 from oche.devices.engine import Engine
 from oche.fitting.comparison import compare_networks, right_predictions
+from oche.fitting.forms import Form, fastest_form
 from oche.fitting.page import write_fit_page
 from oche.fitting.planner import FitPlan, make_plan, search_setting
-from oche.fitting.priors import CONTROL, stem_of
+from oche.fitting.priors import CONTROL, stem_of, typical_size
 from oche.fitting.warm import shipped_weights
 from oche.networks.build import build
 from oche.runs.claim import is_run
@@ -212,13 +213,25 @@ class Stages:
         if name == "control-residual":
             channels, cells = like_cost(plan, self.data)
         warm = plan.init is not None and name == "train"
+        form = self._form(name, genotype)
         recipe = modern(
             channels=channels, cells=cells, stem=stem_of(genotype, plan.stem), batch=plan.batch,
             budget=f"{self._train_seconds(name):.0f}s", evaluate=max(1, round(plan.epochs / 10)),
-            taken_lr=TAKEN_LR if warm else 1.0,
+            taken_lr=TAKEN_LR if warm else 1.0, precision=form.precision,
         )  # fmt: skip
         init = Path(str(plan.init)) if warm else None
-        return TrainConfig(**self.common, genotype=genotype, recipe="modern", train=recipe, init=init)
+        common = self.common | {"engine": form.engine}
+        return TrainConfig(**common, genotype=genotype, recipe="modern", train=recipe, init=init)
+
+    def _form(self, name: str, genotype: str) -> Form:
+        """Return the form of a training: that of the plan, and for a residual control of another cell the fastest for it."""
+        if name != "control-residual" or resolve(genotype) == resolve(self.plan.genotype):
+            return self.plan.form
+        recipe = modern(
+            channels=typical_size(CONTROL)[0], cells=1, stem=stem_of(CONTROL, self.plan.stem), batch=self.plan.batch
+        )
+        engine = Engine(self.config.device, self.config.threads, fused=self.config.engine)
+        return fastest_form(CONTROL, recipe, self.data, engine, self.config.precision)
 
     def _genotype(self, name: str) -> str:
         if name == "control-residual":
