@@ -18,7 +18,7 @@ from statistics import mean, stdev
 import oche
 from oche.analysis.paired_tests import PairedComparison, compare_paired
 from oche.core.environment import cpu_model
-from oche.fitting.page import holds
+from oche.fitting.planner import holds
 from oche.runs.claim import is_run
 
 ROOT = Path(__file__).parents[1]
