@@ -180,7 +180,9 @@ class Stages:
             later = [predicted_seconds(later, self.plan) for later in names[i:] if not self._done(later)]
             ready = datetime.now() + timedelta(seconds=seconds + sum(later))
             self.log.say(f"{i}/{len(names)} {name}: {format_duration(seconds)}; all is done about {ready:%H:%M}")
+            self.log.later = sum(later)
             self._stage(name)
+            self.log.later = 0.0
             if name == "train":
                 self._export()
             if name != "search" and later:
