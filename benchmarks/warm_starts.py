@@ -31,11 +31,12 @@ RESULTS = ROOT / "benchmarks" / "results" / "warm_starts.json"
 
 @dataclass(frozen=True)
 class Setting:
-    """A set of images: its name here, how many are trained on (None: all), their side, and the steps of a training."""
+    """A set of images: its name here, how many are trained on (None: all), their side (None: as they are), and the steps of a
+    training."""
 
     data: str
     limit: int | None
-    size: int
+    size: int | None
     steps: int
     batch: int = 16
 
@@ -44,8 +45,9 @@ SETTINGS = {
     "hymenoptera": Setting("hymenoptera", None, 64, 600),
     "hymenoptera-32px": Setting("hymenoptera", None, 32, 600),
     "hymenoptera-60": Setting("hymenoptera", 60, 32, 300),
-    "digits-100": Setting("digits", 100, 32, 300),
-    "digits": Setting("digits", None, 32, 900),
+    "digits-100": Setting("digits", 100, None, 600),
+    "digits-100-32px": Setting("digits", 100, 32, 300),
+    "digits": Setting("digits", None, None, 1800),
 }
 
 

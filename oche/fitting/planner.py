@@ -243,7 +243,8 @@ def _largest(
     chosen = timed[max(enough) if enough else min(timed)]
     if not enough and fixed is None and len(sizes) > 1:
         why.append(
-            f"the budget is short for {images:,} images: the smallest network that was timed sees {seen(chosen):,.0f}"
+            f"the budget is short: the smallest network that was timed sees {seen(chosen):,.0f} images, repetitions counted, "
+            f"and {needed:,} are wanted"
         )
     return chosen
 
