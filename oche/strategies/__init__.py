@@ -8,13 +8,14 @@ from oche.strategies.evolution import AgeingEvolution
 from oche.strategies.halving import SuccessiveHalving
 from oche.strategies.local_search import LocalSearch
 from oche.strategies.loop import Found, drive
-from oche.strategies.moves import Moves, moves_of
+from oche.strategies.moves import Moves
 from oche.strategies.predictor import PredictorGuided
 from oche.strategies.progressive import Progressive
 from oche.strategies.random_search import RandomSearch
 from oche.strategies.reinforce import Reinforce
 from oche.strategies.run import StrategyRun, resume, search
 from oche.strategies.shared import ByStrategy, on_shared_weights
+from oche.strategies.space_moves import moves_of
 from oche.strategies.training_free import SCORES
 
 __all__ = [

@@ -35,7 +35,7 @@ from oche.strategies.config import StrategyConfig, make_evaluator
 from oche.strategies.evaluators import TableAccuracy
 from oche.strategies.journal import FILE, Journal, MemoryJournal, read_journal
 from oche.strategies.loop import Found, Submit, answer, drive
-from oche.strategies.moves import moves_of
+from oche.strategies.space_moves import moves_of
 from oche.training.recipes import RECIPES
 
 _TABLE_EPOCHS = 12  # epochs of training that a query of a validation column stands for

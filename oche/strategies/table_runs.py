@@ -13,7 +13,7 @@ from oche.core.nasbench201 import OPERATIONS
 from oche.strategies.base import Done, Report, Strategy
 from oche.strategies.closed_form import Moments, random_search
 from oche.strategies.evaluators import TableAccuracy
-from oche.strategies.moves import BenchmarkMoves
+from oche.strategies.nasbench201_moves import BenchmarkMoves
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from oche.core.nasbench201 import EDGES, canonical
 from oche.strategies.base import Evaluator, Report
-from oche.strategies.moves import BenchmarkMoves
+from oche.strategies.nasbench201_moves import BenchmarkMoves
 from paths import SHARED
 
 REAL = SHARED / "nasbench201_accuracies.parquet"

@@ -10,7 +10,7 @@ from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS
 from oche.strategies.closed_form import random_search, steepest_ascents
 from oche.strategies.evaluators import TableAccuracy
-from oche.strategies.moves import BenchmarkMoves
+from oche.strategies.nasbench201_moves import BenchmarkMoves
 
 
 @pytest.mark.parametrize("queries", [1, 2, 3])
