@@ -66,7 +66,7 @@ class TableAccuracy(Evaluator):
 
     @cached_property
     def _scores(self) -> dict[str, float]:
-        return {arch: self.table.accuracy(arch, self.column) / 100 for arch in self.table.archs}
+        return dict(zip(self.table.archs, (self.table.accuracies(self.column) / 100).tolist(), strict=True))
 
     def __call__(self, genotype: Genotype, fidelity: float, seed: int) -> Report:
         if fidelity < 1:

@@ -9,9 +9,9 @@ import pytest
 
 from made_scores import REAL, real
 from oche.core.errors import OcheError
+from oche.core.nasbench201 import Table
 from oche.strategies import find_strategy
 from oche.strategies.bananas import Bananas
-from oche.strategies.evaluators import TableAccuracy
 from oche.strategies.evolution import AgeingEvolution
 from oche.strategies.halving import SuccessiveHalving
 from oche.strategies.local_search import LocalSearch
@@ -24,7 +24,7 @@ pytestmark = real
 
 @pytest.fixture(scope="module")
 def runs():
-    return TableRuns(TableAccuracy(REAL))
+    return TableRuns(Table(REAL))
 
 
 REFERENCE = {  # settings, seeds, {queries: (mean, sd)}, seeds of the reference
