@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from oche.blackbox.bananas import Bananas
+from oche.blackbox.base import Strategy
+from oche.blackbox.evolution import AgeingEvolution
+from oche.blackbox.halving import SuccessiveHalving
+from oche.blackbox.local_search import LocalSearch
+from oche.blackbox.predictor import PredictorGuided
+from oche.blackbox.progressive import Progressive
+from oche.blackbox.random_search import RandomSearch
+from oche.blackbox.reinforce import Reinforce
 from oche.core.errors import OcheError, did_you_mean
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy
-from oche.strategies.bananas import Bananas
-from oche.strategies.base import Strategy
-from oche.strategies.evolution import AgeingEvolution
-from oche.strategies.halving import SuccessiveHalving
-from oche.strategies.local_search import LocalSearch
-from oche.strategies.predictor import PredictorGuided
-from oche.strategies.progressive import Progressive
-from oche.strategies.random_search import RandomSearch
-from oche.strategies.reinforce import Reinforce
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from oche.blackbox.base import Evaluator, Report
 from oche.core.architecture import Dag, Genotype
 from oche.core.arguments import checked
 from oche.core.errors import OcheError, one_line
@@ -26,7 +27,6 @@ from oche.data import Dataset, prepare
 from oche.devices.engine import Engine
 from oche.spaces.base import Space
 from oche.spaces.nasbench201 import NB201Space
-from oche.strategies.base import Evaluator, Report
 from oche.strategies.training_free import controls, evaluate_score, find_score
 from oche.training.divergence import Diverged
 from oche.training.image_recipes import Recipe

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from oche.blackbox.nasbench201_moves import BenchmarkMoves
 from oche.core.environment import cpu_model
 from oche.core.nasbench201 import EDGES, OPERATIONS
 from oche.cost.breakdown import final_network
 from oche.devices.engine import Engine
 from oche.spaces.nasbench201 import NB201Space
-from oche.strategies.nasbench201_moves import BenchmarkMoves
 
 _OPERATION = re.compile(r"(\w+)~")  # in the text of a cell
 EPOCHS = 12  # of the columns of validation accuracies

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from oche.blackbox.base import Evaluator, Report, Strategy
+from oche.blackbox.evolution import AgeingEvolution
+from oche.blackbox.space_moves import moves_of_groups
 from oche.core.architecture import Dag
 from oche.core.arguments import checked
 from oche.core.errors import OcheError
@@ -19,11 +22,8 @@ from oche.methods.discretize.base import TrainedSupernet, View
 from oche.methods.discretize.successive import Masks, Sampling
 from oche.methods.recipe import SearchRecipe
 from oche.methods.weight_sharing import random_ws
-from oche.strategies.base import Evaluator, Report, Strategy
 from oche.strategies.evaluators import masks_of
-from oche.strategies.evolution import AgeingEvolution
 from oche.strategies.loop import drive
-from oche.strategies.space_moves import moves_of_groups
 
 
 @component

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oche.blackbox.base import Done, Report, Strategy
+from oche.blackbox.closed_form import Moments, random_search
+from oche.blackbox.nasbench201_moves import BenchmarkMoves
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS, Table
-from oche.strategies.base import Done, Report, Strategy
-from oche.strategies.closed_form import Moments, random_search
-from oche.strategies.nasbench201_moves import BenchmarkMoves
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from oche.blackbox.base import Strategy
+from oche.blackbox.closed_form import Moments, random_search
+from oche.blackbox.nasbench201_moves import BenchmarkMoves
 from oche.core.atomic_files import read_json, to_json, write_bytes
 from oche.core.config.serialize import to_dict
 from oche.core.console import Log
@@ -24,10 +27,7 @@ from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS
 from oche.devices.engine import Engine
 from oche.spaces.nasbench201_ground_truth import GroundTruth
-from oche.strategies.base import Strategy
 from oche.strategies.catalog import find_strategy
-from oche.strategies.closed_form import Moments, random_search
-from oche.strategies.nasbench201_moves import BenchmarkMoves
 from oche.strategies.query_cost import QueryCost, evenly, timed_cost
 from oche.strategies.table_runs import TableRuns
 from oche.study.comparison.settings import ComparisonConfig
