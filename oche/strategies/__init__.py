@@ -2,6 +2,7 @@
 
 from oche.blackbox.bananas import Bananas
 from oche.blackbox.base import Ask, Done, Evaluator, Proposals, Report, Strategy
+from oche.blackbox.controller import Controller
 from oche.blackbox.evolution import AgeingEvolution
 from oche.blackbox.halving import SuccessiveHalving
 from oche.blackbox.local_search import LocalSearch
@@ -25,6 +26,7 @@ __all__ = [
     "Ask",
     "Bananas",
     "ByStrategy",
+    "Controller",
     "Done",
     "Evaluator",
     "Found",

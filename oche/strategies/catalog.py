@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from oche.blackbox.bananas import Bananas
 from oche.blackbox.base import Strategy
+from oche.blackbox.controller import Controller
 from oche.blackbox.evolution import AgeingEvolution
 from oche.blackbox.halving import SuccessiveHalving
 from oche.blackbox.local_search import LocalSearch
@@ -34,11 +35,18 @@ STRATEGIES: dict[str, StrategyEntry] = {}
 
 
 def list_strategy(
-    name: str, make: Callable[[], Strategy], differs: str = "", published: PublishedAccuracy | None = None
+    name: str,
+    make: Callable[[], Strategy],
+    differs: str = "",
+    published: PublishedAccuracy | None = None,
+    paper: str = "",
+    year: int = 0,
 ) -> None:
-    """Enter a strategy in `STRATEGIES`. ``make`` returns its settings. ``differs``: by default that of its class."""
+    """Enter a strategy in `STRATEGIES`. ``make`` returns its settings. ``differs``, ``paper``, ``year``: by default those of
+    its class.
+    """
     made = type(make())
-    STRATEGIES[name] = StrategyEntry(make, made.paper, made.year, differs or made.differs, published)
+    STRATEGIES[name] = StrategyEntry(make, paper or made.paper, year or made.year, differs or made.differs, published)
 
 
 def find_strategy(name: str) -> Strategy:
@@ -70,6 +78,14 @@ list_strategy(
 )
 list_strategy(
     "reinforce", Reinforce, published=PublishedAccuracy(_BENCHMARK, (93.85, 0.37), (71.71, 1.09), (45.24, 1.18))
+)
+list_strategy("reinforce-lstm", Controller)
+list_strategy(
+    "nasnet",
+    lambda: Controller("ppo", units=100, layers=1, init=0.1, lr=3.5e-4, batch=20, decay=0.95, entropy=1e-5),
+    "an LSTM draws the decisions, trained by PPO",
+    paper="NASNet, Zoph et al., 1707.07012",
+    year=2018,
 )
 list_strategy("predictor", PredictorGuided)
 list_strategy("bananas", Bananas)
