@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from oche.core.nasbench201 import Table
 from oche.strategies import (
     AgeingEvolution,
     Bananas,
@@ -26,7 +27,6 @@ from oche.strategies import (
     RandomSearch,
     Reinforce,
     Strategy,
-    TableAccuracy,
 )
 from oche.strategies.table_runs import TableRuns
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--epoch-seconds", type=float, help="measured seconds of one epoch of training of one cell")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     given = parser.parse_args()
-    runs = TableRuns(TableAccuracy(given.table, f"{given.data}_valid_12ep"))
+    runs = TableRuns(Table(given.table), f"{given.data}_valid_12ep")
     lines = [
         f"| search on {given.data}_valid_12ep | seeds | {' | '.join(f'{n} queries' for n in QUERIES)} | best | seconds |"
     ]

@@ -34,7 +34,7 @@ BANDS: tuple[tuple[str, str, dict[str, str]], ...] = (
         "runs and results",
         "#3fa7dd",
         {
-            "strategies": "black-box search: strategies, evaluators",
+            "strategies": "runs of black-box search, evaluators",
             "fitting": "oche fit: plan, stages, controls, page",
             "deploy": "load, predict, export a trained network",
             "runs": "run directories, checkpoints, resuming",
@@ -56,6 +56,7 @@ BANDS: tuple[tuple[str, str, dict[str, str]], ...] = (
             "analysis": "statistics of results over seeds",
             "methods": "relaxations, hypergradients, decisions",
             "cost": "parameters, FLOPs, latency",
+            "blackbox": "algorithms that ask and are told",
         },
     ),
     (

@@ -15,8 +15,8 @@ PACKAGE = ROOT / "oche"
 
 # Each folder (or file at the top) may import only what stands before it. docs/how-it-is-built.md draws this.
 ORDER = (
-    "_version", "core", "proof", "data", "networks", "spaces", "kernels", "devices", "cost", "methods", "analysis", "training",
-    "bilevel", "report", "runs", "deploy", "fitting", "strategies", "api", "estimator", "bench", "study", "cli",
+    "_version", "core", "proof", "data", "networks", "spaces", "blackbox", "kernels", "devices", "cost", "methods", "analysis",
+    "training", "bilevel", "report", "runs", "deploy", "fitting", "strategies", "api", "estimator", "bench", "study", "cli",
     "__main__",
 )  # fmt: skip
 

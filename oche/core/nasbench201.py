@@ -208,6 +208,10 @@ class Table:
         """Return the accuracy of a cell in percent. Raises `OcheError` for an unknown cell or column."""
         return float(self._column(column)[self._row_of_cell(arch)])
 
+    def accuracies(self, column: str = main) -> np.ndarray:
+        """Return the accuracies of all ``archs``, in their order, in percent. Raises `OcheError` for an unknown column."""
+        return self._column(column).copy()
+
     def best(self, column: str = main) -> tuple[str, float]:
         """Return the best cell and its accuracy in percent."""
         values = self._column(column)

@@ -1,18 +1,20 @@
 """Black-box search: strategies that ask for architectures, and evaluators that score them."""
 
-from oche.strategies.bananas import Bananas
-from oche.strategies.base import Ask, Done, Evaluator, Proposals, Report, Strategy
+from oche.blackbox.bananas import Bananas
+from oche.blackbox.base import Ask, Done, Evaluator, Proposals, Report, Strategy
+from oche.blackbox.controller import Controller
+from oche.blackbox.evolution import AgeingEvolution
+from oche.blackbox.halving import SuccessiveHalving
+from oche.blackbox.local_search import LocalSearch
+from oche.blackbox.moves import Moves
+from oche.blackbox.predictor import PredictorGuided
+from oche.blackbox.progressive import Progressive
+from oche.blackbox.random_search import RandomSearch
+from oche.blackbox.reinforce import Reinforce
+from oche.blackbox.space_moves import moves_of
 from oche.strategies.catalog import STRATEGIES, find_strategy, list_strategy
 from oche.strategies.evaluators import TableAccuracy, Training, TrainingFree
-from oche.strategies.evolution import AgeingEvolution
-from oche.strategies.halving import SuccessiveHalving
-from oche.strategies.local_search import LocalSearch
 from oche.strategies.loop import Found, drive
-from oche.strategies.moves import Moves, moves_of
-from oche.strategies.predictor import PredictorGuided
-from oche.strategies.progressive import Progressive
-from oche.strategies.random_search import RandomSearch
-from oche.strategies.reinforce import Reinforce
 from oche.strategies.run import StrategyRun, resume, search
 from oche.strategies.shared import ByStrategy, on_shared_weights
 from oche.strategies.training_free import SCORES
@@ -24,6 +26,7 @@ __all__ = [
     "Ask",
     "Bananas",
     "ByStrategy",
+    "Controller",
     "Done",
     "Evaluator",
     "Found",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from oche.blackbox.base import Evaluator, Strategy
+from oche.blackbox.evolution import AgeingEvolution
 from oche.core.arguments import checked
 from oche.core.budget import parse_duration
 from oche.core.config.serialize import to_dict
@@ -18,9 +20,7 @@ from oche.devices.engine import Engine
 from oche.spaces.base import Space
 from oche.spaces.nasbench201 import NB201Space
 from oche.spaces.nasbench201_ground_truth import TABLE_VARIABLE, column_for
-from oche.strategies.base import Evaluator, Strategy
 from oche.strategies.evaluators import TableAccuracy, Training, TrainingFree, check_space_has_table
-from oche.strategies.evolution import AgeingEvolution
 from oche.strategies.training_free import find_score
 from oche.training.image_recipes import Recipe, small
 

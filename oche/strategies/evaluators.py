@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from oche.blackbox.base import Evaluator, Report
 from oche.core.architecture import Dag, Genotype
 from oche.core.arguments import checked
 from oche.core.errors import OcheError, one_line
@@ -26,7 +27,6 @@ from oche.data import Dataset, prepare
 from oche.devices.engine import Engine
 from oche.spaces.base import Space
 from oche.spaces.nasbench201 import NB201Space
-from oche.strategies.base import Evaluator, Report
 from oche.strategies.training_free import controls, evaluate_score, find_score
 from oche.training.divergence import Diverged
 from oche.training.image_recipes import Recipe
@@ -66,7 +66,7 @@ class TableAccuracy(Evaluator):
 
     @cached_property
     def _scores(self) -> dict[str, float]:
-        return {arch: self.table.accuracy(arch, self.column) / 100 for arch in self.table.archs}
+        return dict(zip(self.table.archs, (self.table.accuracies(self.column) / 100).tolist(), strict=True))
 
     def __call__(self, genotype: Genotype, fidelity: float, seed: int) -> Report:
         if fidelity < 1:

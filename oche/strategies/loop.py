@@ -14,11 +14,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
+from oche.blackbox.base import Ask, Done, Evaluator, Proposals, Report, Strategy
+from oche.blackbox.moves import Moves
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError, one_line
-from oche.strategies.base import Ask, Done, Evaluator, Proposals, Report, Strategy
 from oche.strategies.journal import Event, Journal, MemoryJournal
-from oche.strategies.moves import Moves
 from oche.training.loop import Interrupted
 
 Submit = Callable[[Genotype, float, int], "Future[Report]"]

@@ -16,6 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from oche.blackbox.base import Evaluator, Report, Strategy
+from oche.blackbox.space_moves import moves_of
 from oche.core.architecture import Genotype
 from oche.core.arguments import checked
 from oche.core.atomic_files import to_json, write_bytes
@@ -29,13 +31,11 @@ from oche.runs.options import find_space
 from oche.runs.resolve import next_free_path, slug
 from oche.spaces.base import Space
 from oche.spaces.nasbench201 import NB201Space
-from oche.strategies.base import Evaluator, Report, Strategy
 from oche.strategies.catalog import STRATEGIES, find_strategy
 from oche.strategies.config import StrategyConfig, make_evaluator
 from oche.strategies.evaluators import TableAccuracy
 from oche.strategies.journal import FILE, Journal, MemoryJournal, read_journal
 from oche.strategies.loop import Found, Submit, answer, drive
-from oche.strategies.moves import moves_of
 from oche.training.recipes import RECIPES
 
 _TABLE_EPOCHS = 12  # epochs of training that a query of a validation column stands for

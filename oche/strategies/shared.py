@@ -11,20 +11,19 @@ from dataclasses import dataclass, field
 
 import torch
 
+from oche.blackbox.base import Evaluator, Report, Strategy
+from oche.blackbox.evolution import AgeingEvolution
+from oche.blackbox.space_moves import moves_of_groups
 from oche.core.architecture import Dag
 from oche.core.arguments import checked
 from oche.core.errors import OcheError
-from oche.core.nasbench201 import CELL
 from oche.core.registry import component
 from oche.methods.discretize.base import TrainedSupernet, View
 from oche.methods.discretize.successive import Masks, Sampling
 from oche.methods.recipe import SearchRecipe
 from oche.methods.weight_sharing import random_ws
-from oche.strategies.base import Evaluator, Report, Strategy
 from oche.strategies.evaluators import masks_of
-from oche.strategies.evolution import AgeingEvolution
 from oche.strategies.loop import drive
-from oche.strategies.moves import BenchmarkMoves, ConvMoves, Moves
 
 
 @component
@@ -55,7 +54,7 @@ class ByStrategy(Sampling):
         groups = {name: v.dag for name, v in views.items()}
         seed = int(torch.randint(1 << 62, (), generator=generator))
         evaluator = _Scored(groups, view.candidates, score)
-        drive(self.strategy, _moves(groups, view.candidates), evaluator, seed=seed, queries=self.queries)
+        drive(self.strategy, moves_of_groups(groups, view.candidates), evaluator, seed=seed, queries=self.queries)
 
 
 @checked
@@ -79,7 +78,3 @@ class _Scored(Evaluator):
 
     def __call__(self, genotype, fidelity: float, seed: int) -> Report:
         return Report(self.score(masks_of(genotype, self.groups, self.candidates)), 1.0, fidelity)
-
-
-def _moves(groups: dict[str, Dag], candidates: tuple[str, ...]) -> Moves:
-    return BenchmarkMoves(candidates) if [*groups] == [CELL] else ConvMoves(groups, candidates)

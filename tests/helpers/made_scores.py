@@ -6,9 +6,9 @@ import zlib
 
 import pytest
 
+from oche.blackbox.base import Evaluator, Report
+from oche.blackbox.nasbench201_moves import BenchmarkMoves
 from oche.core.nasbench201 import EDGES, canonical
-from oche.strategies.base import Evaluator, Report
-from oche.strategies.moves import BenchmarkMoves
 from paths import SHARED
 
 REAL = SHARED / "nasbench201_accuracies.parquet"

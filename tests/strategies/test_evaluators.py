@@ -8,12 +8,14 @@ import torch
 
 import oche
 from made_scores import REAL, moves, real
+from oche.blackbox.darts_moves import ConvMoves
+from oche.blackbox.nasbench201_moves import BenchmarkMoves
+from oche.blackbox.space_moves import moves_of
 from oche.core.architecture import Dag
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS
 from oche.devices.engine import Engine
 from oche.strategies.evaluators import TableAccuracy, Training, TrainingFree, check_space_has_table, masks_of
-from oche.strategies.moves import BenchmarkMoves, ConvMoves, moves_of
 from oche.training import small
 from oche.training.loop import Interrupted
 

@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from made_scores import Made, moves, score
+from oche.blackbox.bananas import Bananas
+from oche.blackbox.base import Evaluator, Report
+from oche.blackbox.evolution import AgeingEvolution
+from oche.blackbox.local_search import LocalSearch
+from oche.blackbox.random_search import RandomSearch
 from oche.core.errors import OcheError
 from oche.strategies import STRATEGIES
-from oche.strategies.bananas import Bananas
-from oche.strategies.base import Evaluator, Report
-from oche.strategies.evolution import AgeingEvolution
 from oche.strategies.journal import Journal
-from oche.strategies.local_search import LocalSearch
 from oche.strategies.loop import answer, drive
-from oche.strategies.random_search import RandomSearch
 
 SMALL = moves()
 

@@ -8,15 +8,15 @@ import math
 import pytest
 
 from made_scores import REAL, real
+from oche.blackbox.bananas import Bananas
+from oche.blackbox.evolution import AgeingEvolution
+from oche.blackbox.halving import SuccessiveHalving
+from oche.blackbox.local_search import LocalSearch
+from oche.blackbox.predictor import PredictorGuided
+from oche.blackbox.reinforce import Reinforce
 from oche.core.errors import OcheError
+from oche.core.nasbench201 import Table
 from oche.strategies import find_strategy
-from oche.strategies.bananas import Bananas
-from oche.strategies.evaluators import TableAccuracy
-from oche.strategies.evolution import AgeingEvolution
-from oche.strategies.halving import SuccessiveHalving
-from oche.strategies.local_search import LocalSearch
-from oche.strategies.predictor import PredictorGuided
-from oche.strategies.reinforce import Reinforce
 from oche.strategies.table_runs import TableRuns
 
 pytestmark = real
@@ -24,7 +24,7 @@ pytestmark = real
 
 @pytest.fixture(scope="module")
 def runs():
-    return TableRuns(TableAccuracy(REAL))
+    return TableRuns(Table(REAL))
 
 
 REFERENCE = {  # settings, seeds, {queries: (mean, sd)}, seeds of the reference

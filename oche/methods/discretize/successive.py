@@ -6,20 +6,23 @@ operations.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
+from oche.blackbox.base import Proposals, Report
+from oche.blackbox.evolution import AgeingEvolution, Population
+from oche.blackbox.random_search import Draws
 from oche.core.architecture import Dag
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.methods.discretize.base import Decide, TrainedSupernet, View
 
 Masks = dict[str, Tensor]
-Scored = list[tuple[Masks, float]]
 
 
 def random_cell(usable: Tensor, dag: Dag, generator: torch.Generator) -> Tensor:
@@ -67,6 +70,40 @@ def _choose(items: list, generator: torch.Generator):
 def architecture_key(masks: Masks) -> bytes:
     """Return bytes that are equal exactly for equal architectures."""
     return b"".join(mask.numpy().tobytes() for mask in masks.values())
+
+
+class TorchRandom(random.Random):
+    """Random numbers from a generator of torch, whose state a checkpoint keeps."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__(0)
+        self.generator = generator
+
+    def randrange(self, start: int, *args: int) -> int:
+        assert not args
+        return int(torch.randint(start, (), generator=self.generator))
+
+
+class _MaskVariation:
+    """Random masks of a supernet, and mutations of masks, as `oche.blackbox.moves.Variation`."""
+
+    def __init__(self, supernet: TrainedSupernet, views: dict[str, View], generator: torch.Generator) -> None:
+        self.supernet, self.views, self.generator = supernet, views, generator
+
+    def random(self, g: random.Random) -> Masks:
+        return self.supernet.random(self.generator)
+
+    def mutate(self, x: Masks, g: random.Random) -> Masks:
+        return mutate(x, self.views, self.generator)
+
+
+def _ask_and_score(proposals: Proposals, score: Callable[[Masks], float], count: int) -> None:
+    """Answer ``count`` proposals of masks."""
+    for _ in range(count):
+        ask = proposals.ask()
+        assert ask is not None  # all before it are answered
+        masks = cast(Masks, ask.genotype)
+        proposals.tell(ask, Report(score(masks), 1.0))
 
 
 @dataclass(frozen=True)
@@ -154,19 +191,15 @@ class SampleBest(Sampling):
         score: Callable[[Masks], float],
         generator: torch.Generator,
     ) -> None:
-        for _ in range(self.count):
-            score(supernet.random(generator))
+        variation = _MaskVariation(supernet, views, generator)
+        _ask_and_score(Draws(variation, TorchRandom(generator)), score, self.count)
 
 
 @component
 @dataclass(frozen=True)
 class Evolution(Sampling):
     """Regularised evolution (1802.01548 algorithm 1), with accuracy in the supernet in place of a training of each
-    architecture.
-
-    It starts with a population of random architectures. Then in each cycle the best of ``sample`` architectures, drawn with
-    replacement, gets a child by one mutation. The child joins the population, and the oldest member leaves. The best
-    architecture ever scored is chosen.
+    architecture. It is `oche.blackbox.evolution.AgeingEvolution` on masks. The best architecture ever scored is chosen.
 
     Deviation 3: there is no identity mutation, which is one in twenty in the paper.
 
@@ -195,12 +228,6 @@ class Evolution(Sampling):
         score: Callable[[Masks], float],
         generator: torch.Generator,
     ) -> None:
-        living: Scored = []
-        for _ in range(self.population):
-            masks = supernet.random(generator)
-            living.append((masks, score(masks)))
-        for _ in range(self.cycles - self.population):
-            rivals = torch.randint(len(living), (self.sample,), generator=generator).tolist()
-            parent = max((living[i] for i in rivals), key=lambda pair: pair[1])[0]
-            child = mutate(parent, views, generator)
-            living = [*living[1:], (child, score(child))]
+        settings = AgeingEvolution(self.population, self.sample)
+        variation = _MaskVariation(supernet, views, generator)
+        _ask_and_score(Population(settings, variation, TorchRandom(generator)), score, self.cycles)

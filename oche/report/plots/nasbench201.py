@@ -1,13 +1,14 @@
-"""Figure of a comparison on NAS-Bench-201: the true test accuracy of every run's cell, by method."""
+"""Figures of a comparison on NAS-Bench-201: the true test accuracy of every run's cell by method, and over the cost."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from oche.report.drawings.scene import clip
-from oche.report.plots.style import BLUE, INK, MUTED, VERMILION, new_figure, styled
+from oche.report.plots.study import Curve, mean_curve
+from oche.report.plots.style import BLUE, INK, MUTED, SERIES, VERMILION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +51,43 @@ def accuracy_by_method(
     return figure
 
 
+@styled
+def accuracy_over_cost(
+    measured: Mapping[str, Sequence[Curve]], estimated: Mapping[str, Curve], best: float, title: str = ""
+) -> Figure:
+    """Draw the true accuracy of incumbents over the seconds of a search, both axes logarithmic.
+
+    ``measured``: by method, a curve of (seconds, share of 1) for each search, drawn solid with their mean. ``estimated``: by
+    strategy the mean curve of all runs, dashed. ``best``: accuracy of the best cell of the space, in percent.
+    """
+    figure = new_figure(7.4, 4.6)
+    axes = figure.add_subplot()
+    shown: list[float] = []
+    names = [*measured, *estimated]
+    for name in names:
+        colour = SERIES[names.index(name) % len(SERIES)]
+        for curve in measured.get(name, ()):
+            axes.step(*_points(curve), where="post", color=colour, lw=0.8, alpha=0.5)
+        curve = mean_curve(measured[name]) if name in measured else estimated[name]
+        x, y = _points(curve)
+        shown += y[len(y) // 4 :]  # the first quarter of a search may be far below
+        kind = "measured" if name in measured else "estimated"
+        label = f"{clip(name, 26)}, {kind}"
+        axes.step(x, y, where="post", color=colour, lw=1.8, ls="-" if name in measured else (0, (4, 1.5)), label=label)
+    axes.axhline(best, color=INK, lw=1, ls=(0, (1, 2)))
+    _stretch(axes, shown, best, "y")
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of a search")
+    axes.set_ylabel("true test accuracy (%)")
+    axes.set_title(clip(title, 64))
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def _points(curve: Curve) -> tuple[list[float], list[float]]:
+    return [max(1e-3, seconds) for seconds, _ in curve], [100 * value for _, value in curve]
+
+
 def _row(axes: Axes, y: int, values: Sequence[float], published: float | None) -> None:
     axes.plot(values, [y] * len(values), "o", color=BLUE, ms=6, alpha=0.65, mew=0)
     axes.plot([statistics.fmean(values)], [y], "|", color=BLUE, ms=15, mew=2)
@@ -57,8 +95,8 @@ def _row(axes: Axes, y: int, values: Sequence[float], published: float | None) -
         axes.plot([published], [y], "D", color=VERMILION, ms=6, mfc="none", mew=1.3)
 
 
-def _stretch(axes: Axes, shown: Sequence[float], best: float) -> None:
-    """Set the x axis: from the smallest of ``shown`` to a little over ``best``, logarithmic in the distance to ``best``."""
+def _stretch(axes: Axes, shown: Sequence[float], best: float, which: Literal["x", "y"] = "x") -> None:
+    """Set an axis: from the smallest of ``shown`` to a little over ``best``, logarithmic in the distance to ``best``."""
     import numpy as np
 
     end = best + _NEAR
@@ -66,11 +104,12 @@ def _stretch(axes: Axes, shown: Sequence[float], best: float) -> None:
     def forward(x):
         return -np.log(np.maximum(end - np.asarray(x, dtype=float), 1e-6))
 
-    axes.set_xscale("function", functions=(forward, lambda u: end - np.exp(-np.asarray(u, dtype=float))))
+    set_ = {name: getattr(axes, f"set_{which}{name}") for name in ("scale", "lim", "ticks")}
+    set_["scale"]("function", functions=(forward, lambda u: end - np.exp(-np.asarray(u, dtype=float))))
     low = min(shown)
-    axes.set_xlim(low - 0.12 * (end - low), best + 0.15 * _NEAR)
+    set_["lim"](low - 0.12 * (end - low), best + 0.15 * _NEAR)
     ticks = [x for x in _TICKS if low - 0.12 * (end - low) <= x <= best - _NEAR / 3]
-    axes.set_xticks(ticks, [str(x) for x in ticks])
+    set_["ticks"](ticks, [str(x) for x in ticks])
     axes.minorticks_off()
 
 

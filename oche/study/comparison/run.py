@@ -3,6 +3,7 @@
     OUT/METHOD-SEED/       the run of a search            OUT/METHOD-SEED.json   its memory and time
     OUT/METHOD-SEED.log    its output                     OUT/setting.json       the settings that all runs share
     OUT/table.md  table.csv  compare.svg  report.html     see `oche.study.comparison.table`
+    OUT/strategies/        the runs of strategies on the table, see `oche.study.comparison.strategies`
 
 Every search is a process of its own, so its peak memory is its own, and a failure stops no other search. The same command
 keeps finished runs and continues unfinished ones.
@@ -24,8 +25,10 @@ from oche.core.signals import Interrupt
 from oche.methods.catalog import METHODS
 from oche.spaces import nb201
 from oche.spaces.nasbench201_ground_truth import TABLE_VARIABLE, GroundTruth, load_ground_truth
+from oche.strategies.catalog import STRATEGIES
 from oche.study.comparison.settings import ComparisonConfig, Trial
-from oche.study.comparison.table import draw_picture, show_table, write_page, write_table
+from oche.study.comparison.strategies import check_strategies, run_strategies
+from oche.study.comparison.table import draw_pictures, show_table, write_page, write_table
 from oche.study.processes.oche_process import OcheProcess
 from oche.study.processes.resources import ResourcePool, core_slots
 from oche.study.processes.scheduler import Scheduler
@@ -43,6 +46,7 @@ def run_comparison(setting: ComparisonConfig, log: Log) -> int:
     try:
         _write_settings(setting)
         with Interrupt() as interrupt:
+            run_strategies(setting, known, log, lambda: interrupt.asked)
             Scheduler[Trial](
                 ResourcePool(core_slots(setting.threads, setting.jobs)), log, interrupt,
                 start=lambda trial, slot: OcheProcess(
@@ -51,11 +55,16 @@ def run_comparison(setting: ComparisonConfig, log: Log) -> int:
                 after=lambda trial, process: write_table(setting, known),
             ).run(setting.trials)  # fmt: skip
         write_table(setting, known)
-        draw_picture(setting, known)
+        draw_pictures(setting, known)
     finally:
         lock.release()
     show_table(setting, known, log)
-    log.say(f"table: {setting.out / 'table.md'} and .csv\npicture: {setting.out / 'compare.svg'}")
+    drawn = [name for name in ("compare.svg", "incumbents.svg") if (setting.out / name).exists()]
+    log.say(f"table: {setting.out / 'table.md'} and .csv")
+    if drawn:
+        log.say(
+            f"{'picture' if len(drawn) == 1 else 'pictures'}: {', '.join(str(setting.out / name) for name in drawn)}"
+        )
     if interrupt.asked:
         log.warn("stopped; everything is saved; the same command continues")
         return 130
@@ -70,15 +79,20 @@ def _checked(setting: ComparisonConfig) -> tuple[ComparisonConfig, GroundTruth]:
         raise OcheError(
             "oche compare runs on Linux and macOS only, which measure processes; run oche search for each instead"
         )
-    if unknown := [name for name in setting.methods if name not in METHODS]:
+    if unknown := [name for name in setting.searched if name not in METHODS]:
+        known_names = [*METHODS, *STRATEGIES]
         raise OcheError(
-            f"unknown method {unknown[0]!r}{did_you_mean(unknown[0], [*METHODS])}; known: {', '.join(METHODS)}"
+            f"unknown method {unknown[0]!r}{did_you_mean(unknown[0], known_names)}; known: {', '.join(known_names)}"
+        )
+    if setting.queries is not None and not setting.strategies:
+        raise OcheError(
+            f"queries={setting.queries} is the length of strategies, and methods names none; add local or evolution, for example"
         )
     space = nb201(channels=setting.channels, cells=setting.cells)
     budget = None if setting.steps is not None else setting.length[1]
     given: dict[str, Any] = {"steps": setting.steps, "budget": budget}
     given |= {"batch": setting.batch} if setting.batch is not None else {}
-    for name in setting.methods:
+    for name in setting.searched:
         try:
             replace(METHODS[name].make(), **given).check(space)
         except OcheError as error:
@@ -91,6 +105,8 @@ def _checked(setting: ComparisonConfig) -> tuple[ComparisonConfig, GroundTruth]:
     setting = replace(setting, table=Path(os.path.abspath(os.path.expanduser(path))))
     known = load_ground_truth(setting.table, setting.data)
     assert known is not None
+    if setting.strategies:
+        check_strategies(setting, known)
     return setting, known
 
 

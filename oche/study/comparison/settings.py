@@ -15,6 +15,8 @@ from oche.methods.catalog import METHODS
 from oche.methods.discretize import Evolution, SampleBest
 from oche.runs.directory import last_metric
 from oche.runs.run import Run
+from oche.strategies.catalog import STRATEGIES
+from oche.strategies.config import DEFAULT_QUERIES
 
 DEFAULT_METHODS = (
     "darts", "darts-2nd", "i-darts", "gdas", "snas", "drnas", "pc-darts", "darts-minus", "fair-darts", "sgas-1", "sdarts-rs",
@@ -34,9 +36,15 @@ class ComparisonConfig:
     out: Path = Path("runs/compare")
     """folder for the runs, the table and the picture"""
     methods: tuple[str, ...] = DEFAULT_METHODS
-    """names from oche list methods"""
+    """names from oche list methods and oche list strategies; strategies search on the table, many times each in one process"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """seeds of each method"""
+    queries: int | None = None
+    """length of each strategy: cells that it may ask for; default: 100"""
+    runs: int = 500
+    """runs of each strategy, with seeds from 0"""
+    query_seconds: float | None = None
+    """seconds of training that a query of the table stands for; by default estimated from five cells that are timed once"""
     steps: int | None = None
     """length of each search in steps, which makes the results reproducible"""
     budget: str | None = None
@@ -61,7 +69,11 @@ class ComparisonConfig:
     def __post_init__(self) -> None:
         if self.steps is not None and self.budget is not None:
             raise OcheError(f"steps={self.steps} and budget={self.budget!r} contradict each other; give one of them")
-        for name in ("tried", "jobs", "threads"):
+        if self.query_seconds is not None and not self.query_seconds > 0:
+            raise OcheError(f"query_seconds={self.query_seconds:g} is no time; use a number above 0")
+        if self.queries is not None and self.queries < 1:
+            raise OcheError(f"queries={self.queries} evaluate nothing; use 1 or more")
+        for name in ("tried", "jobs", "threads", "runs"):
             if getattr(self, name) < 1:
                 raise OcheError(f"{name}={getattr(self, name)} is too few; use 1 or more")
         for name in ("methods", "seeds"):
@@ -79,13 +91,28 @@ class ComparisonConfig:
     @property
     def shared(self) -> dict[str, Any]:
         """The settings that all runs of a table have in common."""
-        free = ("out", "methods", "seeds", "jobs", "table")
+        free = ("out", "methods", "seeds", "jobs", "table", "queries", "runs", "query_seconds")
         return {f.name: getattr(self, f.name) for f in fields(ComparisonConfig) if f.name not in free}
 
     @property
     def trials(self) -> list[Trial]:
         """The searches, seed by seed, so that a table that ends early has as many seeds of each method."""
-        return [Trial(self.out, method, seed) for seed in self.seeds for method in self.methods]
+        return [Trial(self.out, method, seed) for seed in self.seeds for method in self.searched]
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The methods that search in a supernet."""
+        return tuple(name for name in self.methods if name not in STRATEGIES)
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The strategies among the methods."""
+        return tuple(name for name in self.methods if name in STRATEGIES)
+
+    @property
+    def asked(self) -> int:
+        """The number of queries of each strategy."""
+        return self.queries or DEFAULT_QUERIES
 
     def words(self, trial: Trial) -> list[str]:
         """The command that starts or continues one search."""

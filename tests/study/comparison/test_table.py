@@ -36,9 +36,10 @@ def test_the_table_holds_means_and_deviations(table, tmp_path, known):
     comparison_table.write_table(asked, known)
     text = (tmp_path / "table.md").read_text()
     assert cells_of(text, "darts")[1:] == [
-        "55.00 ± 7.07", "–", "5.00 ± 7.07", "50.00", "2", "25 ± 7", "40", "612", "12", "0.25", "54.30 ± 0.00 (2001.00326)",
+        "55.00 ± 7.07", "–", "5.00 ± 7.07", "50.00", "2", "0.00022", "25 ± 7", "40", "612", "12", "0.25",
+        "54.30 ± 0.00 (2001.00326)",
     ]  # fmt: skip
-    assert cells_of(text, "gdas")[1:10] == ["58.00", "–", "2.00", "58.00", "1", "20", "40", "–", "–"]
+    assert cells_of(text, "gdas")[1:11] == ["58.00", "–", "2.00", "58.00", "1", "0.00022", "20", "40", "–", "–"]
     assert cells_of(text, "a random cell, the mean of all")[1:6] == ["50.00 ± 0.08", "–", "10.00", "50.00", "15,625"]
     assert text.index("| gdas |") < text.index("| darts |")  # the better first
     assert "These groups cannot be compared: 1 seed in common; a comparison takes 3 or more." in text
@@ -66,7 +67,7 @@ class Wide(Log):
         super().__init__(file=Terminal())
 
 
-@pytest.mark.parametrize(("width", "least"), [(60, 3), (80, 5), (110, 7), (240, 12)])
+@pytest.mark.parametrize(("width", "least"), [(60, 3), (80, 5), (110, 7), (240, 13)])
 def test_the_terminal_gets_a_table_that_fits(table, tmp_path, known, monkeypatch, width, least):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from oche.core.architecture import Genotype
+from oche.blackbox.base import Ask, Proposals, Report, Strategy
+from oche.blackbox.moves import Moves, Variation
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.seeds import derive_seed
-from oche.strategies.base import Ask, Proposals, Report, Strategy
-from oche.strategies.moves import Moves
 
 
 @component
@@ -44,14 +43,16 @@ class AgeingEvolution(Strategy):
             )
 
     def start(self, moves: Moves, seed: int, queries: int | None = None) -> Proposals:
-        return _Population(self, moves, random.Random(derive_seed(seed, "evolution")))
+        return Population(self, moves, random.Random(derive_seed(seed, "evolution")))
 
 
-class _Population(Proposals):
-    def __init__(self, settings: AgeingEvolution, moves: Moves, g: random.Random) -> None:
+class Population(Proposals):
+    """Ageing evolution at work, with the architectures of ``moves``, which may be of any kind."""
+
+    def __init__(self, settings: AgeingEvolution, moves: Variation, g: random.Random) -> None:
         self.settings, self.moves, self.g = settings, moves, g
         self.asked = self.told = 0
-        self.living: list[tuple[float, Genotype]] = []  # oldest first
+        self.living: list[tuple[float, Any]] = []  # oldest first
 
     def ask(self) -> Ask | None:
         if self.asked < self.settings.population:

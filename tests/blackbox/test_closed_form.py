@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from made_scores import REAL, moves, real, score
+from oche.blackbox.closed_form import random_search, steepest_ascents
+from oche.blackbox.nasbench201_moves import BenchmarkMoves
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS
-from oche.strategies.closed_form import random_search, steepest_ascents
 from oche.strategies.evaluators import TableAccuracy
-from oche.strategies.moves import BenchmarkMoves
 
 
 @pytest.mark.parametrize("queries", [1, 2, 3])

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from oche.blackbox.moves import Encoding, Moves
 from oche.core.architecture import Genotype
-from oche.strategies.moves import Encoding, Moves
 
 Model = Literal["forest", "mlp"]
 

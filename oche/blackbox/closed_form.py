@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oche.blackbox.moves import Moves
 from oche.core.errors import OcheError
-from oche.strategies.moves import Moves
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-import oche.strategies.bananas as module
+import oche.blackbox.bananas as module
 from made_scores import moves, played, score
+from oche.blackbox.bananas import Bananas
+from oche.blackbox.base import Done
 from oche.core.errors import OcheError
-from oche.strategies.bananas import Bananas
-from oche.strategies.base import Done
 
 SMALL = moves()
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-import oche.strategies.predictor as module
+import oche.blackbox.predictor as module
 from made_scores import moves, played, score
+from oche.blackbox.base import Done
+from oche.blackbox.predictor import PredictorGuided
 from oche.core.errors import OcheError
-from oche.strategies.base import Done
-from oche.strategies.predictor import PredictorGuided
 
 SMALL = moves()
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 import pytest
 
 from made_scores import moves, score
+from oche.blackbox.base import Done, Report
+from oche.blackbox.halving import SuccessiveHalving
 from oche.core.errors import OcheError
-from oche.strategies.base import Done, Report
-from oche.strategies.halving import SuccessiveHalving
 
 SMALL = moves()
 

@@ -5,11 +5,11 @@ import random
 import pytest
 
 from made_scores import moves, played, score
+from oche.blackbox.base import Done, Report
+from oche.blackbox.closed_form import steepest_ascents
+from oche.blackbox.local_search import LocalSearch
 from oche.core.errors import OcheError
 from oche.core.seeds import derive_seed
-from oche.strategies.base import Done, Report
-from oche.strategies.closed_form import steepest_ascents
-from oche.strategies.local_search import LocalSearch
 
 SMALL = moves()
 CELLS = SMALL.everything()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from oche.blackbox.base import Ask, Done, Proposals, Report, Strategy
+from oche.blackbox.moves import Encoding, Moves
+from oche.blackbox.surrogates import Model, Surrogate, fit
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.seeds import derive_seed
-from oche.strategies.base import Ask, Done, Proposals, Report, Strategy
-from oche.strategies.moves import Encoding, Moves
-from oche.strategies.surrogates import Model, Surrogate, fit
 
 
 @component

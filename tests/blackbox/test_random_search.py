@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from made_scores import moves, played
-from oche.strategies.base import Done
-from oche.strategies.random_search import RandomSearch, unseen
+from oche.blackbox.base import Done
+from oche.blackbox.random_search import RandomSearch, unseen
 
 
 def test_draws_are_uniform():

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from made_scores import moves
+from oche.blackbox.base import Ask, Report, usable
 from oche.core.errors import OcheError
-from oche.strategies.base import Ask, Report, usable
 
 
 @pytest.mark.parametrize("fidelity", [0, 1.5, -1, math.nan])

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from oche.blackbox.base import Ask, Proposals, Report, Strategy, usable
+from oche.blackbox.moves import Moves
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.seeds import derive_seed
-from oche.strategies.base import Ask, Proposals, Report, Strategy, usable
-from oche.strategies.moves import Moves
 
 
 @component

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from made_scores import moves, score
+from oche.blackbox.base import Report
+from oche.blackbox.reinforce import Reinforce
 from oche.core.errors import OcheError
-from oche.strategies.base import Report
-from oche.strategies.reinforce import Reinforce
 
 SMALL = moves(("skip_connect", "nor_conv_3x3"))
 

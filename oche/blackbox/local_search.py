@@ -8,12 +8,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from oche.blackbox.base import Ask, Done, Proposals, Report, Strategy
+from oche.blackbox.moves import Moves
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.seeds import derive_seed
-from oche.strategies.base import Ask, Done, Proposals, Report, Strategy
-from oche.strategies.moves import Moves
 
 
 @component

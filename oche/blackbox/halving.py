@@ -6,13 +6,13 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
+from oche.blackbox.base import Ask, Done, Proposals, Report, Strategy
+from oche.blackbox.moves import Moves
+from oche.blackbox.random_search import unseen
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.seeds import derive_seed
-from oche.strategies.base import Ask, Done, Proposals, Report, Strategy
-from oche.strategies.moves import Moves
-from oche.strategies.random_search import unseen
 
 
 @component

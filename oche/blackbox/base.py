@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from oche.blackbox.moves import Moves
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
-from oche.strategies.moves import Moves
 
 Status = Literal["ok", "failed"]
 

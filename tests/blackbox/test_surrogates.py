@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from made_scores import moves, score
-from oche.strategies.surrogates import encoded, fit
+from oche.blackbox.surrogates import encoded, fit
 
 SMALL = moves()
 CELLS = SMALL.everything()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from made_scores import class_score, moves, played
+from oche.blackbox.base import Done
+from oche.blackbox.progressive import Levels, Progressive
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import canonical
-from oche.strategies.base import Done
-from oche.strategies.progressive import Levels, Progressive
 
 SMALL = moves()
 

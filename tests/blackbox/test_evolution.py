@@ -3,9 +3,9 @@
 import pytest
 
 from made_scores import moves, played, score
+from oche.blackbox.base import Report
+from oche.blackbox.evolution import AgeingEvolution
 from oche.core.errors import OcheError
-from oche.strategies.base import Report
-from oche.strategies.evolution import AgeingEvolution
 
 SMALL = moves()
 

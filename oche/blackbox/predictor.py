@@ -6,14 +6,14 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
+from oche.blackbox.base import Ask, Done, Proposals, Report, Strategy
+from oche.blackbox.moves import Encoding, Moves
+from oche.blackbox.random_search import unseen
+from oche.blackbox.surrogates import Model, fit
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.seeds import derive_seed
-from oche.strategies.base import Ask, Done, Proposals, Report, Strategy
-from oche.strategies.moves import Encoding, Moves
-from oche.strategies.random_search import unseen
-from oche.strategies.surrogates import Model, fit
 
 
 @component
