@@ -71,6 +71,42 @@ class Dag:
         return len(self.edges)
 
 
+@checked
+@dataclass(frozen=True)
+class PathDag(Dag):
+    """A graph in which each node has one edge, from the node before it: the layers of a chain, each with a choice of its own.
+
+    An edge may settle on "none", a layer left out. Nodes 0 … inputs − 1 are the image and the outputs of fixed layers.
+    """
+
+    inputs: int = 1
+    keep: int = 1
+    none: bool = True
+
+    @cached_property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """The (source, target) nodes of every edge."""
+        return tuple((j - 1, j) for j in range(self.inputs, self.inputs + self.nodes))
+
+
+class Shape(NamedTuple):
+    """What an edge of a supernet does to a map, whatever its candidate: the widths of input and output, and the stride."""
+
+    c_in: int
+    c_out: int
+    stride: int = 1
+
+    @classmethod
+    def same(cls, channels: int, stride: int = 1) -> Shape:
+        """Return the shape of an edge in a cell, whose input and output have the same width."""
+        return cls(channels, channels, stride)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether input and output have the same shape, so that an identity fits."""
+        return self.c_in == self.c_out and self.stride == 1
+
+
 class Mix(NamedTuple):
     """The mixture of one cell type: the weight of every candidate on every edge. A supernet takes it beside its input."""
 

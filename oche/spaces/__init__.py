@@ -8,13 +8,17 @@ from oche.networks.build import build
 from oche.networks.cell_network import FinalNetwork
 from oche.networks.operations import OPERATIONS, operation
 from oche.spaces.base import Space
+from oche.spaces.chain import ChainSpace, chain, fbnet, proxyless
 from oche.spaces.darts_cnn import ConvSpace, Supernet, darts, seed
 from oche.spaces.darts_rnn import RecurrentNetwork, RecurrentSpace, recurrent
 from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 from oche.spaces.nasbench201 import NB201Space, nb201
 
-SPACES: dict[str, Callable[..., Space]] = {"darts": darts, "seed": seed, "nb201": nb201, "recurrent": recurrent}
+SPACES: dict[str, Callable[..., Space]] = {
+    "darts": darts, "seed": seed, "nb201": nb201, "chain": chain, "proxyless": proxyless, "fbnet": fbnet,
+    "recurrent": recurrent,
+}  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Space])
 
@@ -37,6 +41,7 @@ __all__ = [
     "OPERATIONS",
     "SPACES",
     "AuxiliarySkip",
+    "ChainSpace",
     "ConvSpace",
     "EdgeBuilder",
     "FinalNetwork",
@@ -50,10 +55,13 @@ __all__ = [
     "Space",
     "Supernet",
     "build",
+    "chain",
     "darts",
+    "fbnet",
     "listed",
     "nb201",
     "operation",
+    "proxyless",
     "recurrent",
     "seed",
 ]
