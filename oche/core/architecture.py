@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.genotype_listings import parse_cells
-from oche.core.genotype_text import Concat, Edges, canonical, write_cells
+from oche.core.genotype_text import CHAIN, Concat, Edges, canonical, write_cells
 
 if TYPE_CHECKING:  # genotypes are plain text and must stay cheap to import
     from torch import Tensor
@@ -243,8 +243,8 @@ class Genotype:
 
 
 def cell_title(group: str) -> str:
-    """Return the name of a cell type for texts: "normal" → "normal cell", but "cell" → "cell"."""
-    return group if group == "cell" else f"{group} cell"
+    """Return the name of a cell type for texts: "normal" → "normal cell", but "cell" → "cell" and "chain" → "chain"."""
+    return group if group in ("cell", CHAIN) else f"{group} cell"
 
 
 # --- masks and discretisation -----------------------------------------------------------------------------------------

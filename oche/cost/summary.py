@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from oche.core.architecture import Genotype
-from oche.core.blocks import choice_name
 from oche.cost.breakdown import Place, parts, space_parts
 from oche.cost.latency_table import LatencyTable, measure_latency
 from oche.cost.module_cost import Timing, flops, parameters
@@ -91,7 +90,7 @@ def summarise_costs(net: FinalNetwork, genotype: Genotype, space: Space, engine:
     whole = Cost(parameters(net), flops(net.eval(), lambda: net(x)), measure_latency(net, x, engine, batch))
     net = net.to("cpu", torch.float32)
     pieces = sum(table(p.key, p.module, torch.zeros(1, *p.shape)) for p in parts(net, lambda: net(x)))
-    used = {choice_name(op) for cell in genotype.cells.values() for op, *_ in cell.edges}
+    used = space.searched_operations(genotype)
     names = (*space.candidates, *sorted(used - {*space.candidates}))
     rows = tuple(CandidateCost(op, place, _of(table, space, place, op)) for place in _places(space) for op in names)
     return CostSummary(whole, pieces, rows, table.about)

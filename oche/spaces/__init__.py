@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from oche.core.architecture import Genotype
 from oche.core.arguments import checked
+from oche.core.blocks import is_chain
+from oche.core.nasbench201 import CELL
 from oche.networks.build import build
 from oche.networks.cell_network import FinalNetwork
 from oche.networks.operations import OPERATIONS, operation
@@ -21,6 +24,18 @@ SPACES: dict[str, Callable[..., Space]] = {
 }  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Space])
+
+
+def space_of(genotype: Genotype) -> Space:
+    """Return a space that ``genotype`` is in, with the candidates to compare its operations with; for images."""
+    return next(make(genotype) for knows, make in _SPACE_OF if knows(genotype))
+
+
+_SPACE_OF: tuple[tuple[Callable[[Genotype], bool], Callable[[Genotype], Space]], ...] = (
+    (is_chain, ChainSpace.around),
+    (lambda genotype: [*genotype.cells] == [CELL], lambda genotype: nb201()),
+    (lambda genotype: True, lambda genotype: darts()),
+)
 
 
 def listed(name: str) -> Callable[[F], F]:
@@ -64,4 +79,5 @@ __all__ = [
     "proxyless",
     "recurrent",
     "seed",
+    "space_of",
 ]

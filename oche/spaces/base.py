@@ -109,6 +109,10 @@ class Space:
         """Build operation ``name`` as the supernet uses it."""
         raise NotImplementedError
 
+    def searched_operations(self, genotype: Genotype) -> set[str]:
+        """Return the operations of ``genotype`` at places where this space has a choice."""
+        return {op for cell in genotype.cells.values() for op, *_ in cell.edges}
+
     def final_operation(self, name: str, shape: Shape) -> nn.Module:
         """Build operation ``name`` as a final network uses it."""
         return find_operation(name).build(shape.c_in, shape.stride, True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import ClassVar
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from oche.core.architecture import NONE, Genotype, Mix, PathDag, Shape, all_alive
 from oche.core.arguments import checked
-from oche.core.blocks import CHAIN, Block, chain_blocks, chain_genotype
+from oche.core.blocks import CHAIN, Block, chain_blocks, chain_genotype, choice_name
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.networks.chain import ChainLayer, ChainPlan, Place, build_block, make_head
@@ -216,6 +217,10 @@ class ChainSpace(Space):
         """Build block ``name`` as the supernet uses it, without the identity beside it."""
         return Zero(shape.stride) if name == NONE else build_block(Block.parse(name), shape, self.affine)
 
+    def searched_operations(self, genotype: Genotype) -> set[str]:
+        """Return the candidates that ``genotype`` has in the searched layers."""
+        return {choice_name(op) for op, *edge in genotype.cells[CHAIN].edges if tuple(edge) in self.dag.edges}
+
     def final_operation(self, name: str, shape: Shape) -> nn.Module:
         """Build block ``name`` as a final network uses it, with the identity beside it."""
         return nn.Identity() if name == NONE else ChainLayer(Block.parse(name), shape)
@@ -260,6 +265,8 @@ class ChainSpace(Space):
             strides.append(1 if block is None else block.stride)
         assert first is not None and last is not None
         sizes = dict(widths=tuple(widths), layers=(1,) * len(widths), strides=tuple(strides), candidates=PROXYLESS)
+        if prod(block.stride for block in blocks if block is not None) >= 32:  # made for ImageNet
+            sizes |= dict(image=(224, 224), classes=1000)
         return cls(**{**sizes, "first": (first.name,), "last": last.name, **fields})
 
 
