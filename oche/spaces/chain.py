@@ -264,7 +264,9 @@ class ChainSpace(Space):
             widths.append(width)
             strides.append(1 if block is None else block.stride)
         assert first is not None and last is not None
-        sizes = dict(widths=tuple(widths), layers=(1,) * len(widths), strides=tuple(strides), candidates=PROXYLESS)
+        own = [block.choice for block in blocks[1:-1] if block is not None and block.kind == "mb"]
+        candidates = tuple(dict.fromkeys([*PROXYLESS, *own]))
+        sizes = dict(widths=tuple(widths), layers=(1,) * len(widths), strides=tuple(strides), candidates=candidates)
         if prod(block.stride for block in blocks if block is not None) >= 32:  # made for ImageNet
             sizes |= dict(image=(224, 224), classes=1000)
         return cls(**{**sizes, "first": (first.name,), "last": last.name, **fields})

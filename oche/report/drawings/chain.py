@@ -113,5 +113,6 @@ def chain_text(links: Sequence[Link], width: int = 80, latencies: Latencies | No
         bar = "█" * round((width - len(line) - 3) * min(share / (largest or 1.0), 1.0) / (1 if known else 3))
         lines.append(f"{line}  {bar}".rstrip())
     if known:
-        lines.append(f"{'':>3}  {'sum':<10} {'':>6} {'':>8} {sum(known.values()):>8.3g}")
+        whole = all(link.node in known for link in links if link.block is not None)
+        lines.append(f"{'':>3}  {'sum' if whole else 'known':<10} {'':>6} {'':>8} {sum(known.values()):>8.3g}")
     return "\n".join(lines)
