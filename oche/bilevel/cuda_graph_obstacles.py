@@ -30,10 +30,12 @@ from oche.training.text_batches import TextBatches
 def search_obstacle(search: Search) -> str | None:
     """Return why the steps of ``search`` cannot be replayed, in one line; None if no reason is known."""
     method, candidates = search.method, search.method.relax.by_candidate
-    if isinstance(candidates, Dirichlet | UniformPath):
+    if isinstance(candidates, Dirichlet | UniformPath) or candidates.has_phases:
         return f"the relaxation {type(candidates).__name__} reads its draws from the device in every step"
     if _is_single_path(search) and (reason := _cells_obstacle(search)) is not None:
         return f"{type(candidates).__name__} evaluates one candidate of each edge, and {reason}"
+    if method.hypergrad.draws:
+        return f"the hypergradient {type(method.hypergrad).__name__} draws on the host in every step"
     if type(search.feed) not in (ImageBatches, TextBatches):
         return f"batches of {type(search.feed).__name__} may change their shape"
     if method.perturb is not None:
