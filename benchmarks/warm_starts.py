@@ -59,7 +59,7 @@ def train_one(name: str, seed: int, warm: bool) -> dict:
     if is_run(out):
         run = oche.resume(out)
     else:
-        recipe = oche.recipes.modern(
+        recipe = oche.training.modern(
             channels=source.channels, cells=source.cells, stem=source.stem, batch=setting.batch, steps=setting.steps,
             evaluate=1000, precision="bf16", taken_lr=TAKEN_LR if warm else 1.0,
         )  # fmt: skip

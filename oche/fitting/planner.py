@@ -147,7 +147,7 @@ def _plan(
     form = times.form(genotype, stem, batch)
     why.append(form.describe())
     if init is not None:
-        why.append(f"begins with the weights of {init.where}")
+        why.append(f"begins with the weights of {init.name}")
     return FitPlan(
         decision, tuple(why), genotype, network.channels, network.cells, stem, batch, data.image, network.step_seconds,
         network.parameters, network.flops, search_seconds, search_steps, train_seconds, epochs, CLOSING, spent(),
@@ -170,6 +170,7 @@ def _choose_cells(
     if config.search == "always" or (planned and _search_pays(times, stem, batch, left(), why)):
         return "search", STANDING
     if init is not None:
+        why.append(f"cells: {title_of(init.genotype)}, those of the weights to begin with")
         return "prior", init.genotype
     why.append(
         f"cells: {title_of(PRIOR)}, whose plain convolutions a processor computes fastest of the cells that oche knows"

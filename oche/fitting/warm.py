@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from oche.core.errors import OcheError
@@ -11,6 +12,7 @@ from oche.runs.resolve import absolute
 from oche.runs.warm_start import Pretrained, describe_weights
 
 SHIPPED = Path(__file__).parent / "pretrained" / "residual-cifar10.safetensors"
+TITLE = "the residual network that ships with oche, trained on CIFAR-10 (--init none: without them)"
 MOST_IMAGES = 10_000  # training images up to which shipped weights would be used by default; a choice, not yet measured
 
 
@@ -28,7 +30,7 @@ def shipped_weights(config: FitConfig, data: Dataset) -> Pretrained | None:
         return None
     if len(data.train) > MOST_IMAGES:
         return None
-    return _described(SHIPPED)
+    return replace(_described(SHIPPED), title=TITLE)
 
 
 def _described(where: Path) -> Pretrained:

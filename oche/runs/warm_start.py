@@ -61,6 +61,13 @@ class Pretrained:
     channels: int
     cells: int
     stem: Stem
+    title: str = ""
+    """its name for people; by default ``where``"""
+
+    @property
+    def name(self) -> str:
+        """The title, else where the weights are."""
+        return self.title or self.where
 
 
 def describe_weights(where: Path) -> Pretrained | None:

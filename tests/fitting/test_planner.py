@@ -127,6 +127,7 @@ def test_shipped_weights_fix_their_network(machine):
         "w.safetensors",
     )
     assert found.why[-1] == "begins with the weights of w.safetensors"
+    assert "cells: RESNET, those of the weights to begin with" in found.why
 
 
 def test_a_budget_that_reading_the_data_used_up_is_refused(machine):

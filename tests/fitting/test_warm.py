@@ -38,7 +38,8 @@ def many(count):
 
 def test_few_images_begin_with_the_shipped_weights(shipped):
     found = shipped_weights(FitConfig(), dataset())
-    assert found == Pretrained(str(warm.SHIPPED), str(oche.genotypes.get("RESNET")), 2, 1, "cifar")
+    assert found == Pretrained(str(warm.SHIPPED), str(oche.genotypes.get("RESNET")), 2, 1, "cifar", warm.TITLE)
+    assert found.name.startswith("the residual network that ships with oche")
 
 
 @pytest.mark.parametrize(
