@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from math import nextafter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from oche.methods.curvature import dominant_eigenvalue
 from oche.methods.discretize import View
 from oche.methods.discretize.successive import random_cell
 from oche.methods.hypergradients import SgdStep, Tensors
+from oche.methods.policy_gradient import Draws, SampledPath
 from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import set_step
@@ -170,11 +171,13 @@ class Search(SearchState):
         sgd = self.method.weight_optimizer
         return SgdStep(rate, sgd.momentum, sgd.decay, buffers, sgd.clip if sgd.clip_ahead else 0.0)
 
-    def _noise(self, step: int) -> dict[str, Tensor | None]:
-        """Return the noise of a step. All evaluations in it share the draw, so that they differ only by (w, a)."""
+    def _noise(self, step: int, *draw: int) -> dict[str, Tensor | None]:
+        """Return the noise of a step. All evaluations in it share the draw, so that they differ only by (w, a). ``draw``: the
+        number of a further draw.
+        """
         count = len(self.space.candidates)
         drawn = {
-            name: self.method.relax.noise(dag, count, generator(self.seed, "noise", name, step))
+            name: self.method.relax.noise(dag, count, generator(self.seed, "noise", name, step, *draw))
             for name, dag in self.groups.items()
         }
         return {name: None if n is None else n.to(self.engine.device) for name, n in drawn.items()}
@@ -207,7 +210,32 @@ class Search(SearchState):
 
     def _objective(self, name: str, step: int, noise: dict[str, Tensor | None], progress: float) -> Objective:
         x, y = self.feed.next_batch(name, step)
-        return self._loss(x, y, noise, progress)
+        loss = self._loss(x, y, noise, progress)
+        if isinstance(self.method.relax, SampledPath):
+            self._tell_draws(loss, x, y, step, noise, progress)
+        return loss
+
+    def _tell_draws(
+        self, loss: Objective, x: Any, y: Tensor, step: int, noise: dict[str, Tensor | None], progress: float
+    ) -> None:
+        """Let ``loss`` know the probability of its architecture, and draw others."""
+
+        def again(m: int) -> Objective:
+            other = self._noise(step, m)
+            found = self._loss(x, y, other, progress)
+            found.draws = Draws(partial(self._log_prob, noise=other), again)
+            return found
+
+        loss.draws = Draws(partial(self._log_prob, noise=noise), again)
+
+    def _log_prob(self, a: Tensors, noise: Mapping[str, Tensor | None]) -> Tensor:
+        """Return the log probability () of the architecture that ``noise`` draws, for logits ``a``."""
+        relax = cast(SampledPath, self.method.relax)
+        parts = [
+            relax.log_prob(logits, self.alive[name], dag, cast(Tensor, noise[name]))
+            for (name, dag), logits in zip(self.groups.items(), a, strict=True)
+        ]
+        return torch.stack(parts).sum()
 
     def _loss(self, x: Any, y: Tensor, noise: dict[str, Tensor | None], progress: float) -> Any:
         """Return the `Objective` of a batch (x, y)."""

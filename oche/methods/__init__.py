@@ -25,7 +25,7 @@ from oche.methods.published import (
     sgas,
     snas,
 )
-from oche.methods.weight_sharing import evolution_ws, one_shot, random_ws
+from oche.methods.weight_sharing import enas, evolution_ws, one_shot, random_ws
 
 __all__ = [
     "METHODS",
@@ -38,6 +38,7 @@ __all__ = [
     "darts_pt",
     "drnas",
     "drnas_progressive",
+    "enas",
     "evolution_ws",
     "fair_darts",
     "gaea",

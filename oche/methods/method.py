@@ -18,6 +18,7 @@ from oche.methods.cost_constraints import CostPenalty
 from oche.methods.discretize import Decide, TopK
 from oche.methods.hypergradients import HyperGradient, first_order
 from oche.methods.perturbations import Perturb
+from oche.methods.policy_gradient import SampledPath, ScoreFunction
 from oche.methods.regularizers import Penalty, summands
 from oche.methods.relaxations import Relaxation, Softmax
 from oche.spaces.base import Space
@@ -165,6 +166,11 @@ class Method:
         if eager := [d for d in (self.decide, *(s.finish for s in self.stages)) if d is not None and d.asks_supernet]:
             raise OcheError(
                 f"{type(eager[0]).__name__} evaluates the trained supernet, once and at the end; use it as select="
+            )
+        if isinstance(self.hypergrad, ScoreFunction) != isinstance(self.relax, SampledPath) and self.hypergrad.moves:
+            raise OcheError(
+                f"{type(self.relax).__name__} and {type(self.hypergrad).__name__} do not go together: a score function needs "
+                "sampled paths, and these have no other gradient; use relax=SampledPath() with hypergrad=ScoreFunction()"
             )
         if self.penalty is not None:
             self.penalty.check(self.relax)

@@ -6,7 +6,7 @@ from functools import cache
 import oche
 from oche.devices.engine import Engine
 from oche.methods.catalog import METHODS
-from oche.methods.discretize import Evolution, SampleBest
+from oche.methods.discretize import Evolution, SampleBest, SampleMixture
 from oche.methods.method import Method
 from oche.spaces import PartialEdge
 from oche.training.loop import fit_loop
@@ -35,7 +35,7 @@ def shrunk(method: Method) -> Method:
     stages = tuple(
         replace(s, depth=1 + i / 2, width=1.0, edge=half(s.edge)) for i, s in enumerate(method.method.stages)
     )
-    few = {SampleBest: SampleBest(4, 2, 5), Evolution: Evolution(4, 2, 3, 2, 5)}
+    few = {SampleBest: SampleBest(4, 2, 5), Evolution: Evolution(4, 2, 3, 2, 5), SampleMixture: SampleMixture(4, 2, 5)}
     select = few.get(type(method.method.select), method.method.select)
     return replace(
         method,

@@ -3,8 +3,9 @@
 import pytest
 
 from oche.methods.catalog import METHODS
-from oche.methods.discretize import Evolution, SampleBest
+from oche.methods.discretize import Evolution, SampleBest, SampleMixture
 from oche.methods.hypergradients import fixed
+from oche.methods.policy_gradient import SampledPath, ScoreFunction
 from oche.methods.stochastic_relaxations import UniformPath
 from oche.spaces.edge_variants import PathDropout
 
@@ -17,3 +18,9 @@ def test_no_logit_moves_and_the_supernet_ranks_cells(name, relax, select):
     method = METHODS[name].make().method
     assert method.hypergrad is fixed and type(method.select) is select and method.select.asks_supernet
     assert (type(method.relax) is relax) if relax else isinstance(method.edge, PathDropout)
+
+
+def test_enas_moves_its_logits_by_the_reward_of_sampled_paths():
+    method = METHODS["enas"].make().method
+    assert (method.relax, method.hypergrad, method.select) == (SampledPath(1.1), ScoreFunction(), SampleMixture())
+    assert method.arch_optimizer.lr == 0.0035 and METHODS["enas"].published.cifar10 == (54.30, 0.0)
