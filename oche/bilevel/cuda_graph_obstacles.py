@@ -18,6 +18,7 @@ from oche.kernels.choose import temporary_form
 from oche.kernels.single_path.cell import form
 from oche.kernels.single_path.edges import Unsupported, read_edges
 from oche.kernels.single_path.unused_weights import ReachTracker, freeze_unreached
+from oche.methods.sampled_paths import SampledPath
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard, UniformPath
 from oche.networks.forms import FormModule
 from oche.networks.modules import iter_modules
@@ -30,7 +31,7 @@ from oche.training.text_batches import TextBatches
 def search_obstacle(search: Search) -> str | None:
     """Return why the steps of ``search`` cannot be replayed, in one line; None if no reason is known."""
     method, candidates = search.method, search.method.relax.by_candidate
-    if isinstance(candidates, Dirichlet | UniformPath) or candidates.has_phases:
+    if isinstance(candidates, Dirichlet | UniformPath | SampledPath) or candidates.has_phases:
         return f"the relaxation {type(candidates).__name__} reads its draws from the device in every step"
     if _is_single_path(search) and (reason := _cells_obstacle(search)) is not None:
         return f"{type(candidates).__name__} evaluates one candidate of each edge, and {reason}"

@@ -13,7 +13,6 @@ from torch import Tensor
 from oche.bilevel.state import SearchState
 from oche.core.architecture import Mix
 from oche.core.seeds import generator
-from oche.devices.collectives import mean_over_ranks
 from oche.methods.hypergradients import Tensors
 from oche.methods.score_function import Draw
 
@@ -34,7 +33,7 @@ class UpperLoss:
         mixes = self.objective.mix(a)
         return self._with_cost(self.objective.with_mixtures(w, mixes), mixes)
 
-    def draw(self, i: int, w: Tensors, a: Tensors, of: Literal["loss", "accuracy"]) -> Draw:
+    def draw(self, i: int, w: Tensors, a: Tensors, of: Literal["loss", "reward"]) -> Draw:
         """Return draw ``i`` of this step: its choices are those of noise of its own."""
         search, relax = self.search, self.search.method.relax
         noise: dict[str, Tensor] = {}
@@ -45,23 +44,17 @@ class UpperLoss:
         with torch.no_grad():
             mixes = search.mixes(a, noise, self.progress)
             loss = self.objective.with_mixtures(w, mixes)
-            loss = self._with_cost(-self._accuracy() if of == "accuracy" else loss, mixes)
+            loss = self._with_cost(-self.objective.reward() if of == "reward" else loss, mixes)
         return Draw(loss, partial(self._log_prob, noise))
 
     def _log_prob(self, noise: Mapping[str, Tensor], a: Tensors) -> Tensor:
         """Return the logarithm () of the probability of the choices of ``noise`` in all groups."""
         search = self.search
         terms = [
-            search.method.relax.log_prob(logits, search.alive[name], noise[name])
-            for name, logits in zip(search.groups, a, strict=True)
+            search.method.relax.log_prob(logits, search.alive[name], dag, noise[name])
+            for (name, dag), logits in zip(search.groups.items(), a, strict=True)
         ]
         return torch.stack(terms).sum()
-
-    def _accuracy(self) -> Tensor:
-        """Return the accuracy () of the last call, over all processes."""
-        right = (self.objective.logits.argmax(1) == self.objective.labels).to(self.objective.loss.dtype).mean()
-        processes = self.search.engine.processes
-        return mean_over_ranks(processes, right) if processes.is_distributed else right
 
     def _with_cost(self, loss: Tensor, mixes: Mapping[str, Mix]) -> Tensor:
         constraint = self.search.cost_constraint

@@ -43,11 +43,15 @@ class Bananas(Strategy):
     parents: int = 10
     """best architectures that are mutated"""
     model: Model = "forest"
-    """forest, or mlp: five networks of ten layers, as published"""
+    """forest; mlp: five networks of ten layers, as published; gp: a Gaussian process; gcn has no spread"""
     encoding: Encoding | None = None
     """one-hot or paths; None: paths where the space has them"""
 
     def __post_init__(self) -> None:
+        if self.model == "gcn":
+            raise OcheError(
+                "Bananas: model='gcn' is one network, and Thompson sampling needs a spread; use forest, mlp or gp"
+            )
         for name in ("first", "batch", "candidates", "parents"):
             if getattr(self, name) < 1:
                 raise OcheError(f"Bananas: {name}={getattr(self, name)}; use 1 or more")

@@ -8,6 +8,7 @@ from itertools import combinations, product
 
 import numpy as np
 
+from oche.blackbox.graph_network import graph_of
 from oche.blackbox.moves import Encoding, Moves
 from oche.core.architecture import NONE, Cell, Dag, Genotype
 from oche.core.errors import OcheError
@@ -87,8 +88,10 @@ class ConvMoves(Moves):
 
     def encode(self, x: Genotype, kind: Encoding) -> np.ndarray:
         """``one-hot``: for each cell and edge of its graph a bit for each operation; all 0 where the edge is absent."""
+        if kind == "graph":
+            return graph_of(x, next(iter(self.groups.values())).inputs, self.candidates)
         if kind != "one-hot":
-            raise OcheError(f"the DARTS space has no encoding {kind!r}; use one-hot")
+            raise OcheError(f"the DARTS space has no encoding {kind!r}; use one-hot or graph")
         parts = []
         for name, dag in self.groups.items():
             code = np.zeros((len(dag), len(self.candidates)), np.float32)

@@ -43,14 +43,18 @@ class SuccessiveHalving(Strategy):
             )
 
     def start(self, moves: Moves, seed: int, queries: int | None = None) -> Proposals:
-        return _Rungs(self, moves, random.Random(derive_seed(seed, "halving")))
+        return Rungs(self, moves, random.Random(derive_seed(seed, "halving")))
 
 
-class _Rungs(Proposals):
-    def __init__(self, settings: SuccessiveHalving, moves: Moves, g: random.Random) -> None:
+class Rungs(Proposals):
+    """Successive halving at work. ``seen``: keys of architectures that are not drawn; those drawn are added."""
+
+    def __init__(
+        self, settings: SuccessiveHalving, moves: Moves, g: random.Random, seen: set[str] | None = None
+    ) -> None:
         self.settings, self.moves = settings, moves
-        seen: set[str] = set()
-        count = settings.count if moves.size is None else min(settings.count, moves.size)
+        seen = set() if seen is None else seen
+        count = settings.count if moves.size is None else min(settings.count, moves.size - len(seen))
         self.cells = [unseen(moves, g, seen) for _ in range(count)]
         self.rung, self.asked = 0, 0
         self.told: list[tuple[float, Genotype]] = []

@@ -17,7 +17,7 @@ import numpy as np
 from oche.core.architecture import Genotype
 from oche.core.errors import OcheError
 
-Encoding = Literal["one-hot", "paths"]
+Encoding = Literal["one-hot", "paths", "graph"]
 
 
 class Variation(Protocol):
@@ -64,7 +64,10 @@ class Moves(ABC):
 
     @abstractmethod
     def encode(self, x: Genotype, kind: Encoding) -> np.ndarray:
-        """Return ``x`` as a vector (F,) of zeros and ones. Raises `OcheError` if the space has no such encoding."""
+        """Return ``x`` as a vector (F,) of zeros and ones, for "graph" as in `oche.blackbox.graph_network.graph_of`.
+
+        Raises `OcheError` if the space has no such encoding.
+        """
 
     @abstractmethod
     def smallest(self) -> list[Genotype]:

@@ -8,6 +8,7 @@ from itertools import pairwise, product
 
 import numpy as np
 
+from oche.blackbox.graph_network import graph_of
 from oche.blackbox.moves import Encoding, Moves
 from oche.core.architecture import NONE, Cell, Genotype
 from oche.core.errors import OcheError
@@ -79,7 +80,10 @@ class BenchmarkMoves(Moves):
         """
         row = self.values(x)
         if (row, kind) not in self._codes:
-            self._codes[row, kind] = self._one_hot(row) if kind == "one-hot" else self._path_bits(row)
+            if kind == "graph":
+                self._codes[row, kind] = graph_of(x, 1, self.candidates)
+            else:
+                self._codes[row, kind] = self._one_hot(row) if kind == "one-hot" else self._path_bits(row)
         return self._codes[row, kind]
 
     def _one_hot(self, row: tuple[int, ...]) -> np.ndarray:

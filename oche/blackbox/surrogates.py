@@ -1,4 +1,5 @@
-"""Models that predict scores from encodings: a random forest of scikit-learn, and an ensemble of small networks.
+"""Models that predict scores from encodings: a random forest of scikit-learn, an ensemble of small networks, a Gaussian
+process. The graph network is in `oche.blackbox.graph_network`.
 
 Shapes: N architectures of F features, M members of an ensemble.
 """
@@ -6,16 +7,18 @@ Shapes: N architectures of F features, M members of an ensemble.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Literal
 
 import numpy as np
 import torch
 
+from oche.blackbox.graph_network import fit_graph_network
 from oche.blackbox.moves import Encoding, Moves
 from oche.core.architecture import Genotype
+from oche.core.errors import OcheError
 
-Model = Literal["forest", "mlp"]
+Model = Literal["forest", "mlp", "gp", "gcn"]
 
 
 Surrogate = Callable[[list[Genotype]], np.ndarray]
@@ -31,10 +34,16 @@ def fit(
     model: Model, moves: Moves, cells: list[Genotype], scores: list[float], seed: int, encoding: Encoding | None = None
 ) -> Surrogate:
     """Fit a model to (N,) ``scores`` of ``cells``. Scores that are not finite count as the lowest finite one."""
+    if model == "gcn":
+        encoding = "graph"
+    elif encoding == "graph":
+        raise OcheError(
+            f"model={model!r} takes vectors, and 'graph' is no vector; use one-hot or paths, or model='gcn'"
+        )
     x, y = encoded(moves, cells, encoding), np.array(scores, dtype=np.float64)
     finite = np.isfinite(y)
     y[~finite] = y[finite].min() if finite.any() else 0.0
-    predict = _forest(x, y, seed) if model == "forest" else _networks(x, y, seed)
+    predict = _FIT[model](x, y, seed)
     return lambda others: predict(encoded(moves, others, encoding))
 
 
@@ -83,3 +92,41 @@ def _networks(x: np.ndarray, y: np.ndarray, seed: int):
             return forward(wide).double().numpy() * spread + centre
 
     return predict
+
+
+_LENGTHS, _NOISES = (1.0, 2.0, 4.0, 8.0, 16.0), (0.01, 0.1)
+
+
+def _gaussian_process(x: np.ndarray, y: np.ndarray, seed: int):
+    """Fit a Gaussian process to standardised scores: exp(−d² / 2 l²), with length l and noise of the largest marginal likelihood
+    among `_LENGTHS` and `_NOISES`. The two members are mean − sd and mean + sd of the latent function.
+    """
+    del seed
+    centre, spread = float(y.mean()), float(y.std()) or 1.0
+    target, own = (y - centre) / spread, _squared_distances(x, x)
+
+    def solved(length: float, noise: float) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the log marginal likelihood, the Cholesky factor (N, N) of the covariance, and its solution (N,) for y."""
+        factor = np.linalg.cholesky(np.exp(-own / (2 * length**2)) + noise * np.eye(len(y)))
+        alpha = np.linalg.solve(factor.T, np.linalg.solve(factor, target))
+        return float(-0.5 * target @ alpha - np.log(np.diag(factor)).sum()), factor, alpha
+
+    tried = {pair: solved(*pair) for pair in product(_LENGTHS, _NOISES)}
+    length, noise = max(tried, key=lambda pair: tried[pair][0])
+    _, factor, alpha = tried[length, noise]
+
+    def predict(z: np.ndarray) -> np.ndarray:
+        cross = np.exp(-_squared_distances(z, x) / (2 * length**2))
+        mean = cross @ alpha
+        sd = np.sqrt(np.maximum(0.0, 1 - (np.linalg.solve(factor, cross.T) ** 2).sum(0)))
+        return np.stack([mean - sd, mean + sd]) * spread + centre
+
+    return predict
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return np.maximum(0.0, (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T)
+
+
+_FIT = {"forest": _forest, "mlp": _networks, "gp": _gaussian_process, "gcn": fit_graph_network}

@@ -26,7 +26,7 @@ from oche.methods.published import (
     snas,
 )
 from oche.methods.published_chains import fbnet, proxyless, proxyless_r
-from oche.methods.weight_sharing import evolution_ws, one_shot, random_ws
+from oche.methods.weight_sharing import enas, evolution_ws, one_shot, random_ws
 
 __all__ = [
     "METHODS",
@@ -39,6 +39,7 @@ __all__ = [
     "darts_pt",
     "drnas",
     "drnas_progressive",
+    "enas",
     "evolution_ws",
     "fair_darts",
     "fbnet",

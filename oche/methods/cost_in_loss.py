@@ -88,7 +88,7 @@ class Added(CostForm):
 class RewardRatio(CostForm):
     """The reward of MnasNet (1807.11626) and of ProxylessNAS' REINFORCE: loss · (target / E)^(omega · strength).
 
-    The loss is a reward with a minus sign (`oche.methods.score_function.ScoreFunction` with ``of="accuracy"``), so that a
+    The loss is a reward with a minus sign (`oche.methods.score_function.ScoreFunction` with ``of="reward"``), so that a
     network that costs less than the target has a larger reward. A target is needed.
     """
 

@@ -175,6 +175,11 @@ class Method:
             raise OcheError(
                 f"{type(eager[0]).__name__} evaluates the trained supernet, once and at the end; use it as select="
             )
+        if self.hypergrad.moves and not (self.relax.carries_gradient or self.hypergrad.draws):
+            raise OcheError(
+                f"{type(self.relax).__name__} carries no gradient to the logits, and {type(self.hypergrad).__name__} takes one; "
+                "use hypergrad=ScoreFunction(), or another relaxation"
+            )
         if self.penalty is not None:
             self.penalty.check(self.relax)
         if self.relax.has_phases and self.hypergrad.one_level:

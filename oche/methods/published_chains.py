@@ -64,5 +64,5 @@ def proxyless_r(**fields) -> SearchRecipe:
     With a cost and a target, ``penalty=latency, target="5ms", cost_form=RewardRatio()``, the reward is the published accuracy ·
     (target / latency)^0.1. Without one it is the accuracy.
     """
-    recipe = dict(relax=GumbelHard(), hypergrad=ScoreFunction(of="accuracy"), penalty=None, cost_form=RewardRatio())
+    recipe = dict(relax=GumbelHard(), hypergrad=ScoreFunction(of="reward"), penalty=None, cost_form=RewardRatio())
     return proxyless(**{**recipe, **fields})

@@ -57,6 +57,11 @@ class Relaxation:
         return self(a, alive, dag, noise, progress)
 
     @property
+    def carries_gradient(self) -> bool:
+        """Whether gradients pass through the mixture to the logits."""
+        return True
+
+    @property
     def has_phases(self) -> bool:
         """Whether `for_weights` returns another mixture, so that weights and architecture cannot share a step."""
         return False
@@ -75,7 +80,7 @@ class Relaxation:
         """Whether a draw chooses candidates by a distribution that `log_prob` knows."""
         return False
 
-    def log_prob(self, a: Tensor, alive: Tensor, noise: Tensor) -> Tensor:
+    def log_prob(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor) -> Tensor:
         """Return the logarithm () of the probability under logits ``a`` of the candidates that ``noise`` chooses.
 
         The choice is a constant for the gradient.
@@ -204,6 +209,10 @@ class EdgeNormalised(Relaxation):
     def for_weights(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         mix = self.ops.for_weights(a[:, :-1], alive, dag, noise, progress)
         return mix._replace(edges=softmax_per_node(a[:, -1], alive.any(1), dag))
+
+    @property
+    def carries_gradient(self) -> bool:
+        return self.ops.carries_gradient
 
     @property
     def has_phases(self) -> bool:

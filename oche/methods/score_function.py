@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
@@ -21,7 +22,6 @@ from torch import Tensor
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.methods.hypergradients import HyperGradient, Loss, SgdStep, Tensors
-from oche.spaces.base import Space
 
 LogProb = Callable[[Tensors], Tensor]  # logits -> log P () of the choices of one draw
 
@@ -36,8 +36,8 @@ class Draw(NamedTuple):
 class Sampled(Protocol):
     """An upper loss of which architectures can be drawn. `oche.bilevel.upper_loss.UpperLoss` is one."""
 
-    def draw(self, i: int, w: Tensors, a: Tensors, of: Literal["loss", "accuracy"]) -> Draw:
-        """Return draw ``i`` of this step, with its loss, or minus its accuracy in [0, 1]; the cost is included."""
+    def draw(self, i: int, w: Tensors, a: Tensors, of: Literal["loss", "reward"]) -> Draw:
+        """Return draw ``i`` of this step, with its loss, or minus its reward; the cost is included."""
         ...
 
 
@@ -59,21 +59,27 @@ def score_gradient(
 @component
 @dataclass(frozen=True)
 class ScoreFunction(HyperGradient):
-    """REINFORCE on the validation batch, weights as they are (ProxylessNAS, 1812.00332 §3.3.2).
+    """REINFORCE on the validation batch, weights as they are (ENAS, 1802.03268 §2.2; ProxylessNAS, 1812.00332 §3.3.2).
 
-    Deviation 1: the baseline of a draw is the mean of the other draws of the step. The paper's is a moving mean over steps.
+    Deviation 1: the baseline of a draw is the mean of the other draws of the step, which keeps no state. The papers' is a
+    moving mean over steps. Deviation 2: the logits move in every step. The released code of ENAS trains the weights for an
+    epoch, then the controller for 30 steps of 10 draws.
 
-    Raises `OcheError` for fewer than 2 samples with a baseline.
+    Raises `OcheError` for fewer than 2 samples with a baseline, and for a negative entropy.
     """
 
     draws = True
 
     samples: int = 10
     """architectures drawn in a step"""
-    of: Literal["loss", "accuracy"] = "loss"
-    """what is improved in expectation: the loss on the batch, or its accuracy, as published"""
+    of: Literal["loss", "reward"] = "loss"
+    """what is improved in expectation: the loss on the batch, or as published its reward: the accuracy of images, 80 / perplexity
+    of text
+    """
     baseline: Literal["others", "none"] = "others"
     """what is subtracted from the loss of a draw: the mean of the others, or nothing"""
+    entropy: float = 0.0
+    """weight of log p of a draw, which is added to its loss without a gradient, so that the entropy of the policy is rewarded"""
 
     def __post_init__(self) -> None:
         least = 2 if self.baseline == "others" else 1
@@ -81,16 +87,14 @@ class ScoreFunction(HyperGradient):
             raise OcheError(
                 f"samples={self.samples} gives no estimate with baseline={self.baseline!r}; use samples >= {least}, published: 10"
             )
-
-    def check_space(self, space: Space) -> None:
-        """Raise `OcheError` if the accuracy is asked for and the networks of ``space`` have none."""
-        if self.of == "accuracy" and space.domain != "images":
-            raise OcheError(
-                f"a reward by accuracy takes networks for images, and this space is one for {space.domain}; write "
-                "hypergrad=ScoreFunction(of='loss')"
-            )
+        if not 0 <= self.entropy < inf:
+            raise OcheError(f"entropy={self.entropy} is no weight; use entropy >= 0, published for ENAS: 0.0001")
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         del inner, step
         found = [cast(Sampled, outer).draw(i, w, a, self.of) for i in range(self.samples)]
-        return score_gradient(torch.stack([d.loss for d in found]), [d.log_prob for d in found], a, self.baseline)
+        log_probs, losses = [d.log_prob for d in found], torch.stack([d.loss for d in found])
+        if self.entropy:
+            with torch.no_grad():
+                losses = losses + self.entropy * torch.stack([log_prob(a) for log_prob in log_probs])
+        return score_gradient(losses, log_probs, a, self.baseline)

@@ -97,7 +97,7 @@ class GumbelHard(Gumbel):
     def has_log_prob(self) -> bool:
         return True
 
-    def log_prob(self, a: Tensor, alive: Tensor, noise: Tensor) -> Tensor:
+    def log_prob(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor) -> Tensor:
         """Return the logarithm () of the probability of the candidates that ``noise`` chose: Σ over edges of log p[e, c]."""
         on = alive.to(a.device)
         choice = (a.detach() + noise).masked_fill(~on, -torch.inf).argmax(1)

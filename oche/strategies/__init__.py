@@ -5,6 +5,7 @@ from oche.blackbox.base import Ask, Done, Evaluator, Proposals, Report, Strategy
 from oche.blackbox.controller import Controller
 from oche.blackbox.evolution import AgeingEvolution
 from oche.blackbox.halving import SuccessiveHalving
+from oche.blackbox.hyperband import Asha, Hyperband
 from oche.blackbox.local_search import LocalSearch
 from oche.blackbox.moves import Moves
 from oche.blackbox.predictor import PredictorGuided
@@ -23,6 +24,7 @@ __all__ = [
     "SCORES",
     "STRATEGIES",
     "AgeingEvolution",
+    "Asha",
     "Ask",
     "Bananas",
     "ByStrategy",
@@ -30,6 +32,7 @@ __all__ = [
     "Done",
     "Evaluator",
     "Found",
+    "Hyperband",
     "LocalSearch",
     "Moves",
     "PredictorGuided",

@@ -10,6 +10,7 @@ from oche.blackbox.base import Strategy
 from oche.blackbox.controller import Controller
 from oche.blackbox.evolution import AgeingEvolution
 from oche.blackbox.halving import SuccessiveHalving
+from oche.blackbox.hyperband import Asha, Hyperband
 from oche.blackbox.local_search import LocalSearch
 from oche.blackbox.predictor import PredictorGuided
 from oche.blackbox.progressive import Progressive
@@ -88,6 +89,16 @@ list_strategy(
     year=2018,
 )
 list_strategy("predictor", PredictorGuided)
+list_strategy(
+    "predictor-gcn",
+    lambda: PredictorGuided(model="gcn"),
+    "a graph network fitted to random cells picks the last ones",
+)
 list_strategy("bananas", Bananas)
+list_strategy(
+    "bo-gp", lambda: Bananas(model="gp", encoding="one-hot"), "a Gaussian process ranks mutations of the best"
+)
 list_strategy("pnas", Progressive)
 list_strategy("halving", SuccessiveHalving)
+list_strategy("hyperband", Hyperband)
+list_strategy("asha", Asha)

@@ -218,6 +218,52 @@ def regions(net: nn.Module, x: Tensor, y: Tensor) -> float:
     return float(len(torch.unique(relu_codes(net, x), dim=0)))
 
 
+@_listed(
+    "zen", "Lin et al., 2102.01063", "log of the change of the last map under noise, with Gaussian weights; no data"
+)
+def zen(net: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Return mean log ‖f(x + ε δ) − f(x)‖ + Σ log σ over BatchNorms (2102.01063 algorithm 1), ε = 0.01, x and δ Gaussian.
+
+    f is the network before its pooling, with weights from N(0, 1). σ² is the mean over channels of the variance that a
+    BatchNorm divides by. Adding log σ undoes the scaling. The draw follows from the weights of the network as it is given.
+
+    Deviation 5: the mean is over the images of one batch, of the norms' logarithms. The released code takes the logarithm of the
+    mean over 32 batches.
+    """
+    g = torch.Generator().manual_seed(int(sum(float(p.detach().double().abs().sum()) for p in net.parameters()) * 1e6) % 2**62)
+    with torch.no_grad():
+        for weight in _weights(net):
+            weight.copy_(torch.randn(weight.shape, generator=g))
+    inputs = torch.randn(x.shape, generator=g)
+    moved = inputs + 0.01 * torch.randn(x.shape, generator=g)
+    scales: list[float] = []
+
+    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        variance = given[0].double().var((0, 2, 3), unbiased=False).mean()
+        scales.append(0.5 * math.log(float(variance) + 1e-5))
+
+    norms = [m.register_forward_pre_hook(note) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    first = _before_pooling(net, inputs.to(x.device, x.dtype))
+    for hook in norms:
+        hook.remove()
+    change = (_before_pooling(net, moved.to(x.device, x.dtype)) - first).double().flatten(1).norm(dim=1)
+    return float(change.log().mean()) + sum(scales)
+
+
+def _before_pooling(net: nn.Module, x: Tensor) -> Tensor:
+    """Return the input (B, C, H, W) of the network's last pooling to one value, or of its last flattening."""
+    ends = [m for m in net.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
+    ends = ends or [m for m in net.modules() if isinstance(m, nn.Flatten)]
+    if not ends:
+        raise OcheError("zen looks at the map before the last pooling, and this network has none; use another score")
+    found: list[Tensor] = []
+    hook = ends[-1].register_forward_pre_hook(lambda module, given: found.append(given[0]))
+    with torch.no_grad():
+        net(x)
+    hook.remove()
+    return found[-1]
+
+
 def ntk(net: nn.Module, x: Tensor) -> Tensor:
     """Return the neural tangent kernel (B, B) of the sum of the logits: J Jᵀ, J_i = ∂ Σ logits_i / ∂ weights."""
     of = [p for p in net.parameters() if p.requires_grad]

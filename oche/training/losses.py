@@ -79,6 +79,11 @@ class Objective:
         self.logits, self.loss = logits.detach(), loss.detach()
         return loss
 
+    def reward(self) -> Tensor:
+        """Return the accuracy () of the last evaluation."""
+        right = (self.logits.argmax(1) == self.labels).to(self.logits.dtype).mean()
+        return mean_over_ranks(self.processes, right) if self.processes.is_distributed else right
+
     def input_tensors(self) -> dict[str, Tensor]:
         """Return the tensors that the loss reads besides weights and logits, by name."""
         return {"images": self.images, "labels": self.labels}

@@ -118,6 +118,10 @@ class LanguageObjective:
         self.loss, self.carry = loss.detach(), out.hidden.detach()
         return loss + regularisation(out, self.temporal, self.activation) if self.window.fits else loss
 
+    def reward(self) -> Tensor:
+        """Return 80 / perplexity (), the reward of the released code of 1802.03268, of the last evaluation."""
+        return 80 / self.loss.exp()
+
     def input_tensors(self) -> dict[str, Tensor]:
         """Return the tensors that the loss reads besides weights and logits, by name."""
         hidden = self.net.start(self.targets.shape[1]) if self.hidden is None else self.hidden  # pyright: ignore[reportCallIssue]

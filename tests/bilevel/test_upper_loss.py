@@ -41,7 +41,7 @@ def test_a_cost_in_the_loss_is_that_of_the_step():
 def test_draws_are_their_own_and_repeat():
     task, objective, loss = upper(proxyless_r(steps=10, batch=6))
     task.net.eval()
-    draws = [loss.draw(i, task.weights, task.logits, "accuracy") for i in (0, 1, 2, 0)]
+    draws = [loss.draw(i, task.weights, task.logits, "reward") for i in (0, 1, 2, 0)]
     assert torch.equal(draws[0].loss, draws[3].loss) and all(-1 <= float(d.loss) <= 0 for d in draws)
     chances = [float(d.log_prob(task.logits).detach()) for d in draws]
     assert chances[0] == chances[3] and len(set(chances)) == 3

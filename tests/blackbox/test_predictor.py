@@ -1,5 +1,6 @@
 """Search by a predictor: with a perfect one it asks for the best of the others."""
 
+import numpy as np
 import pytest
 
 import oche.blackbox.predictor as module
@@ -12,8 +13,6 @@ SMALL = moves()
 
 
 def perfect(*args):
-    import numpy as np
-
     return lambda cells: np.array([[score(c) for c in cells]])
 
 
@@ -49,3 +48,25 @@ def test_of_a_large_space_a_sample_is_predicted(monkeypatch):
     proposals = PredictorGuided(sample=50, top=2).start(SMALL, 0, queries=10)
     assert len({SMALL.key(c) for c in proposals._all()}) <= 50
     assert len(played(proposals, 10)) == 10
+
+
+def test_a_classifier_comes_before_the_model(monkeypatch):
+    fitted = []
+
+    def record(model, moves, cells, scores, seed, encoding):
+        fitted.append(scores)
+        if {*scores} <= {0.0, 1.0}:  # the classifier refuses cells with "none" on the last edge
+            return lambda others: np.array([[float(c.cells["cell"].edges[-1][0] != "none") for c in others]])
+        return lambda others: np.array([[-score(c) for c in others]])  # the model prefers low scores
+
+    monkeypatch.setattr(module, "fit", record)
+    threshold = 0.18
+    asked = played(PredictorGuided(top=4, threshold=threshold).start(SMALL, 0, queries=20), 20)
+    scores = [score(c) for c in asked[:16]]
+    assert fitted[0] == [float(s >= threshold) for s in scores] and 0 < sum(fitted[0]) < 16
+    assert fitted[1] == [s for s in scores if s >= threshold]
+    accepted = [c for c in SMALL.everything() if c not in asked[:16] and c.cells["cell"].edges[-1][0] != "none"]
+    assert asked[16:] == sorted(accepted, key=score)[:4]
+    fitted.clear()
+    played(PredictorGuided(top=4, threshold=-1.0).start(SMALL, 0, queries=20), 20)
+    assert len(fitted) == 1  # all reach it: one stage

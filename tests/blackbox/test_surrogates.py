@@ -7,6 +7,7 @@ import pytest
 
 from made_scores import moves, score
 from oche.blackbox.surrogates import encoded, fit
+from oche.core.errors import OcheError
 
 SMALL = moves()
 CELLS = SMALL.everything()
@@ -46,3 +47,26 @@ def test_the_default_encoding_is_that_of_the_space():
         2,
         18,
     )
+
+
+def test_a_gaussian_process_against_scikit_learn():
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF
+
+    x, y = encoded(SMALL, CELLS[::20], "one-hot"), VALUES[::20]
+    z = (y - y.mean()) / y.std()
+    tried = {
+        (length, noise): GaussianProcessRegressor(RBF(length), alpha=noise, optimizer=None).fit(x, z)
+        for length in (1.0, 2.0, 4.0, 8.0, 16.0)
+        for noise in (0.01, 0.1)
+    }
+    best = max(tried.values(), key=lambda gp: gp.log_marginal_likelihood())
+    mean, sd = best.predict(encoded(SMALL, CELLS[:40], "one-hot"), return_std=True)
+    members = fit("gp", SMALL, CELLS[::20], y.tolist(), 0, "one-hot")(CELLS[:40])
+    assert members.mean(0) == pytest.approx(y.mean() + y.std() * mean, abs=1e-9)
+    assert members.std(0) == pytest.approx(y.std() * sd, abs=1e-7)
+
+
+def test_a_graph_is_for_the_graph_network_only():
+    with pytest.raises(OcheError, match="'graph' is no vector"):
+        fit("forest", SMALL, CELLS[:3], [0.1, 0.2, 0.3], 0, "graph")

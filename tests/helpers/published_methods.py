@@ -7,7 +7,7 @@ import oche
 from oche.devices.engine import Engine
 from oche.methods.catalog import METHODS
 from oche.methods.cost_constraints import flops, latency
-from oche.methods.discretize import Evolution, SampleBest
+from oche.methods.discretize import Evolution, SampleBest, SampleMixture
 from oche.methods.method import Method
 from oche.spaces import PartialEdge
 from oche.training.loop import fit_loop
@@ -50,7 +50,7 @@ def shrunk(method: Method) -> Method:
     )
     if method.method.penalty is latency:  # counted, because measuring takes long
         method = replace(method, penalty=flops, cost_recipe="supernet")
-    few = {SampleBest: SampleBest(4, 2, 5), Evolution: Evolution(4, 2, 3, 2, 5)}
+    few = {SampleBest: SampleBest(4, 2, 5), Evolution: Evolution(4, 2, 3, 2, 5), SampleMixture: SampleMixture(4, 2, 5)}
     select = few.get(type(method.method.select), method.method.select)
     return replace(
         method,

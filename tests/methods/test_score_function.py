@@ -13,7 +13,6 @@ from oche.methods.method import Method
 from oche.methods.relaxations import Softmax
 from oche.methods.score_function import Draw, ScoreFunction, score_gradient
 from oche.methods.stochastic_relaxations import GumbelHard
-from oche.spaces import recurrent
 
 DAG = PathDag(nodes=2)
 A = torch.tensor([[0.3, -0.4, 1.0], [0.0, 0.8, -1.2]], dtype=torch.float64)
@@ -84,7 +83,7 @@ def test_the_probability_of_a_draw():
     for _ in range(5):
         noise = relax.noise(DAG, 3, generator).double()
         chosen = [row[0] for row in relax(A, ALIVE, DAG, noise, 0.5).active]
-        assert float(relax.log_prob(A, ALIVE, noise)) == pytest.approx(float(log_prob(chosen, (A,))))
+        assert float(relax.log_prob(A, ALIVE, DAG, noise)) == pytest.approx(float(log_prob(chosen, (A,))))
 
 
 @pytest.mark.parametrize(
@@ -92,10 +91,7 @@ def test_the_probability_of_a_draw():
     [
         (lambda: ScoreFunction(samples=1), "use samples >= 2"),
         (lambda: Method(hypergrad=ScoreFunction(), relax=Softmax()), "Softmax draws none; use relax=GumbelHard"),
-        (
-            lambda: Method(hypergrad=ScoreFunction(of="accuracy"), relax=GumbelHard()).check(recurrent()),
-            "reward by accuracy",
-        ),
+        (lambda: ScoreFunction(entropy=-1.0), "entropy=-1.0 is no weight"),
     ],
 )
 def test_what_is_refused(refused, words):

@@ -130,3 +130,29 @@ def test_an_unknown_score_is_refused():
 
 def test_controls(network):
     assert scores.controls(network, batch()[0])["weights"] == sum(p.numel() for p in network.parameters())
+
+
+def gaussian(net, *shapes):
+    """The draws of a zen score: Gaussian weights, the images and their noise."""
+    seed = int(sum(float(p.detach().double().abs().sum()) for p in net.parameters()) * 1e6) % 2**62
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=g) for shape in shapes]
+
+
+def test_zen_of_one_convolution_by_hand():
+    net = nn.Sequential(nn.Conv2d(3, 2, 3, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    w, _, noise = gaussian(net, (2, 3, 3, 3), X.shape, X.shape)
+    want = (0.01 * F.conv2d(noise, w)).flatten(1).norm(dim=1).log().mean()
+    assert scores.evaluate_score("zen", net, X, Y) == pytest.approx(want.item(), abs=1e-3)
+
+
+def test_zen_adds_back_what_a_batchnorm_divides_by():
+    net = nn.Sequential(nn.Conv2d(3, 2, 3, bias=False), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    w, images, noise = gaussian(net, (2, 3, 3, 3), X.shape, X.shape)
+    maps = [F.conv2d(x, w) for x in (images, images + 0.01 * noise)]
+    normal = [F.batch_norm(m, None, None, training=True) for m in maps]
+    sigma = maps[0].var((0, 2, 3), unbiased=False).mean().sqrt()
+    want = (normal[1] - normal[0]).flatten(1).norm(dim=1).log().mean() + sigma.log()
+    assert scores.evaluate_score("zen", net, X, Y) == pytest.approx(want.item(), abs=1e-3)
+    with pytest.raises(OcheError, match="last pooling"):
+        scores.evaluate_score("zen", nn.Conv2d(3, 3, 3), X, Y)

@@ -3,7 +3,7 @@
 from oche.methods.discretize.base import Decide, TrainedSupernet, View
 from oche.methods.discretize.darts_pt import Perturbation
 from oche.methods.discretize.sgas import GreedyEdge
-from oche.methods.discretize.successive import Evolution, SampleBest
+from oche.methods.discretize.successive import Evolution, SampleBest, SampleMixture
 from oche.methods.discretize.top_k import EachEdge, KeepOps, LimitSkips, Threshold, TopK
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LimitSkips",
     "Perturbation",
     "SampleBest",
+    "SampleMixture",
     "Threshold",
     "TopK",
     "TrainedSupernet",

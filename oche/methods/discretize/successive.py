@@ -197,6 +197,52 @@ class SampleBest(Sampling):
 
 @component
 @dataclass(frozen=True)
+class SampleMixture(Sampling):
+    """The best of ``count`` architectures drawn from the mixture: ENAS' choice at its end (1802.03268 §2.3).
+
+    The edges of a node are drawn one after the other in proportion to their weights, and one candidate of each in proportion
+    to the candidates' weights.
+
+    Deviation 5: the released code evaluates each on one batch of validation images.
+    """
+
+    count: int = 10
+    """architectures to draw; the released code has 10"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count < 1:
+            raise OcheError(f"SampleMixture: count={self.count} leaves nothing to choose from; use count >= 1")
+
+    def explore(
+        self,
+        supernet: TrainedSupernet,
+        views: dict[str, View],
+        score: Callable[[Masks], float],
+        generator: torch.Generator,
+    ) -> None:
+        for _ in range(self.count):
+            score({name: drawn_cell(view, generator) for name, view in views.items()})
+
+
+def drawn_cell(view: View, generator: torch.Generator) -> Tensor:
+    """Return the mask (E, O) of a cell drawn from the mixture of ``view``."""
+    usable, mix, dag = view.usable.cpu(), view.mix, view.dag
+    ops = mix.ops.detach().double().cpu().masked_fill(~usable, 0)
+    edges = ops.new_ones(len(dag)) if mix.edges is None else mix.edges.detach().double().cpu()
+    kept = torch.zeros_like(usable)
+    for incoming in dag.incoming:
+        some = [e for e in incoming if usable[e].any()]
+        weights = edges[some].clamp_min(1e-12)
+        for i in torch.multinomial(weights, min(dag.keep, len(some)), generator=generator).tolist():
+            row = ops[some[i]]
+            row = row if bool(row.any()) else usable[some[i]].double()
+            kept[some[i], int(torch.multinomial(row, 1, generator=generator))] = True
+    return kept
+
+
+@component
+@dataclass(frozen=True)
 class Evolution(Sampling):
     """Regularised evolution (1802.01548 algorithm 1), with accuracy in the supernet in place of a training of each
     architecture. It is `oche.blackbox.evolution.AgeingEvolution` on masks. The best architecture ever scored is chosen.
