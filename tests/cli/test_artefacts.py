@@ -195,6 +195,7 @@ SETTLED = (
 )  # they do not change what is measured, or nothing is measured
 
 
+@pytest.mark.slow  # every command twice
 @pytest.mark.parametrize("kind", [kind for kind in COMMANDS if kind != "stopped"])
 def test_commands_beside_files_that_are_not_those_of_a_run(kind, finished, place, quickly, capsys):
     sound = {name: typed(command, kind, capsys) for name, command in COMMANDS[kind].items()}

@@ -24,6 +24,8 @@ from oche.spaces import ConvSpace
 from oche.training.image_recipes import modern, small
 from recorded_graphs import Tape
 
+pytestmark = pytest.mark.slow  # searches in several forms
+
 CELL = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], "
     "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2])"
