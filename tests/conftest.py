@@ -16,13 +16,20 @@ import signal
 import pytest
 import torch
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 import oche
 import small_runs
+from paths import ROOT
 
+LIGHT = str(ROOT / "tests/helpers/light_processes")  # for Python that tests start
+if LIGHT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+    os.environ["PYTHONPATH"] = os.pathsep.join([LIGHT, *filter(None, [os.environ.get("PYTHONPATH")])])
 torch.set_num_threads(1)
 settings.register_profile("oche", deadline=None, derandomize=True)  # a busy machine is slow, not wrong
 settings.load_profile("oche")
+# Else it looks for constants to try in all sources of oche: six seconds in each worker, and examples that change with them.
+providers.is_local_module_file = lambda path: False
 
 
 if (
@@ -45,7 +52,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    torch.manual_seed(0)
+    # `torch.manual_seed` keeps a list of what to seed once there is a GPU, with the stack of each call: a millisecond a test
+    torch.manual_seed(0) if torch.cuda.is_available() else torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -93,8 +101,5 @@ def text(tmp_path):
 
 @pytest.fixture
 def without_reports(monkeypatch):
-    """Processes that are started draw no reports of runs, which takes longer than their runs do."""
-    from paths import ROOT
-
-    folders = [str(ROOT / "tests/helpers/without_reports"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
+    """Processes that are started draw no reports of runs, see ``tests/helpers/light_processes``."""
+    monkeypatch.setenv("OCHE_TEST_REPORTS", "none")

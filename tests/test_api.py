@@ -32,7 +32,7 @@ def test_a_search_leaves_everything_that_it_was_told_did_and_found(searched):
     assert (searched.path / "report.html").exists()  # its contents: tests/cli/test_main.py and tests/report
     assert [r["step"] for r in searched.history] == [0, 1, 2, 3]
     assert str(searched.genotype) == searched.summary["genotype"] == searched.history[-1]["genotype"]
-    assert set(searched.genotype.cells) == {"normal", "reduce"} and len(searched.genotype.normal.edges) == 4
+    assert set(searched.genotype.cells) == {"normal", "reduce"} and len(searched.genotype.normal.edges) == 2
     assert searched.summary["steps"] == 3 and searched.summary["data"] == "digits"
     assert searched.summary["val_acc"] == searched.history[-1]["val_acc"]
     environment = json.loads((searched.path / "environment.json").read_text())

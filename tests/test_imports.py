@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from paths import ROOT
@@ -39,7 +40,8 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(file: Path) -> Iterator[tuple[str, bool]]:
+@cache
+def imports(file: Path) -> list[tuple[str, bool]]:
     """(module of oche that ``file`` imports, whether it does so inside a function)."""
 
     def visit(node: ast.AST, late: bool) -> Iterator[tuple[str, bool]]:
@@ -56,9 +58,8 @@ def imports(file: Path) -> Iterator[tuple[str, bool]]:
         for child in ast.iter_child_nodes(node):
             yield from visit(child, inside)
 
-    for module, late in visit(ast.parse(file.read_text(encoding="utf-8")), False):
-        if module in MODULES:
-            yield module, late
+    found = visit(ast.parse(file.read_text(encoding="utf-8")), False)
+    return [(module, late) for module, late in found if module in MODULES]
 
 
 def part(module: str) -> str:

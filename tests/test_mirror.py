@@ -6,6 +6,7 @@ Sources without a test of their own are listed here, each with the tests that re
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,13 @@ def place_of_test(source: Path) -> Path:
     return ROOT / "tests" / source.parent / f"test_{source.name}"
 
 
-SOURCES = [file.relative_to(ROOT / "oche") for file in sorted((ROOT / "oche").rglob("*.py")) if has_code(file)]
+@cache
+def sources() -> list[Path]:
+    return [file.relative_to(ROOT / "oche") for file in sorted((ROOT / "oche").rglob("*.py")) if has_code(file)]
 
 
 def test_every_source_has_its_test():
-    missing = {str(source) for source in SOURCES if not place_of_test(source).is_file()}
+    missing = {str(source) for source in sources() if not place_of_test(source).is_file()}
     assert missing - {*TESTED_ELSEWHERE} == set(), "write tests/<folder>/test_<file>.py for these"
 
 
@@ -55,10 +58,10 @@ def test_what_is_listed_exists_and_has_no_test(source: str):
 
 
 def test_nearly_all_sources_are_mirrored():
-    assert sum(place_of_test(source).is_file() for source in SOURCES) >= 0.85 * len(SOURCES)
+    assert sum(place_of_test(source).is_file() for source in sources()) >= 0.85 * len(sources())
 
 
 def test_no_test_has_the_name_of_another_folder():
     """Names may repeat, as those of sources do; a test file without a source stands beside those that it belongs to."""
-    folders = {source.parent for source in SOURCES} | {Path("."), Path("benchmarks"), Path("examples")}
+    folders = {source.parent for source in sources()} | {Path("."), Path("benchmarks"), Path("examples")}
     assert {file.parent.relative_to(ROOT / "tests") for file in (ROOT / "tests").rglob("test_*.py")} <= folders

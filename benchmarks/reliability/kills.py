@@ -41,7 +41,7 @@ SERVER = get_context("forkserver")
 # All that a run imports, late imports too; else every start would spend seconds on imports, when there is little to kill.
 SERVER.set_forkserver_preload([
     "oche.api", "oche.report", "oche.bilevel.search", "oche.training", "oche.deploy.evaluate", "oche.data.loading",
-    "oche.runs.session", "oche.cli.search", "oche.cli.train", "oche.cli.runs", "sklearn.datasets", "torch._dynamo",
+    "oche.runs.session", "oche.cli.search", "oche.cli.train", "oche.cli.runs", "torch._dynamo",
     "torch.utils.flop_counter", "tensorboard.summary.writer.record_writer",
 ])  # fmt: skip
 

@@ -10,11 +10,14 @@ import sys
 import pytest
 import torch
 
+import forked_oche
 from paths import ROOT
 
 SCRIPTS = str(ROOT / "benchmarks/reliability")
 sys.path.append(SCRIPTS)  # to stay: processes are forked that import from there
 import system  # noqa: E402
+
+forked_oche.preload()  # not what the script itself preloads
 
 pytestmark = pytest.mark.slow  # whole runs
 

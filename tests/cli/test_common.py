@@ -126,6 +126,7 @@ def test_a_training_that_was_stopped_is_shown_when_it_is_resumed(searched, oche_
     assert oche_("resume", "runs/x/train")[0] == 0 and written == ["runs/x/train", "runs/x"]
 
 
+@pytest.mark.slow  # reports
 def test_a_report_says_the_accuracy_once_the_training_is_there(tmp_path):
     from oche.report.run_page import refresh_reports, write_report
     from report_runs import make_run, make_training

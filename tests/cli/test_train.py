@@ -1,6 +1,6 @@
 """oche train."""
 
-import shutil
+import pytest
 
 import oche
 import small_runs
@@ -21,8 +21,9 @@ def test_options_of_train(told, oche_, here, searched):
     assert told[2][0].limit == 60 and told[2][0].seed == 4 and told[2][1]["out"] == searched.path / "train"
 
 
-def test_random_cells_are_trained_the_same_way(searched, oche_, here, quick):
-    shutil.copytree(searched.path, here / "x")
+@pytest.mark.slow  # a search and three trainings
+def test_random_cells_are_trained_the_same_way(oche_, here, quick):
+    searched = small_runs.search(here / "x", space=oche.spaces.darts(channels=2, cells=3, nodes=1))
     code, out, err = oche_("train", "x", *small_runs.TRAIN, "--random", "2")
     assert code == 0 and not err and out.count("test accuracy") == 3
     train, *others = (oche.Run.open(here / "x" / name) for name in ("train", "random-1", "random-2"))

@@ -44,14 +44,32 @@ def test_workers_of_a_killed_holder_do_not_keep_it(path):
         os.close(hear)
 
 
+TWICE = """
+import sys
+from oche.core.errors import OcheError
+from oche.runs.directory import RunDir
+sys.stdin.readline()
+try:
+    RunDir.open(sys.argv[1])
+except OcheError as error:
+    print(error, flush=True)
+sys.stdin.read()
+RunDir.open(sys.argv[1])
+"""
+
+
 @pytest.mark.slow
 def test_lock_is_seen_by_a_process_that_was_started_anew(path):
     make(path)
-    code = "import sys; from oche.runs.directory import RunDir; RunDir.open(sys.argv[1])"
-    with RunDir.open(path):
-        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-        assert f"in use by process {os.getpid()}" in done.stderr
-    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 0
+    with subprocess.Popen(
+        [sys.executable, "-c", TWICE, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        with RunDir.open(path):
+            other.stdin.write("try\n")
+            other.stdin.flush()
+            assert f"in use by process {os.getpid()}" in other.stdout.readline()
+        other.stdin.close()
+        assert other.wait() == 0
 
 
 def test_release_twice_is_harmless(tmp_path):

@@ -12,7 +12,7 @@ from oche.devices.engine import Engine
 from oche.fitting.comparison import right_predictions
 from oche.runs.run_data import load_data
 
-pytestmark = pytest.mark.slow  # three trainings of three seconds
+pytestmark = pytest.mark.slow  # three trainings of one second
 LOG = Log(quiet=True)
 
 

@@ -20,7 +20,7 @@ from oche.runs.claim import is_run
 from oche.runs.config import FitConfig
 from oche.runs.run_data import load_data
 
-pytestmark = pytest.mark.slow  # three trainings of three seconds
+pytestmark = pytest.mark.slow  # three trainings of one second
 
 
 def test_a_fit_that_was_stopped_has_its_network_and_goes_on(fitted):

@@ -14,27 +14,9 @@ import os
 import signal
 import sys
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
-CONTEXT = get_context("forkserver")
-_OURS = [
-    "oche.api",
-    "oche.report.run_page",
-    "oche.runs.config",
-    "oche.runs.execute",
-    "oche.runs.session",
-    "oche.bilevel.search",
-    "oche.training.image_trainer",
-    "oche.data.loading",
-]
-_DEFERRED = [
-    "sklearn.datasets",
-    "torch._dynamo",
-    "torch.utils.flop_counter",
-    "tensorboard.summary.writer.record_writer",
-]
-CONTEXT.set_forkserver_preload(_OURS + _DEFERRED)
+from forked_oche import CONTEXT
 
 _CALLS = ("fsync", "replace", "rename", "unlink", "truncate", "mkdir")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from killed_runs import CONTEXT
+from forked_oche import CONTEXT
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import oche
 from oche.runs.checkpoint import load_weights
 from oche.training.image_recipes import Recipe, small
 
-SPACE = ["--space.channels", "2", "--space.cells", "3", "--space.nodes", "2"]
+FEW = ("none", "skip_connect", "sep_conv_3x3")  # candidates
+SPACE = ["--space.candidates", *FEW, "--space.channels", "2", "--space.cells", "3", "--space.nodes", "1"]
 TINY = ["--limit", "60", *SPACE, "--search.batch", "16", "--search.steps", "3"]  # words after `oche search`
 TRAIN = [
     "--recipe",
@@ -37,20 +38,22 @@ def recipe(**fields) -> Recipe:
 
 
 def no_report(patch) -> None:
-    """Has runs leave an empty report.html."""
+    """Has runs and evaluations leave an empty report.html."""
+    import oche.deploy.evaluate
     import oche.report.run_page
 
-    def write(path):
+    def write(path, *of_evaluation):
         (Path(path) / "report.html").touch()
         return Path(path) / "report.html"
 
     patch.setattr(oche.report.run_page, "write_report", write)
+    patch.setattr(oche.deploy.evaluate, "write_assessment_page", write)
 
 
 def search(out: Path, data: str | Path = "digits", method=None, **fields) -> oche.Run:
     """Three steps on 60 digits."""
     method = method or oche.methods.darts(order=2, batch=16, steps=3)
-    space = oche.spaces.darts(channels=2, cells=3, nodes=2)
+    space = oche.spaces.darts(channels=2, cells=3, nodes=1, candidates=FEW)
     return oche.search(data, **{**dict(space=space, method=method, out=out, limit=60), **fields})
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import yaml
 
+import small_runs
 from oche.core.console import Log
 from oche.study import local, trial
 from oche.study.config import Study, read_study
 
 LOG = Log(quiet=True)
 TINY: dict[str, Any] = {
-    "device": "cpu", "limit": 60, "space": {"channels": 2, "cells": 3, "nodes": 2},
+    "device": "cpu", "limit": 60,
+    "space": {"channels": 2, "cells": 3, "nodes": 1, "candidates": [*small_runs.FEW]},
     "search": {"batch": 16, "steps": 3}, "train": {"channels": 2, "cells": 3, "steps": 2},
 }  # fmt: skip
 
@@ -52,8 +54,6 @@ class Here:
 
 def here(monkeypatch) -> list[str]:
     """Has trials run in this process; returns the ids of those that were begun, in order."""
-    import small_runs
-
     small_runs.no_report(monkeypatch)
     Here.started = []
     monkeypatch.setattr(local, "start_process", Here)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
 
+from forked_oche import Oche
 from oche.core.lock import is_locked
 from oche.study.results import trial_results
 
@@ -21,7 +21,7 @@ def workers(out: Path) -> list[int]:
     return [int(text) for file in locks if (text := file.read_text().strip())]
 
 
-def wait_for(out: Path, count: int, driver: subprocess.Popen) -> None:
+def wait_for(out: Path, count: int, driver: Oche) -> None:
     end = time.monotonic() + 900
     while records(out) < count and driver.poll() is None:
         assert time.monotonic() < end

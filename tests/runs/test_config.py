@@ -11,7 +11,8 @@ from oche.cli import main as cli
 def test_its_configuration_is_complete(searched):
     config = searched.config
     assert (config.data, config.limit, config.method, config.seed) == ("digits", 60, "darts-2nd", 0)
-    assert config.space == oche.spaces.darts(channels=2, cells=3, nodes=2, in_channels=1, image=(8, 8), classes=10)
+    given = dict(channels=2, cells=3, nodes=1, candidates=small_runs.FEW)
+    assert config.space == oche.spaces.darts(**given, in_channels=1, image=(8, 8), classes=10)
     assert config.search == oche.methods.darts(order=2, batch=16, steps=3)
 
 

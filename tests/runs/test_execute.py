@@ -4,8 +4,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -15,6 +13,7 @@ from safetensors.torch import load_file
 
 import killed_runs
 import oche
+from forked_oche import Oche
 from oche.cli import main as cli
 from oche.methods.published import darts
 from oche.runs.checkpoint import load_latest
@@ -195,12 +194,6 @@ def test_a_budget_of_time_counts_over_all_lives(tmp_path):
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-def start(*words):
-    """The program, in a process of its own."""
-    command = [sys.executable, "-m", "oche", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def wait_for(what, process):
     """Until ``what()``, while ``process`` runs."""
     end = time.monotonic() + 120
@@ -219,10 +212,10 @@ def test_kill_9_and_ctrl_c_on_the_command_line(tmp_path, capsys):
     words = "search", "--config", reference / "config.yaml", "--out", out
 
     for life in range(2):
-        process = start(*(words if life == 0 else ("resume", out)))
+        process = Oche(*(words if life == 0 else ("resume", out)), said=tmp_path / f"life-{life}")
         before = newest(out)
         wait_for(lambda before=before: newest(out) > before, process)
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, 0.1))
         if life == 1:
             process.send_signal(signal.SIGSTOP)
             assert cli.main(["resume", str(out)]) == 2
@@ -232,7 +225,7 @@ def test_kill_9_and_ctrl_c_on_the_command_line(tmp_path, capsys):
         process.communicate()
         check_whole(out)
 
-    process, before = start("resume", out), newest(out)
+    process, before = Oche("resume", out, said=tmp_path / "interrupted"), newest(out)
     wait_for(lambda: newest(out) > before, process)
     process.send_signal(signal.SIGINT)
     said, warned = process.communicate(timeout=120)
@@ -241,7 +234,7 @@ def test_kill_9_and_ctrl_c_on_the_command_line(tmp_path, capsys):
     assert "Traceback" not in warned and f"going on from step {before}" in said
     assert json.loads((out / "status.json").read_text())["state"] == "interrupted"
 
-    process, stopped = start("resume", out), newest(out)
+    process, stopped = Oche("resume", out, said=tmp_path / "last"), newest(out)
     said, warned = process.communicate(timeout=120)
     assert process.returncode == 0, warned
     assert f"going on from step {stopped}" in said and (out / "report.html").exists()

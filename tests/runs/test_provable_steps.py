@@ -24,11 +24,13 @@ from oche.spaces import ConvSpace
 from oche.training.image_recipes import modern, small
 from recorded_graphs import Tape
 
+pytestmark = pytest.mark.slow  # searches in several forms
+
 CELL = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], "
     "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2])"
 )
-SPACE = ConvSpace(channels=4, cells=3, nodes=2, image=(8, 8), classes=3)
+SPACE = ConvSpace(channels=4, cells=3, nodes=1, image=(8, 8), classes=3)
 
 
 def search_config(method=published.darts, **fields):

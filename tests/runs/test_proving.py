@@ -277,6 +277,7 @@ def test_a_proved_form_that_is_gone_is_replaced(monkeypatch):
         raise Unavailable("no compiler any more")
 
     monkeypatch.setattr("oche.devices.engine.apply_named_form", gone)
+    monkeypatch.delenv("OCHE_CACHE")  # the kernels that are compiled already
     assert Engine("cpu", proved=ProvedForm("native", "native")).apply_form(space().supernet()).startswith("fused")
 
 

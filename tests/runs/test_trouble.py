@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 
 import oche
 import small_runs
+from forked_oche import run_code
 from oche.bilevel.search import Search
 from oche.cli import main as cli
 from oche.core.optimizers import Adam, Sgd
@@ -144,7 +143,7 @@ def test_a_rate_of_the_architecture_that_is_too_large_is_named(tmp_path, quick):
 
 
 SHORT_OF_MEMORY = """
-import resource, sys
+import ctypes, os, resource, sys
 from pathlib import Path
 import oche.report.run_page
 from oche.cli import main as cli
@@ -153,22 +152,23 @@ def search(*words):
     fixed = "search --limit 800 --space.cells 3 --space.nodes 2 --quiet --checkpoint 0 --search.steps 1 --engine plain"
     return cli.main([*fixed.split(), *words])
 
+folder, batch = {arguments}
+os.chdir(folder)
+ctypes.CDLL(None).mallopt(-3, 65536)  # M_MMAP_THRESHOLD: tensors lie outside the heap, so that what they free is free
 oche.report.run_page.write_report = lambda path: path
-search("--space.channels", "2", "--search.batch", "2", "--out", "warm" + sys.argv[1])  # imports, data
+search("--space.channels", "2", "--search.batch", "2", "--out", "warm" + batch)  # imports, data
 used = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
 resource.setrlimit(resource.RLIMIT_AS, (1024 * int(used.split()[1]) + 200 * 2**20, resource.RLIM_INFINITY))
-sys.exit(search("--search.batch", sys.argv[1], "--out", "x" + sys.argv[1]))
+sys.exit(search("--search.batch", batch, "--out", "x" + batch))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit of its memory")
 def test_the_batch_that_is_named_does_fit(tmp_path):
     def search(batch: str) -> tuple[int, str]:
-        # Tensors lie outside the heap this way, so that what they free is free.
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-        line = [sys.executable, "-c", SHORT_OF_MEMORY, batch]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
-        return done.returncode, done.stderr
+        return run_code(
+            SHORT_OF_MEMORY.replace("{arguments}", repr((str(tmp_path), batch))), tmp_path / f"said-{batch}"
+        )
 
     code, said = search("400")
     found = re.fullmatch(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
 import pytest
 
 import study_files
 from oche.cli import main as cli
 from oche.runs.directory import read_metrics
 from oche.study import local
+from oche.study import ray as ray_study
+from oche.study.config import Study
 from oche.study.early_stopping import TrialEpochs
 from oche.study.results import trial_results
 from oche.study.trial import mark_trial
@@ -58,14 +64,29 @@ def test_those_that_trail_are_stopped_early_and_nothing_is_done_again(tmp_path, 
     # The second would need a hundred epochs at its rate: after two it is behind the first (24 to 10 %).
     tune = {"samples": 1, "reduction": 2, "grace": 2, "over": {"search.batch": {"among": [16]}}}
     grid = {"method": "darts", "search.w.lr": [0.1, 0.0011]}
-    file = study_files.write(tmp_path, jobs=1, limit=300, search={"epochs": 24}, grid=grid, tune=tune)
+    space = {"channels": 2, "cells": 3, "nodes": 2}
+    keys = dict(jobs=1, limit=300, space=space, search={"epochs": 24}, grid=grid, tune=tune)
+    file = study_files.write(tmp_path, **keys)
+    with one_cluster(study_files.study(tmp_path, **keys)):
+        check_twice(file, tmp_path / "out")
+
+
+def check_twice(file: Path, out: Path) -> None:
     for _ in range(2):
         assert cli.main(["study", str(file), "--on", "ray", "--quiet"]) == 0
-        first, second = trial_results(tmp_path / "out")
+        first, second = trial_results(out)
         assert (first.state, second.state) == ("complete", "stopped")
         epochs = [read_metrics(row.path / "search")[-1]["epoch"] for row in (first, second)]
         assert epochs[0] == 24 and 2 <= epochs[1] < 24
         said = (row.path / "log.txt" for row in (first, second))
         # Asked for once more, both are judged by the epochs that there are, and nothing is begun.
         assert [log.read_text().count("oche study trial ") for log in said] == [1, 1]
-    assert not [*(tmp_path / "out").glob("ray-*")]  # Tune's own files are gone
+    assert not [*out.glob("ray-*")]  # Tune's own files are gone
+
+
+@contextmanager
+def one_cluster(study: Study) -> Iterator[None]:
+    """Both times the study runs on the cluster that the first time would start; that takes longer than the trials."""
+    with ray_study._cluster(None, study.place), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_study, "_cluster", lambda *where: nullcontext())
+        yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ import pytest
 
 import small_runs
 import study_files
+from forked_oche import Oche
 from oche.cli import main as cli
 from oche.study import local
 from oche.study import run as study_run
@@ -69,9 +69,9 @@ def test_ray_sets_aside_the_threads_and_the_share_of_a_gpu_of_each_trial(tmp_pat
 def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch, without_reports):
     """The worker that attends to a trial is killed, then the driver with all of its Ray; then it ends like a calm study."""
     pytest.importorskip("ray", reason="needs Ray: pip install 'oche[study]'")
-    keys = dict(jobs=2, checkpoint=0.05, search={"batch": 8, "steps": 150}, grid={"method": "darts"})
+    keys = dict(jobs=2, checkpoint=0.05, search={"batch": 8, "steps": 90}, grid={"method": "darts"})
     file, out = study_files.write(tmp_path, **keys), tmp_path / "out"
-    driver = subprocess.Popen([sys.executable, "-m", "oche", "study", str(file), "--on", "ray"])
+    driver = Oche("study", file, "--on", "ray", said=tmp_path / "driver")
     try:
         wait_for(out, 3, driver)
         attending = parent(workers(out)[0])
@@ -86,7 +86,7 @@ def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch, wi
     assert cli.main(["study", str(file), "--on", "ray", "--quiet"]) == 0
     assert log.read_text().count("oche study trial ") == 3
     steps = [record["step"] for record in small_runs.metrics(next(out.glob("trials/*/search")))]
-    assert steps == sorted({*steps}) and steps[-1] == 150
+    assert steps == sorted({*steps}) and steps[-1] == 90
     study_files.here(monkeypatch)
     assert study_run.run_study(read_study(file, out=str(tmp_path / "calm")), study_files.LOG, "x") == 0
     assert outcome(out) == outcome(tmp_path / "calm")

@@ -23,7 +23,8 @@ GRID = {"method": ["darts", "random"], "seed": [0, 1]}
 
 @pytest.mark.slow
 def test_every_trial_is_searched_and_trained_and_the_control_is_only_trained(tmp_path, started):
-    study = study_files.study(tmp_path, recipe="small", grid=GRID)
+    space = {"channels": 2, "cells": 3, "nodes": 2}  # with enough cells that random ones differ
+    study = study_files.study(tmp_path, recipe="small", space=space, grid=GRID)
     assert study_run.run_study(study, LOG, "x") == 0
     found = trial_results(tmp_path / "out")
     assert [trial_result.id for trial_result in found] == started == [t.id for t in study.trials]

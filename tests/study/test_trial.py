@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 import small_runs
 import study_files
 from class_folders import write
+from forked_oche import run_code
 from oche.data.manifest import FIRST, SECOND, TEST
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.membership import Earlier
@@ -81,7 +80,7 @@ def test_a_trial_is_read_as_it_was_written(tmp_path):
         assert (tree["id"], tree["group"], tree["seed"]) == (trial.id, trial.group, trial.seed)
 
 
-def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monkeypatch, without_reports):
+def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monkeypatch):
     study = study_files.study(tmp_path, recipe="small", checkpoint=0, grid={"method": "darts"})
     assert study_run.run_study(study, LOG, "x") == 0
     (whole,) = trial_results(tmp_path / "out")
@@ -89,8 +88,9 @@ def test_a_trial_that_was_killed_goes_on_to_the_same_end(tmp_path, started, monk
     trial: Trial = study.trials[0]
     trial.write(out)
     script = f"""
-import os, signal, sys
+import os, signal
 from pathlib import Path
+import oche.report.run_page
 from oche.bilevel.search import Search
 from oche.core.console import Log
 from oche.study.trial import run_trial
@@ -100,9 +100,10 @@ def dying(self, at, progress):
         os.kill(os.getpid(), signal.SIGKILL)
     step(self, at, progress)
 Search.step = dying
+oche.report.run_page.write_report = lambda path: path
 run_trial(Path({str(out)!r}), Log(quiet=True))
 """
-    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert run_code(script, tmp_path / "said")[0] == -9
     assert local.TrialJob.at(out).describe_outcome() == "killed" and local.TrialJob.at(out).progress_row()[
         1
     ] == pytest.approx(1 / 3, abs=0.2)

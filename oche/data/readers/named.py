@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +77,26 @@ def read(name: str, data_dir: Path | None, memory: int, show: bool) -> RawDatase
 
 def digits() -> RawDataset:
     """Read the 1,797 digits (1, 8, 8) of scikit-learn. Their 17 grey levels become 0..255. They have no test part."""
-    from sklearn.datasets import load_digits
+    table = _digits_table()
+    images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    labels = table[:, -1].astype(np.int64)
+    return RawDataset("digits", Resident(torch.from_numpy(images), torch.from_numpy(labels)), None, DIGITS)
+
+
+@cache
+def _digits_table() -> np.ndarray:
+    """Return the table (1797, 65) that `sklearn.datasets.load_digits` reads: 64 grey levels 0..16 and the label of each digit.
+
+    Its file is read without importing scikit-learn, which takes longer than all else before the first step of a small run.
+    """
+    package = find_spec("sklearn")
+    file = Path(package.origin if package and package.origin else "").parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits  # another version keeps the file elsewhere
 
     found: Any = load_digits()
-    images = np.rint(found.images * (255 / 16)).astype(np.uint8)
-    labels = torch.from_numpy(found.target.astype(np.int64))
-    return RawDataset("digits", Resident(torch.from_numpy(images).unsqueeze(1), labels), None, DIGITS)
+    return np.column_stack([found.data, found.target])
 
 
 def _idx_reader(classes: tuple[str, ...]) -> Callable[[list[Path], int], Read]:

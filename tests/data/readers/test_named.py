@@ -1,5 +1,7 @@
 """The named sets through `load`, from small archives in the published layout, put in --data-dir by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from data_files import (
 )
 from oche.core.errors import OcheError
 from oche.data import DATASETS, load
+from oche.data.readers import named
 from oche.data.readers.named import NAMED
 
 
@@ -37,6 +40,14 @@ def test_digits_are_scikit_learns():
     assert np.array_equal(y.numpy(), source.target)
     assert np.abs(x[:, 0].numpy() / 255 - source.images / 16).max() <= 0.5 / 255
     assert x.max() == 255
+
+
+@pytest.mark.parametrize("package", [None, SimpleNamespace(origin="/nowhere/__init__.py")])
+def test_digits_are_the_same_where_the_file_of_scikit_learn_is_elsewhere(monkeypatch, package):
+    table = named._digits_table()
+    monkeypatch.setattr(named, "find_spec", lambda name: package)
+    again = named._digits_table.__wrapped__()
+    assert table.shape == (1797, 65) and np.array_equal(again, table)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])

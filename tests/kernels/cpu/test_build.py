@@ -1,13 +1,12 @@
 """The compiled library: built where there is a compiler, and done without where there is none."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from torch import nn
 
+from forked_oche import run_code
 from oche.kernels.cpu import build as native
 from oche.networks.operations import OPERATIONS
 from oche.spaces import operation
@@ -32,9 +31,10 @@ def own_operation():
     del OPERATIONS["swish"]
 
 
-def in_process(code: str, **env: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env})
-    return done.stdout + done.stderr
+@pytest.fixture
+def in_process(tmp_path: Path) -> Callable[..., str]:
+    """Runs code in a process that has not loaded the library; returns what it wrote."""
+    return lambda code, **env: run_code(code, tmp_path / "said", **env)[1]
 
 
 CHOOSE = (
@@ -43,18 +43,18 @@ CHOOSE = (
 )
 
 
-def test_without_a_compiler_it_is_pure_torch(tmp_path: Path):
+def test_without_a_compiler_it_is_pure_torch(tmp_path: Path, in_process):
     said = in_process(CHOOSE, CXX="no-such-compiler", XDG_CACHE_HOME=str(tmp_path))
     assert said.startswith("shared") and "CXX=no-such-compiler is no program" in said and len(said.splitlines()) == 1
 
 
-def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path):
+def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path, in_process):
     said = in_process(CHOOSE, CXX="false", XDG_CACHE_HOME=str(tmp_path))
     assert said.startswith("shared") and "does not compile" in said
     assert not list((tmp_path / "oche/native").glob("*.so"))
 
 
-def test_a_file_that_is_no_library(tmp_path: Path):
+def test_a_file_that_is_no_library(tmp_path: Path, in_process):
     code = (
         "from oche.kernels.cpu import build; t = build._library_path(build.compiler()); "
         "t.parent.mkdir(parents=True); t.write_text('x'); "
@@ -81,7 +81,7 @@ DISKS = {
 
 
 @pytest.mark.parametrize("disk", DISKS)
-def test_the_reason_and_the_variable_that_moves_the_folder(disk, tmp_path: Path):
+def test_the_reason_and_the_variable_that_moves_the_folder(disk, tmp_path: Path, in_process):
     code, why = DISKS[disk]
     folder = tmp_path / "native"
     if disk == "a file in the way":
@@ -95,7 +95,7 @@ def test_the_reason_and_the_variable_that_moves_the_folder(disk, tmp_path: Path)
     assert why in said and said.endswith("; set OCHE_CACHE to a folder on another disk)\n") and said.count("\n") == 1
 
 
-def test_a_library_that_was_compiled_before_its_disk_lost_the_right(tmp_path: Path):
+def test_a_library_that_was_compiled_before_its_disk_lost_the_right(tmp_path: Path, in_process):
     code = (
         "from oche.kernels.cpu import build; t = build._library_path(build.compiler()); "
         "t.parent.mkdir(parents=True); t.write_text('x'); "

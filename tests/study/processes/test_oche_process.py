@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 
+import oche
 from comparisons import TRAPS
 from oche.study.processes import oche_process
 from oche.study.processes.oche_process import OcheProcess
@@ -39,3 +40,10 @@ def test_a_child_is_asked_or_killed_and_its_use_adds_up(tmp_path, monkeypatch):
     third = child("60")
     third.kill()
     assert json.loads(usage.read_text())["exit"] == -signal.SIGKILL
+
+
+def test_the_child_is_the_program(tmp_path):
+    child = OcheProcess(["--version"], tmp_path / "log", tmp_path / "usage.json")
+    while not child.has_ended():
+        time.sleep(0.01)
+    assert child.exit_code == 0 and (tmp_path / "log").read_text() == f"oche --version\n{oche.__version__}\n"
