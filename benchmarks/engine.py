@@ -36,12 +36,12 @@ from oche.core import atomic_files as atomic
 from oche.core.environment import describe_environment
 from oche.core.errors import OcheError
 from oche.core.genotypes import GENOTYPES, resolve
-from oche.deploy.export import Export
+from oche.deploy.export import Export, export
 from oche.devices.engine import Engine
 from oche.kernels.cpu import discrete
 from oche.methods import published
 from oche.spaces import SPACES
-from oche.training.image_recipes import Recipe, darts
+from oche.training.image_recipes import Recipe, darts, modern
 from oche.training.image_trainer import Training
 
 Step = Callable[[], object]
@@ -119,8 +119,8 @@ def published_step(work: str, sizes: Sizes, reference: Path | None) -> Step:
     return steps_of(setting, work, REFERENCE)
 
 
-def train_rows(sizes: Sizes, reference: Path | None, genotype: str = "DARTS_V2") -> dict[str, Step]:
-    train = partial(training, genotype, sizes)
+def train_rows(sizes: Sizes, reference: Path | None) -> dict[str, Step]:
+    train = partial(training, "DARTS_V2", sizes)
     return versions(
         {
             "published code": lambda: published_step("train", sizes, reference),
@@ -132,8 +132,31 @@ def train_rows(sizes: Sizes, reference: Path | None, genotype: str = "DARTS_V2")
     )
 
 
+def large_rows(sizes: Sizes, reference: Path | None) -> dict[str, Step]:
+    """Without the plain modules, whose steps take as long as those of the published code."""
+    train = partial(training, "DARTS_V2", sizes)
+    return versions(
+        {
+            "published code": lambda: published_step("train", sizes, reference),
+            OWN: lambda: train("native"),
+            BF16: lambda: train("native", precision="bf16"),
+        }
+    )
+
+
 def small_rows(sizes: Sizes, reference: Path | None) -> dict[str, Step]:
     return train_rows(sizes, None)
+
+
+def cell_rows(sizes: Sizes, reference: Path | None, genotype: str) -> dict[str, Step]:
+    train = partial(training, genotype, sizes, of=modern)
+    return versions(
+        {
+            PLAIN: lambda: train("plain"),
+            OWN: lambda: train("native"),
+            BF16: lambda: train("native", precision="bf16"),
+        }
+    )
 
 
 def search_rows(sizes: Sizes, reference: Path | None, stem: str = "cifar") -> dict[str, Step]:
@@ -173,10 +196,15 @@ def prediction_rows(sizes: Sizes, reference: Path | None) -> dict[str, Step]:
         x = torch.randn(sizes.batch, 3, sizes.side, sizes.side)
         net = oche.build("DARTS_V2", classes=2, channels=sizes.channels, cells=sizes.cells, image=sizes.side).eval()
         loaded = oche.load(run)
-        steps: dict[str, Step] = {"plain PyTorch": lambda: predict(net, x), "oche.load": lambda: predict(loaded, x)}
+        fast = loaded.for_inference()
+        steps: dict[str, Step] = {
+            "plain PyTorch": lambda: predict(net, x),
+            "oche.load": lambda: predict(loaded, x),
+            "oche.load, for_inference": lambda: predict(fast, x),
+        }
         for name, how in {"ONNX float32": Export("onnx"), "ONNX int8": Export("onnx", int8=True)}.items():
             file = Path(folder) / f"{name}.onnx"
-            oche.export(run, how, out=file, card=False)
+            export(run, how, out=file, card=False)
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
@@ -204,7 +232,7 @@ def write_images(folder: Path, side: int, count: int = 40) -> Path:
 
 ROWS = {
     "train-b16": Row("training step, DARTS_V2 20 cells C = 36, batch 16", Sizes(16), train_rows, 3.5, 5),
-    "train-b96": Row("training step, DARTS_V2 20 cells C = 36, batch 96", Sizes(96), train_rows, 3.5, 5),
+    "train-b96": Row("training step, DARTS_V2 20 cells C = 36, batch 96", Sizes(96), large_rows, 3.5, 5),
     "small-8": Row("training step, DARTS_V2 8 cells C = 16, batch 64", Sizes(64, 32, 16, 8), small_rows, 3, 5),
     "small-14": Row("training step, DARTS_V2 14 cells C = 16, batch 64", Sizes(64, 32, 16, 14), small_rows, 3, 5),
     "search": Row("first-order search step, 8 cells C = 16, batch 16", Sizes(16, 32, 16, 8), search_rows, 8, 10),
@@ -218,7 +246,7 @@ ROWS |= {
     f"cell-{name}": Row(
         f"training step, {name} {'1 cell a stage' if name == 'RESNET' else '4 cells'} C = 16, batch 16",
         Sizes(16, 32, 16, 1 if name == "RESNET" else 4),
-        partial(train_rows, genotype=name),
+        partial(cell_rows, genotype=name),
         1.0,
     )
     for name, found in GENOTYPES.items()
