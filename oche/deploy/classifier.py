@@ -24,6 +24,7 @@ from oche.deploy.image_values import check_normalised, levels_for
 from oche.devices.engine import Engine
 from oche.networks.backbone import Backbone
 from oche.networks.build import FinalNetwork
+from oche.networks.fuse_batchnorm import fuse_batchnorm
 from oche.runs.checkpoint import load_weights, weights_metadata
 from oche.runs.run import Run
 from oche.runs.run_data import load_data
@@ -110,6 +111,16 @@ class Classifier(nn.Module):
         """
         assert isinstance(self.net, FinalNetwork)
         return Backbone(self.net, out_indices).train(self.training)
+
+    def for_inference(self) -> Classifier:
+        """Return a copy for predictions on a CPU: BatchNorms fused into the convolutions before them, weights in channels_last.
+
+        Its outputs are those of this network up to rounding. Later changes of these weights do not reach it.
+        """
+        net: nn.Module = fuse_batchnorm(self.net)
+        for weight in net.parameters():
+            weight.requires_grad_(False)
+        return Classifier(net.to(memory_format=torch.channels_last), self.about).eval()  # pyright: ignore[reportCallIssue]
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from torch import nn
 
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
+from oche.kernels.cpu.build import Unavailable
+from oche.kernels.cpu.self_test import check_native_bf16
 
 Precision = Literal["float32", "bf16"]
 
@@ -27,13 +29,13 @@ def precision_context(precision: Precision, device: torch.device) -> AbstractCon
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
-def with_precision(engine: Engine, precision: Precision) -> Engine:
-    """Return ``engine`` adapted to ``precision``. For bfloat16 it computes with plain modules, because fused kernels
-    have no bfloat16.
+def with_precision(engine: Engine, precision: Precision, *, mixed: bool = True) -> Engine:
+    """Return ``engine`` adapted to ``precision``. ``mixed``: for networks whose edges have several candidates.
 
-    Raises `OcheError` if the engine asks for fused kernels.
+    For bfloat16 it computes with plain modules, because fused kernels have no bfloat16, except those for discrete cells on
+    processors that multiply it. Raises `OcheError` if the engine asks for fused kernels where there are none.
     """
-    if precision == "float32":
+    if precision == "float32" or (not mixed and engine.fused != "plain" and _bf16_obstacle(engine) == ""):
         return engine
     if engine.fused == "fused":
         raise OcheError(
@@ -49,4 +51,17 @@ def apply_precision(
     reason = engine.apply_form(net, twice=twice, mixed=mixed)
     if precision == "float32" or not reason:
         return reason
-    return "as plain modules, convolutions in bfloat16: fused forms take none"
+    if engine.fused == "plain":
+        return "as plain modules, convolutions in bfloat16: fused forms take none"
+    return f"{reason}, products in bfloat16"
+
+
+def _bf16_obstacle(engine: Engine) -> str:
+    """Return why the compiled kernels cannot multiply bfloat16 numbers here, "" if they can."""
+    if engine.device.type != "cpu" or engine.dtype != torch.float32:
+        return "only compiled kernels on a CPU multiply bfloat16 numbers"
+    try:
+        check_native_bf16()
+    except Unavailable as error:
+        return str(error)
+    return ""

@@ -58,7 +58,7 @@ def apply(module: nn.Module, x: Tensor) -> Tensor:
     return apply_leaves(leaves_of(module), CachedMap(x.contiguous(memory_format=NHWC))).map
 
 
-SHARED = forms.Form("shared", node_states, apply)
+SHARED = forms.Form("shared", node_states, apply, apply)
 
 
 @dataclass(eq=False)

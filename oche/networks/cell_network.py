@@ -15,12 +15,12 @@ from oche.core.arguments import checked
 from oche.core.errors import OcheError, plural
 from oche.networks.backbone import FeatureMap
 from oche.networks.drop_path import DropPathNetwork, EdgeFactors, apply_drop_path
-from oche.networks.forms import FormModule
+from oche.networks.forms import DiscreteCell
 from oche.networks.macro import CellPlan, Skeleton, describe
 from oche.networks.operations import FactorizedReduce, find_operation, relu_conv_bn
 
 
-class FinalCell(FormModule):
+class FinalCell(DiscreteCell):
     """A discrete cell: maps two inputs (B, c_prev_prev, ·, ·) and (B, c_prev, ·, ·) to its output nodes, concatenated."""
 
     def __init__(self, genotype: Genotype, plan: CellPlan) -> None:
@@ -35,12 +35,18 @@ class FinalCell(FormModule):
             for op, source, _ in cell.edges
         )
 
+    @property
+    def preprocessing(self) -> tuple[nn.Module, ...]:
+        return self.preprocess0, self.preprocess1
+
     def forward(self, s0: Tensor, s1: Tensor, factors: EdgeFactors) -> Tensor:
         """Return the output for ``s0`` and ``s1``, the outputs of the two cells before this one.
 
         ``factors``: those of drop path, one edge after another.
         """
-        apply = self.form.apply
+        if (whole := self.form.discrete(self, [s0, s1], factors)) is not None:
+            return whole
+        apply = self.form.apply_final
         states = {0: apply(self.preprocess0, s0), 1: apply(self.preprocess1, s1)}
         for node in self.cell.nodes:
             total = None

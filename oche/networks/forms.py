@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Dag, Mix
+from oche.core.architecture import Cell, Dag, Mix
 
 
 def node_states(
@@ -46,7 +47,11 @@ class Form:
     flow: Callable[..., list[Tensor]]
     """a function like `node_states`"""
     apply: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x)
-    """computes module(x)"""
+    """computes module(x) in a supernet"""
+    apply_final: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x)
+    """computes module(x) in a final network"""
+    discrete: Callable[[Any, list[Tensor], Any], Tensor | None] = lambda cell, inputs, factors: None
+    """returns the output of a `DiscreteCell` for its inputs and the factors of drop path; None if it must compute itself"""
 
 
 PLAIN = Form("plain", node_states)
@@ -56,3 +61,16 @@ class FormModule(nn.Module):
     """A module that computes in a `Form`, which `oche.kernels.choose.use` can replace."""
 
     form: Form = PLAIN
+
+
+class DiscreteCell(FormModule):
+    """A cell of a final network. A form may compute it as a whole."""
+
+    cell: Cell
+    ops: nn.ModuleList
+    """the operation of each edge of ``cell``"""
+
+    @property
+    def preprocessing(self) -> tuple[nn.Module, ...]:
+        """The modules in front of the inputs, one each, or none."""
+        return ()

@@ -20,7 +20,7 @@ from oche.core.errors import OcheError
 from oche.core.nasbench201 import CELL, parse
 from oche.networks.backbone import FeatureMap
 from oche.networks.drop_path import DropPathNetwork, EdgeFactors, apply_drop_path
-from oche.networks.forms import FormModule
+from oche.networks.forms import DiscreteCell, FormModule
 from oche.networks.macro import STRIDES, Stem, check_sizes, halve, strided_convs
 from oche.networks.operations import Pointwise, find_operation, operation
 
@@ -58,8 +58,11 @@ class ResidualBlock(FormModule):
         self.convs = nn.Sequential(*_relu_conv_bn(c_in, c_out, 3, 2), *_relu_conv_bn(c_out, c_out, 3))
         self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(c_in, c_out, 1, bias=False))
 
+        self.final = False  # whether it belongs to a final network
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.form.apply(self.convs, x)
+        apply = self.form.apply_final if self.final else self.form.apply
+        return self.shortcut(x) + apply(self.convs, x)
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ class Network(nn.Module):
         return self.head(last)
 
 
-class FinalCell(FormModule):
+class FinalCell(DiscreteCell):
     """A discrete cell: maps (B, C, H, W) to the state of its output node, of the same shape."""
 
     def __init__(self, cell: Cell, channels: int) -> None:
@@ -175,9 +178,11 @@ class FinalCell(FormModule):
 
     def forward(self, x: Tensor, factors: EdgeFactors) -> Tensor:
         """Return the state of the output node for x (B, C, H, W). ``factors``: those of drop path, one edge after another."""
+        if (whole := self.form.discrete(self, [x], factors)) is not None:
+            return whole
         states = {0: x}
         for op, (_, source, target) in zip(self.ops, self.cell.edges, strict=True):
-            out = apply_drop_path(self.form.apply(op, states[source]), op, factors)
+            out = apply_drop_path(self.form.apply_final(op, states[source]), op, factors)
             states[target] = out if target not in states else states[target] + out
         return states[self.cell.concat[0]]
 
@@ -190,6 +195,9 @@ class FinalNetwork(Network, DropPathNetwork):
     def __init__(self, genotype: Genotype, macro: Macro, drop_path: float = 0.0) -> None:
         super().__init__(macro, lambda place: FinalCell(genotype.cells[CELL], place.channels))
         self.genotype, self.drop_path = genotype, drop_path
+        for block in self.cells:
+            if isinstance(block, ResidualBlock):
+                block.final = True
 
     def forward(self, x: Tensor, drops: Tensor | None = None) -> Tensor:
         """``drops`` (D, B): the factors of drop path, drawn anew by default; see `DropPathNetwork.drops`."""

@@ -17,7 +17,7 @@ from oche.core.errors import OcheError
 from oche.data import Dataset
 from oche.devices.engine import Engine, ProvedForm
 from oche.kernels.cpu.build import Unavailable
-from oche.kernels.cpu.self_test import check_native
+from oche.kernels.cpu.self_test import check_native, check_native_bf16
 from oche.methods.recipe import SearchRecipe
 from oche.proof import cache
 from oche.proof.mode import proof_mode
@@ -110,7 +110,9 @@ def _forms(recipe: SearchRecipe | Recipe, device: str, bf16: bool) -> list[StepF
     searches = isinstance(recipe, SearchRecipe)
     twice = searches and recipe.method.hypergrad.twice
     if device == "cpu":
-        fast = [] if bf16 else ["shared"] if twice else _compiled()
+        fast = ["shared"] if twice else _compiled(bf16)
+        if bf16 and searches:
+            fast = []
         return [*(ON_CPU[name] for name in fast), PLAIN]
     if bf16 or not searches:  # fused forms take no bfloat16, and discrete cells share little
         return [PLAIN, ON_CUDA["graph"]]
@@ -120,10 +122,10 @@ def _forms(recipe: SearchRecipe | Recipe, device: str, bf16: bool) -> list[StepF
     return [PLAIN, *(ON_CUDA[name] for name in names)]
 
 
-def _compiled() -> list[str]:
+def _compiled(bf16: bool) -> list[str]:
     """Return the name of the compiled form, if kernels can be compiled here and passed their own test."""
     try:
-        check_native()
+        check_native_bf16() if bf16 else check_native()
     except Unavailable:
         return []
     return ["native"]

@@ -23,7 +23,7 @@ from oche.data import Augment, Dataset
 from oche.data.augment.mixup_cutmix import Mixing
 from oche.data.augment.policies import Policy
 from oche.devices.engine import Engine
-from oche.devices.mixed_precision import Precision, with_precision
+from oche.devices.mixed_precision import Precision, apply_precision, with_precision
 from oche.networks.build import FinalNetwork, build, network_sizes
 from oche.networks.macro import Stem, Widen
 from oche.training.gradient_check import check_bf16_gradients
@@ -190,7 +190,8 @@ class Recipe:
                 self.network(resolve(genotype), data)
         else:
             net = self.network(resolve(genotype), data)
-            engine = with_precision(engine, self.precision)
+            engine = with_precision(engine, self.precision, mixed=False)
+            apply_precision(engine, engine.place(net), self.precision, mixed=False)
             check_bf16_gradients(engine.place(net), (self.at_once(engine), data.channels, *data.image), engine)
 
     def at_once(self, engine: Engine) -> int:

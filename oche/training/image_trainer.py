@@ -61,7 +61,7 @@ class Training:
         warm: WarmStart | None = None,
     ) -> None:
         """``warm``: the weights to begin with, from another network."""
-        engine = with_precision(engine, recipe.precision)
+        engine = with_precision(engine, recipe.precision, mixed=False)
         self.recipe, self.data, self.seed, self.engine, self.title = recipe, data, seed, engine, title
         self.augment, self.mixing, self.w = recipe.augmentation(data), recipe.mixing, recipe.descent
         with engine.seeded(derive_seed(seed, "weights")):

@@ -182,6 +182,15 @@ def test_a_loaded_network_is_the_trained_one(trained, digits):
     assert sum(p.numel() for p in net.parameters()) == trained.summary["parameters"]
 
 
+def test_a_copy_for_inference_has_fewer_batchnorms_and_the_same_outputs(trained):
+    net = oche.load(trained)
+    fast, x = net.for_inference(), torch.randn(3, 1, 8, 8)
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in (net, fast)]
+    assert norms[1] < norms[0] and not any(w.requires_grad for w in fast.parameters())
+    assert torch.allclose(fast(x), net(x), atol=1e-5) and fast.classes == net.classes
+    assert all(w.requires_grad for w in net.parameters())  # the network itself stays as it was
+
+
 def test_a_run_from_before_its_moments_were_kept(copied, trained):
     facts = json.loads((copied / "space.json").read_text())
     del facts["mean"], facts["std"]

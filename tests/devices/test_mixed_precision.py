@@ -9,13 +9,24 @@ from image_training import CELL, PLAIN, make, recipe, steps
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import precision_context, with_precision
+from oche.kernels.cpu.build import Unavailable
 from oche.training.gradient_check import check_bf16_gradients
 from tiny_images import dataset
 
 CPU = Engine("cpu")
 
 
-def test_steps_in_bf16_are_near_those_in_float32():
+@pytest.fixture
+def no_bf16_kernels(monkeypatch):
+    """A processor that multiplies no bfloat16 numbers."""
+
+    def refuse():
+        raise Unavailable("no such instructions")
+
+    monkeypatch.setattr("oche.devices.mixed_precision.check_native_bf16", refuse)
+
+
+def test_steps_in_bf16_are_near_those_in_float32(no_bf16_kernels):
     tasks = [make(recipe(precision=p, **PLAIN), dataset(side=16), CPU) for p in ("float32", "bf16")]
     assert "plain" in tasks[1].computes or not tasks[1].computes
     losses = []
@@ -38,6 +49,17 @@ def test_kernels_that_take_none_are_refused():
     assert with_precision(CPU, "bf16").fused == "plain" and with_precision(CPU, "float32") is CPU
     with pytest.raises(OcheError, match="use engine='auto' or 'plain'"):
         with_precision(Engine("cpu", fused="fused"), "bf16")
+
+
+def test_final_networks_take_kernels_that_multiply_bf16(monkeypatch):
+    monkeypatch.setattr("oche.devices.mixed_precision.check_native_bf16", lambda: None)
+    assert with_precision(CPU, "bf16", mixed=False) is CPU
+    assert with_precision(Engine("cpu", fused="plain"), "bf16", mixed=False).fused == "plain"
+    assert with_precision(Engine("cpu", dtype=torch.float64), "bf16", mixed=False).fused == "plain"
+
+
+def test_final_networks_without_such_kernels_are_plain(no_bf16_kernels):
+    assert with_precision(CPU, "bf16", mixed=False).fused == "plain"
 
 
 def test_wrong_gradients_are_found(monkeypatch):
@@ -73,7 +95,7 @@ def test_the_measured_fault_is_found():
         check_bf16_gradients(net, (8, 16, 32, 32), CPU)
 
 
-def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch):
+def test_what_cannot_be_trusted_leaves_no_run(tmp_path, monkeypatch, no_bf16_kernels):
     def refuse(net, shape, engine):
         assert shape == (16, 1, 8, 8) and engine.fused == "plain"
         raise OcheError("wrong")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,11 @@ from oche.core.cache_folders import CACHE_VARIABLE, cache_folder, execution_obst
 from oche.core.errors import OcheError, one_line
 
 SOURCES = Path(__file__).with_name("csrc")
-LIMIT = 300  # timeout of the compiler, in seconds
+LIMIT = 900  # timeout of the compiler, in seconds
+UNITS = (
+    ("node.cpp", "float"), ("cell.cpp", "float"), ("node.cpp", "double"), ("cell.cpp", "double"), ("module.cpp", ""),
+)  # fmt: skip
+"""what is compiled side by side: a file, and the type of numbers that it is compiled for"""
 
 
 class Unavailable(OcheError):
@@ -102,21 +107,10 @@ def _processor() -> str:
 
 
 def _flags() -> list[str]:
-    return ["-O3", "-march=native", "-std=c++20", "-fPIC", "-shared", "-fopenmp", "-w"]
+    return ["-O3", "-march=native", "-std=c++20", "-fPIC", "-fopenmp", "-w"]
 
 
 def _compile(compiler: str, target: Path) -> None:
-    from torch.utils.cpp_extension import include_paths, library_paths
-
-    command = [
-        compiler,
-        *_flags(),
-        str(SOURCES / "module.cpp"),
-        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
-    ]
-    command += [f"-isystem{path}" for path in include_paths()]
-    command += [word for path in library_paths() for word in (f"-L{path}", f"-Wl,-rpath,{path}")]
-    command += ["-ltorch", "-ltorch_cpu", "-lc10"]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Compile in a folder beside the target and move the file there, so that no process loads half a file. Processes that
@@ -124,15 +118,41 @@ def _compile(compiler: str, target: Path) -> None:
         with _exclusive(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=target.parent) as folder:
             if target.exists():
                 return
+            objects = [Path(folder) / f"{file.rsplit('.')[0]}-{number}.o" for file, number in UNITS]
+            with ThreadPoolExecutor(len(UNITS)) as pool:  # each waits for a compiler of its own
+                list(pool.map(lambda unit, made: _compile_unit(compiler, *unit, made), UNITS, objects))
             made = Path(folder) / target.name
-            done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, timeout=LIMIT)
-            if done.returncode:
-                raise Unavailable(f"{compiler} does not compile the kernels: {_first_error(done.stderr)}")
+            libraries = [word for path in _library_paths() for word in (f"-L{path}", f"-Wl,-rpath,{path}")]
+            _run(
+                [compiler, *_flags(), "-shared", *map(str, objects), *libraries, "-ltorch", "-ltorch_cpu", "-lc10"],
+                made,
+            )
             made.replace(target)
     except OSError as error:
         raise Unavailable(_move(target.parent, one_line(error))) from error
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"the kernels cannot be compiled: {error}") from error
+
+
+def _compile_unit(compiler: str, file: str, number: str, made: Path) -> None:
+    """Compile ``file`` for the type ``number`` ("" for a file of all types) to the object ``made``."""
+    from torch.utils.cpp_extension import include_paths
+
+    command = [compiler, *_flags(), "-c", str(SOURCES / file), *([f"-DNUMBER={number}"] if number else [])]
+    command.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}")
+    _run(command + [f"-isystem{path}" for path in include_paths()], made)
+
+
+def _library_paths() -> list[str]:
+    from torch.utils.cpp_extension import library_paths
+
+    return library_paths()
+
+
+def _run(command: list[str], made: Path) -> None:
+    done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, timeout=LIMIT)
+    if done.returncode:
+        raise Unavailable(f"{command[0]} does not compile the kernels: {_first_error(done.stderr)}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from oche.core.architecture import Dag, Mix
 from oche.core.schedules import linear
+from oche.kernels.cpu import discrete
 from oche.kernels.cpu.node import ConvTerm, Node, NodeProgram, Pools, SourceTerm, TensorTerm, Term
 from oche.kernels.op_terms import Pool, parse_operation
 from oche.networks.forms import Form
@@ -153,6 +154,16 @@ def apply(module: nn.Module, x: Tensor) -> Tensor:
     return Node.apply(program, 1, 0, torch.ones(1), x, *program.params)
 
 
+def apply_final(module: nn.Module, x: Tensor) -> Tensor:
+    """Return ``module(x)``, an operation of a final network whose cell is not computed as a whole.
+
+    torch computes dense convolutions faster than the kernels, and single 1 × 1 convolutions as fast.
+    """
+    found = parse_operation(module)
+    separable = isinstance(found, tuple) and all(stage.depthwise is not None or stage.kernel == 0 for stage in found)
+    return apply(module, x) if separable and not torch.is_autocast_enabled(x.device.type) else module(x)
+
+
 def _full_node(live: Sequence[tuple], shared: SourceCache, like: Tensor) -> Tensor | None:
     gather = NodeBuilder(shared)
     for edge, x, row, active, scale in live:
@@ -179,4 +190,4 @@ def _partial_node(live: Sequence[tuple], shared: SourceCache) -> Tensor:
     return torch.cat([first, rest], 1).unflatten(1, (k, -1)).transpose(1, 2).flatten(1, 2)
 
 
-NATIVE = Form("native", node_states, apply)
+NATIVE = Form("native", node_states, apply, apply_final, discrete.compute)

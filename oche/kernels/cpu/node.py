@@ -44,7 +44,7 @@ class ConvTerm:
         return [stage.norm for stage in self.stages]
 
     def code(self) -> list[int]:
-        return [value for stage in self.stages for value in (*stage.form, *_norm_flags(stage.norm))]
+        return [value for stage in self.stages for value in (*stage.form, *norm_flags(stage.norm))]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TensorTerm:
         return [] if self.norm is None else [self.norm]
 
     def code(self) -> list[int]:
-        return [] if self.norm is None else [-1, 1, 1, 0, *_norm_flags(self.norm)]
+        return [] if self.norm is None else [-1, 1, 1, 0, *norm_flags(self.norm)]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class SourceTerm:
 Term = ConvTerm | TensorTerm | SourceTerm
 
 
-def _norm_flags(norm: nn.BatchNorm2d) -> list[int]:
+def norm_flags(norm: nn.BatchNorm2d) -> list[int]:
     """Return [has scale and shift, its running statistics move]."""
     return [int(norm.affine), int(norm.track_running_stats and norm.running_mean is not None)]
 
@@ -90,7 +90,7 @@ class NodeProgram:
         norms = [norm for term in terms for norm in term.norms]
         self.code = [value for t in terms for value in (t.kind, t.index, len(t.norms), *t.code())]
         self.numbers = [number for norm in norms for number in (norm.eps, norm.momentum)]
-        moved = [norm for norm in norms if _norm_flags(norm)[1]]
+        moved = [norm for norm in norms if norm_flags(norm)[1]]
         self.buffers = [b for n in moved for b in (n.running_mean, n.running_var, n.num_batches_tracked)]
         self.params = [p for term in terms for p in _parameters(term)]
         self.stats = list(stats)
@@ -102,7 +102,7 @@ def _parameters(term: Term) -> list[Tensor]:
     return [p for norm in term.norms if norm.affine for p in (norm.weight, norm.bias)]
 
 
-def _refuse_second_derivative() -> None:
+def refuse_second_derivative() -> None:
     """Raise `OcheError` in a backward that is to be differentiated again.
 
     torch's ``once_differentiable`` raises nothing if the second derivative also has a path around the function; then
@@ -131,7 +131,7 @@ class Node(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
-        _refuse_second_derivative()
+        refuse_second_derivative()
         program, a, b = ctx.program, ctx.sources, ctx.sources + ctx.given
         w, *rest = ctx.saved_tensors
         count = b + len(program.params)
@@ -161,7 +161,7 @@ class Pools(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g_max: Tensor | None, g_mean: Tensor | None, _: Any) -> Any:  # type: ignore[override]
-        _refuse_second_derivative()
+        refuse_second_derivative()
         of_max, of_mean = (g if want else None for g, want in zip((g_max, g_mean), ctx.want, strict=True))
         if of_max is None and of_mean is None:
             return None, None, None, None

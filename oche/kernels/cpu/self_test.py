@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from oche.core.architecture import Mix, alive_candidates, all_alive
 from oche.core.genotypes import DARTS_V2
-from oche.kernels.cpu import build
+from oche.kernels.cpu import build, discrete
 from oche.kernels.cpu.build import Unavailable
 from oche.kernels.cpu.cell import NATIVE
 from oche.networks.build import build as build_network
@@ -24,7 +24,7 @@ from oche.networks.forms import PLAIN, FormModule
 from oche.proof import cache as verdicts
 from oche.proof.mode import proof_mode
 from oche.proof.prove import prove
-from oche.proof.values import StatelessStep, Step, StepForm, Verdict
+from oche.proof.values import BF16, FLOAT32, StatelessStep, Step, StepForm, Verdict
 from oche.spaces import SPACES
 from oche.spaces.base import Space
 from oche.spaces.edge_variants import PartialEdge
@@ -34,6 +34,7 @@ IMAGES = 3  # in a batch: an odd number, so that threads get unequal shares
 NATIVE_FORM = StepForm("native", "native", about="compiled kernels")
 PLAIN_FORM = StepForm("plain", about="plain modules")
 TITLE = "compiled kernels, small networks"
+TITLE_BF16 = "compiled kernels in bfloat16, small final networks"
 
 
 def check_native() -> None:
@@ -46,34 +47,49 @@ def check_native() -> None:
         raise Unavailable(why)
 
 
+def check_native_bf16() -> None:
+    """Check the kernels that multiply bfloat16 numbers, as `check_native` does, against plain modules in float32.
+
+    Raises `Unavailable` too where the processor has no such instructions.
+    """
+    check_native()
+    build.load()
+    if not discrete.has_bf16():
+        raise Unavailable("the compiled kernels multiply bfloat16 numbers on processors with AVX-512 BF16 only")
+    if why := _refutation(str(build.library()), proof_mode() == "never", True):
+        raise Unavailable(why)
+
+
 @cache
-def _refutation(library: str, never: bool) -> str:
+def _refutation(library: str, never: bool, bf16: bool = False) -> str:
     """Return why the kernels in the file ``library`` must not be used, "" if they may."""
-    verdict = known_verdict(library)
+    verdict = known_verdict(library, bf16)
     if verdict is None and not never:
-        verdict = new_verdict(library)
+        verdict = new_verdict(library, bf16)
     proof = None if verdict is None else verdict.of("native")
     if proof is None or proof.agrees:
         return ""
-    return f"the compiled kernels did not pass their test on this machine ({proof.why})"
+    return f"the compiled kernels did not pass their test on this machine{' in bfloat16' * bf16} ({proof.why})"
 
 
 FORMS = (NATIVE_FORM, PLAIN_FORM)
 
 
-def step_for(library: str) -> Step:
+def step_for(library: str, bf16: bool = False) -> Step:
     """Return the test of the kernels in the file ``library``."""
-    return Step("oche.kernels.cpu.self_test:make", {"library": library}, TITLE, steps=1)
+    settings = {"library": library, "bf16": True} if bf16 else {"library": library}
+    title = TITLE_BF16 if bf16 else TITLE
+    return Step("oche.kernels.cpu.self_test:make", settings, title, steps=1, bounds=BF16 if bf16 else FLOAT32)
 
 
-def known_verdict(library: str) -> Verdict | None:
+def known_verdict(library: str, bf16: bool = False) -> Verdict | None:
     """Return the verdict on the kernels in the file ``library`` that is kept, None if there is none."""
-    return verdicts.recall(step_for(library), FORMS, verdicts.describe_machine(torch.device("cpu")))
+    return verdicts.recall(step_for(library, bf16), FORMS, verdicts.describe_machine(torch.device("cpu")))
 
 
-def new_verdict(library: str) -> Verdict:
+def new_verdict(library: str, bf16: bool = False) -> Verdict:
     """Prove the kernels in the file ``library`` now, and keep the verdict."""
-    step, machine = step_for(library), verdicts.describe_machine(torch.device("cpu"))
+    step, machine = step_for(library, bf16), verdicts.describe_machine(torch.device("cpu"))
     return verdicts.remember(step, FORMS, machine, prove(step, FORMS))[0]
 
 
@@ -82,18 +98,20 @@ def new_verdict(library: str) -> Verdict:
 
 def make(settings: Mapping[str, Any], form: StepForm | None) -> SmallNetworks:
     """Return the networks in ``form``; None: as plain modules."""
-    del settings  # the file is found again by what it is compiled from
-    return SmallNetworks(form is not None and form.flow == "native")
+    # The file is found again by what it is compiled from.
+    return SmallNetworks(form is not None and form.flow == "native", bool(settings.get("bf16")))
 
 
 class SmallNetworks(StatelessStep):
     """Networks that a step passes forward and backward."""
 
-    def __init__(self, native: bool) -> None:
+    def __init__(self, native: bool, bf16: bool = False) -> None:
+        """``bf16``: final networks only, on the kernels with products in bfloat16; plain modules compute in float32."""
         if native:
             build.load()
         torch.manual_seed(0)
-        self.networks = [*_networks()]
+        self.bf16 = native and bf16
+        self.networks = [*(_final_networks() if bf16 else _networks())]
         for net, *_ in self.networks:
             net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             for module in net.modules():
@@ -106,9 +124,10 @@ class SmallNetworks(StatelessStep):
         for net, x, mixes in self.networks:
             for weight in net.parameters():
                 weight.grad = None
-            out = net(x) if mixes is None else net(x, mixes)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+                out = net(x) if mixes is None else net(x, mixes)
             logits = out[0] if isinstance(out, tuple) else out
-            total = total + F.cross_entropy(logits, torch.arange(len(x)) % logits.shape[1])
+            total = total + F.cross_entropy(logits.float(), torch.arange(len(x)) % logits.shape[1])
         total.backward()
         self.loss = total.detach()
 
@@ -135,6 +154,11 @@ def _networks() -> Iterator[tuple[nn.Module, Tensor, dict[str, Mix] | None]]:
             for group, dag in space.groups.items()
         }
         yield space.supernet(edge), _images(side), mixes
+    yield from _final_networks()
+
+
+def _final_networks() -> Iterator[tuple[nn.Module, Tensor, dict[str, Mix] | None]]:
+    """Yield final networks, whose channels fill no vectors, or almost."""
     for channels in (12, 36):
         net = build_network(DARTS_V2, classes=10, channels=channels, cells=3, auxiliary=False, image=(8, 8))
         yield net, _images(8), None

@@ -9,7 +9,7 @@ namespace oche {
 struct Back { std::vector<double> ghat, a, b, c; };
 
 // sg, sgz: sums per channel of g and of g z, with g the gradient of the normalised z; w: the weight in front; bare: no BatchNorm.
-Back back(const Norm& norm, double w, const double* sg, const double* sgz, bool bare) {
+inline Back back(const Norm& norm, double w, const double* sg, const double* sgz, bool bare) {
   size_t C = norm.mean.size();
   Back out{std::vector<double>(C), std::vector<double>(C), std::vector<double>(C, 0.0), std::vector<double>(C, 0.0)};
   for (size_t c = 0; c < C; ++c) {
@@ -23,7 +23,7 @@ Back back(const Norm& norm, double w, const double* sg, const double* sgz, bool 
 }
 
 // Return v * by as a tensor (C,) of `like`'s dtype.
-Tensor channels_of(const std::vector<double>& v, double by, const Tensor& like) {
+inline Tensor channels_of(const std::vector<double>& v, double by, const Tensor& like) {
   Tensor t = at::empty({(I)v.size()}, at::kDouble);
   for (size_t c = 0; c < v.size(); ++c) t.mutable_data_ptr<double>()[c] = v[c] * by;
   return t.to(like.scalar_type());

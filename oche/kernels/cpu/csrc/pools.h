@@ -1,6 +1,8 @@
 // 3 x 3 pooling of a source.
 #pragma once
 
+#include <ATen/TensorOperators.h>
+
 #include "terms.h"
 
 namespace oche {

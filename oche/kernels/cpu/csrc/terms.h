@@ -13,7 +13,7 @@ struct Unit { I kernel, dilation, stride; bool depthwise, affine, tracked; doubl
 };
 struct Term { I kind, index; std::vector<Unit> units; };
 
-std::vector<Term> parse(at::IntArrayRef code, at::ArrayRef<double> numbers) {
+inline std::vector<Term> parse(at::IntArrayRef code, at::ArrayRef<double> numbers) {
   std::vector<Term> terms;
   I params = 0, n = 0;
   for (size_t i = 0; i < code.size();) {
@@ -35,7 +35,7 @@ std::vector<Term> parse(at::IntArrayRef code, at::ArrayRef<double> numbers) {
 struct Parts { Tensor depth; std::vector<Tensor> dense; };
 
 // The contiguous weights of a stage.
-Parts parts(const Unit& unit, at::TensorList params) {
+inline Parts parts(const Unit& unit, at::TensorList params) {
   I at = unit.params;
   Parts p;
   if (unit.depthwise) p.depth = params[at++].contiguous();
@@ -59,16 +59,16 @@ struct Norm {
 };
 
 // t in channels_last memory
-Tensor last(const Tensor& t) { return t.contiguous(at::MemoryFormat::ChannelsLast); }
+inline Tensor last(const Tensor& t) { return t.contiguous(at::MemoryFormat::ChannelsLast); }
 
-Tensor fresh(const Tensor& like, I B, I C, I H, I W) {
+inline Tensor fresh(const Tensor& like, I B, I C, I H, I W) {
   return at::empty({B, C, H, W}, like.options(), at::MemoryFormat::ChannelsLast);
 }
 
-Geometry geometry(const Tensor& x, I stride) { return {x.size(0), x.size(1), x.size(2), x.size(3), stride}; }
+inline Geometry geometry(const Tensor& x, I stride) { return {x.size(0), x.size(1), x.size(2), x.size(3), stride}; }
 
 // Update running statistics. `at` counts the buffers used so far: mean, variance and counter of each tracked unit.
-void move_running(const Unit& unit, const double* stats, I C, double n, at::TensorList buffers, size_t& at) {
+inline void move_running(const Unit& unit, const double* stats, I C, double n, at::TensorList buffers, size_t& at) {
   if (!unit.tracked) return;
   const Tensor &mean = buffers[at], &var = buffers[at + 1];
   buffers[at + 2].add_(1);

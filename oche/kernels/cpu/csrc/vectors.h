@@ -1,13 +1,19 @@
 // Vectors of floats and doubles of the processor's width, by the vector extension of GCC and Clang.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <utility>
 #include <vector>
 
