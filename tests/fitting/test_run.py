@@ -13,6 +13,7 @@ import small_runs
 from oche.cli.main import main
 from oche.core.budget import parse_duration
 from oche.core.console import Log
+from oche.core.errors import OcheError
 from oche.fitting import run as fits
 from oche.fitting.planner import FitPlan
 from oche.runs.claim import is_run
@@ -89,3 +90,8 @@ def test_without_test_images_there_is_a_network_and_no_comparison(tmp_path, quic
     )
     assert run.state == "complete" and run.summary["comparisons"] == {} and oche.load(run).image == (12, 12)
     assert "all images trained it" in (run.path / "report.html").read_text()
+
+
+def test_a_chain_says_its_own_size():
+    with pytest.raises(OcheError, match=r"the blocks of a chain say the size of theirs; write oche train"):
+        fits.plan_fit(FitConfig(genotype="FBNET_A"), Log(quiet=True))
