@@ -101,6 +101,8 @@ class SearchState:
 
     def weight_mixes(self, a: Tensors, noise: Mapping[str, Tensor | None], progress: float) -> dict[str, Mix]:
         """Return the mixtures under which the weights train; see `Relaxation.for_weights`."""
+        if not self.method.relax.has_phases:
+            return self.mixes(a, noise, progress)
         return self._mixes(a, self.alive, noise, progress, self.method.relax.for_weights)
 
     def _mixes(

@@ -32,6 +32,7 @@ from oche.fitting.planner import FitPlan, is_short, make_plan
 from oche.fitting.priors import CONTROL, stem_of, typical_size
 from oche.fitting.step_times import search_setting
 from oche.fitting.warm import shipped_weights
+from oche.networks.build import network_sizes
 from oche.runs.claim import is_run
 from oche.runs.config import Common, FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
@@ -55,7 +56,13 @@ def plan_fit(config: FitConfig, log: Log) -> tuple[FitConfig, FitPlan, Dataset]:
     load_plugins(config.plugins)
     config = with_absolute_paths(config)
     if config.genotype is not None:
-        config = replace(config, genotype=str(read_genotype(config.genotype)))
+        genotype = read_genotype(config.genotype)
+        if not network_sizes(genotype):
+            raise OcheError(
+                "a fit sizes its network to the budget, and the blocks of a chain say the size of theirs; write oche train "
+                f"GENOTYPE --data {config.data} --train.budget {config.budget}"
+            )
+        config = replace(config, genotype=str(genotype))
     data = _images(config, log)
     engine = Engine(config.device, config.threads, fused=config.engine)
     init = shipped_weights(config, data)

@@ -53,7 +53,10 @@ class Relaxation:
         raise NotImplementedError
 
     def for_weights(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
-        """Return the mixture under which the weights train in this step. By default it is that of the architecture."""
+        """Return the mixture under which the weights train in this step. A search asks if the relaxation `has_phases`.
+
+        By default it is that of the architecture.
+        """
         return self(a, alive, dag, noise, progress)
 
     @property

@@ -17,6 +17,7 @@ from oche.spaces.darts_rnn import RecurrentNetwork, RecurrentSpace, recurrent
 from oche.spaces.edge_variants import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 from oche.spaces.nasbench201 import NB201Space, nb201
+from oche.spaces.shared_blocks import SharedBlocks
 
 SPACES: dict[str, Callable[..., Space]] = {
     "darts": darts, "seed": seed, "nb201": nb201, "chain": chain, "proxyless": proxyless, "fbnet": fbnet,
@@ -66,6 +67,7 @@ __all__ = [
     "PathDropout",
     "RecurrentNetwork",
     "RecurrentSpace",
+    "SharedBlocks",
     "SkipDropout",
     "Space",
     "Supernet",

@@ -14,6 +14,7 @@ import small_runs
 from oche.cli.main import main
 from oche.core.budget import parse_duration
 from oche.core.console import Log
+from oche.core.errors import OcheError
 from oche.fitting import run as fits
 from oche.fitting.planner import FitPlan
 from oche.runs.claim import is_run
@@ -106,3 +107,8 @@ def test_images_are_halved_while_the_time_is_short_for_them(tmp_path, monkeypatc
     config, plan, data = fits.plan_fit(FitConfig(data=str(tmp_path / "x.npz"), size=asked), Log(quiet=True))
     assert planned == sides and plan.image == data.image == (sides[-1], sides[-1])
     assert config.size == (asked or 32)
+
+
+def test_a_chain_says_its_own_size():
+    with pytest.raises(OcheError, match=r"the blocks of a chain say the size of theirs; write oche train"):
+        fits.plan_fit(FitConfig(genotype="FBNET_A"), Log(quiet=True))
