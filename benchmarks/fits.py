@@ -2,7 +2,9 @@
 
     python benchmarks/fits.py hymenoptera digits --seeds 5 --budget 10m
     python benchmarks/fits.py cifar10 --budget 60m --no-control
+    python benchmarks/fits.py made-28-10-5000 made-224-2-60 --budget 2m --no-control --seeds 1
 
+made-SIDE-CLASSES-IMAGES is a made set of noise in a colour for each class. It tells whether plans hold, and nothing else.
 Every fit is a run below runs/fits/, so the script goes on where it was stopped; finished fits are not done again. It prints a
 table, and writes the numbers of every seed to benchmarks/results/fits.json.
 """
@@ -18,7 +20,7 @@ from statistics import mean, stdev
 import oche
 from oche.analysis.paired_tests import PairedComparison, compare_paired
 from oche.core.environment import cpu_model
-from oche.fitting.page import holds
+from oche.fitting.planner import holds
 from oche.runs.claim import is_run
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +41,25 @@ def data_of(name: str) -> str:
 
         with tarfile.open(SHARED / "hymenoptera_64px.tar") as archive:
             archive.extractall(Path(place).parent, filter="data")
-    return place
+    return _made(name) if name.startswith("made-") else place
+
+
+def _made(name: str) -> str:
+    """Return an npz file of noise around a colour for each class, of the size in ``name``: made-SIDE-CLASSES-IMAGES."""
+    import numpy as np
+
+    place = ROOT / "runs" / "data" / f"{name}.npz"
+    if not place.exists():
+        side, classes, count = map(int, name.split("-")[1:])
+        rng = np.random.default_rng(0)
+        colours = rng.integers(40, 216, (classes, 1, 1, 3))
+        labels = np.arange(count) % classes
+        images = np.empty((count, side, side, 3), np.uint8)
+        for i, label in enumerate(labels):
+            images[i] = np.clip(colours[label] + rng.integers(-40, 40, (side, side, 3)), 0, 255)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(place, x=images, y=labels)
+    return str(place)
 
 
 def fit_one(name: str, budget: str, seed: int, options: dict) -> dict:

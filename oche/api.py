@@ -124,7 +124,8 @@ def run_fit(config: FitConfig, *, out: str | Path | None, overwrite: bool, log: 
 
     ``keep``: the file of data that were handed over in Python; the directory gets a copy.
     """
-    from oche.fitting.run import controls_of, describe_plan, plan_fit, start_fit
+    from oche.fitting.controls import controls_of
+    from oche.fitting.run import describe_plan, plan_fit, start_fit
 
     path = Path(out) if out else next_free_path(Path("runs") / f"{slug(config.data)}-fit")
     config, plan, loaded = plan_fit(config, log)

@@ -14,6 +14,7 @@ from oche.core.architecture import Cell
 from oche.methods.toy_problem import experiment
 from oche.report.drawings.cell import cell_png, cell_svg
 from oche.report.drawings.network import network_png, network_svg
+from oche.report.heatmap import decided_choices
 from oche.report.plots import mixtures, style, toy
 from oche.report.read_run import read_run
 from oche.training.image_recipes import seed as seed_network
@@ -32,7 +33,7 @@ def main(setting: Setting) -> None:
     for order, xi in ORDERS.items():
         run = search(setting, order)
         for name, cell in run.genotype.cells.items():
-            _heatmap(folder / f"figure-{4 + order}-{name}", run.path, name, xi)
+            _heatmap(folder / f"figure-{4 + order}-{name}", run, name, xi)
             _cell(folder / f"figure-{6 + order}-{name}", cell, f"{name} cell, {xi}")
     _network(folder / "figure-9", _final(search(setting, 2)), "Final network")
     print(f"figures: {folder}")
@@ -48,10 +49,14 @@ def _final(run: oche.Run) -> list[dict]:
     return net.describe()
 
 
-def _heatmap(path: Path, run: Path, name: str, xi: str) -> None:
-    group = next(mixture for mixture in read_run(run).mixtures if mixture.name == name)
-    title = f"softmax(α), {name} cell, {xi}"
-    _plot(path, mixtures.alpha_heatmap(group.history[-1][1], group.edges, group.candidates, title, group.inputs))
+def _heatmap(path: Path, run: oche.Run, name: str, xi: str) -> None:
+    """Draw the final weights of a cell. Choices that the search decided have a frame, and the title counts their nodes."""
+    group = next(mixture for mixture in read_run(run.path).mixtures if mixture.name == name)
+    found = group.decisions(run.genotype)
+    counted = f", decided {sum(node.decided for node in found.nodes)} of {len(found.nodes)} nodes" if found else ""
+    title, weights = f"softmax(α), {name} cell, {xi}{counted}", group.history[-1][1]
+    decided = decided_choices(group, run.genotype)
+    _plot(path, mixtures.alpha_heatmap(weights, group.edges, group.candidates, title, group.inputs, decided))
 
 
 def _plot(path: Path, figure) -> None:

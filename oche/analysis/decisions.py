@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from oche.core.architecture import NONE, Cell
+from oche.core.blocks import choice_name
 
 LEVEL = 0.05  # probability that a node of a search without any signal is called decided, at most
 LEAST = math.log(1.05)  # a choice must weigh 5 % more than its rival: less does not survive the discretisation
@@ -85,9 +86,9 @@ def cell_decisions(
     """
     place = {edge: e for e, edge in enumerate(edges)}
     kept = [
-        (place[source, target], candidates.index(op))
+        (place[source, target], candidates.index(choice_name(op)))
         for op, source, target in cell.edges
-        if (source, target) in place and op in candidates
+        if (source, target) in place and choice_name(op) in candidates
     ]
     nodes = []
     for node in sorted({target for _, target in edges}):

@@ -18,7 +18,7 @@ from oche.kernels.choose import temporary_form
 from oche.kernels.single_path.cell import form
 from oche.kernels.single_path.edges import Unsupported, read_edges
 from oche.kernels.single_path.unused_weights import ReachTracker, freeze_unreached
-from oche.methods.policy_gradient import SampledPath
+from oche.methods.sampled_paths import SampledPath
 from oche.methods.stochastic_relaxations import Dirichlet, GumbelHard, UniformPath
 from oche.networks.forms import FormModule
 from oche.networks.modules import iter_modules
@@ -31,10 +31,12 @@ from oche.training.text_batches import TextBatches
 def search_obstacle(search: Search) -> str | None:
     """Return why the steps of ``search`` cannot be replayed, in one line; None if no reason is known."""
     method, candidates = search.method, search.method.relax.by_candidate
-    if isinstance(candidates, Dirichlet | UniformPath | SampledPath):
+    if isinstance(candidates, Dirichlet | UniformPath | SampledPath) or candidates.has_phases:
         return f"the relaxation {type(candidates).__name__} reads its draws from the device in every step"
     if _is_single_path(search) and (reason := _cells_obstacle(search)) is not None:
         return f"{type(candidates).__name__} evaluates one candidate of each edge, and {reason}"
+    if method.hypergrad.draws:
+        return f"the hypergradient {type(method.hypergrad).__name__} draws on the host in every step"
     if type(search.feed) not in (ImageBatches, TextBatches):
         return f"batches of {type(search.feed).__name__} may change their shape"
     if method.perturb is not None:

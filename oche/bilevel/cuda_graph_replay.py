@@ -117,7 +117,7 @@ class ReplayedSearch(Replayed):
         return search.net, search.w_opt.state, search.a_opt.state, *search.alive.values()
 
     def key(self, *given: Any) -> Hashable:
-        return given[-1]  # whether the architecture moves
+        return given[-1], given[1] is None  # whether the architecture moves, and whether there is a validation batch
 
     def make_step(
         self, inner: Any, outer: Any, noise: Any, progress: float, rate: float, moves: bool, b: Buffers

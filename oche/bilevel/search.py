@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from math import nextafter
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from oche.bilevel.batches import make_batches
 from oche.bilevel.collapse import CollapseMonitor
 from oche.bilevel.state import SearchState, Truth
+from oche.bilevel.upper_loss import UpperLoss
 from oche.core.architecture import Genotype, Mix
 from oche.core.budget import Clock
 from oche.core.errors import OcheError
@@ -28,7 +29,6 @@ from oche.methods.curvature import dominant_eigenvalue
 from oche.methods.discretize import View
 from oche.methods.discretize.successive import random_cell
 from oche.methods.hypergradients import SgdStep, Tensors
-from oche.methods.policy_gradient import Draws, SampledPath
 from oche.methods.recipe import SearchRecipe
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import set_step
@@ -83,9 +83,10 @@ class Search(SearchState):
         set_step(self.net, q, derive_seed(self.seed, "edges", step), self.engine.processes.rank)
         noise = self._noise(step)
         inner = self._objective("train", step, noise, q)
+        turn = (step + 1) % self.method.arch_every == 0
         # The validation batch is drawn in the warm-up too, so that the data order does not depend on its length.
-        outer = self._objective("val", step, noise, q) if "val" in self.meters else None
-        self.update(inner, outer, noise, q, self.method.weight_optimizer.rate(q), q >= self.method.warmup)
+        outer = self._objective("val", step, noise, q) if turn and "val" in self.meters else None
+        self.update(inner, outer, noise, q, self.method.weight_optimizer.rate(q), turn and q >= self.method.warmup)
 
     def _advance(self, progress: float) -> None:
         """Go on to the stage that ``progress`` has reached."""
@@ -118,15 +119,16 @@ class Search(SearchState):
                 self._step_logits(noise, progress)
             return
         if outer is not None and moves:
-            self._compute_hypergradient(inner, outer, rate)
+            self._compute_hypergradient(inner, outer, progress, rate)
             self._step_logits(noise, progress)
         drawn = self.done - 1 if step is None else step
         self._step_weights(inner, self.weights, rate, self._perturbed(inner, drawn, progress))
 
-    def _compute_hypergradient(self, inner: Objective, outer: Objective, rate: float) -> None:
+    def _compute_hypergradient(self, inner: Objective, outer: Objective, progress: float, rate: float) -> None:
         """Set the gradients of the logits to the hypergradient."""
+        upper = UpperLoss(self, outer, progress, self.done)
         with frozen_statistics(self.net):
-            gradients = self.method.hypergrad(inner, outer, self.weights, self.logits, self._look_ahead(rate))
+            gradients = self.method.hypergrad(inner, upper, self.weights, self.logits, self._look_ahead(rate))
         for logits, gradient in zip(self.logits, gradients, strict=True):
             logits.grad = gradient
         outer.add_to(self.meters["val"])
@@ -141,9 +143,19 @@ class Search(SearchState):
             mixes = self.mixes(self.logits, noise, progress)
             groups = [(a, self.alive[name], mixes[name]) for name, a in zip(self.groups, self.logits, strict=True)]
             self.regulariser.over(groups, progress).backward(inputs=list(self.logits))
+        before = [a.detach().clone() for a in self.logits] if self.method.relax.settles else []
         self.a_opt.step()
+        if before:
+            self._settle(before, noise)
         if self.cost_constraint is not None:
             self.cost_constraint.step(self.logits, self.alive.values(), progress, largest_logit_step(self.a_opt))
+
+    def _settle(self, before: list[Tensor], noise: Mapping[str, Tensor | None]) -> None:
+        """Let the relaxation change the logits after a step from ``before``. Without noise, as in fine-tuning, it does not."""
+        for name, old, logits in zip(self.groups, before, self.logits, strict=True):
+            if (drawn := noise[name]) is not None:
+                with torch.no_grad():
+                    logits.copy_(self.method.relax.settle(old, logits, self.alive[name], drawn))
 
     def _perturbed(self, inner: Objective, step: int, progress: float) -> dict[str, Mix] | None:
         """Return the mixtures that the weights train under, or None if they are the architecture's own."""
@@ -171,13 +183,11 @@ class Search(SearchState):
         sgd = self.method.weight_optimizer
         return SgdStep(rate, sgd.momentum, sgd.decay, buffers, sgd.clip if sgd.clip_ahead else 0.0)
 
-    def _noise(self, step: int, *draw: int) -> dict[str, Tensor | None]:
-        """Return the noise of a step. All evaluations in it share the draw, so that they differ only by (w, a). ``draw``: the
-        number of a further draw.
-        """
+    def _noise(self, step: int) -> dict[str, Tensor | None]:
+        """Return the noise of a step. All evaluations in it share the draw, so that they differ only by (w, a)."""
         count = len(self.space.candidates)
         drawn = {
-            name: self.method.relax.noise(dag, count, generator(self.seed, "noise", name, step, *draw))
+            name: self.method.relax.noise(dag, count, generator(self.seed, "noise", name, step))
             for name, dag in self.groups.items()
         }
         return {name: None if n is None else n.to(self.engine.device) for name, n in drawn.items()}
@@ -206,40 +216,16 @@ class Search(SearchState):
     def try_batch(self, batch: int) -> None:
         """Take one step on ``batch`` images, to see whether it fits into memory. The search cannot go on after it."""
         self.feed.begin(0, 0, batch)
-        self.step(self.done, nextafter(self.method.stage_bounds(self.stage)[1], 0.0))
+        step = max(self.done, self.method.arch_every - 1)  # one that moves the architecture, too
+        self.step(step, nextafter(self.method.stage_bounds(self.stage)[1], 0.0))
 
     def _objective(self, name: str, step: int, noise: dict[str, Tensor | None], progress: float) -> Objective:
         x, y = self.feed.next_batch(name, step)
-        loss = self._loss(x, y, noise, progress)
-        if isinstance(self.method.relax, SampledPath):
-            self._tell_draws(loss, x, y, step, noise, progress)
-        return loss
+        return self._loss(x, y, noise, progress, name == "train")
 
-    def _tell_draws(
-        self, loss: Objective, x: Any, y: Tensor, step: int, noise: dict[str, Tensor | None], progress: float
-    ) -> None:
-        """Let ``loss`` know the probability of its architecture, and draw others."""
-
-        def again(m: int) -> Objective:
-            other = self._noise(step, m)
-            found = self._loss(x, y, other, progress)
-            found.draws = Draws(partial(self._log_prob, noise=other), again)
-            return found
-
-        loss.draws = Draws(partial(self._log_prob, noise=noise), again)
-
-    def _log_prob(self, a: Tensors, noise: Mapping[str, Tensor | None]) -> Tensor:
-        """Return the log probability () of the architecture that ``noise`` draws, for logits ``a``."""
-        relax = cast(SampledPath, self.method.relax)
-        parts = [
-            relax.log_prob(logits, self.alive[name], dag, cast(Tensor, noise[name]))
-            for (name, dag), logits in zip(self.groups.items(), a, strict=True)
-        ]
-        return torch.stack(parts).sum()
-
-    def _loss(self, x: Any, y: Tensor, noise: dict[str, Tensor | None], progress: float) -> Any:
-        """Return the `Objective` of a batch (x, y)."""
-        mix = partial(self.mixes, noise=noise, progress=progress)
+    def _loss(self, x: Any, y: Tensor, noise: dict[str, Tensor | None], progress: float, trains: bool = False) -> Any:
+        """Return the `Objective` of a batch (x, y). ``trains``: under the mixtures that weights train under."""
+        mix = partial(self.weight_mixes if trains else self.mixes, noise=noise, progress=progress)
         return self.feed.objective(self.net, self.names, self.weights, mix, x, y)
 
     # --- the end of an epoch ----------------------------------------------------------------------------------------

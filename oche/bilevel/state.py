@@ -46,7 +46,7 @@ class SearchState:
         self.engine = with_precision(engine, recipe.precision)
         self.regulariser, self.cost_constraint = self.method.regulariser, _cost_constraint(space, recipe, engine)
         self.groups: dict[str, Dag] = space.groups
-        self.alive = {name: self.method.first_mask(dag, space.candidates) for name, dag in self.groups.items()}
+        self.alive = {name: self.method.first_mask(space, name) for name in self.groups}
         self.at_start = self.alive  # masks with which the stage began
         self.recent: dict[str, list[Tensor]] = {
             name: [] for name in self.groups
@@ -99,10 +99,19 @@ class SearchState:
         """Return the mixture of every group of edges for logits ``a``. ``progress`` is that of the stage."""
         return self._mixes(a, self.alive, noise, progress)
 
+    def weight_mixes(self, a: Tensors, noise: Mapping[str, Tensor | None], progress: float) -> dict[str, Mix]:
+        """Return the mixtures under which the weights train; see `Relaxation.for_weights`."""
+        return self._mixes(a, self.alive, noise, progress, self.method.relax.for_weights)
+
     def _mixes(
-        self, a: Tensors, alive: Mapping[str, Tensor], noise: Mapping[str, Tensor | None], progress: float
+        self,
+        a: Tensors,
+        alive: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor | None],
+        progress: float,
+        relax: Callable[..., Mix] | None = None,
     ) -> dict[str, Mix]:
-        relax = self.method.relax
+        relax = relax or self.method.relax
         return {
             name: relax(logits, alive[name], dag, noise[name], progress)
             for (name, dag), logits in zip(self.groups.items(), a, strict=True)
@@ -175,7 +184,7 @@ def _cost_constraint(space: Space, recipe: SearchRecipe, engine: Engine) -> Cost
     if (penalty := recipe.method.cost_penalty) is None:
         return None
     sized = space_at_recipe_size(space, recipe.cost_recipe or space.recipe)
-    return penalty.constraint(sized, recipe.method.relax, recipe.cost_target, engine)
+    return penalty.constraint(sized, recipe.method.relax, recipe.cost_target, engine, recipe.method.cost_form)
 
 
 def _entropy(weights: Tensor) -> float:

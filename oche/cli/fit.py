@@ -8,7 +8,8 @@ from oche.api import run_fit
 from oche.cli.common import Flags, part
 from oche.core.config.command_line import parse
 from oche.devices.launch import make_log
-from oche.fitting.run import controls_of, describe_plan, plan_fit
+from oche.fitting.controls import controls_of
+from oche.fitting.run import describe_plan, plan_fit
 from oche.runs.config import FitConfig
 
 MAIN = (

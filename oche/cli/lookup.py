@@ -25,10 +25,16 @@ class ShowArgs:
     """published name, run directory, file with a genotype (FILE:NAME for one of several), or the text of a genotype"""
     out: Path = Path(".")
     """folder for the drawings (SVG and PNG)"""
+    time: bool = False
+    """measure the latency of each block of a chain on this machine's CPU, one image at a time"""
+    image: int | None = None
+    """side of the images for --time; by default 224 for a chain that shrinks them 32 times, else 32"""
 
 
 def show(args: list[str]) -> int:
+    from oche.report.block_latencies import known_latencies
     from oche.report.drawings.cell import cell_png, cell_svg
+    from oche.report.read_run import read_run
     from oche.report.terminal import genotype_text
 
     given = simple(
@@ -36,23 +42,39 @@ def show(args: list[str]) -> int:
         args,
         "show",
         "Draw the cells of a genotype in the terminal and to files.",
-        "oche show DARTS_V2\n  oche show runs/x --out pictures",
+        "oche show DARTS_V2\n  oche show runs/x --out pictures\n  oche show PROXYLESS_CPU --time",
     )
-    path = Path(given.what)
+    path, latencies = Path(given.what), {}
     if os.path.isdir(path):  # pathlib refuses to ask about a long text
         genotype, name = Run.open(path).genotype, path.resolve().name
+        latencies = known_latencies(read_run(path))
     else:
         genotype = read_genotype(path)
         name = "genotype" if {"(", "|", "{"} & set(given.what) else path.stem
-    print(genotype_text(genotype))
+    if given.time:
+        latencies = _measure(genotype, given.image)
+    print(genotype_text(genotype, latencies=latencies))
     print(genotype)
     given.out.mkdir(parents=True, exist_ok=True)
     for kind, cell in genotype.cells.items():
         file = given.out / f"{name}-{kind}.svg"
-        file.write_text(cell_svg(cell, f"{name}: {cell_title(kind)}"))
-        cell_png(cell, file.with_suffix(".png"), f"{name}: {cell_title(kind)}")
+        file.write_text(cell_svg(cell, f"{name}: {cell_title(kind)}", latencies=latencies))
+        cell_png(cell, file.with_suffix(".png"), f"{name}: {cell_title(kind)}", latencies=latencies)
         print(f"drawn: {file} and .png")
     return 0
+
+
+def _measure(genotype: Genotype, side: int | None) -> dict[int, float]:
+    """Measure the latency of each block of a chain on the CPU. Raises `OcheError` for other genotypes."""
+    from oche.core.blocks import chain_blocks
+    from oche.cost.block_latencies import block_latencies
+    from oche.cost.latency_table import LatencyTable
+    from oche.devices.engine import Engine
+    from oche.spaces import ChainSpace
+
+    chain_blocks(genotype)
+    image = ChainSpace.around(genotype).image if side is None else (side, side)
+    return block_latencies(genotype, LatencyTable.fresh(Engine("cpu")), 3, image)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class CostArgs:
     table: Path | None = None
     """measure every candidate operation of --space and write the times to this file, for --search.latencies"""
     space: str = "darts"
-    """search space whose candidates --table measures: darts, seed, nb201"""
+    """search space whose candidates --table measures: darts, seed, nb201, chain, proxyless, fbnet"""
     plugins: tuple[Path, ...] = ()
     """Python files to run first, which register operations and spaces of your own"""
     quiet: bool = False
@@ -90,7 +90,7 @@ def _table(given: CostArgs, engine: Engine, log: Log) -> int:
     assert given.table is not None
     space = choose("space", given.space, SPACES)()
     space = space_at_recipe_size(space, given.recipe or space.recipe)
-    space = replace(space, **_image_fields(getattr(space, "stem", ""), given, {}))
+    space = replace(space, **_image_fields(space, getattr(space, "stem", ""), given, {}))
     table = LatencyTable.fresh(engine, given.batch)
     if given.table.exists():  # it may hold other sizes and spaces, measured on the same machine
         table.entries = LatencyTable.open(given.table).fits(engine, given.batch, given.table).entries
@@ -101,11 +101,11 @@ def _table(given: CostArgs, engine: Engine, log: Log) -> int:
     return 0
 
 
-def _image_fields(stem: str, given: CostArgs, own: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a space: images and classes as asked, else those of the run, else the usual ones for its stem."""
+def _image_fields(space: Space, stem: str, given: CostArgs, own: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a space: images and classes as asked, else those of the run, else the usual ones for its stem, or its own."""
     mobile = stem == "imagenet"
-    side = given.image or own.get("image") or (224 if mobile else 32)
-    classes = given.classes or (len(own["classes"]) if "classes" in own else 1000 if mobile else 10)
+    side = given.image or own.get("image") or (224 if mobile else space.image)
+    classes = given.classes or (len(own["classes"]) if "classes" in own else 1000 if mobile else space.classes)
     image = (side, side) if isinstance(side, int) else tuple(side)
     return {"image": image, "classes": classes, "in_channels": given.in_channels or own.get("in_channels", 3)}
 
@@ -118,7 +118,7 @@ def _network(given: CostArgs, engine: Engine, log: Log) -> int:
     from oche.training.recipes import space_at_size_of
 
     genotype, space, name, recipe, own = _find_genotype(given)
-    space = replace(space_at_size_of(space, recipe), **_image_fields(recipe.stem, given, own))
+    space = replace(space_at_size_of(space, recipe), **_image_fields(space, recipe.stem, given, own))
     net = replace(recipe, auxiliary=0.0).network(genotype, InputShape(space))
     log.say(f"measuring the network of recipe {name}")
     found = summarise_costs(net, genotype, space, engine, given.batch)
@@ -132,11 +132,10 @@ def _network(given: CostArgs, engine: Engine, log: Log) -> int:
 
 def _find_genotype(given: CostArgs) -> tuple[Genotype, Space, str, Recipe, dict[str, Any]]:
     """Return the genotype, its space, the name of the recipe, the recipe, and space.json of the run ({} if there is no run)."""
-    from oche.core.nasbench201 import CELL
     from oche.runs.documents import read_document
     from oche.runs.resolve import read_genotype
     from oche.runs.run import Run
-    from oche.spaces import SPACES
+    from oche.spaces import space_of
     from oche.training.image_recipes import RECIPES
     from oche.training.language_recipes import is_language
 
@@ -145,7 +144,7 @@ def _find_genotype(given: CostArgs) -> tuple[Genotype, Space, str, Recipe, dict[
     genotype = run.genotype if run else read_genotype(given.what)
     if is_language(str(genotype)):
         raise OcheError("oche cost measures networks for images, and this genotype makes language models")
-    space = SPACES["nb201" if [*genotype.cells] == [CELL] else "darts"]()
+    space = space_of(genotype)
     own = read_document(run.path / "space.json") if run else {}
     if run and run.kind == "train" and given.recipe is None:
         return genotype, space, run.config.recipe, run.config.train, own

@@ -1,4 +1,4 @@
-"""The values that annotations allow, checked at run time, and the words that messages use for types and values.
+"""The values that annotations allow, checked at run time. `oche.core.annotation_words` has the words for messages.
 
 `oche.core.config.type_hints` does the same for text of files and command lines.
 """
@@ -10,14 +10,11 @@ import os
 import types
 from collections import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
 from inspect import get_annotations
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-
-from oche.core.errors import did_you_mean
 
 REFUSED: Any = object()  # a checker returns this for a value that it does not accept
 Checker = Callable[[Any], Any]  # the value in the form to be used, or REFUSED
@@ -25,7 +22,7 @@ Checker = Callable[[Any], Any]  # the value in the form to be used, or REFUSED
 
 def checker(annotation: Any, strict: bool = True) -> Checker:
     """Return the checker of values for ``annotation``. If not ``strict``, a literal may be any of its type, a number NaN."""
-    members = _members(annotation)
+    members = members_of(annotation)
     if any(_is_open(m) for m in members):
         return lambda value: value
     if str in members and Path in members:  # text stays text where both are accepted
@@ -48,27 +45,27 @@ def _any_of(checks: list[Checker]) -> Checker:
     return check
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def members_of(annotation: Any) -> tuple[Any, ...]:
     """Return the types of a union; `Annotated` and aliases are looked through."""
     if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
+        return members_of(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(inner for member in get_args(annotation) for inner in _members(member))
+        return tuple(inner for member in get_args(annotation) for inner in members_of(member))
     return (types.NoneType if annotation is None else annotation,)
 
 
 def _is_open(member: Any) -> bool:
     """Whether every value is accepted: Any, object, type variables, and forms that are not checked."""
-    return member in (Any, object) or not (isinstance(member, type) or get_origin(member) in _OF_ORIGIN)
+    return member in (Any, object) or not (isinstance(member, type) or get_origin(member) in OF_ORIGIN)
 
 
 def _member_checker(member: Any, strict: bool) -> Checker:
-    if (origin := get_origin(member)) in _OF_ORIGIN:
-        return _OF_ORIGIN[origin](get_args(member), strict)
+    if (origin := get_origin(member)) in OF_ORIGIN:
+        return OF_ORIGIN[origin](get_args(member), strict)
     if member is float and not strict:
         return lambda value: value if isinstance(value, float) and math.isnan(value) else _float(value)
-    if member in _SCALARS:
-        return _SCALARS[member]
+    if member in SCALARS:
+        return SCALARS[member]
     if getattr(member, "_is_protocol", False):
         names = [n for base in member.__mro__ for n in {**base.__dict__, **get_annotations(base)}]
         wanted = {n for n in names if not n.startswith("_")}
@@ -85,14 +82,14 @@ def _none(value: Any) -> Any:
     return None if value is None else REFUSED
 
 
-def _is_numpy_bool(value: Any) -> bool:
+def is_numpy_bool(value: Any) -> bool:
     return type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")
 
 
 def _bool(value: Any) -> Any:
     if isinstance(value, bool):
         return value
-    return bool(value) if _is_numpy_bool(value) else REFUSED
+    return bool(value) if is_numpy_bool(value) else REFUSED
 
 
 def _int(value: Any) -> Any:
@@ -217,117 +214,13 @@ def _type(inner: tuple[Any, ...], strict: bool) -> Checker:
     return lambda value: value if isinstance(value, type) and issubclass(value, base) else REFUSED
 
 
-_SCALARS: dict[Any, Checker] = {
+SCALARS: dict[Any, Checker] = {
     types.NoneType: _none, bool: _bool, int: _int, float: _float, str: _str, Path: _path, PurePath: _path,
     tuple: _tuple((), True), list: _list((), True), dict: _mapping((), True), type: _type((), True),
 }  # fmt: skip
 
-_OF_ORIGIN: dict[Any, Callable[[tuple[Any, ...], bool], Checker]] = {
+OF_ORIGIN: dict[Any, Callable[[tuple[Any, ...], bool], Checker]] = {
     Literal: _literal, tuple: _tuple, list: _list, dict: _mapping, type: _type, abc.Callable: _callable,
     abc.Sequence: _sequence, abc.Collection: _sequence, abc.Mapping: _mapping, abc.MutableMapping: _mapping,
     abc.Iterable: _iterable, abc.Iterator: _iterable,
 }  # fmt: skip
-
-
-# --- words for messages -----------------------------------------------------------------------------------------------
-
-_WORDS: dict[Any, str] = {
-    types.NoneType: "None", bool: "True or False", int: "an integer", float: "a number", str: "text", Path: "a path",
-    PurePath: "a path", tuple: "a tuple", list: "a list", dict: "a dictionary", type: "a class",
-}  # fmt: skip
-_SHOWN = 40  # characters of a value, and of its name
-_NAMED = 8  # subclasses that a message names
-
-
-def expected(annotation: Any) -> str:
-    """Return the values that ``annotation`` allows, in words."""
-    return " or ".join(dict.fromkeys(map(_words, _members(annotation))))
-
-
-def _words(member: Any) -> str:
-    origin, inner = get_origin(member), get_args(member)
-    if origin is Literal:
-        return ("one of " if len(inner) > 1 else "") + ", ".join(map(repr, inner))
-    if origin is tuple:
-        if inner and inner[-1] is Ellipsis:
-            return f"a tuple, each element {expected(inner[0])}"
-        return f"a tuple of {len(inner)} ({', '.join(map(expected, inner))})"
-    if origin is type:
-        return f"a class ({getattr(inner[0], '__name__', inner[0])})"
-    if origin in _OF_ORIGIN:
-        name = {"Callable": "a function", "Mapping": "a mapping", "MutableMapping": "a mapping", "dict": "a dictionary"}
-        found = name.get(origin.__name__, f"a {origin.__name__.lower()}")
-        if origin.__name__ in ("Sequence", "Collection", "list", "Iterable") and inner:
-            return f"{found}, each element {expected(inner[0])}"
-        return found
-    if member in _WORDS:
-        return _WORDS[member]
-    title = member.__name__
-    article = "an" if title[:1] in "AEIOU" else "a"
-    kinds = [] if getattr(member, "_is_protocol", False) else _kinds(member)
-    more = f" ({', '.join(kinds[:_NAMED])}{', …' if len(kinds) > _NAMED else ''})" if kinds else ""
-    return f"{article} {title}{more}"
-
-
-def _kinds(base: type) -> list[str]:
-    """Return the names of the checked dataclasses below ``base``."""
-    if not is_dataclass(base):
-        return []
-    names = [n for sub in base.__subclasses__() for n in (sub.__name__ * ("__checked__" in sub.__dict__), *_kinds(sub))]
-    return [*filter(None, dict.fromkeys(names))]
-
-
-def short(value: Any) -> str:
-    """Return the type of ``value`` and what a line can say of it; never the contents of a tensor, an array or a file."""
-    if value is None:
-        return "None"
-    if isinstance(value, type):
-        return f"the class {value.__name__[:_SHOWN]}"
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
-        return f"the function {value.__name__[:_SHOWN]}"
-    if isinstance(value, types.ModuleType):
-        return f"the module {value.__name__[:_SHOWN]}"
-    kind = type(value).__name__
-    if isinstance(value, bool | complex | Real) or _is_numpy_bool(value):
-        return (
-            f"{kind} {value}"[: 2 * _SHOWN]
-            if not isinstance(value, int) or abs(value) < 10**_SHOWN
-            else f"a huge {kind}"
-        )
-    if isinstance(value, str | bytes | PurePath):
-        plain = str(value) if isinstance(value, PurePath) else value
-        name = "a path" if isinstance(value, PurePath) else "text" if isinstance(value, str) else kind
-        return f"{name} {plain[:_SHOWN]!r}{'…' * (len(plain) > _SHOWN)}"
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if isinstance(shape, tuple) and dtype is not None:
-        return f"{kind} of shape {tuple(shape)} and type {str(dtype).removeprefix('torch.')}"
-    if isinstance(value, dict | list | tuple | set | frozenset):
-        return f"{kind} of {len(value)}" + _inside(value)
-    return kind if kind == "NoneType" else f"an object of class {kind[:_SHOWN]}"
-
-
-def _inside(value: Any) -> str:
-    """Return the kinds of the elements of a small collection."""
-    kinds = list(dict.fromkeys(type(v).__name__ for v in list(value)[:_NAMED]))
-    return f" ({', '.join(kinds[:3])}{', …' if len(kinds) > 3 else ''})" if kinds else ""
-
-
-def hint(annotation: Any, value: Any) -> str:
-    """Return "; call it: X()" for a class or function in place of its result, a close word for one of several, or ""."""
-    members = _members(annotation)
-    classes = tuple(m for m in members if isinstance(m, type) and m not in _SCALARS)
-    if isinstance(value, type) and classes and issubclass(value, classes):
-        return f"; write {value.__name__}()"
-    if isinstance(value, types.FunctionType) and classes and value.__name__.isidentifier():
-        return f"; call it: {value.__name__}()"
-    if isinstance(value, str) and value in [name for m in classes for name in (m.__name__, *_kinds(m))]:
-        return f"; write {value}()"
-    words = [v for m in members if get_origin(m) is Literal for v in get_args(m) if isinstance(v, str)]
-    if isinstance(value, str) and words:
-        return did_you_mean(value, words)
-    if isinstance(value, str) and {int, float} & {*members}:
-        try:
-            return f"; write {float(value):g} without quotes" if math.isfinite(float(value)) else ""
-        except ValueError:
-            return ""
-    return ""

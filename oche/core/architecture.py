@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.genotype_listings import parse_cells
-from oche.core.genotype_text import Concat, Edges, canonical, write_cells
+from oche.core.genotype_text import CHAIN, Concat, Edges, canonical, write_cells
 
 if TYPE_CHECKING:  # genotypes are plain text and must stay cheap to import
     from torch import Tensor
@@ -69,6 +69,42 @@ class Dag:
     def __len__(self) -> int:
         """Return E, the number of edges."""
         return len(self.edges)
+
+
+@checked
+@dataclass(frozen=True)
+class PathDag(Dag):
+    """A graph in which each node has one edge, from the node before it: the layers of a chain, each with a choice of its own.
+
+    An edge may settle on "none", a layer left out. Nodes 0 … inputs − 1 are the image and the outputs of fixed layers.
+    """
+
+    inputs: int = 1
+    keep: int = 1
+    none: bool = True
+
+    @cached_property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """The (source, target) nodes of every edge."""
+        return tuple((j - 1, j) for j in range(self.inputs, self.inputs + self.nodes))
+
+
+class Shape(NamedTuple):
+    """What an edge of a supernet does to a map, whatever its candidate: the widths of input and output, and the stride."""
+
+    c_in: int
+    c_out: int
+    stride: int = 1
+
+    @classmethod
+    def same(cls, channels: int, stride: int = 1) -> Shape:
+        """Return the shape of an edge in a cell, whose input and output have the same width."""
+        return cls(channels, channels, stride)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether input and output have the same shape, so that an identity fits."""
+        return self.c_in == self.c_out and self.stride == 1
 
 
 class Mix(NamedTuple):
@@ -207,8 +243,8 @@ class Genotype:
 
 
 def cell_title(group: str) -> str:
-    """Return the name of a cell type for texts: "normal" → "normal cell", but "cell" → "cell"."""
-    return group if group == "cell" else f"{group} cell"
+    """Return the name of a cell type for texts: "normal" → "normal cell", but "cell" → "cell" and "chain" → "chain"."""
+    return group if group in ("cell", CHAIN) else f"{group} cell"
 
 
 # --- masks and discretisation -----------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
-from oche.core.annotations import REFUSED, Checker, checker, expected, hint, short
+from oche.core.annotation_words import expected, hint, short
+from oche.core.annotations import REFUSED, Checker, checker
 from oche.core.errors import OcheError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TextIO
 
+from oche.core.terminal_tables import fitted_table
+
 Fields = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 Row = tuple[str, float, Mapping[str, Any]]  # title, progress in [0, 1], numbers by name
 _LIVE_SECONDS = 0.2  # between two drawings of a live line
@@ -32,6 +34,7 @@ class Log:
     def __init__(self, quiet: bool = False, file: TextIO | None = None, every: float = 10.0) -> None:
         self.quiet, self.every = quiet, every
         self._given = file
+        self.later = 0.0  #: seconds of work after the task that shows its progress, which "left" adds to the task's own
         self._console: Any = None  # rich's, while a live line is shown
 
     @property
@@ -64,10 +67,10 @@ class Log:
             yield Progress(total, float("inf"), None)
         elif self._is_live:
             with self._live(title) as draw:
-                yield from _drawn_to_the_end(Progress(total, _LIVE_SECONDS, draw))
+                yield from _drawn_to_the_end(Progress(total, _LIVE_SECONDS, draw, self.later))
         else:
             yield from _drawn_to_the_end(
-                Progress(total, self.every, lambda share, words: self._print(_line(title, share, words)))
+                Progress(total, self.every, lambda share, words: self._print(_line(title, share, words)), self.later)
             )
 
     @contextmanager
@@ -157,42 +160,6 @@ class Log:
         self.say(text)
 
 
-def fitted_table(
-    head: Sequence[str], rows: Sequence[Sequence[Any]], important: Sequence[str], width: int, left: Sequence[str] = ()
-) -> tuple[Any, list[str]]:
-    """Return a table of rich that is at most ``width`` columns wide, and the names of the columns that it leaves out.
-
-    ``important``: the columns that are kept first, the most important one first; the others follow in their order. Cells are
-    text, or `rich.text.Text`, and stay on one line, but for those of the first column, which break between words. The first
-    column and those in ``left`` are aligned left.
-    """
-    from rich.cells import cell_len
-    from rich.table import Table
-
-    texts = {name: [str(row[i]) for row in rows] for i, name in enumerate(head)}
-    whole = {name: max(map(cell_len, [name, *texts[name]])) for name in head}
-    parts = {name: " ".join(texts[name]).split() if name == head[0] else texts[name] for name in head}
-    least = {name: max(map(cell_len, [*name.split(), *parts[name]])) for name in head}
-    shown, room = set(), width + 2
-    for name in [*important, *(name for name in head if name not in important)]:
-        if room < least[name] + 2 and shown:
-            break
-        shown.add(name)
-        room -= least[name] + 2
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    kept = [i for i, name in enumerate(head) if name in shown]
-    for i in kept:
-        name = head[i]
-        given = min(
-            whole[name], least[name] + max(0, room)
-        )  # a head, or the name of a row, on fewer lines where there is room
-        room -= given - least[name]
-        made.add_column(name, justify="left" if i == 0 or name in left else "right", width=min(given, width))
-    for row in rows:
-        made.add_row(*(row[i] for i in kept))
-    return made, [name for name in head if name not in shown]
-
-
 class SilentLog(Log):
     """Print nothing, not even warnings, because another process of the run prints them."""
 
@@ -214,8 +181,8 @@ class Progress:
     Updates that draw nothing cost next to nothing.
     """
 
-    def __init__(self, total: float | None, every: float, draw: Draw | None) -> None:
-        self._total, self._every, self._draw = total, every, draw
+    def __init__(self, total: float | None, every: float, draw: Draw | None, later: float = 0.0) -> None:
+        self._total, self._every, self._draw, self._later = total, every, draw, later
         self._start: tuple[float, float] | None = None
         self._drawn, self._pending = 0.0, None
         self._ended = False
@@ -248,7 +215,7 @@ class Progress:
         if share >= 1 and seconds is not None:
             time = format_duration(seconds)
         else:
-            time = _remaining(share, self._start, self._drawn)
+            time = _remaining(share, self._start, self._drawn, self._later)
         self._draw(share, [word for word in (time, *(_word(k, v) for k, v in numbers.items())) if word])
 
 
@@ -257,12 +224,19 @@ def _drawn_to_the_end(progress: Progress) -> Iterator[Progress]:
     progress.flush()  # not after an exception: the fields may be in an inconsistent state
 
 
-def _remaining(share: float, start: tuple[float, float], now: float) -> str:
-    """Return "2:30 left", estimated from the rate since ``start`` = (time, share); once done the time it took."""
+def _remaining(share: float, start: tuple[float, float], now: float, later: float) -> str:
+    """Return "2:30 left", estimated from the rate since ``start`` = (time, share); once done the time it took.
+
+    With ``later`` seconds of further work it is "2:30 of 12:30 left".
+    """
     began, first = start
     if share >= 1:
         return format_duration(now - began)
-    return f"{format_duration((now - began) * (1 - share) / (share - first))} left" if share > first else ""
+    if share <= first:
+        return ""
+    own = (now - began) * (1 - share) / (share - first)
+    whole = f" of {format_duration(own + later)}" if later else ""
+    return f"{format_duration(own)}{whole} left"
 
 
 def format_duration(seconds: float) -> str:

@@ -2,8 +2,9 @@
 
 In the published form a cell is a list of (operation, source) pairs. Each node of a convolutional cell owns two consecutive pairs,
 each node of a recurrent cell one, so the position of a pair gives its target node. A cell that does not fit this pattern is
-written as triples, with the target node as a third entry. Other codes write one list for each node, put the target before the
-source, or add the weight of the operation; `read_edges` reads these too. Nothing is evaluated.
+written as triples, with the target node as a third entry. A list of operations alone is a chain, in which each follows the one
+before: ``Genotype(chain=['conv_k3_s2_c32', 'mb_k3_e1_c16', ...])``. Other codes write one list for each node, put the target
+before the source, or add the weight of the operation; `read_edges` reads these too. Nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Cells = dict[str, tuple[Edges, Concat]]
 EXAMPLE = "write Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)"
 MOST_CHARACTERS = 100_000  # of one genotype
 
-_INPUTS = {"recurrent": 1, "cell": 1}  # input nodes of the cells that have not two
+CHAIN = "chain"  # the name of the cell of a network whose blocks follow one another
+
+_INPUTS = {"recurrent": 1, "cell": 1, CHAIN: 1}  # input nodes of the cells that have not two
 _UNUSED = (
     "connectN",
     "connects",
@@ -54,6 +57,9 @@ def write_cells(cells: Mapping[str, tuple[Edges, Concat]]) -> str:
     """Return the text of the (edges, output nodes) of each cell, by name."""
     parts = []
     for name, (edges, concat) in cells.items():
+        if name == CHAIN and _is_path(edges, concat):
+            parts.append(f"{name}={[op for op, _, _ in edges]}")
+            continue
         with_target = not _positions_give_targets(name, edges)
         items = ", ".join(str(edge if with_target else edge[:2]) for edge in edges)
         parts += [f"{name}=[{items}]", f"{concat_key(name)}={_nodes_text(concat)}"]
@@ -64,6 +70,11 @@ def _positions_give_targets(name: str, edges: Edges) -> bool:
     per_node, inputs = _layout(name)
     fits = all(target == inputs + i // per_node for i, (_, _, target) in enumerate(edges))
     return fits and not len(edges) % per_node
+
+
+def _is_path(edges: Edges, concat: Concat) -> bool:
+    """Whether each node has one edge, from the node before it, and the last node is the output."""
+    return [edge[1:] for edge in edges] == [(i, i + 1) for i in range(len(edges))] and concat == (len(edges),)
 
 
 def _nodes_text(nodes: Concat) -> str:
@@ -91,6 +102,9 @@ def read_fields(fields: Mapping[str, Any], text: str) -> Cells:
     names = [k for k in fields if not _is_concat(k) and k not in _UNUSED]
     cells: Cells = {}
     for name in names:
+        if name == CHAIN and (path := _read_path(fields[name])) is not None:
+            cells[name] = path
+            continue
         if (key := concat_key(name)) not in fields:
             raise OcheError(f"genotype has {name}= but no {key}=; add it, for example {key}=range(2, 6)")
         cells[name] = read_edges(name, fields[name]), _read_concat(key, fields[key])
@@ -103,6 +117,13 @@ def read_fields(fields: Mapping[str, Any], text: str) -> Cells:
 
 def _is_concat(keyword: str) -> bool:
     return keyword == "concat" or keyword.endswith("_concat")
+
+
+def _read_path(value: object) -> tuple[Edges, Concat] | None:
+    """Return edges and output of a list of operations alone, which follow one another; None for any other value."""
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(op, str) for op in value):
+        return None
+    return tuple((op, i, i + 1) for i, op in enumerate(value)), (len(value),)
 
 
 def _arguments(call: ast.Call, text: str) -> dict[str, ast.expr]:

@@ -34,6 +34,16 @@ from oche.core.published_cells import (
     AmoebaNet,
     NASNet,
 )
+from oche.core.published_chains import (
+    FBNET_A,
+    FBNET_B,
+    FBNET_C,
+    MOBILENET_V2,
+    PROXYLESS_CPU,
+    PROXYLESS_GPU,
+    PROXYLESS_MOBILE,
+    PROXYLESS_MOBILE_14,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class PublishedGenotype:
     note: str = ""
 
 
+_FBNET = "FBNet: Hardware-Aware Efficient ConvNet Design via Differentiable Neural Architecture Search", 2018
+_PROXYLESS = "ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware", 2018
 _DARTS = "DARTS: Differentiable Architecture Search", 2018
 _PC_DARTS = "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search", 2019
 _SGAS = "SGAS: Sequential Greedy Architecture Search", 2019
@@ -129,6 +141,55 @@ GENOTYPES: dict[str, PublishedGenotype] = {
         2020,
         "arXiv 2001.00326; D-X-Y/AutoDL-Projects xautodl/models/cell_searchs/genotypes.py: ResNet_CODE",
         "the residual block (1603.05027) as a cell of NAS-Bench-201: a plain network to compare with",
+    ),
+    "MOBILENET_V2": PublishedGenotype(
+        MOBILENET_V2,
+        "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+        2018,
+        "arXiv 1801.04381; tensorflow/models research/slim/nets/mobilenet/mobilenet_v2.py: V2_DEF",
+        "chain for ImageNet, designed by hand: 3.50 M weights, 301 M multiply-adds",
+    ),
+    "PROXYLESS_CPU": PublishedGenotype(
+        PROXYLESS_CPU,
+        *_PROXYLESS,
+        "arXiv 1812.00332; mit-han-lab/proxylessnas hubconf.py: proxyless_cpu",
+        "chain for ImageNet, for a CPU: 4.36 M weights, 439 M multiply-adds",
+    ),
+    "PROXYLESS_GPU": PublishedGenotype(
+        PROXYLESS_GPU,
+        *_PROXYLESS,
+        "arXiv 1812.00332; mit-han-lab/proxylessnas hubconf.py: proxyless_gpu",
+        "chain for ImageNet, for a GPU: 7.12 M weights, 465 M multiply-adds",
+    ),
+    "PROXYLESS_MOBILE": PublishedGenotype(
+        PROXYLESS_MOBILE,
+        *_PROXYLESS,
+        "arXiv 1812.00332; mit-han-lab/proxylessnas hubconf.py: proxyless_mobile",
+        "chain for ImageNet, for a phone: 4.08 M weights, 320 M multiply-adds",
+    ),
+    "PROXYLESS_MOBILE_14": PublishedGenotype(
+        PROXYLESS_MOBILE_14,
+        *_PROXYLESS,
+        "arXiv 1812.00332; mit-han-lab/proxylessnas hubconf.py: proxyless_mobile_14",
+        "the same, 1.4 times as wide: 6.86 M weights, 581 M multiply-adds",
+    ),
+    "FBNET_A": PublishedGenotype(
+        FBNET_A,
+        *_FBNET,
+        "arXiv 1812.03443; facebookresearch/mobile-vision mobile_cv/arch/fbnet_v2/fbnet_modeldef_cls_fbnet.py: fbnet_a",
+        "chain for ImageNet: 4.30 M weights, 244 M multiply-adds",
+    ),
+    "FBNET_B": PublishedGenotype(
+        FBNET_B,
+        *_FBNET,
+        "arXiv 1812.03443; facebookresearch/mobile-vision mobile_cv/arch/fbnet_v2/fbnet_modeldef_cls_fbnet.py: fbnet_b",
+        "chain for ImageNet: 4.80 M weights, 291 M multiply-adds",
+    ),
+    "FBNET_C": PublishedGenotype(
+        FBNET_C,
+        *_FBNET,
+        "arXiv 1812.03443; facebookresearch/mobile-vision mobile_cv/arch/fbnet_v2/fbnet_modeldef_cls_fbnet.py: fbnet_c",
+        "chain for ImageNet: 5.57 M weights, 378 M multiply-adds; timm's fbnetc_100 is another, with expansions of 1 kept",
     ),
     "ENAS_RNN": PublishedGenotype(
         ENAS_RNN,

@@ -29,6 +29,12 @@ def linear(ends: Ends, progress: float) -> float:
     return start + (end - start) * progress.clamp(0.0, 1.0)
 
 
+def geometric(ends: Ends, progress: float) -> float:
+    """Return the value at ``progress`` of a geometric change between ``ends``, both above 0. Outside [0, 1] as `linear`."""
+    start, end = ends
+    return start * (end / start) ** linear((0.0, 1.0), progress)
+
+
 def check_ends(name: str, ends: Ends, *, positive: bool) -> None:
     """Raise `OcheError` unless both ends are finite and at least 0 (with ``positive``: above 0)."""
     if not all(0 <= value < inf and (value > 0 or not positive) for value in ends):

@@ -13,15 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Genotype, Mix
+from oche.core.architecture import Genotype, Mix, Shape
 from oche.core.errors import OcheError
-from oche.networks.build import FinalNetwork, build
-from oche.networks.operations import find_operation
+from oche.networks.build import SIZES, FinalNetwork, build
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import Edge, EdgeBuilder
 
 SUPERNET = "supernet"  # instead of a recipe's name: the size of the supernet
-SIZES = ("channels", "cells", "stem", "reductions", "widen", "head")  # fields that spaces and recipes may share
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,13 @@ class Place:
     channels: int
     stride: int
     size: tuple[int, int]
+    c_out: int | None = None
+    """channels of its output; None: as many as its input has"""
 
-    def module(self, operation: str) -> nn.Module:
-        """Build ``operation`` for this place, as in a final network."""
-        return find_operation(operation).build(self.channels, self.stride, True)
+    @property
+    def edge(self) -> Shape:
+        """The shape of the edge."""
+        return Shape(self.channels, self.channels if self.c_out is None else self.c_out, self.stride)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -43,7 +44,8 @@ class Place:
 
     def key(self, operation: str) -> str:
         """Return a text that identifies ``operation`` at this place. Equal keys have equal costs."""
-        return f"{operation} {_format_shape(self.shape)} stride {self.stride}"
+        to = "" if self.c_out is None else f" to {self.c_out}"
+        return f"{operation} {_format_shape(self.shape)} stride {self.stride}{to}"
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,15 @@ class _Probe(Edge):
 
     place: Place
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.channels, self.stride = channels, stride
+        self.shape = shape
 
     def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor:
-        self.place = Place(self.channels, self.stride, (x.shape[2], x.shape[3]))
-        return x[:, :, :: self.stride, :: self.stride]
+        c_in, c_out, stride = self.shape
+        self.place = Place(c_in, stride, (x.shape[2], x.shape[3]), None if c_in == c_out else c_out)
+        small = x[:, :, ::stride, ::stride]
+        return small if c_in == c_out else small[:, :1].expand(-1, c_out, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ class _Probes(EdgeBuilder):
 
     probes: list[_Probe]
 
-    def __call__(self, space: Space, channels: int, stride: int) -> _Probe:
-        self.probes.append(_Probe(channels, stride))
+    def __call__(self, space: Space, shape: Shape) -> _Probe:
+        self.probes.append(_Probe(shape))
         return self.probes[-1]
 
 

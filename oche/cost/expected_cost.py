@@ -12,7 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import NONE, Dag, Genotype, Mix, eligible
+from oche.core.architecture import Dag, Genotype, Mix, eligible
+from oche.core.blocks import choice_name
 from oche.cost.breakdown import space_parts
 from oche.cost.module_cost import flops, parameters
 from oche.spaces.base import Space
@@ -36,6 +37,8 @@ class CostModel:
     """by group: (E, O) float64, the cost of each candidate on each edge, summed over all cells of that kind"""
     dags: Mapping[str, Dag]
     candidates: tuple[str, ...]
+    alive: Mapping[str, Tensor]
+    """by group: (E, O) bool, the candidates that each edge of the space has"""
     _on_device: dict[tuple, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def on(self, group: str, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -54,7 +57,8 @@ class CostModel:
         total = self.fixed
         for name, dag in self.dags.items():
             row, column = ({x: i for i, x in enumerate(names)} for names in (dag.edges, self.candidates))
-            total += sum(float(self.groups[name][row[i, j], column[op]]) for op, i, j in genotype.cells[name].edges)
+            searched = [(op, (i, j)) for op, i, j in genotype.cells[name].edges if (i, j) in row]
+            total += sum(float(self.groups[name][row[edge], column[choice_name(op)]]) for op, edge in searched)
         return total
 
     @property
@@ -66,8 +70,8 @@ class CostModel:
         """Return the least cost (``sign`` 1) or the greatest (−1)."""
         total = self.fixed
         for name, dag in self.dags.items():
-            may = [o for o, op in enumerate(self.candidates) if op != NONE or dag.none]
-            best = (sign * self.groups[name][:, may]).amin(1)
+            may = eligible(self.alive[name], dag, self.candidates)
+            best = (sign * self.groups[name]).masked_fill(~may, torch.inf).amin(1)
             total += sign * sum(float(best[list(edges)].sort().values[: dag.keep].sum()) for edges in dag.incoming)
         return total
 
@@ -83,7 +87,8 @@ def cost_model(space: Space, measure: Measure) -> CostModel:
 
     def edge(places: Sequence) -> list[float]:
         return [
-            sum(price(p.key(op), lambda p=p, op=op: p.module(op), p.shape) for p in places) for op in space.candidates
+            sum(price(p.key(op), lambda p=p, op=op: space.final_operation(op, p.edge), p.shape) for p in places)
+            for op in space.candidates
         ]
 
     with torch.random.fork_rng(devices=[]):
@@ -92,7 +97,8 @@ def cost_model(space: Space, measure: Measure) -> CostModel:
             for name, rows in found.places.items()
         }
     fixed = sum(price(part.key, lambda part=part: part.module, part.shape) for part in found.fixed)
-    return CostModel(float(fixed), groups, space.groups, space.candidates)
+    alive = {name: space.alive(name) for name in groups}
+    return CostModel(float(fixed), groups, space.groups, space.candidates, alive)
 
 
 def expected_cost(mix: Mix, alive: Tensor, dag: Dag, candidates: tuple[str, ...], costs: Tensor) -> Tensor:

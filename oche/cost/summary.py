@@ -90,9 +90,9 @@ def summarise_costs(net: FinalNetwork, genotype: Genotype, space: Space, engine:
     whole = Cost(parameters(net), flops(net.eval(), lambda: net(x)), measure_latency(net, x, engine, batch))
     net = net.to("cpu", torch.float32)
     pieces = sum(table(p.key, p.module, torch.zeros(1, *p.shape)) for p in parts(net, lambda: net(x)))
-    used = {op for cell in genotype.cells.values() for op, *_ in cell.edges}
+    used = space.searched_operations(genotype)
     names = (*space.candidates, *sorted(used - {*space.candidates}))
-    rows = tuple(CandidateCost(op, place, _of(table, place, op)) for place in _places(space) for op in names)
+    rows = tuple(CandidateCost(op, place, _of(table, space, place, op)) for place in _places(space) for op in names)
     return CostSummary(whole, pieces, rows, table.about)
 
 
@@ -102,7 +102,7 @@ def _places(space: Space) -> list[Place]:
     return sorted(dict.fromkeys(all_places), key=lambda p: (-p.size[0], p.channels, -p.stride))
 
 
-def _of(table: LatencyTable, place: Place, operation: str) -> Cost:
-    module, x = place.module(operation).eval(), torch.zeros(1, *place.shape)
+def _of(table: LatencyTable, space: Space, place: Place, operation: str) -> Cost:
+    module, x = space.final_operation(operation, place.edge).eval(), torch.zeros(1, *place.shape)
     count = flops(module, lambda: module(x))
     return Cost(parameters(module), count, table.of(place.key(operation), module, x))

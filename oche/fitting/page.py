@@ -9,6 +9,7 @@ from typing import Any
 
 from oche.core import atomic_files as atomic
 from oche.core.console import format_duration
+from oche.fitting.planner import holds
 from oche.report.classification_page import assessment_sections
 from oche.report.figures import FigureWriter
 from oche.report.format_numbers import UNKNOWN, format_count
@@ -22,7 +23,6 @@ TITLES = {
     "control-random": "random cell of the space",
     "train": "your network",
 }
-_TOLERANCE = 0.25  # a prediction holds if the time was within this share of it
 
 
 def write_fit_page(path: Path) -> Path:
@@ -151,11 +151,6 @@ def _row(name: str, predicted: float, happened: float | None) -> tuple[str, str,
     if not happened:
         return name, f"{predicted:,.3g}", "–", "–"
     return name, f"{predicted:,.4g}", f"{happened:,.4g}", "yes" if holds(predicted, happened) else "no"
-
-
-def holds(predicted: float, happened: float) -> bool:
-    """Whether ``happened`` is within 25 % of ``predicted``."""
-    return abs(happened - predicted) <= _TOLERANCE * predicted
 
 
 def _curves(writer: FigureWriter, runs: Mapping[str, RunData]) -> list[Item]:

@@ -6,36 +6,33 @@ What is chosen, and by which rule:
 - a search takes place if ``UPDATES`` steps of the architecture fit into ``SEARCH_SHARE`` of the time and the rest trains the
   found network on enough images; else the best known cell is trained all the time;
 - the network: the largest of a list that still sees enough images in its time, `images_needed`;
-- the batch: 64, or fewer for few images.
+- the side of the images: their own, halved while the smallest network sees too few of them in its time, down to 32;
+- the batch: 64, or fewer for few images;
+- how a training computes: the fastest of float32 by each engine and, where its gradients are right, bfloat16.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from oche.core.errors import OcheError, plural
-from oche.core.optimizers import Adam
 from oche.data import Dataset
 from oche.devices.engine import Engine
-from oche.fitting.priors import PRIOR, STANDING, is_staged, sizes_of, stem_of, title_of
-from oche.fitting.timing import time_search, time_training
-from oche.methods.catalog import METHODS
-from oche.methods.recipe import SearchRecipe
+from oche.fitting.forms import Form
+from oche.fitting.kept_times import KeptTimes
+from oche.fitting.priors import PRIOR, STANDING, is_staged, sizes_of, title_of
+from oche.fitting.step_times import UPDATES, Network, Timings
 from oche.networks.macro import Stem
 from oche.runs.config import FitConfig
-from oche.spaces import darts
-from oche.spaces.base import Space
-from oche.training.image_recipes import modern
+from oche.runs.warm_start import Pretrained
 
-UPDATES = 2000  # steps of the architecture that a search gets at least; a choice, not yet measured
 SEARCH_SHARE = 0.35  # of the time, at most
 FEWEST_SEARCHED = 1000  # training images below which a search only learns them by heart
-LOGIT_RANGE = 6.0  # distance that a logit can move in a search: Adam moves it by its learning rate in a step
 CLOSING = 12.0  # seconds for the assessment, the pages and the export
 TRIED = 3  # networks that are timed, at most
+TOLERANCE = 0.25  # a prediction holds if the time is within this share of it
 
 Decision = Literal["search", "prior", "given"]
 
@@ -69,6 +66,8 @@ class FitPlan:
     """seconds that reading the data and planning took"""
     init: str | None
     """weights to begin with"""
+    form: Form = Form()
+    """how the training of the network computes"""
 
     @property
     def seconds(self) -> float:
@@ -83,62 +82,48 @@ class FitPlan:
     def from_dict(cls, found: dict[str, Any], where: str) -> FitPlan:
         """Read the values of `to_dict`. Raises `OcheError` that names ``where``."""
         try:
-            values = {f.name: found[f.name] for f in fields(cls)}
-            return cls(**values | {"why": tuple(found["why"]), "image": (found["image"][0], found["image"][1])})
+            values = {f.name: found[f.name] for f in fields(cls) if f.name != "form"}
+            form = Form(**found.get("form", {}))  # plans of earlier versions have none
+            image = found["image"][0], found["image"][1]
+            return cls(**values | {"why": tuple(found["why"]), "image": image, "form": form})
         except (KeyError, TypeError, IndexError) as error:
             raise OcheError(f"{where} is no plan of a fit ({error}); restore it, or start anew") from None
 
 
-class Timings:
-    """Times of steps on ``data`` and ``engine``. Each is measured once."""
-
-    def __init__(self, data: Dataset, engine: Engine) -> None:
-        self.data, self.engine = data, engine
-        self.search = cache(self._search)
-        self.network = cache(self._network)
-
-    def _search(self, stem: Stem, batch: int) -> float:
-        """Return the seconds of a search step."""
-        space, method = search_setting(stem, self.data, batch)
-        return time_search(space, method, self.data, self.engine)
-
-    def _network(self, genotype: str, channels: int, cells: int, stem: Stem, batch: int) -> Network:
-        """Return the time and size of a network."""
-        recipe = modern(channels=channels, cells=cells, stem=stem_of(genotype, stem), batch=batch)
-        return Network(channels, cells, *time_training(genotype, recipe, self.data, self.engine))
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network whose training step was timed."""
-
-    channels: int
-    cells: int
-    step_seconds: float
-    parameters: int
-    flops: int
-
-
 def make_plan(
-    config: FitConfig,
-    data: Dataset,
-    engine: Engine,
-    spent: Callable[[], float],
-    init: str | None = None,
-    init_size: tuple[str, int, int] | None = None,
+    config: FitConfig, data: Dataset, engine: Engine, spent: Callable[[], float], init: Pretrained | None = None
 ) -> FitPlan:
     """Plan the fit of ``config`` on ``data``. Steps are timed on ``engine``, which takes seconds.
 
-    ``spent()``: seconds of the budget that are gone. ``init``: weights to begin with, if any; ``init_size``: the genotype,
-    channels and cells of their network, which is then trained.
+    Times of earlier fits are used again if the network that they lead to is as fast as they say, within 25 %.
+    ``spent()``: seconds of the budget that are gone. ``init``: weights to begin with, if any; their network is trained.
     """
-    images, stem = len(data.train), config.stem or _stem(data.image)
-    batch, times = config.batch or _batch(images), Timings(data, engine)
+    times = Timings(data, engine, KeptTimes(data, engine), config.precision)
+    plan = _plan(config, data, times, spent, init)
+    if times.kept.used:
+        now = times.measured(plan.genotype, plan.channels, plan.cells, plan.stem, plan.batch)
+        if not holds(plan.step_seconds, now.step_seconds):
+            times = Timings(data, engine, KeptTimes(data, engine, read=False), config.precision)
+        return _plan(config, data, times, spent, init)
+    return plan
+
+
+def holds(predicted: float, happened: float) -> bool:
+    """Whether ``happened`` is within 25 % of ``predicted``."""
+    return abs(happened - predicted) <= TOLERANCE * predicted
+
+
+def _plan(
+    config: FitConfig, data: Dataset, times: Timings, spent: Callable[[], float], init: Pretrained | None
+) -> FitPlan:
+    images = len(data.train)
+    stem = config.stem or (init.stem if init is not None else _stem(data.image))
+    batch = config.batch or _batch(images)
     why = [
         f"{images:,} training images of {len(data.classes)} classes, {_by(data.image)} pixels: stem {stem}, batches of {batch}"
     ]
     left = lambda: config.seconds - spent() - CLOSING  # noqa: E731
-    decision, genotype = _choose_cells(config, times, stem, batch, left, init_size, why)
+    decision, genotype = _choose_cells(config, times, stem, batch, left, init, why)
     time_left = left()
     search_seconds, search_steps = 0.0, 0
     if decision == "search":
@@ -146,8 +131,7 @@ def make_plan(
         search_steps = max(1, round(min(SEARCH_SHARE * time_left, 2 * UPDATES * step) / step))
         search_seconds = search_steps * step
         why.append(f"search: {search_steps:,} steps of {1000 * step:.0f} ms")
-    fixed = (init_size[1], init_size[2]) if init_size is not None and genotype == init_size[0] else None
-    network = _largest(config, genotype, times, stem, batch, time_left - search_seconds, fixed, why)
+    network = _largest(config, genotype, times, stem, batch, time_left - search_seconds, init, why)
     train_seconds = left() - search_seconds
     if train_seconds < 10:
         raise OcheError(
@@ -160,42 +144,34 @@ def make_plan(
         f"{' a stage' * is_staged(genotype)}, {network.parameters:,} weights; "
         f"{1000 * network.step_seconds:.0f} ms a step, about {epochs:.0f} epochs"
     )
+    form = times.form(genotype, stem, batch)
+    why.append(form.describe())
     if init is not None:
-        why.append(f"begins with the weights of {init}")
+        why.append(f"begins with the weights of {init.name}")
     return FitPlan(
         decision, tuple(why), genotype, network.channels, network.cells, stem, batch, data.image, network.step_seconds,
-        network.parameters, network.flops, search_seconds, search_steps, train_seconds, epochs, CLOSING, spent(), init,
+        network.parameters, network.flops, search_seconds, search_steps, train_seconds, epochs, CLOSING, spent(),
+        None if init is None else init.where, form,
     )  # fmt: skip
 
 
 # --- search or not ------------------------------------------------------------------------------------------------------
 
 
-def search_setting(stem: Stem, data: Dataset, batch: int, steps: int = UPDATES) -> tuple[Space, SearchRecipe]:
-    """Return the space and the recipe of a fit's search of ``steps`` steps: a small supernet, and logits that can decide."""
-    space = darts(
-        channels=8, cells=5, stem=stem, classes=len(data.classes), in_channels=data.channels, image=data.image
-    )
-    recipe = space.adapt_search(METHODS[space.method].make(batch=batch, steps=steps))
-    optimizer = recipe.method.arch_optimizer
-    if isinstance(optimizer, Adam):
-        optimizer = replace(optimizer, lr=max(optimizer.lr, LOGIT_RANGE / steps))
-    return space, replace(recipe, method=replace(recipe.method, arch_optimizer=optimizer))
-
-
 def _choose_cells(
     config: FitConfig, times: Timings, stem: Stem, batch: int, left: Callable[[], float],
-    init_size: tuple[str, int, int] | None, why: list[str],
+    init: Pretrained | None, why: list[str],
 ) -> tuple[Decision, str]:  # fmt: skip
     """Return the decision, and the cells to train or to time the training of found cells with; the reasons go to ``why``."""
     if config.genotype is not None:
         why.append(f"cells: {title_of(config.genotype)}, as asked")
         return "given", config.genotype
-    planned = init_size is None and config.search == "auto"
+    planned = init is None and config.search == "auto"
     if config.search == "always" or (planned and _search_pays(times, stem, batch, left(), why)):
         return "search", STANDING
-    if init_size is not None:
-        return "prior", init_size[0]
+    if init is not None:
+        why.append(f"cells: {title_of(init.genotype)}, those of the weights to begin with")
+        return "prior", init.genotype
     why.append(
         f"cells: {title_of(PRIOR)}, whose plain convolutions a processor computes fastest of the cells that oche knows"
     )
@@ -230,19 +206,29 @@ def _search_pays(times: Timings, stem: Stem, batch: int, seconds: float, why: li
 # --- the network --------------------------------------------------------------------------------------------------------
 
 
-def images_needed(images: int) -> int:
-    """Return how many images, repetitions counted, a training set of ``images`` should be trained on at least."""
-    return max(12 * images, 50_000)
+def images_needed(images: int, warm: bool = False) -> int:
+    """Return how many images, repetitions counted, a training set of ``images`` should be trained on at least.
+
+    ``warm``: whether the network begins with the weights of another.
+    """
+    return max(12 * images, 10_000 if warm else 50_000)
+
+
+def is_short(plan: FitPlan, data: Dataset) -> bool:
+    """Whether the training of ``plan`` sees fewer images than `images_needed`."""
+    return plan.epochs * len(data.train) < images_needed(len(data.train), plan.init is not None)
 
 
 def _largest(
     config: FitConfig, genotype: str, times: Timings, stem: Stem, batch: int, seconds: float,
-    fixed: tuple[int, int] | None, why: list[str],
+    init: Pretrained | None, why: list[str],
 ) -> Network:  # fmt: skip
-    """Return the largest network of ``genotype`` that sees enough images in ``seconds``, or the one that is fixed."""
+    """Return the largest network of ``genotype`` that sees enough images in ``seconds``, or the one of ``init``."""
+    fixed = (init.channels, init.cells) if init is not None and genotype == init.genotype else None
     listed = sizes_of(genotype) if fixed is None else (fixed,)
     sizes = list(dict.fromkeys((config.channels or channels, config.cells or cells) for channels, cells in listed))
     images, timed = len(times.data.train), dict[int, Network]()
+    needed = images_needed(images, init is not None)
 
     def seen(network: Network) -> float:
         return seconds / network.step_seconds * batch
@@ -250,15 +236,16 @@ def _largest(
     i = min(2, len(sizes) - 1)
     for _ in range(TRIED):
         timed[i] = times.network(genotype, *sizes[i], stem, batch)
-        allowed = _relative_cost(*sizes[i]) * seen(timed[i]) / images_needed(images)
+        allowed = _relative_cost(*sizes[i]) * seen(timed[i]) / needed
         i = max((k for k, size in enumerate(sizes) if _relative_cost(*size) <= allowed), default=0)
         if i in timed:
             break
-    enough = [k for k, network in timed.items() if seen(network) >= images_needed(images)]
+    enough = [k for k, network in timed.items() if seen(network) >= needed]
     chosen = timed[max(enough) if enough else min(timed)]
     if not enough and fixed is None and len(sizes) > 1:
         why.append(
-            f"the budget is short for {images:,} images: the smallest network that was timed sees {seen(chosen):,.0f}"
+            f"the budget is short: the smallest network that was timed sees {seen(chosen):,.0f} images, repetitions counted, "
+            f"and {needed:,} are wanted"
         )
     return chosen
 

@@ -21,6 +21,11 @@ def sizes_of(genotype: str) -> tuple[tuple[int, int], ...]:
     return STAGED if is_staged(genotype) else STACKED
 
 
+def typical_size(genotype: str) -> tuple[int, int]:
+    """Return (channels, cells) of a network of ``genotype`` of medium cost, to time its steps with."""
+    return sizes_of(genotype)[2]
+
+
 def is_staged(genotype: str) -> bool:
     """Whether the network of ``genotype`` is that of NAS-Bench-201: three stages of one cell."""
     return [*resolve(genotype).cells] == [CELL]

@@ -6,14 +6,11 @@ search/  train/  export/  control-residual/  control-random/
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from oche.core.atomic_files import read_json
 from oche.core.budget import parse_duration
@@ -24,16 +21,17 @@ from oche.core.errors import OcheError, one_line, plural
 from oche.core.genotypes import resolve
 from oche.core.plugins import load_plugins
 from oche.core.seeds import generator
-from oche.cost import flops
 from oche.data import Corpus, Dataset
 from oche.deploy.export import Export, export
 from oche.devices.engine import Engine
 from oche.fitting.comparison import compare_networks, right_predictions
+from oche.fitting.controls import controls_of, like_cost
+from oche.fitting.forms import Form, fastest_form
 from oche.fitting.page import write_fit_page
-from oche.fitting.planner import FitPlan, make_plan, search_setting
-from oche.fitting.priors import CONTROL, stem_of
+from oche.fitting.planner import FitPlan, is_short, make_plan
+from oche.fitting.priors import CONTROL, stem_of, typical_size
+from oche.fitting.step_times import search_setting
 from oche.fitting.warm import shipped_weights
-from oche.networks.build import build
 from oche.runs.claim import is_run
 from oche.runs.config import Common, FitConfig, SearchConfig, TrainConfig
 from oche.runs.directory import RunDir
@@ -47,6 +45,7 @@ from oche.training.image_recipes import modern
 from oche.training.loop import Interrupted
 
 SHORTEST_TRAINING = 0.02  # share of the budget that is left to the training however long the search took
+SMALLEST_SIDE = 32  # pixels; images of more are made smaller where the time is short for them
 TAKEN_LR = 0.3  # learning rate of weights from another network, as a share of that of new ones
 
 
@@ -59,9 +58,15 @@ def plan_fit(config: FitConfig, log: Log) -> tuple[FitConfig, FitPlan, Dataset]:
         config = replace(config, genotype=str(read_genotype(config.genotype)))
     data = _images(config, log)
     engine = Engine(config.device, config.threads, fused=config.engine)
-    init, size = shipped_weights(config, data)
+    init = shipped_weights(config, data)
     log.say("timing steps on this machine")
-    plan = make_plan(config, data, engine, lambda: time.monotonic() - began, init, size)
+    plan = make_plan(config, data, engine, lambda: time.monotonic() - began, init)
+    may_shrink = config.size is None
+    while may_shrink and is_short(plan, data) and min(data.image) > SMALLEST_SIDE:
+        config = replace(config, size=max(SMALLEST_SIDE, min(data.image) // 2))
+        log.say(f"the time is short for images of {min(data.image)} pixels a side; with {config.size} instead")
+        data = _images(config, log)
+        plan = make_plan(config, data, engine, lambda: time.monotonic() - began, init)
     return config, plan, data
 
 
@@ -175,7 +180,9 @@ class Stages:
             later = [predicted_seconds(later, self.plan) for later in names[i:] if not self._done(later)]
             ready = datetime.now() + timedelta(seconds=seconds + sum(later))
             self.log.say(f"{i}/{len(names)} {name}: {format_duration(seconds)}; all is done about {ready:%H:%M}")
+            self.log.later = sum(later)
             self._stage(name)
+            self.log.later = 0.0
             if name == "train":
                 self._export()
             if name != "search" and later:
@@ -212,13 +219,25 @@ class Stages:
         if name == "control-residual":
             channels, cells = like_cost(plan, self.data)
         warm = plan.init is not None and name == "train"
+        form = self._form(name, genotype)
         recipe = modern(
             channels=channels, cells=cells, stem=stem_of(genotype, plan.stem), batch=plan.batch,
             budget=f"{self._train_seconds(name):.0f}s", evaluate=max(1, round(plan.epochs / 10)),
-            taken_lr=TAKEN_LR if warm else 1.0,
+            taken_lr=TAKEN_LR if warm else 1.0, precision=form.precision,
         )  # fmt: skip
         init = Path(str(plan.init)) if warm else None
-        return TrainConfig(**self.common, genotype=genotype, recipe="modern", train=recipe, init=init)
+        common: dict[str, Any] = self.common | {"engine": form.engine}
+        return TrainConfig(**common, genotype=genotype, recipe="modern", train=recipe, init=init)
+
+    def _form(self, name: str, genotype: str) -> Form:
+        """Return the form of a training: that of the plan, and for a residual control of another cell the fastest for it."""
+        if name != "control-residual" or resolve(genotype) == resolve(self.plan.genotype):
+            return self.plan.form
+        recipe = modern(
+            channels=typical_size(CONTROL)[0], cells=1, stem=stem_of(CONTROL, self.plan.stem), batch=self.plan.batch
+        )
+        engine = Engine(self.config.device, self.config.threads, fused=self.config.engine)
+        return fastest_form(CONTROL, recipe, self.data, engine, self.config.precision)
 
     def _genotype(self, name: str) -> str:
         if name == "control-residual":
@@ -277,28 +296,3 @@ class Stages:
             **{key: value for key, value in trained.items() if key in kept or key.startswith("test_")},
             "stage_seconds": {name: value for name, value in seconds.items() if value is not None}, "comparisons": compared,
         })  # fmt: skip
-
-
-def controls_of(config: FitConfig, plan: FitPlan) -> list[str]:
-    """Return the names of the controls: a plain residual network, and after a search a random cell of its space."""
-    if not config.control:
-        return []
-    same = plan.init is None and resolve(plan.genotype) == resolve(CONTROL) and plan.decision != "search"
-    return [*([] if same else ["control-residual"]), *(["control-random"] if plan.decision == "search" else [])]
-
-
-def like_cost(plan: FitPlan, data: Dataset) -> tuple[int, int]:
-    """Return (channels, cells) of the residual network whose FLOPs are nearest to those of the planned network."""
-    if resolve(plan.genotype) == resolve(CONTROL):
-        return plan.channels, plan.cells
-    nearest = min(range(4, 129, 4), key=lambda channels: abs(math.log(_flops(channels, plan, data) / plan.flops)))
-    return nearest, 1
-
-
-def _flops(channels: int, plan: FitPlan, data: Dataset) -> int:
-    """Return the FLOPs of the residual network of ``channels`` and one block a stage, on one image."""
-    stem = stem_of(CONTROL, plan.stem)
-    with torch.device("meta"):
-        net = build(CONTROL, classes=len(data.classes), channels=channels, cells=1, in_channels=data.channels,
-                    image=data.image, stem=stem).eval()  # fmt: skip
-        return flops(net, lambda: net(torch.empty(1, data.channels, *data.image)))

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from oche.core.errors import OcheError
 from oche.data import Dataset
 from oche.runs.config import FitConfig
 from oche.runs.resolve import absolute
-from oche.runs.warm_start import describe_weights
+from oche.runs.warm_start import Pretrained, describe_weights
 
 SHIPPED = Path(__file__).parent / "pretrained" / "residual-cifar10.safetensors"
+TITLE = "the residual network that ships with oche, trained on CIFAR-10 (--init none: without them)"
 MOST_IMAGES = 10_000  # training images up to which shipped weights would be used by default; a choice, not yet measured
 
-Size = tuple[str, int, int]  # genotype, channels, cells
 
-
-def shipped_weights(config: FitConfig, data: Dataset) -> tuple[str | None, Size | None]:
-    """Return (file or run of weights to begin with, genotype and size of their network), or (None, None).
+def shipped_weights(config: FitConfig, data: Dataset) -> Pretrained | None:
+    """Return the network whose weights a fit begins with; None if it begins anew.
 
     Raises `OcheError` for weights that cannot be found or do not say which network they belong to.
     """
     if config.init == "none":
-        return None, None
+        return None
     if config.init != "auto":
-        given = absolute(config.init)
-        return str(given), _size(given)
+        return _described(absolute(config.init))
     fixed = config.genotype, config.channels, config.cells
     if not SHIPPED.exists() or any(value is not None for value in fixed) or config.search == "always":
-        return None, None
+        return None
     if len(data.train) > MOST_IMAGES:
-        return None, None
-    return str(SHIPPED), _size(SHIPPED)
+        return None
+    return replace(_described(SHIPPED), title=TITLE)
 
 
-def _size(where: Path) -> Size:
+def _described(where: Path) -> Pretrained:
     about = describe_weights(where)
     if about is None:
         raise OcheError(

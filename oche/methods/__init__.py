@@ -25,6 +25,7 @@ from oche.methods.published import (
     sgas,
     snas,
 )
+from oche.methods.published_chains import fbnet, proxyless, proxyless_r
 from oche.methods.weight_sharing import enas, evolution_ws, one_shot, random_ws
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "enas",
     "evolution_ws",
     "fair_darts",
+    "fbnet",
     "gaea",
     "gaea_pc_darts",
     "gdas",
@@ -51,6 +53,8 @@ __all__ = [
     "one_shot",
     "p_darts",
     "pc_darts",
+    "proxyless",
+    "proxyless_r",
     "random_ws",
     "robust_darts",
     "sdarts_adv",

@@ -6,7 +6,7 @@ edges of a cell, O: candidate operations.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -22,6 +22,7 @@ from oche.core.registry import singleton
 from oche.cost.expected_cost import COUNTS, cost_model, discrete_cost, expected_cost
 from oche.cost.latency_table import LatencyTable, latency_model
 from oche.cost.units import format_amount
+from oche.methods.cost_in_loss import CostForm
 from oche.methods.regularizers import Penalty, summands
 from oche.methods.relaxations import Relaxation
 
@@ -71,12 +72,16 @@ class CostPenalty(Penalty):
         return cost_model(space, COUNTS[self.kind])
 
     def constraint(
-        self, space: Space, relax: Relaxation, target: CostTarget, engine: Engine | None = None
+        self,
+        space: Space,
+        relax: Relaxation,
+        target: CostTarget,
+        engine: Engine | None = None,
+        form: CostForm | None = None,
     ) -> CostConstraint:
         """Return the constraint on networks of ``space``, at its own sizes. Raises `OcheError` for a target out of reach."""
-        constraint = CostConstraint(
-            self.kind, self.make_cost_model(space, target.latencies, engine), target.limit, target.strength, relax
-        )
+        costs = self.make_cost_model(space, target.latencies, engine)
+        constraint = CostConstraint(self.kind, costs, target.limit, target.strength, relax, form)
         constraint.check_reachable()
         return constraint
 
@@ -142,6 +147,8 @@ class CostConstraint:
     to.
 
     Deviation 3: the mixture is the noise-free one, whatever the step draws; FBNet takes its sample.
+
+    With a ``form`` the constraint is part of the loss instead, as in the papers, and takes the mixture of the step.
     """
 
     kind: str
@@ -154,6 +161,8 @@ class CostConstraint:
     """1: as strong as the loss can be"""
     relax: Relaxation
     """the relaxation of the method"""
+    form: CostForm | None = None
+    """the loss as a function of the loss on the data and the cost; None: a step of its own"""
 
     def cost(self, pairs: Iterable[tuple[Tensor, Tensor]], progress: float) -> tuple[Tensor, Tensor]:
         """Return (E, C), two tensors (), for the (logits, mask) of every group in the order of the space. See the class."""
@@ -174,7 +183,9 @@ class CostConstraint:
         )
 
     def step(self, logits: Sequence[Tensor], alive: Iterable[Tensor], progress: float, size: Tensor | float) -> None:
-        """Move ``logits``, those of every group, in place, as the class describes. ``size`` is s."""
+        """Move ``logits``, those of every group, in place, as the class describes. ``size`` is s. With a form, do nothing."""
+        if self.form is not None:
+            return
         expected, discrete = self.cost(zip(logits, alive, strict=True), progress)
         slopes = torch.autograd.grad(expected.log(), logits)
         largest = torch.stack([slope.abs().max() for slope in slopes]).max()
@@ -185,8 +196,24 @@ class CostConstraint:
             for a, slope in zip(logits, slopes, strict=True):
                 a.sub_(scale * slope)
 
+    def in_loss(self, loss: Tensor, mixes: Mapping[str, Mix], alive: Mapping[str, Tensor]) -> Tensor:
+        """Return ``loss`` with the expected cost of ``mixes`` in it; without a form, ``loss`` itself. ``alive``: masks (E, O)."""
+        if self.form is None:
+            return loss
+        model, total = self.costs, loss.new_tensor(self.costs.fixed)
+        for name, dag in model.dags.items():
+            mix = mixes[name]
+            on = model.on(name, mix.ops.device, mix.ops.dtype)
+            total = total + expected_cost(mix, alive[name], dag, model.candidates, on).to(loss.dtype)
+        return self.form(loss, total, self.target, self.strength)
+
     def check_reachable(self) -> None:
-        """Raise `OcheError` if the target is below the cheapest network of the space, or above the most expensive."""
+        """Raise `OcheError` if the target is below the cheapest network of the space, or above the most expensive.
+
+        A form may refuse costs and targets, too.
+        """
+        if self.form is not None:
+            self.form.check(self.costs.bounds[0], self.target)
         if self.target is None:
             return
         least, most = self.costs.bounds

@@ -16,12 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from oche.core.errors import OcheError
 from oche.core.registry import component, singleton
+
+if TYPE_CHECKING:
+    from oche.spaces.base import Space
 
 Tensors = tuple[Tensor, ...]
 Loss = Callable[[Tensors, Tensors], Tensor]
@@ -81,7 +85,11 @@ class HyperGradient:
     one_level = False  #: whether it uses the lower problem's loss and batch, and no validation half
     moves = True  #: whether the architecture ever moves; if not, a search does not call it
     twice = False  #: whether it needs losses that can be differentiated twice
+    draws = False  #: whether it draws architectures, and needs a relaxation with a `log_prob`
     differences = False  #: whether it takes differences of losses at neighbouring weights, which bfloat16 rounds away
+
+    def check_space(self, space: Space) -> None:
+        """Raise `OcheError` if the losses of ``space`` do not give what the hypergradient takes."""
 
     def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
         """Return the gradients of the upper problem with respect to ``a``, one tensor for each in ``a``. See the module for

@@ -15,12 +15,13 @@ from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
 from oche.core.registry import component
 from oche.methods.cost_constraints import CostPenalty
+from oche.methods.cost_in_loss import CostForm
 from oche.methods.discretize import Decide, TopK
 from oche.methods.hypergradients import HyperGradient, first_order
 from oche.methods.perturbations import Perturb
-from oche.methods.policy_gradient import SampledPath, ScoreFunction
 from oche.methods.regularizers import Penalty, summands
 from oche.methods.relaxations import Relaxation, Softmax
+from oche.methods.sampled_paths import SampledPath
 from oche.spaces.base import Space
 from oche.spaces.mixed_ops import EdgeBuilder, MixedEdge
 
@@ -105,17 +106,25 @@ class Method:
     """rule that reads a collapse off the eigenvalues that hessian_every measures"""
     warmup: float = 0.0
     """share of each stage that trains weights only, before the architecture moves"""
+    arch_every: int = 1
+    """steps of the weights for each step of the architecture; only these take a validation batch"""
+    cost_form: CostForm | None = None
+    """how the penalties latency, parameters and flops act: None: in a step of their own, which aims at a target; LogPower, Added,
+    RewardRatio: inside the loss, as FBNet and ProxylessNAS have it
+    """
     none: Literal["always", "in-cells", "never"] = "always"
     """whether "none" is a candidate, where the space has it: always; in-cells: only where a final cell may hold it
     (NAS-Bench-201); never"""
 
-    former: ClassVar[Mapping[str, Any]] = {"none": "always"}
+    former: ClassVar[Mapping[str, Any]] = {"none": "always", "arch_every": 1, "cost_form": None}
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
             raise OcheError(
                 f"warmup={self.warmup} leaves none of the search to train the architecture; use 0 <= warmup < 1"
             )
+        if self.arch_every < 1:
+            raise OcheError(f"arch_every={self.arch_every} is no number of steps; use 1 or more, often 5")
         if self.batch_growth < 0:
             raise OcheError(f"batch_growth={self.batch_growth} shrinks batches; use batch_growth >= 0")
         if not 0 <= self.finetune_share < inf:
@@ -167,13 +176,27 @@ class Method:
             raise OcheError(
                 f"{type(eager[0]).__name__} evaluates the trained supernet, once and at the end; use it as select="
             )
-        if isinstance(self.hypergrad, ScoreFunction) != isinstance(self.relax, SampledPath) and self.hypergrad.moves:
+        if isinstance(self.relax, SampledPath) and self.hypergrad.moves and not self.hypergrad.draws:
             raise OcheError(
-                f"{type(self.relax).__name__} and {type(self.hypergrad).__name__} do not go together: a score function needs "
-                "sampled paths, and these have no other gradient; use relax=SampledPath() with hypergrad=ScoreFunction()"
+                f"SampledPath has no gradient that {type(self.hypergrad).__name__} could take; use hypergrad=ScoreFunction()"
             )
         if self.penalty is not None:
             self.penalty.check(self.relax)
+        if self.relax.has_phases and self.hypergrad.one_level:
+            raise OcheError(
+                f"{type(self.relax.by_candidate).__name__} evaluates other candidates for the architecture than for the weights, "
+                "and a one-level search takes one step of both; use hypergrad=first_order"
+            )
+        if self.hypergrad.draws and not self.relax.has_log_prob:
+            raise OcheError(
+                f"{type(self.hypergrad).__name__} weighs drawn architectures by their probabilities, and "
+                f"{type(self.relax).__name__} draws none; use relax=GumbelHard(), or hypergrad=first_order"
+            )
+        if self.cost_form is not None and self.hypergrad.one_level:
+            raise OcheError(
+                f"{type(self.cost_form).__name__} puts the cost into the loss of the architecture, and a one-level search has "
+                "one loss for weights and architecture; use cost_form=None"
+            )
         if self.perturb is not None and self.hypergrad.one_level:
             raise OcheError(
                 f"{type(self.perturb).__name__} perturbs the mixture of the weight step alone, and a one-level search takes one "
@@ -190,9 +213,11 @@ class Method:
                 "use decide=GreedyEdge(), or batch_growth=0"
             )
 
-    def first_mask(self, dag: Dag, candidates: tuple[str, ...]) -> Tensor:
-        """Return the mask (E, O) of the candidates with which a search begins: all, or all but "none"; see ``none``."""
-        alive = all_alive(dag, len(candidates))
+    def first_mask(self, space: Space, group: str) -> Tensor:
+        """Return the mask (E, O) of the candidates with which a search begins: the space's, or these without "none"; see
+        ``none``.
+        """
+        dag, candidates, alive = space.groups[group], space.candidates, space.alive(group)
         if NONE in candidates and (self.none == "never" or (self.none == "in-cells" and not dag.none)):
             alive[:, candidates.index(NONE)] = False
         return alive
@@ -215,7 +240,7 @@ class Method:
 
     def check(self, space: Space) -> None:
         """Raise `OcheError` if the method cannot search ``space``. Builds no network."""
-        if not all(self.first_mask(dag, space.candidates).any() for dag in space.groups.values()):
+        if not all(self.first_mask(space, group).any(1).all() for group in space.groups):
             raise OcheError(
                 f"none={self.none!r} leaves out the only candidate of the space, 'none'; write none='always', or a space with "
                 "others"
@@ -230,6 +255,7 @@ class Method:
             part.check_edge(stage.edge or self.edge)
         if self.penalty is not None:
             self.penalty.check_space(space)
+        self.hypergrad.check_space(space)
 
     def stage_bounds(self, stage: int) -> tuple[float, float]:
         """Return the progress of the whole search, in [0, 1], at which ``stage`` starts and ends."""

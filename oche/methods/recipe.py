@@ -147,7 +147,7 @@ class SearchRecipe:
         """
         penalty = self.method.cost_penalty
         if penalty is not None and not (penalty.measured and self.latencies is None):
-            penalty.constraint(space, self.method.relax, self.cost_target)
+            penalty.constraint(space, self.method.relax, self.cost_target, form=self.method.cost_form)
 
     # --- whether the length leaves every stage a step that moves the architecture --------------------------------------------
 
@@ -173,7 +173,7 @@ class SearchRecipe:
             return
         shares = [end - start for start, end in map(self.method.stage_bounds, range(count))]
         # From this length on, the last step of every stage comes after its warm-up. A shorter length may do.
-        surely = ceil(1 / (min(shares) * (1 - self.method.warmup)) / each) + 1
+        surely = ceil(self.method.arch_every / (min(shares) * (1 - self.method.warmup)) / each) + 1
         tried = range(steps // each, surely) if surely < 10_000 else ()
         enough = next((n for n in tried if all(self._moves_architecture(i, n * each) for i in range(count))), surely)
         raise OcheError(
@@ -182,9 +182,10 @@ class SearchRecipe:
         )
 
     def _moves_architecture(self, stage: int, steps: int) -> bool:
-        """Return whether any of ``steps`` steps moves the architecture in ``stage``. If any does, its last step does."""
+        """Return whether any of ``steps`` steps moves the architecture in ``stage``. If any does, the last of its turns does."""
         start, end = self.method.stage_bounds(stage)
-        last = ceil(end * steps - 1e-9) - 1
+        last, every = ceil(end * steps - 1e-9) - 1, self.method.arch_every
+        last = (last + 1) // every * every - 1
         return last / steps >= start and self.method.stage_progress(stage, last / steps) >= self.method.warmup
 
 

@@ -52,6 +52,36 @@ class Relaxation:
         """
         raise NotImplementedError
 
+    def for_weights(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        """Return the mixture under which the weights train in this step. By default it is that of the architecture."""
+        return self(a, alive, dag, noise, progress)
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether `for_weights` returns another mixture, so that weights and architecture cannot share a step."""
+        return False
+
+    @property
+    def settles(self) -> bool:
+        """Whether `settle` changes logits."""
+        return False
+
+    def settle(self, before: Tensor, after: Tensor, alive: Tensor, noise: Tensor) -> Tensor:
+        """Return the logits to keep after an optimizer's step from ``before`` to ``after``. By default these are ``after``."""
+        return after
+
+    @property
+    def has_log_prob(self) -> bool:
+        """Whether a draw chooses candidates by a distribution that `log_prob` knows."""
+        return False
+
+    def log_prob(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor) -> Tensor:
+        """Return the logarithm () of the probability under logits ``a`` of the candidates that ``noise`` chooses.
+
+        The choice is a constant for the gradient.
+        """
+        raise NotImplementedError
+
     def simplices(self, alive: Tensor, dag: Dag) -> Tensor | None:
         """Return an int64 tensor of the logits' shape with the number of the simplex that each logit's weight lies on, -1
         if dead.
@@ -170,6 +200,21 @@ class EdgeNormalised(Relaxation):
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         mix = self.ops(a[:, :-1], alive, dag, noise, progress)
         return mix._replace(edges=softmax_per_node(a[:, -1], alive.any(1), dag))
+
+    def for_weights(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        mix = self.ops.for_weights(a[:, :-1], alive, dag, noise, progress)
+        return mix._replace(edges=softmax_per_node(a[:, -1], alive.any(1), dag))
+
+    @property
+    def has_phases(self) -> bool:
+        return self.ops.has_phases
+
+    @property
+    def settles(self) -> bool:
+        return self.ops.settles
+
+    def settle(self, before: Tensor, after: Tensor, alive: Tensor, noise: Tensor) -> Tensor:
+        return torch.cat([self.ops.settle(before[:, :-1], after[:, :-1], alive, noise), after[:, -1:]], 1)
 
     def simplices(self, alive: Tensor, dag: Dag) -> Tensor | None:
         ops = self.ops.simplices(alive, dag)

@@ -6,15 +6,16 @@ mixture (E, O). The noise of one draw is one tensor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from oche.core.architecture import Dag, DeviceChoice, Mix, alive_candidates
 from oche.core.registry import component
-from oche.core.schedules import check_ends, linear
+from oche.core.schedules import check_ends, geometric, linear
 from oche.methods.relaxations import Relaxation, Softmax, masked_softmax
 
 
@@ -25,8 +26,12 @@ class Gumbel(Softmax):
     Without noise it is the softmax of the logits: the probability with which each candidate is the largest after the noise.
     """
 
+    former: ClassVar[Mapping[str, Any]] = {"anneal": "linear"}  # a new field, which records of 0.1 lack
+
     tau: tuple[float, float] = (1.0, 1.0)
-    """temperature at the start and at the end, linear in between"""
+    """temperature at the start and at the end"""
+    anneal: Literal["linear", "geometric"] = field(default="linear", kw_only=True)
+    """how the temperature goes from one to the other"""
 
     def __post_init__(self) -> None:
         check_ends("tau", self.tau, positive=True)
@@ -42,7 +47,10 @@ class Gumbel(Softmax):
 
         The papers write log softmax(a) for a. That shifts each row by a constant and changes nothing.
         """
-        return masked_softmax((a + noise) / linear(self.tau, progress), alive)
+        return masked_softmax((a + noise) / _ANNEAL[self.anneal](self.tau, progress), alive)
+
+
+_ANNEAL = {"linear": linear, "geometric": geometric}
 
 
 @component
@@ -51,7 +59,7 @@ class Concrete(Gumbel):
     """SNAS (1812.09926): w[e, o] = softmax over living o of (a[e, o] + G[e, o]) / tau. Every candidate is evaluated."""
 
     tau: tuple[float, float] = (1.0, 0.03)
-    """temperature at the start and at the end, linear in between"""
+    """temperature at the start and at the end"""
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         if noise is None:
@@ -77,13 +85,24 @@ class GumbelHard(Gumbel):
     """
 
     tau: tuple[float, float] = (10.0, 0.1)
-    """temperature at the start and at the end, linear in between"""
+    """temperature at the start and at the end"""
     evaluate: Literal["chosen", "all"] = "chosen"
     """candidates of an edge that are evaluated: the chosen one (GDAS), or all, which costs more and has less variance"""
 
     @property
     def mixes(self) -> bool:
         return self.evaluate == "all"
+
+    @property
+    def has_log_prob(self) -> bool:
+        return True
+
+    def log_prob(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor) -> Tensor:
+        """Return the logarithm () of the probability of the candidates that ``noise`` chose: Σ over edges of log p[e, c]."""
+        on = alive.to(a.device)
+        choice = (a.detach() + noise).masked_fill(~on, -torch.inf).argmax(1)
+        p = masked_softmax(a, alive).gather(1, choice[:, None])[:, 0]
+        return p.masked_fill(~on.any(1), 1).log().sum()
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         if noise is None:
@@ -95,6 +114,88 @@ class GumbelHard(Gumbel):
         if self.evaluate == "all":
             return Mix(weights, None, alive_candidates(alive))
         return Mix(weights, None, DeviceChoice(choice, alive))
+
+
+class _Pair(NamedTuple):
+    """Two candidates of each edge, drawn without replacement."""
+
+    both: Tensor  # (E, 2) their indices
+    shares: Tensor  # (E, 2) the softmax of their logits; 0 for a dead one
+    first: Tensor  # (E,) bool, whether the first of them is the active one
+
+
+@component
+@dataclass(frozen=True)
+class TwoPaths(Softmax):
+    """ProxylessNAS' binary gates (1812.00332 §3.2.1): two candidates of each edge are drawn, and one of them is active.
+
+    The two largest of a + G are a draw {i, j} without replacement from softmax(a). With p' = softmax(a[i], a[j]) the active one
+    is drawn by p'. For the weights, the active candidate alone is evaluated. For the architecture both are, with gates g =
+    onehot(active) in value and p' in gradient, so that::
+
+        dL/da[i] = Σ over k in {i, j} of ⟨dL/dy, o_k(x)⟩ · p'[k] · (1{k = i} − p'[i])
+
+    with y the output of the active candidate. After the optimizer's step `settle` shifts both logits, so that the
+    probabilities of all other candidates stay as they were. Without noise the mixture is softmax(a).
+
+    Deviation 2: one draw serves both steps; the paper draws for each. Deviation 3: where "none" is active, the released code
+    discards the gradient of that edge; here its output is 0, and the step is taken.
+    """
+
+    @property
+    def mixes(self) -> bool:
+        return False
+
+    @property
+    def has_phases(self) -> bool:
+        return True
+
+    @property
+    def settles(self) -> bool:
+        return True
+
+    def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor:
+        """Return (E, O + 1): standard Gumbel draws, and in the last column a uniform one that chooses the active candidate."""
+        gumbel = Gumbel().noise(dag, candidates, generator)
+        return torch.cat([gumbel, torch.rand(len(dag), 1, generator=generator)], 1)
+
+    def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        if noise is None:
+            return super().__call__(a, alive, dag, None, progress)
+        pair = self._pair(a, alive, noise)
+        gates = _one_hot(pair) + (pair.shares - pair.shares.detach())
+        rows = zip(pair.both.tolist(), pair.shares.tolist(), strict=True)  # a transfer to the host
+        active = tuple(tuple(sorted(o for o, p in zip(*row, strict=True) if p > 0)) for row in rows)
+        return Mix(torch.zeros_like(a).scatter(1, pair.both, gates), None, active)
+
+    def for_weights(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
+        if noise is None:
+            return super().for_weights(a, alive, dag, None, progress)
+        pair = self._pair(a.detach(), alive, noise)
+        choice = torch.where(pair.first, pair.both[:, 0], pair.both[:, -1])
+        weights = torch.zeros_like(a, requires_grad=False).scatter(1, pair.both, _one_hot(pair))
+        return Mix(weights, None, DeviceChoice(choice, alive))
+
+    def settle(self, before: Tensor, after: Tensor, alive: Tensor, noise: Tensor) -> Tensor:
+        pair = self._pair(before, alive, noise)
+        usable = alive.to(after.device).gather(1, pair.both)
+        old, new = (t.gather(1, pair.both).masked_fill(~usable, -torch.inf).logsumexp(1) for t in (before, after))
+        shift = (new - old).masked_fill(~usable.any(1), 0)[:, None].expand_as(pair.both)
+        return after.scatter_add(1, pair.both, -shift.masked_fill(~usable, 0))
+
+    @staticmethod
+    def _pair(a: Tensor, alive: Tensor, noise: Tensor) -> _Pair:
+        """Return the candidates that ``noise`` draws. On an edge with one living candidate, that one is active."""
+        on = alive.to(a.device)
+        both = (a.detach() + noise[:, :-1]).masked_fill(~on, -torch.inf).topk(min(2, a.shape[1]), 1).indices
+        shares = masked_softmax(a.gather(1, both), on.gather(1, both))
+        return _Pair(both, shares, noise[:, -1] < shares[:, 0].detach())
+
+
+def _one_hot(pair: _Pair) -> Tensor:
+    """Return 1 for the active candidate of each pair and 0 for the other, (E, 2); 0 for both on an edge without candidates."""
+    chosen = torch.stack([pair.first, ~pair.first], 1)[:, : pair.both.shape[1]]
+    return (chosen & (pair.shares > 0)).to(pair.shares.dtype)
 
 
 @component

@@ -8,10 +8,12 @@ from oche.core.optimizers import Adam, Sgd
 from oche.methods.catalog import listed
 from oche.methods.discretize import Evolution, SampleBest, SampleMixture
 from oche.methods.hypergradients import fixed
-from oche.methods.policy_gradient import SampledPath, ScoreFunction
 from oche.methods.published import BENCHMARK_SGD
 from oche.methods.recipe import SearchRecipe
+from oche.methods.sampled_paths import SampledPath
+from oche.methods.score_function import ScoreFunction
 from oche.methods.stochastic_relaxations import UniformPath
+from oche.spaces.darts_rnn import RecurrentSpace
 from oche.spaces.edge_variants import PathDropout
 from oche.spaces.nasbench201 import NB201Space
 from oche.spaces.nasbench201_ground_truth import PublishedAccuracy
@@ -32,16 +34,21 @@ def random_ws(**fields) -> SearchRecipe:
 @listed(
     "enas", "ENAS, 1802.03268", 2018, "sampled paths train the weights, a policy gradient moves the logits",
     PublishedAccuracy("2001.00326", (54.30, 0.0), (15.61, 0.0), (16.32, 0.0)),
+    {RecurrentSpace: {"hypergrad": ScoreFunction(samples=2, of="loss", entropy=1e-4)}},
 )  # fmt: skip
 def enas(**fields) -> SearchRecipe:
-    """ENAS (1802.03268) with independent logits in place of the LSTM: see `oche.methods.policy_gradient`.
+    """ENAS (1802.03268) with independent logits in place of the LSTM: the paths of `oche.methods.sampled_paths`, and a score
+    function as gradient.
 
     Deviation 1: the weights' rate falls along one cosine. The released code restarts it after 10, 30 and 70 epochs.
-    Deviation 2: Adam has oche's epsilon, 1e-8, and no drop-path or auxiliary tower trains the supernet.
+    Deviation 2: logits move in every step, with two draws. The released code trains the weights for an epoch, then the controller
+    for 30 steps of ten draws.
+    Deviation 3: on text the reward is minus the loss. The released code has 80 / perplexity.
+    Deviation 4: Adam has oche's epsilon, 1e-8, and no drop-path or auxiliary tower trains the supernet.
     """
     recipe = dict(
         relax=SampledPath(limit=1.1),
-        hypergrad=ScoreFunction(),
+        hypergrad=ScoreFunction(samples=2, of="accuracy", entropy=1e-4),
         select=SampleMixture(),
         arch_optimizer=Adam(lr=0.0035, betas=(0.0, 0.999), decay=0.0),
         weight_optimizer=Sgd(lr=0.05, lr_min=0.0005, decay=1e-4, nesterov=True),

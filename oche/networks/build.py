@@ -1,22 +1,25 @@
-"""Build the final network of any genotype: NAS-Bench-201's network for its cells, DARTS' network for all others."""
+"""Build the final network of any genotype: that of a chain, NAS-Bench-201's network for its cells, DARTS' for all others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 from oche.core.architecture import Genotype
 from oche.core.arguments import checked
+from oche.core.blocks import is_chain
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
 from oche.core.nasbench201 import CELL
 from oche.networks import cell_network as final
 from oche.networks.backbone import Backbone
+from oche.networks.chain import ChainNetwork
 from oche.networks.macro import Skeleton, Stem, Widen
 from oche.networks.nasbench201 import FinalNetwork as BenchmarkNetwork
 from oche.networks.nasbench201 import build as build_benchmark
 
-FinalNetwork = final.FinalNetwork | BenchmarkNetwork
+FinalNetwork = final.FinalNetwork | BenchmarkNetwork | ChainNetwork
+SIZES = ("channels", "cells", "stem", "reductions", "widen", "head")  # options that size the network around cells
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -80,7 +83,8 @@ def build(
     For cells named "normal" and "reduce" the defaults are DARTS' network for CIFAR-10, ``channels=36, cells=20``. Its
     ImageNet form is ``channels=48, cells=14, classes=1000, stem="imagenet", image=224``. For a cell of NAS-Bench-201 the
     defaults are the benchmark's, ``channels=16, cells=5``, where ``cells`` counts those of each of the three stages.
-    ``image`` matters only to an auxiliary head or an MLP head. ``num_classes`` is another name of ``classes``.
+    The blocks of a chain say its sizes; it takes classes, in_channels, image and drop_path. Elsewhere ``image`` matters only to
+    an auxiliary head or an MLP head. ``num_classes`` is another name of ``classes``.
 
     With ``features=True`` the result is a `Backbone` without a head. It returns one feature map for each resolution, or
     those of ``out_indices`` (0 is the finest). ``classes`` is not used then.
@@ -98,20 +102,60 @@ def build(
         classes = 1  # for the head, which the backbone leaves out
     elif out_indices is not None or classes is None:
         raise OcheError("a classifier needs classes and has no out_indices; write features=True for a backbone")
-    genotype, size = resolve(genotype), (image, image) if isinstance(image, int) else image
-    if [*genotype.cells] == [CELL]:
-        _check_benchmark_parts(auxiliary=auxiliary, reductions=reductions, widen=widen, head=head)
-        net = build_benchmark(
-            genotype, classes=classes, channels=16 if channels is None else channels, cells=5 if cells is None else cells,
-            in_channels=in_channels, image=size, drop_path=drop_path, stem=stem,
-        )  # fmt: skip
-    else:
-        skeleton = Skeleton(
-            36 if channels is None else channels, 20 if cells is None else cells, classes, in_channels, size, stem,
-            reductions, widen, head,
-        )  # fmt: skip
-        net = final.FinalNetwork(genotype, skeleton, auxiliary, drop_path)
+    genotype = resolve(genotype)
+    around = dict(channels=channels, cells=cells, stem=stem, reductions=reductions, widen=widen, head=head)
+    make = next(make for knows, make in _FAMILIES if knows(genotype))
+    net = make(
+        genotype, around, auxiliary, classes=classes, in_channels=in_channels, drop_path=drop_path,
+        image=(image, image) if isinstance(image, int) else image,
+    )  # fmt: skip
     return Backbone(net, out_indices) if features else net
+
+
+def network_sizes(genotype: Genotype) -> tuple[str, ...]:
+    """Return the options of `build` that size the network of ``genotype``: none for a chain, whose blocks say their widths."""
+    return () if is_chain(genotype) else SIZES
+
+
+# --- the kinds of networks --------------------------------------------------------------------------------------------
+
+Around = Mapping[str, Any]  # the options `SIZES`
+
+
+def _chain(genotype: Genotype, around: Around, auxiliary: bool, **common: Any) -> ChainNetwork:
+    """Build the network of a chain. Raises `OcheError` for sizes that its blocks have."""
+    asked = {**around, "auxiliary": auxiliary}
+    if given := [f"{name}={value!r}" for name, value in asked.items() if value != _DEFAULTS[name]]:
+        raise OcheError(
+            f"the blocks of a chain say the sizes of its network, which has no auxiliary tower; leave out {', '.join(given)} "
+            "(oche.core.blocks.scale_width makes a chain wider or narrower)"
+        )
+    return ChainNetwork(genotype, **common)
+
+
+def _benchmark(genotype: Genotype, around: Around, auxiliary: bool, **common: Any) -> BenchmarkNetwork:
+    """Build the network of a cell of NAS-Bench-201."""
+    parts = {name: around[name] for name in ("reductions", "widen", "head")}
+    _check_benchmark_parts(auxiliary=auxiliary, **parts)
+    sizes = {name: around[name] for name in ("channels", "cells") if around[name] is not None}
+    return build_benchmark(genotype, stem=around["stem"], **sizes, **common)
+
+
+def _cells(
+    genotype: Genotype, around: Around, auxiliary: bool, *, classes: int, in_channels: int, image: tuple[int, int],
+    drop_path: float,
+) -> final.FinalNetwork:  # fmt: skip
+    """Build DARTS' network around normal and reduction cells."""
+    given = {name: value for name, value in around.items() if value is not None}
+    sizes = {"channels": 36, "cells": 20, **given, "classes": classes, "in_channels": in_channels, "image": image}
+    return final.FinalNetwork(genotype, Skeleton(**sizes), auxiliary, drop_path)
+
+
+_FAMILIES = (
+    (is_chain, _chain),
+    (lambda genotype: [*genotype.cells] == [CELL], _benchmark),
+    (lambda genotype: True, _cells),
+)
 
 
 def _check_benchmark_parts(**asked: Any) -> None:
@@ -125,6 +169,7 @@ def _check_benchmark_parts(**asked: Any) -> None:
 
 
 _BENCHMARK_VALUES = {"auxiliary": False, "reductions": None, "widen": "at", "head": ()}
+_DEFAULTS = {**_BENCHMARK_VALUES, "channels": None, "cells": None, "stem": "cifar"}
 _PART_NAMES = {
     "auxiliary": "auxiliary tower",
     "reductions": "reduction cells to place",

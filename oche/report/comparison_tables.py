@@ -49,6 +49,7 @@ def _columns(metric: Metric) -> list[Column]:
         ("commonest class", lambda m: _chance(m)[1], percent),
         ("random cells", _mean_of_random_cells, metric.text),
         (f"validation {metric.name} in search", _of_search(f"val_{metric.key}"), metric.text),
+        ("nodes decided", _share_decided, percent),
         ("calibration error", _of_training("test_ece"), percent),
         ("parameters", _of_training("parameters"), format_count),
         ("FLOPs", _of_training("flops"), format_scaled),
@@ -65,6 +66,12 @@ def _of_search(key: str) -> Value:
 
 def _of_training(key: str) -> Value:
     return lambda m: r.number(key) if (r := tested_training(m)) else None
+
+
+def _share_decided(m: ComparedRun) -> float | None:
+    """Return the share of nodes that a search decided, see `oche.analysis.decisions`."""
+    decided, nodes = _of_search("decided_nodes")(m), _of_search("nodes")(m)
+    return decided / nodes if decided is not None and nodes else None
 
 
 def _chance(m: ComparedRun) -> tuple[float | None, float | None]:

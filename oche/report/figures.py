@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oche.core import atomic_files as atomic
 from oche.core.architecture import Cell
 from oche.report.drawings.cell import cell_png, cell_svg
+from oche.report.drawings.chain import Latencies
 from oche.report.drawings.network import network_png, network_svg
 from oche.report.html.page import Figure, Item, Row
 from oche.report.plots import style
@@ -34,11 +35,11 @@ class FigureWriter:
         atomic.write_bytes(self.folder / f"{name}.png", style.png(plot))
         return Figure.of(plot, caption, name, wide, text)
 
-    def cell(self, name: str, cell: Cell, title: str, caption: str) -> Figure:
-        """Write the drawing of a cell, with ``title`` above it in the files."""
-        atomic.write_bytes(self.folder / f"{name}.svg", cell_svg(cell, title).encode())
-        cell_png(cell, self.folder / f"{name}.png", title)
-        return inline_cell(cell, caption)
+    def cell(self, name: str, cell: Cell, title: str, caption: str, latencies: Latencies | None = None) -> Figure:
+        """Write the drawing of a cell, with ``title`` above it in the files. ``latencies``: of the blocks of a chain."""
+        atomic.write_bytes(self.folder / f"{name}.svg", cell_svg(cell, title, latencies=latencies).encode())
+        cell_png(cell, self.folder / f"{name}.png", title, latencies=latencies)
+        return inline_cell(cell, caption, latencies)
 
     def network(self, name: str, network: Sequence[Mapping[str, Any]], caption: str) -> Figure:
         """Write the overview of a network, see `oche.report.drawings.network`."""
@@ -47,9 +48,9 @@ class FigureWriter:
         return Figure(network_svg(network, background=None), caption, wide=True)
 
 
-def inline_cell(cell: Cell, caption: str) -> Figure:
+def inline_cell(cell: Cell, caption: str, latencies: Latencies | None = None) -> Figure:
     """Return the drawing of a cell for the page, without writing files."""
-    return Figure(cell_svg(cell, background=None), caption)
+    return Figure(cell_svg(cell, background=None, latencies=latencies), caption)
 
 
 def side_by_side(figures: list[Figure]) -> list[Item]:

@@ -10,7 +10,9 @@ from typing import Any
 
 from oche.core import atomic_files as atomic
 from oche.core.architecture import cell_title
+from oche.core.blocks import is_chain
 from oche.core.errors import plural
+from oche.report.block_latencies import known_latencies
 from oche.report.classification_page import BALANCED, MAJORITY, assessment_sections
 from oche.report.figures import FigureWriter, inline_cell, side_by_side
 from oche.report.findings import search_gain
@@ -53,6 +55,11 @@ _TIMES = {"started": "started", "updated": "last change"}
 _CELLS = (
     "Data flow from left to right. Red boxes are the inputs of the cell (the outputs of earlier cells), green boxes its nodes, "
     "numbered as in the genotype; each node is the sum of its incoming edges. Dashed lines lead to the output."
+)
+_CHAIN = (
+    "The blocks of the network in order; kN is the kernel of the depthwise convolution, eN the expansion, the number below a "
+    "block its channels, /2 its stride. Colours are kernels, and a block is as high as its expansion is large. A dash is a layer "
+    "that the search left out. A bar below a block is its latency, where the search measured it."
 )
 _TOY = (
     "Lower level: w descends L_train = w² − 2αw + α², which is least at w = α. Upper level: α descends L_val = αw − 2α + 1, with "
@@ -190,11 +197,12 @@ def _cells(writer: FigureWriter, run: RunData) -> Section:
         text = f"There is no genotype to draw{' yet' if run.state == 'running' else ''}."
         return Section(title, [Prose(text)], "cells")
     so_far = " so far" if run.kind != "train" and run.state not in ("complete", "unknown") else ""
+    latencies = known_latencies(run)
     figures = [
-        writer.cell(f"cell-{slug(name)}", cell, cell_title(name), f"{cell_title(name)}{so_far}")
+        writer.cell(f"cell-{slug(name)}", cell, cell_title(name), f"{cell_title(name)}{so_far}", latencies)
         for name, cell in run.genotype.cells.items()
     ]
-    return Section(title, [Prose(_CELLS), *side_by_side(figures)], "cells")
+    return Section(title, [Prose(_CHAIN if is_chain(run.genotype) else _CELLS), *side_by_side(figures)], "cells")
 
 
 def _gain(writer: FigureWriter, run: RunData, trainings: list[RunData], random: list[RunData]) -> Section:

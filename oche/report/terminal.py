@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from oche.core.architecture import Cell, Genotype, cell_title
 from oche.report.drawings.cell import PREVIOUS, cell_names
+from oche.report.drawings.chain import Latencies, chain_links, chain_text
 from oche.report.drawings.scene import clip, columns
 
 
-def cell_text(cell: Cell, width: int = 80, inputs: tuple[str, ...] = PREVIOUS) -> str:
+def cell_text(
+    cell: Cell, width: int = 80, inputs: tuple[str, ...] = PREVIOUS, latencies: Latencies | None = None
+) -> str:
     """Return a cell as text: one small tree for each node, side by side as far as ``width`` columns allow.
 
         c_{k-2} ── sep_conv_3x3 ─┐
         c_{k-1} ── sep_conv_3x3 ─┴▶ 2
 
-    Where a single tree is too wide, each node is written as an equation, "2 = sep_conv_3x3(0) + …".
+    Where a single tree is too wide, each node is written as an equation, "2 = sep_conv_3x3(0) + …". A chain of blocks has a
+    line for each block (`oche.report.drawings.chain.chain_text`), with its latency where ``latencies`` has it.
     """
+    if (links := chain_links(cell)) is not None:
+        return chain_text(links, width, latencies)
     ends = cell_names(cell, inputs)
     names = _names(cell, ends.inputs)
     trees = [_tree(cell, node, names) for node in cell.nodes]
@@ -78,10 +84,10 @@ def _pad(line: str, width: int) -> str:
     return line + " " * (width - columns(line))
 
 
-def genotype_text(genotype: Genotype, width: int = 80) -> str:
-    """Return all cells of a genotype as text, each under its name."""
+def genotype_text(genotype: Genotype, width: int = 80, latencies: Latencies | None = None) -> str:
+    """Return all cells of a genotype as text, each under its name. ``latencies``: of the blocks of a chain."""
     parts = []
     for name, cell in genotype.cells.items():
         head = cell_title(name)
-        parts.append(f"{head}\n{'─' * min(width, columns(head))}\n{cell_text(cell, width)}")
+        parts.append(f"{head}\n{'─' * min(width, columns(head))}\n{cell_text(cell, width, latencies=latencies)}")
     return "\n\n".join(parts)

@@ -133,6 +133,8 @@ class FitConfig(Common):
     """the layers before the first cell: cifar, stride2, stride4, imagenet or none"""
     init: str = "auto"
     """weights to begin with: a training or a file of weights, none, or auto: those that oche ships, where they help"""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """precision of convolutions in trainings: auto takes bfloat16 where it is faster here and its gradients are right"""
     control: bool = True
     """whether to train a plain residual network of like cost, and after a search a random cell, the same way for comparison"""
     export: bool = True

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oche.core.annotations import REFUSED, checker, expected, short
+from oche.core.annotation_words import expected, short
+from oche.core.annotations import REFUSED, checker
 from oche.core.atomic_files import read_json
 from oche.core.errors import OcheError
 

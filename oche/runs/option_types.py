@@ -13,6 +13,7 @@ from oche.core.eigenvalue_stop import EigenvalueStop
 from oche.core.optimizers import Adam, ExponentiatedGradient, Sgd
 from oche.data.augment.policies import Policy
 from oche.devices.mixed_precision import Precision
+from oche.methods.cost_in_loss import CostForm
 from oche.methods.discretize import Decide
 from oche.methods.hypergradients import HyperGradient
 from oche.methods.method import Stage
@@ -83,6 +84,8 @@ class SearchOptions(CommonOptions, total=False):
     hessian_every: int
     eigenvalue_stop: EigenvalueStop
     warmup: float
+    arch_every: int
+    cost_form: CostForm | None
 
 
 class TrainOptions(CommonOptions, total=False):

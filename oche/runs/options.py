@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from oche.core.annotations import short
+from oche.core.annotation_words import short
 from oche.core.errors import OcheError, did_you_mean
 from oche.methods.catalog import METHODS, closest_name
 from oche.methods.method import Method

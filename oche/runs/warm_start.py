@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from oche.core.atomic_files import read_json
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.genotypes import resolve
+from oche.networks.macro import Stem
 from oche.runs.checkpoint import load_weights, weights_metadata
 from oche.runs.config import TrainConfig
 from oche.runs.directory import RunDir
@@ -50,15 +52,35 @@ def classes_of(file: Path) -> tuple[str, ...] | None:
     return tuple(json.loads(text)["classes"]) if text else None
 
 
-def describe_weights(where: Path) -> tuple[str, int, int] | None:
-    """Return (genotype, channels, cells) of the network of a training or of an exported file of weights; None if unknown."""
+@dataclass(frozen=True)
+class Pretrained:
+    """A network that was trained before: the run or file of its weights, its cells and its size."""
+
+    where: str
+    genotype: str
+    channels: int
+    cells: int
+    stem: Stem
+    title: str = ""
+    """its name for people; by default ``where``"""
+
+    @property
+    def name(self) -> str:
+        """The title, else where the weights are."""
+        return self.title or self.where
+
+
+def describe_weights(where: Path) -> Pretrained | None:
+    """Return the network of a training, or of an exported file of weights; None if the file does not say."""
     if where.is_dir():
         run = Run.open(where).trained()
-        return str(run.genotype), run.config.train.channels, run.config.train.cells
+        recipe = run.config.train
+        return Pretrained(str(where), str(run.genotype), recipe.channels, recipe.cells, recipe.stem)
     if (text := weights_metadata(where).get(METADATA_KEY)) is None:
         return None
     about = json.loads(text)
-    return about["genotype"], about["recipe"]["channels"], about["recipe"]["cells"]
+    size = about["recipe"]
+    return Pretrained(str(where), about["genotype"], size["channels"], size["cells"], size["stem"])
 
 
 def keep_warm_start(run: RunDir, warm: WarmStart) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from oche.core.architecture import Shape, all_alive
 from oche.core.errors import OcheError
+from oche.networks.operations import find_operation
 
 if TYPE_CHECKING:
     from typing import Self
@@ -94,9 +96,26 @@ class Space:
         """The places of the searched cells in the supernet, in order."""
         raise NotImplementedError
 
-    def candidate(self, name: str, channels: int, stride: int) -> nn.Module:
+    @property
+    def edge_shapes(self) -> Sequence[tuple[str, Shape]]:
+        """The shapes of the edges of the supernet, each with the name of their place, for checks of edge builders."""
+        return [(f"cell {i} ({p.kind})", Shape.same(p.channels, p.stride)) for i, p in enumerate(self.plans)]
+
+    def alive(self, group: str) -> Tensor:
+        """Return the mask (E, O) of the candidates that each edge of ``group`` has. By default all edges have all."""
+        return all_alive(self.groups[group], len(self.candidates))
+
+    def candidate(self, name: str, shape: Shape) -> nn.Module:
         """Build operation ``name`` as the supernet uses it."""
         raise NotImplementedError
+
+    def searched_operations(self, genotype: Genotype) -> set[str]:
+        """Return the operations of ``genotype`` at places where this space has a choice."""
+        return {op for cell in genotype.cells.values() for op, *_ in cell.edges}
+
+    def final_operation(self, name: str, shape: Shape) -> nn.Module:
+        """Build operation ``name`` as a final network uses it."""
+        return find_operation(name).build(shape.c_in, shape.stride, True)
 
     def supernet(self, edge: Any = ...) -> nn.Module:
         """Build a new supernet, called as ``net(x, {group: Mix})``. ``edge`` builds the module of each edge."""

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, all_alive, cell_from_mask, top_k
+from oche.core.architecture import NONE, Cell, Dag, Genotype, Mix, Shape, all_alive, cell_from_mask, top_k
 from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.registry import component
@@ -37,7 +37,8 @@ class SearchCell(FormModule):
         self.preprocess0 = _preprocess(plan.c_prev_prev, plan, plan.previous_reduced, space.affine)
         self.preprocess1 = _preprocess(plan.c_prev, plan, False, space.affine)
         self.edges = nn.ModuleList(
-            edge(space, plan.channels, plan.stride if source < self.dag.inputs else 1) for source, _ in self.dag.edges
+            edge(space, Shape.same(plan.channels, plan.stride if source < self.dag.inputs else 1))
+            for source, _ in self.dag.edges
         )
 
     def forward(self, s0: Tensor, s1: Tensor, mix: Mix) -> Tensor:
@@ -144,13 +145,13 @@ class ConvSpace(Space):
         """The plan of each cell of the supernet, in order."""
         return self.skeleton.plan(lambda kind: self.nodes)
 
-    def candidate(self, name: str, channels: int, stride: int) -> nn.Module:
+    def candidate(self, name: str, shape: Shape) -> nn.Module:
         """Build operation ``name`` as the supernet uses it: with ``pool_norm`` a BatchNorm follows operations without one."""
         op = find_operation(name)
-        module = op.build(channels, stride, self.affine)
+        module = op.build(shape.c_in, shape.stride, self.affine)
         if op.normalised or not self.pool_norm:
             return module
-        return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False))
+        return nn.Sequential(module, nn.BatchNorm2d(shape.c_out, affine=False))
 
     def supernet(self, edge: EdgeBuilder = MixedEdge()) -> Supernet:
         """Build a new supernet; ``edge`` builds the module of each edge. Raises `OcheError` if it cannot."""

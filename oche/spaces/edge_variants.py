@@ -13,6 +13,7 @@ from math import exp, inf
 import torch
 from torch import Tensor, nn
 
+from oche.core.architecture import Shape
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.core.schedules import Ends, check_ends, linear
@@ -72,18 +73,24 @@ class PartialEdge(EdgeBuilder):
         if self.k < 1:
             raise OcheError(f"k={self.k} is not a share of the channels; use k >= 1, published: 4")
 
-    def __call__(self, space: Space, channels: int, stride: int) -> PartialOperation:
+    def __call__(self, space: Space, shape: Shape) -> PartialOperation:
+        channels, stride = shape.c_in, shape.stride
         if channels % self.k:
             raise OcheError(self._refusal(channels, "an edge"))
-        return PartialOperation(self.of(space, channels // self.k, stride), channels, self.k, stride)
+        return PartialOperation(self.of(space, Shape.same(channels // self.k, stride)), channels, self.k, stride)
 
     def check(self, space: Space) -> None:
-        for i, plan in enumerate(space.plans):
-            if plan.channels % self.k:
-                raise OcheError(self._refusal(plan.channels, f"cell {i} ({plan.kind})"))
-            if plan.stride > 1 and plan.channels // self.k < 2:
+        for place, shape in space.edge_shapes:
+            if shape.c_in != shape.c_out:
                 raise OcheError(
-                    f"partial channels: k={self.k} leaves cell {i} ({plan.kind}) one channel of {plan.channels}, and halving a "
+                    f"partial channels: {place} goes from {shape.c_in} channels to {shape.c_out}, and channels that bypass an "
+                    "operation keep their number; use edge=MixedEdge(), or another method"
+                )
+            if shape.c_in % self.k:
+                raise OcheError(self._refusal(shape.c_in, place))
+            if shape.stride > 1 and shape.c_in // self.k < 2:
+                raise OcheError(
+                    f"partial channels: k={self.k} leaves {place} one channel of {shape.c_in}, and halving a "
                     f"map takes two; use at least {2 * self.k} channels there, or a smaller k"
                 )
         self.of.check(space)
@@ -135,9 +142,9 @@ class AuxiliarySkip(EdgeBuilder):
     def __post_init__(self) -> None:
         check_ends("beta", self.beta, positive=False)
 
-    def __call__(self, space: Space, channels: int, stride: int) -> AuxiliaryOperation:
-        inner = self.of(space, channels, stride)
-        skip = nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, space.affine)
+    def __call__(self, space: Space, shape: Shape) -> AuxiliaryOperation:
+        inner = self.of(space, shape)
+        skip = nn.Identity() if shape.stride == 1 else FactorizedReduce(shape.c_in, shape.c_out, space.affine)
         return AuxiliaryOperation(inner, skip, self.beta)
 
     def check(self, space: Space) -> None:
@@ -151,8 +158,8 @@ class AuxiliarySkip(EdgeBuilder):
 class SkipDropoutOperation(MixedOperation):
     """A mixed operation with dropout after identities: single activations are dropped, the others scaled by 1 / (1 − rate)."""
 
-    def __init__(self, space: Space, channels: int, stride: int, builder: SkipDropout) -> None:
-        super().__init__(space, channels, stride)
+    def __init__(self, space: Space, shape: Shape, builder: SkipDropout) -> None:
+        super().__init__(space, shape)
         self.rate = builder.rate
 
     def evaluate(self, o: int, x: Tensor) -> Tensor:
@@ -192,8 +199,8 @@ class SkipDropout(EdgeBuilder):
             return self.start * (1 - progress)
         return self.start * exp(-self.decay * (progress - self.warmup))
 
-    def __call__(self, space: Space, channels: int, stride: int) -> SkipDropoutOperation:
-        return SkipDropoutOperation(space, channels, stride, self)
+    def __call__(self, space: Space, shape: Shape) -> SkipDropoutOperation:
+        return SkipDropoutOperation(space, shape, self)
 
     def check(self, space: Space) -> None:
         _check_skip(space, "skip dropout needs the candidate")
@@ -205,8 +212,8 @@ class SkipDropout(EdgeBuilder):
 class PathDropoutOperation(MixedOperation):
     """A mixed operation that drops random candidates in each step. Dropped candidates are not evaluated."""
 
-    def __init__(self, space: Space, channels: int, stride: int, builder: PathDropout) -> None:
-        super().__init__(space, channels, stride)
+    def __init__(self, space: Space, shape: Shape, builder: PathDropout) -> None:
+        super().__init__(space, shape)
         self.rate = builder.rate
 
     def paths(self, active: tuple[int, ...]) -> tuple[int, ...]:
@@ -241,5 +248,5 @@ class PathDropout(EdgeBuilder):
         """Return the probability with which each of ``paths`` candidates is dropped."""
         return progress * self.r ** (1 / paths) if paths else 0.0
 
-    def __call__(self, space: Space, channels: int, stride: int) -> PathDropoutOperation:
-        return PathDropoutOperation(space, channels, stride, self)
+    def __call__(self, space: Space, shape: Shape) -> PathDropoutOperation:
+        return PathDropoutOperation(space, shape, self)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from oche.core.architecture import Shape
 from oche.core.registry import component
 from oche.core.seeds import derive_seed
 from oche.networks.modules import iter_modules
@@ -35,7 +36,7 @@ class Edge(nn.Module):
     rank: int = 0  #: the number of this process
 
     def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
-        """Return the output (B, C, H / stride, W / stride) for x (B, C, H, W), or None if nothing flows.
+        """Return the output (B, c_out, H / stride, W / stride) for x (B, c_in, H, W), or None if nothing flows.
 
         ``weights`` (O,): the weight of each candidate. ``active``: the indices of the candidates to evaluate.
         """
@@ -65,8 +66,8 @@ def set_step(net: nn.Module, progress: float, seed: int | None, rank: int = 0) -
 class EdgeBuilder:
     """Builds the edges of a supernet."""
 
-    def __call__(self, space: Space, channels: int, stride: int) -> Edge:
-        """Build one edge with the candidates of ``space``."""
+    def __call__(self, space: Space, shape: Shape) -> Edge:
+        """Build one edge of ``shape`` with the candidates of ``space``."""
         raise NotImplementedError
 
     def check(self, space: Space) -> None:
@@ -82,9 +83,9 @@ class MixedOperation(Edge):
     "none" is not evaluated, because adding zeros takes time. If nothing else is active, the result is None.
     """
 
-    def __init__(self, space: Space, channels: int, stride: int) -> None:
+    def __init__(self, space: Space, shape: Shape) -> None:
         super().__init__()
-        self.candidates = nn.ModuleList(space.candidate(name, channels, stride) for name in space.candidates)
+        self.candidates = nn.ModuleList(space.candidate(name, shape) for name in space.candidates)
 
     def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
         weight_of = weights.unbind()
@@ -112,5 +113,5 @@ class MixedOperation(Edge):
 class MixedEdge(EdgeBuilder):
     """DARTS' mixed operation (1806.09055 eq. 2)."""
 
-    def __call__(self, space: Space, channels: int, stride: int) -> MixedOperation:
-        return MixedOperation(space, channels, stride)
+    def __call__(self, space: Space, shape: Shape) -> MixedOperation:
+        return MixedOperation(space, shape)

@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from oche.core.architecture import Cell, Dag, Genotype, Mix, cell_from_mask
+from oche.core.architecture import Cell, Dag, Genotype, Mix, Shape, cell_from_mask
 from oche.core.arguments import checked
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import CELL, OPERATIONS
@@ -38,7 +38,7 @@ class SearchCell(FormModule):
     def __init__(self, space: NB201Space, place: Place, edge: EdgeBuilder) -> None:
         super().__init__()
         self.dag = space.dag
-        self.edges = nn.ModuleList(edge(space, place.channels, 1) for _ in self.dag.edges)
+        self.edges = nn.ModuleList(edge(space, Shape.same(place.channels)) for _ in self.dag.edges)
 
     def forward(self, x: Tensor, mix: Mix) -> Tensor:
         return self.form.flow(self.dag, self.edges, [x], mix, 1)[-1]
@@ -111,9 +111,9 @@ class NB201Space(Space):
         """The place of each cell of the supernet, in order."""
         return [place for place in self.macro.stages for _ in range(self.cells)]
 
-    def candidate(self, name: str, channels: int, stride: int) -> nn.Module:
+    def candidate(self, name: str, shape: Shape) -> nn.Module:
         """Build operation ``name`` as the supernet uses it. No BatchNorm follows a pool, as in the released code."""
-        module = find_operation(name).build(channels, stride, self.affine)
+        module = find_operation(name).build(shape.c_in, shape.stride, self.affine)
         return module if self.track else _untracked(module)
 
     def supernet(self, edge: EdgeBuilder = MixedEdge()) -> Supernet:

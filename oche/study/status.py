@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from oche.core.console import fitted_table
 from oche.core.errors import plural
+from oche.core.terminal_tables import fitted_table
 from oche.runs.directory import last_metric
 from oche.study.local import TrialJob, format_score, standing
 from oche.study.results import TrialResult, trial_results

@@ -24,7 +24,7 @@ from oche.data.augment.mixup_cutmix import Mixing
 from oche.data.augment.policies import Policy
 from oche.devices.engine import Engine
 from oche.devices.mixed_precision import Precision, with_precision
-from oche.networks.build import FinalNetwork, build
+from oche.networks.build import FinalNetwork, build, network_sizes
 from oche.networks.macro import Stem, Widen
 from oche.training.gradient_check import check_bf16_gradients
 from oche.training.image_batches import check_split
@@ -104,7 +104,8 @@ class Recipe:
     flip: bool | None = None
     """random horizontal flips; by default what suits the data"""
     precision: Precision = "float32"
-    """bf16: convolutions in bfloat16, with weights, sums and losses in float32; for GPUs"""
+    """bf16: convolutions in bfloat16, with weights, sums and losses in float32; quicker on GPUs, and for dense convolutions on
+    processors that compute in it (AVX512-BF16, AMX)"""
     evaluate: int = 1
     """test (or validate) after every so many epochs, and at the end"""
     freeze: float = 0.0
@@ -169,10 +170,10 @@ class Recipe:
 
     def network(self, genotype: Genotype, data: Seen) -> FinalNetwork:
         """Build the network of ``genotype`` for the images of ``data``. Drop path starts at 0."""
+        sizes = {name: getattr(self, name) for name in network_sizes(genotype)}
         return build(
-            genotype, classes=len(data.classes), channels=self.channels, cells=self.cells,
-            auxiliary=self.auxiliary > 0, stem=self.stem, in_channels=data.channels, image=data.image,
-            reductions=self.reductions, widen=self.widen, head=self.head,
+            genotype, classes=len(data.classes), auxiliary=self.auxiliary > 0, in_channels=data.channels, image=data.image,
+            **sizes,
         )  # fmt: skip
 
     def check(self, genotype: str, data: Dataset, engine: Engine | None = None) -> None:
@@ -268,6 +269,24 @@ def imagenet_mobile(**fields) -> Recipe:
     return replace(Recipe(), **{**size, **dict(w=w, label_smoothing=0.1), **fields})
 
 
+@checked
+def chain(**fields) -> Recipe:
+    """For chains of blocks, whose genotype says their size: 300 epochs, batch 256, rate 0.05 to 0, Nesterov momentum, smoothing.
+
+    Much as mobile networks are trained for ImageNet: decay 4e-5 and none on BatchNorms, no drop path, no cutout.
+    """
+    w = Sgd(lr=0.05, decay=4e-5, decay_norms=False, clip=0.0, nesterov=True)
+    plain = dict(epochs=300, batch=256, lr_batch=256, drop_path=0.0, auxiliary=0.0, cutout=0, label_smoothing=0.1, w=w)
+    return replace(Recipe(), **{**plain, **fields})
+
+
+@checked
+def chain_small(**fields) -> Recipe:
+    """For chains of blocks and small images, on two CPU cores: 30 epochs, batch 64."""
+    return chain(**{**dict(epochs=30, batch=64, lr_batch=64), **fields})
+
+
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "darts": darts, "modern": modern, "seed": seed, "small": small, "nb201": nb201, "imagenet-mobile": imagenet_mobile,
+    "chain": chain, "chain-small": chain_small,
 }  # fmt: skip

@@ -20,7 +20,6 @@ from oche.devices.collectives import copy_mixes_to_ranks, copy_to_ranks, mean_ov
 from oche.devices.mixed_precision import Precision, precision_context
 from oche.devices.process_group import SINGLE_PROCESS, ProcessGroup
 from oche.methods.hypergradients import Tensors
-from oche.methods.policy_gradient import Draws
 from oche.networks.modules import iter_modules
 
 Mixes = dict[str, Mix]
@@ -50,7 +49,7 @@ class Objective:
     ``own`` are the weights of ``net``; ``names`` maps every parameter name to its index in ``own``. ``mix`` maps
     logits a to mixtures, with fixed noise and progress. With several ``processes`` the loss is that of all their
     images together; ``images`` and ``logits`` are this process's own, and gradients of any order are those of the
-    whole batch. ``draws`` tell how an architecture was sampled.
+    whole batch.
     """
 
     net: nn.Module
@@ -61,7 +60,6 @@ class Objective:
     labels: Tensor
     processes: ProcessGroup = SINGLE_PROCESS
     precision: Precision = "float32"
-    draws: Draws | None = None
     logits: Tensor = field(init=False, repr=False)
     loss: Tensor = field(init=False, repr=False)
 
@@ -80,11 +78,6 @@ class Objective:
             loss = mean_over_ranks(self.processes, loss)
         self.logits, self.loss = logits.detach(), loss.detach()
         return loss
-
-    def reward(self) -> Tensor:
-        """Return the accuracy () of the last evaluation."""
-        right = (self.logits.argmax(1) == self.labels).to(self.logits.dtype).mean()
-        return mean_over_ranks(self.processes, right) if self.processes.is_distributed else right
 
     def input_tensors(self) -> dict[str, Tensor]:
         """Return the tensors that the loss reads besides weights and logits, by name."""

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
+from oche.core.blocks import is_chain
 from oche.core.errors import OcheError
-from oche.cost.breakdown import SIZES, SUPERNET
+from oche.core.genotypes import resolve
+from oche.cost.breakdown import SUPERNET
+from oche.networks.build import SIZES
 from oche.spaces.base import Space
 from oche.training import image_recipes, language_recipes
 from oche.training.image_recipes import Recipe
@@ -23,6 +26,8 @@ def default_for(genotype: str) -> tuple[dict[str, Any], str]:
     """
     if genotype and is_language(genotype):
         return {"recipe": "recurrent", "train": language_recipes.recurrent()}, "ptb"
+    if genotype and is_chain(resolve(genotype)):
+        return {"recipe": "chain", "train": image_recipes.chain()}, "digits"
     return {}, "digits"
 
 

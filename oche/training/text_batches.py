@@ -21,7 +21,6 @@ from oche.data.text.bptt import parallel_streams
 from oche.data.text.corpus import Corpus, check_vocabulary
 from oche.devices.engine import Engine
 from oche.methods.hypergradients import Tensors
-from oche.methods.policy_gradient import Draws
 from oche.methods.recipe import SearchRecipe
 from oche.networks.language_model import DropoutMasks, LanguageOutput
 from oche.spaces.darts_rnn import RecurrentSpace
@@ -106,7 +105,6 @@ class LanguageObjective:
     masks: DropoutMasks
     temporal: float
     activation: float
-    draws: Draws | None = None
     loss: Tensor = field(init=False, repr=False)
     carry: Tensor = field(init=False, repr=False)
 
@@ -119,10 +117,6 @@ class LanguageObjective:
         loss = word_loss(out, self.targets)
         self.loss, self.carry = loss.detach(), out.hidden.detach()
         return loss + regularisation(out, self.temporal, self.activation) if self.window.fits else loss
-
-    def reward(self) -> Tensor:
-        """Return 80 / perplexity (), the reward of the released code of 1802.03268, of the last evaluation."""
-        return 80 / self.loss.exp()
 
     def input_tensors(self) -> dict[str, Tensor]:
         """Return the tensors that the loss reads besides weights and logits, by name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from oche.core.annotations import REFUSED, checker, expected, hint, short
+from oche.core.annotations import REFUSED, checker
 from oche.core.arguments import checked
 
 
@@ -131,58 +130,3 @@ def test_a_value_that_fits_is_returned_in_the_form_to_be_used(annotation, value,
 )
 def test_a_value_that_does_not_fit_is_refused(annotation, value):
     assert checker(annotation)(value) is REFUSED
-
-
-@pytest.mark.parametrize(
-    ("annotation", "words"),
-    [
-        (int | None, "an integer or None"),
-        (Literal["a", "b"], "one of 'a', 'b'"),
-        (tuple[int, ...], "a tuple, each element an integer"),
-        (tuple[int, float], "a tuple of 2 (an integer, a number)"),
-        (str | Path, "text or a path"),
-        (Base, "a Base (Kind)"),
-        (Sequence[str], "a sequence, each element text"),
-        (Mapping[str, int], "a mapping"),
-        (Callable[[], None], "a function"),
-        (type[Base], "a class (Base)"),
-    ],
-)
-def test_annotations_in_words(annotation, words):
-    assert expected(annotation) == words
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (None, "None"),
-        (True, "bool True"),
-        (3, "int 3"),
-        (10**400, "a huge int"),
-        (0.5, "float 0.5"),
-        (np.float32(0.5), "float32 0.5"),
-        ("abc", "text 'abc'"),
-        ("x" * 999, f"text '{'x' * 40}'…"),
-        (b"abc", "bytes b'abc'"),
-        (Path("a/b"), "a path 'a/b'"),
-        (torch.zeros(3, 1000), "Tensor of shape (3, 1000) and type float32"),
-        (np.zeros((3, 1000)), "ndarray of shape (3, 1000) and type float64"),
-        ([1, "a"] * 999, "list of 1998 (int, str)"),
-        ({}, "dict of 0"),
-        (Kind, "the class Kind"),
-        (checker, "the function checker"),
-        (types, "the module types"),
-        (Box(), "an object of class Box"),
-    ],
-)
-def test_values_in_words_are_short(value, words):
-    assert short(value) == words
-
-
-def test_hints_say_what_to_write():
-    assert hint(Base, Kind) == "; write Kind()"
-    assert hint(Base, "Kind") == "; write Kind()"
-    assert hint(Base, checker) == "; call it: checker()"
-    assert hint(int | None, "3") == "; write 3 without quotes"
-    assert hint(Literal["warn", "stop"], "wanr") == "; did you mean 'warn'?"
-    assert hint(int, "many") == "" and hint(Base, 3) == ""

@@ -68,6 +68,18 @@ def test_what_remains_counts_from_where_it_went_on(clock):
     assert lines(file) == ["search   50 %", "search   75 %  1:00:00 left"]
 
 
+def test_work_after_the_task_counts_as_left(clock):
+    file = io.StringIO()
+    log = Log(file=file, every=1)
+    log.later = 600
+    with log.progress("train", total=4) as bar:
+        for done in (0, 1):
+            bar.update(done)
+            clock.now += 60
+        bar.update(4)
+    assert lines(file) == ["train    0 %", "train   25 %  3:00 of 13:00 left", "train  100 %  2:00"]
+
+
 def test_fields_are_asked_for_only_when_drawn(clock):
     asked = []
     file = io.StringIO()

@@ -23,9 +23,9 @@ PUBLISHED_OPERATIONS = {
 def test_every_entry_is_complete(name):
     entry = GENOTYPES[name]
     assert getattr(genotypes, name) is entry.genotype is get(name)
-    assert set(entry.genotype.cells) in ({"normal", "reduce"}, {"recurrent"}, {"cell"})
+    assert set(entry.genotype.cells) in ({"normal", "reduce"}, {"recurrent"}, {"cell"}, {"chain"})
     assert entry.paper and entry.note and 2017 <= entry.year <= 2020
-    assert re.match(r"arXiv \d{4}\.\d{5}; [\w-]+/[\w.-]+ [\w./]*genotypes\.py: \w+", entry.source)
+    assert re.match(r"arXiv \d{4}\.\d{5}; [\w-]+/[\w.-]+ [\w./]*\.py: \w+", entry.source)
     assert entry.source.split()[1].startswith(str(entry.year % 100))  # arXiv ids begin with the year
     assert resolve(str(entry.genotype)) == entry.genotype
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 
 import oche
@@ -89,3 +90,19 @@ def test_without_test_images_there_is_a_network_and_no_comparison(tmp_path, quic
     )
     assert run.state == "complete" and run.summary["comparisons"] == {} and oche.load(run).image == (12, 12)
     assert "all images trained it" in (run.path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("asked", "sides"), [(None, [130, 65, 32]), (130, [130])])
+def test_images_are_halved_while_the_time_is_short_for_them(tmp_path, monkeypatch, asked, sides):
+    images = np.random.default_rng(0).integers(0, 255, (16, 130, 130, 3), np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=np.arange(16) % 2, x_test=images, y_test=np.arange(16) % 2)
+    planned = []
+
+    def short(config, data, engine, spent, init):
+        planned.append(data.image[0])
+        return small_fits.tiny_plan(data, "prior")
+
+    monkeypatch.setattr(fits, "make_plan", short)
+    config, plan, data = fits.plan_fit(FitConfig(data=str(tmp_path / "x.npz"), size=asked), Log(quiet=True))
+    assert planned == sides and plan.image == data.image == (sides[-1], sides[-1])
+    assert config.size == (asked or 32)

@@ -9,7 +9,7 @@ import pytest
 from oche.cost import parameters
 from oche.devices.engine import Engine
 from oche.fitting import timing
-from oche.fitting.planner import search_setting
+from oche.fitting.step_times import search_setting
 from oche.networks.build import build
 from oche.training.image_recipes import modern
 from tiny_images import dataset

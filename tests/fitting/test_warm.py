@@ -12,6 +12,7 @@ from oche.core.errors import OcheError
 from oche.fitting import warm
 from oche.fitting.warm import MOST_IMAGES, shipped_weights
 from oche.runs.config import FitConfig
+from oche.runs.warm_start import Pretrained
 from tiny_images import dataset
 
 
@@ -36,25 +37,26 @@ def many(count):
 
 
 def test_few_images_begin_with_the_shipped_weights(shipped):
-    file, size = shipped_weights(FitConfig(), dataset())
-    assert file == str(warm.SHIPPED) and size == (str(oche.genotypes.get("RESNET")), 2, 1)
+    found = shipped_weights(FitConfig(), dataset())
+    assert found == Pretrained(str(warm.SHIPPED), str(oche.genotypes.get("RESNET")), 2, 1, "cifar", warm.TITLE)
+    assert found.name.startswith("the residual network that ships with oche")
 
 
 @pytest.mark.parametrize(
     "fields", [{"init": "none"}, {"genotype": "PDARTS"}, {"channels": 8}, {"cells": 2}, {"search": "always"}], ids=str
 )
 def test_who_fixes_the_network_begins_anew(shipped, fields):
-    assert shipped_weights(FitConfig(**fields), dataset()) == (None, None)
+    assert shipped_weights(FitConfig(**fields), dataset()) is None
 
 
 def test_many_images_begin_anew(shipped):
-    assert shipped_weights(FitConfig(), many(MOST_IMAGES + 1)) == (None, None)
-    assert shipped_weights(FitConfig(), many(MOST_IMAGES))[0] is not None
+    assert shipped_weights(FitConfig(), many(MOST_IMAGES + 1)) is None
+    assert shipped_weights(FitConfig(), many(MOST_IMAGES)) is not None
 
 
 def test_the_users_weights_come_first(shipped):
-    file, size = shipped_weights(FitConfig(init=str(shipped.path), channels=8), many(10**6))
-    assert file == str(shipped.path) and size == (str(shipped.genotype), 2, 1)
+    found = shipped_weights(FitConfig(init=str(shipped.path), channels=8), many(10**6))
+    assert found == Pretrained(str(shipped.path), str(shipped.genotype), 2, 1, "cifar")
 
 
 def test_weights_without_a_description_are_refused(tmp_path, shipped):

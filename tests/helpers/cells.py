@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import oche
-from oche.core.architecture import Mix
+from oche.core.architecture import Mix, Shape
 from oche.kernels.choose import set_form
 from oche.kernels.shared import node_states
 from oche.networks import forms
@@ -25,7 +25,7 @@ def cell(space, edge, stride, seed):
     """The edges of one cell: (dag, edges)."""
     torch.manual_seed(seed)
     dag = space.dag
-    modules = [edge(space, space.channels, stride if i < dag.inputs else 1) for i, _ in dag.edges]
+    modules = [edge(space, Shape.same(space.channels, stride if i < dag.inputs else 1)) for i, _ in dag.edges]
     net = nn.ModuleList(modules).double().to(memory_format=NHWC).train()
     for m in net.modules():  # scale and shift that would show if they were left out
         if isinstance(m, nn.BatchNorm2d) and m.affine:

@@ -6,6 +6,7 @@ from functools import cache
 import oche
 from oche.devices.engine import Engine
 from oche.methods.catalog import METHODS
+from oche.methods.cost_constraints import flops, latency
 from oche.methods.discretize import Evolution, SampleBest, SampleMixture
 from oche.methods.method import Method
 from oche.spaces import PartialEdge
@@ -22,6 +23,18 @@ SPACES = {
     "nb201": oche.spaces.nb201(
         channels=4, cells=1, candidates=("none", "skip_connect", "nor_conv_3x3", "avg_pool_3x3"), **SIZE
     ),
+    "chain": oche.spaces.chain(
+        first=("conv_k3_c4",), widths=(4, 6), layers=(1, 2), strides=(1, 2), last="conv_k1_c8",
+        candidates=("none", "mb_k3_e1", "mb_k3_e2", "mb_k5_e2"), **SIZE,
+    ),
+}  # fmt: skip
+# Methods that cannot search a space, and why.
+REFUSED = {
+    ("darts-minus", "chain"): "an auxiliary skip takes over from the candidate 'skip_connect'",
+    ("drnas-progressive", "chain"): "channels that bypass an operation keep their number",
+    ("gaea-pc-darts", "chain"): "channels that bypass an operation keep their number",
+    ("p-darts", "chain"): "skip dropout needs the candidate 'skip_connect'",
+    ("pc-darts", "chain"): "channels that bypass an operation keep their number",
 }
 STEPS = 6  # three epochs of two steps: stages end and edges are settled on the way
 
@@ -35,6 +48,8 @@ def shrunk(method: Method) -> Method:
     stages = tuple(
         replace(s, depth=1 + i / 2, width=1.0, edge=half(s.edge)) for i, s in enumerate(method.method.stages)
     )
+    if method.method.penalty is latency:  # counted, because measuring takes long
+        method = replace(method, penalty=flops, cost_recipe="supernet")
     few = {SampleBest: SampleBest(4, 2, 5), Evolution: Evolution(4, 2, 3, 2, 5), SampleMixture: SampleMixture(4, 2, 5)}
     select = few.get(type(method.method.select), method.method.select)
     return replace(

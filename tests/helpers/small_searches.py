@@ -5,7 +5,7 @@ import torch
 from oche.bilevel.search import Search
 from oche.devices.engine import Engine
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Sigmoid, Softmax
-from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard
+from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, TwoPaths
 from oche.training.loop import Session, fit_loop
 from tiny_images import dataset, space
 
@@ -40,4 +40,5 @@ RELAXATIONS = [
     GumbelHard(),
     GumbelHard(evaluate="all"),
     Dirichlet(),
+    TwoPaths(),
 ]

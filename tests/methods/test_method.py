@@ -143,12 +143,12 @@ def test_recurrent_cells_are_searched_with_none(name):
 def test_whether_none_is_a_candidate(none, in_darts, in_benchmark):
     method = methods.darts(none=none).method
     for space, there in ((oche.spaces.darts(), in_darts), (oche.spaces.nb201(), in_benchmark)):
-        for dag in space.groups.values():
+        for group, dag in space.groups.items():
             want = torch.ones(len(dag), len(space.candidates), dtype=torch.bool)
             want[:, space.candidates.index("none")] = there
-            assert torch.equal(method.first_mask(dag, space.candidates), want)
+            assert torch.equal(method.first_mask(space, group), want)
     without = oche.spaces.darts(candidates=("skip_connect", "sep_conv_3x3"))
-    assert method.first_mask(without.dag, without.candidates).all()
+    assert method.first_mask(without, "normal").all()
 
 
 def test_a_space_of_none_alone_cannot_go_without_it():

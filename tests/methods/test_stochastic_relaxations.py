@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy.special import gammainc, gammaincinv
 from torch import nn
 
-from oche.core.architecture import Dag, DeviceChoice, all_alive
+from oche.core.architecture import Dag, DeviceChoice, PathDag, all_alive
 from oche.core.config.command_line import read_options
 from oche.core.config.serialize import from_dict, to_dict
 from oche.core.errors import OcheError
 from oche.methods.hypergradients import FiniteDifference, SgdStep, exact, first_order
 from oche.methods.relaxations import EdgeNormalised, NodeSoftmax, Relaxation, Sigmoid, Softmax
-from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, UniformPath, concentration
+from oche.methods.stochastic_relaxations import Concrete, Dirichlet, GumbelHard, TwoPaths, UniformPath, concentration
 from oche.spaces import darts
 from small_searches import RELAXATIONS
 
@@ -498,3 +498,86 @@ def test_candidates_within_normalised_edges_are_told_all_that_there_is():
 def test_seeds_of_dirichlet_samples_are_of_62_bits():
     seeds = [int(Dirichlet().noise(DAG, 4, seeded(i))) for i in range(200)]
     assert len({*seeds}) == 200 and 0.4 < sum(seeds) / 200 / 2**62 < 0.6 and max(seeds) < 2**62
+
+
+# --- two paths --------------------------------------------------------------------------------------------------------
+
+PATH = PathDag(nodes=1)
+ONE_ROW = torch.ones(1, 4, dtype=torch.bool)
+
+
+def gates(a, noise):
+    mix = TwoPaths()(a, ONE_ROW, PATH, noise, 0.5)
+    pair = mix.active[0]
+    return mix, pair, a[0, list(pair)].detach().softmax(0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_gradient_of_two_paths_is_the_published_double_sum(seed):
+    """∂L/∂a[i] = Σ_j (∂L/∂g[j]) p[j] (δ_ij − p[i]) over the two, with y the output of the active one."""
+    a = normal((1, 4), seed).requires_grad_()
+    noise, outputs = TwoPaths().noise(PATH, 4, seeded(seed)).double(), normal((4, 7), seed + 9)
+    mix, pair, p = gates(a, noise)
+    y = (mix.ops[0, :, None] * outputs).sum(0)
+    (gradient,) = torch.autograd.grad((y**3).sum(), a)
+    active = TwoPaths().for_weights(a, ONE_ROW, PATH, noise, 0.5).active[0][0]
+    torch.testing.assert_close(y, outputs[active], **CLOSE)  # in value one candidate alone
+    by_gate = (3 * outputs[active] ** 2 * outputs[list(pair)]).sum(1)
+    want = torch.zeros(1, 4, dtype=torch.float64)
+    for i, o in enumerate(pair):
+        want[0, o] = sum(by_gate[j] * p[j] * (float(i == j) - p[i]) for j in range(2))
+    torch.testing.assert_close(gradient, want, rtol=1e-10, atol=1e-12)
+
+
+def test_weights_train_under_the_active_path_alone():
+    a = normal((3, 4), 0).requires_grad_()
+    dag, alive = PathDag(nodes=3), torch.tensor([[1, 1, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]]).bool()
+    noise = TwoPaths().noise(dag, 4, seeded(2)).double()
+    both, one = (f(a, alive, dag, noise, 0.0) for f in (TwoPaths(), TwoPaths().for_weights))
+    assert [len(row) for row in both.active] == [2, 1, 0] and [len(row) for row in one.active] == [1, 1, 0]
+    assert set(one.active[0]) < set(both.active[0]) and one.active[1] == (2,)
+    assert torch.equal(both.ops.detach(), one.ops) and not one.ops.requires_grad
+    assert one.ops.sum(1).tolist() == [1, 1, 0]
+
+
+def test_settled_logits_leave_the_other_probabilities():
+    before, after = normal((2, 5), 1), normal((2, 5), 2)
+    dag, alive = PathDag(nodes=2), torch.tensor([[1, 1, 1, 1, 1], [0, 1, 1, 1, 0]]).bool()
+    noise = TwoPaths().noise(dag, 5, seeded(3)).double()
+    pairs = TwoPaths()(before, alive, dag, noise, 0.0).active
+    moved = torch.zeros_like(alive)
+    for e, pair in enumerate(pairs):
+        moved[e, list(pair)] = True
+    after = torch.where(moved, after, before)  # Adam without momentum moves the drawn ones only
+    settled = TwoPaths().settle(before, after, alive, noise)
+    old, new = (a.masked_fill(~alive, -torch.inf).softmax(1) for a in (before, settled))
+    torch.testing.assert_close(new[~moved], old[~moved], **CLOSE)
+    assert not torch.allclose(new[moved], old[moved])
+    ratio = (settled - after)[moved].view(2, 2)
+    torch.testing.assert_close(ratio[:, 0], ratio[:, 1], **CLOSE)  # both are shifted alike
+
+
+def test_the_active_path_is_not_distributed_as_the_softmax():
+    """For p = (0.8, 0.1, 0.1) the active one is drawn with (0.869, 0.065, 0.065)."""
+    count, p = 40_000, torch.tensor([0.8, 0.1, 0.1], dtype=torch.float64)
+    dag = PathDag(nodes=count)
+    a, alive = p.log().expand(count, 3), torch.ones(count, 3, dtype=torch.bool)
+    share = TwoPaths().for_weights(a, alive, dag, TwoPaths().noise(dag, 3, seeded(0)).double(), 0.0).ops.mean(0)
+    # P(active = 0) = Σ over the second of P(pair {0, j}) · 0.8 / 0.9
+    pair = sum(p[i] * p[j] / (1 - p[i]) for i, j in ((0, 1), (1, 0), (0, 2), (2, 0)))
+    assert float(pair * 0.8 / 0.9) == pytest.approx(0.869, abs=5e-4)
+    torch.testing.assert_close(share, torch.tensor([0.869, 0.0655, 0.0655], dtype=torch.float64), rtol=0, atol=0.005)
+
+
+def test_without_noise_two_paths_are_the_softmax():
+    a = normal((1, 4), 5)
+    for f in (TwoPaths(), TwoPaths().for_weights):
+        torch.testing.assert_close(f(a, ONE_ROW, PATH, None, 1.0).ops, a.softmax(1))
+
+
+def test_a_geometric_temperature():
+    a, noise = normal((1, 4), 0), normal((1, 4), 1)
+    relax = Concrete(tau=(5.0, 5 * math.exp(-0.045 * 90)), anneal="geometric")
+    for epoch in (0, 45, 90):
+        want = ((a + noise) / (5 * math.exp(-0.045 * epoch))).softmax(1)
+        torch.testing.assert_close(relax(a, ONE_ROW, PATH, noise, epoch / 90).ops, want, rtol=1e-10, atol=1e-12)

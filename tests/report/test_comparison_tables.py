@@ -24,6 +24,17 @@ def test_numbers_are_those_of_the_runs(four):
     assert settings_sections(found)[0].items[0].columns == ("run", "method")
 
 
+def test_the_share_of_decided_nodes_is_shown_where_it_is_known(four):
+    import json
+
+    for i, path in enumerate(sorted(p for p in four.iterdir() if (p / "summary.json").exists())):
+        summary = json.loads((path / "summary.json").read_text())
+        (path / "summary.json").write_text(json.dumps({**summary, "decided_nodes": i, "nodes": 8}))
+    runs = table(result_tables(find_runs([four])), "runs")
+    cells = [row[runs.columns.index("nodes decided")] for row in runs.cells]
+    assert [cell.value for cell in cells] == [0.0, 0.125, 0.25, 0.375] and cells[1].text == "12.50\u00a0%"
+
+
 def _trained(folder, accuracies, images=None):
     """Searches whose trainings reached ``accuracies``, on so many test images where that is known."""
     from report_runs import assessment, make_run, make_training, write_json

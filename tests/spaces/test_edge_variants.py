@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 import oracles_conv as oracle
 from edges_by_hand import SPACE, mixtures, normal
+from oche.core.architecture import Shape
 from oche.core.errors import OcheError
 from oche.core.seeds import derive_seed
 from oche.spaces import AuxiliarySkip, PartialEdge, PathDropout, SkipDropout, darts, nb201
@@ -144,7 +145,7 @@ def test_channels_that_k_does_not_divide_are_refused_before_anything_is_built(sp
         with pytest.raises(OcheError, match=words):
             refuse(space)
     with pytest.raises(OcheError, match="does not divide"):
-        PartialEdge(k=k)(space, space.channels, 1)
+        PartialEdge(k=k)(space, Shape.same(space.channels))
     PartialEdge(k=2).check(space)
 
 
@@ -175,7 +176,7 @@ def test_a_faded_skip_leaves_the_plain_supernet():
 
 
 def test_an_auxiliary_skip_flows_beside_none_but_not_on_a_dead_edge():
-    edge = AuxiliarySkip(beta=(0.5, 0.5))(SPACE, 4, 1)
+    edge = AuxiliarySkip(beta=(0.5, 0.5))(SPACE, Shape.same(4))
     x = normal(2, 4, 5, 5)
     torch.testing.assert_close(edge(x, torch.ones(4), (0,)), x / 2)
     dead = {kind: torch.zeros(len(dag), len(FEW), dtype=torch.bool) for kind, dag in SPACE.groups.items()}
@@ -210,7 +211,7 @@ def test_skip_dropout_drops_activations_of_identities():
 
 
 def test_skip_dropout_keeps_means_and_drops_its_share():
-    edge = SkipDropout(start=0.3, warmup=1.0)(darts(candidates=("skip_connect",)), 16, 1)
+    edge = SkipDropout(start=0.3, warmup=1.0)(darts(candidates=("skip_connect",)), Shape.same(16))
     set_step(edge, 0.0, 3)
     out = edge(torch.ones(8, 16, 40, 40, dtype=torch.float64), torch.ones(1), (0,))
     n = out.numel()
@@ -235,7 +236,7 @@ def test_path_dropout_leaves_out_what_it_does_not_evaluate():
 @pytest.mark.parametrize("progress", [0.5, 1.0])
 def test_path_dropout_drops_as_often_as_it_says(progress):
     space = darts(candidates=("none", "skip_connect", "max_pool_3x3"), pool_norm=False)
-    edge = PathDropout(r=0.25)(space, 1, 1)
+    edge = PathDropout(r=0.25)(space, Shape.same(1))
     x, weights = torch.ones(1, 1, 1, 1), torch.tensor([0.0, 1.0, 2.0])
     seen = []
     for step in range(600):

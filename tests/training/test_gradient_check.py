@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import oche
 from oche.bilevel.search import Search
 from oche.cli.main import main
+from oche.core.architecture import Shape
 from oche.core.errors import OcheError
 from oche.core.optimizers import Adam, Sgd
 from oche.devices.engine import Engine
@@ -131,7 +132,7 @@ def test_second_derivatives_are_near_too(name, hypergrad, smooth):
 
 def test_mixtures_weigh_and_sum_in_float32():
     """Weights that bfloat16 cannot tell apart are told apart, and so are their gradients."""
-    edge = MixedOperation(space(candidates=("skip_connect", "avg_pool_3x3"), pool_norm=False), 2, 1)
+    edge = MixedOperation(space(candidates=("skip_connect", "avg_pool_3x3"), pool_norm=False), Shape.same(2))
     x = torch.randn(4, 2, 8, 8).bfloat16()
     w = torch.tensor([0.1999, 0.2005], requires_grad=True)
     assert w[0].bfloat16() == w[1].bfloat16()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oche.core.architecture import Cell
+from oche.report.drawings.chain import Latencies, chain_links, chain_scene
 from oche.report.drawings.graph_layout import Link, arrange
 from oche.report.drawings.scene import (
     Box,
@@ -186,8 +187,12 @@ def _columns(
     return xs, xs[-1] + widths[-1] / 2 + _MARGIN
 
 
-def cell_scene(cell: Cell, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> Scene:
-    """Return the cell as boxes, curves and labels."""
+def cell_scene(
+    cell: Cell, title: str = "", inputs: tuple[str, ...] = PREVIOUS, latencies: Latencies | None = None
+) -> Scene:
+    """Return the cell as boxes, curves and labels. A chain of blocks is a strip, with ``latencies`` below its blocks."""
+    if (links := chain_links(cell)) is not None:
+        return chain_scene(links, title, latencies)
     places, names = layout_cell(cell, inputs), cell_names(cell, inputs)
     top = 26.0 if title else 0.0
     title = clip(title, 60)
@@ -265,15 +270,22 @@ def cell_svg(
     title: str = "",
     inputs: tuple[str, ...] = PREVIOUS,
     background: str | None = PAPER,
+    latencies: Latencies | None = None,
 ) -> str:
     """Return the drawing as SVG text; ``background=None`` makes it transparent, for pages of any colour.
 
     Nodes are numbered as in the genotype. ``inputs`` names the input nodes ("c_{k-2}" is drawn with a subscript); it is ignored
-    where the cell has another number of inputs.
+    where the cell has another number of inputs. ``latencies``: of the blocks of a chain, by node, in milliseconds.
     """
-    return to_svg(cell_scene(cell, title, inputs), background)
+    return to_svg(cell_scene(cell, title, inputs, latencies), background)
 
 
-def cell_png(cell: Cell, path: Path | str, title: str = "", inputs: tuple[str, ...] = PREVIOUS) -> None:
+def cell_png(
+    cell: Cell,
+    path: Path | str,
+    title: str = "",
+    inputs: tuple[str, ...] = PREVIOUS,
+    latencies: Latencies | None = None,
+) -> None:
     """Write the same drawing as a PNG file, with two pixels per unit."""
-    to_png(cell_scene(cell, title, inputs), Path(path))
+    to_png(cell_scene(cell, title, inputs, latencies), Path(path))

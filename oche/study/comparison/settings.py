@@ -139,8 +139,8 @@ def _selection(method: str, tried: int) -> list[str]:
 
 
 COLUMNS: tuple[str, ...] = (
-    "method", "seed", "state", "true_acc", "regret", "val_acc", "steps", "seconds", "step_ms", "skip_share", "peak_mb",
-    "wall_s", "cpu_s", "arch",
+    "method", "seed", "state", "true_acc", "regret", "val_acc", "steps", "seconds", "step_ms", "skip_share",
+    "decided_nodes", "nodes", "peak_mb", "wall_s", "cpu_s", "arch",
 )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def _all_accuracies(known: GroundTruth) -> list[float]:
 
 _HEAD = (
     "method", "true test accuracy (%)", "95 % interval", "regret (points)", "worst (%)", "n", "cost (h)", "ms per step", "steps",
-    "peak memory (MB)", "CPU time (s)", "share of skips", "published (%)",
+    "peak memory (MB)", "CPU time (s)", "share of skips", "nodes decided", "published (%)",
 )  # fmt: skip
 
 
@@ -224,8 +224,14 @@ def _method(method: str, rows: Sequence[dict[str, Any]], column: str) -> list[st
         format_mean_sd(all_of("step_ms"), 0), f"{statistics.median(all_of('steps')):.0f}",
         f"{max(memory):.0f}" if (memory := all_of("peak_mb")) else "–",
         f"{statistics.fmean(cpu):.0f}" if (cpu := all_of("cpu_s")) else "–",
-        f"{statistics.fmean(all_of('skip_share')):.2f}", _published(method, column),
+        f"{statistics.fmean(all_of('skip_share')):.2f}", _decided(all_of("decided_nodes"), all_of("nodes")),
+        _published(method, column),
     ]  # fmt: skip
+
+
+def _decided(decided: Sequence[float], nodes: Sequence[float]) -> str:
+    """Return how many nodes the searches decided, all seeds together, see `oche.analysis.decisions`."""
+    return f"{sum(decided):.0f} of {sum(nodes):.0f}" if nodes else "–"
 
 
 def _strategy(result: StrategyResult, known: GroundTruth) -> list[str]:
@@ -235,7 +241,7 @@ def _strategy(result: StrategyResult, known: GroundTruth) -> list[str]:
     regret = [100 * known.best - value for value in true]
     return [
         result.name, format_mean_sd(true), _interval(true), format_mean_sd(regret), f"{min(true):.2f}", str(n), f"≈ {hours:,.3g}",
-        "–", plural(result.queries[-1], "query"), "–", f"{result.cpu_s / n:.2g}", "–", _published(result.name, known.column),
+        "–", plural(result.queries[-1], "query"), "–", f"{result.cpu_s / n:.2g}", "–", "–", _published(result.name, known.column),
     ]  # fmt: skip
 
 
@@ -248,7 +254,7 @@ def _controls(setting: ComparisonConfig, known: GroundTruth) -> list[list[str]]:
     return [
         [
             CONTROL, f"{found.mean:.2f} ± {found.sd:.2f}", "–", f"{100 * known.best - found.mean:.2f} ± {found.sd:.2f}", "–",
-            "exact", hours, "–", plural(setting.asked, "query"), "–", "–", "–", _published("random", known.column),
+            "exact", hours, "–", plural(setting.asked, "query"), "–", "–", "–", "–", _published("random", known.column),
         ]
     ]  # fmt: skip
 

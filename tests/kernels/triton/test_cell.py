@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from oche.core.architecture import Shape
 from oche.kernels.triton import cell as gpu
 from oche.kernels.triton import depthwise as depthwise_kernels
 from oche.kernels.triton import weighted_sum as sum_kernels
@@ -87,7 +88,7 @@ def test_candidates_that_it_does_not_know():
 def test_a_cell_of_nas_bench_201():
     cell, space = Cell(nodes=1), nb201(channels=2)
     cell.dag = space.dag
-    cell.edges = torch.nn.ModuleList(MixedEdge()(space, 2, 1) for _ in space.dag.edges).to(D)
+    cell.edges = torch.nn.ModuleList(MixedEdge()(space, Shape.same(2)) for _ in space.dag.edges).to(D)
     cell.ops, cell.active = normal(6, 5).softmax(1), (tuple(range(5)),) * 6
     cell.check()
 

@@ -18,7 +18,7 @@ from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS
 from oche.spaces.nasbench201_ground_truth import load_ground_truth
-from oche.strategies import closed_form
+from oche.blackbox import closed_form
 from oche.strategies.query_cost import evenly
 from oche.study.comparison import run as comparison_run
 from oche.study.comparison import strategies

@@ -29,14 +29,34 @@ def known(table):
 
 
 def test_the_table_holds_means_and_deviations(table, tmp_path, known):
-    put(tmp_path, "darts", 0, 50, SKIPS, {"peak_mb": 600.4, "wall_s": 3, "cpu_s": 10, "exit": 0}, val_acc=0.25)
-    put(tmp_path, "darts", 1, 60, CONVS, {"peak_mb": 612.0, "wall_s": 3, "cpu_s": 15, "exit": 0}, step_ms=30.0)
+    put(
+        tmp_path,
+        "darts",
+        0,
+        50,
+        SKIPS,
+        {"peak_mb": 600.4, "wall_s": 3, "cpu_s": 10, "exit": 0},
+        val_acc=0.25,
+        decided_nodes=1,
+        nodes=3,
+    )
+    put(
+        tmp_path,
+        "darts",
+        1,
+        60,
+        CONVS,
+        {"peak_mb": 612.0, "wall_s": 3, "cpu_s": 15, "exit": 0},
+        step_ms=30.0,
+        decided_nodes=2,
+        nodes=3,
+    )
     put(tmp_path, "gdas", 0, 58)  # its comparison was killed before it wrote what the process used
     asked = setting(table, tmp_path, methods=("darts", "gdas", "snas"), seeds=(0, 1))
     comparison_table.write_table(asked, known)
     text = (tmp_path / "table.md").read_text()
     assert cells_of(text, "darts")[1:] == [
-        "55.00 ± 7.07", "–", "5.00 ± 7.07", "50.00", "2", "0.00022", "25 ± 7", "40", "612", "12", "0.25",
+        "55.00 ± 7.07", "–", "5.00 ± 7.07", "50.00", "2", "0.00022", "25 ± 7", "40", "612", "12", "0.25", "3 of 6",
         "54.30 ± 0.00 (2001.00326)",
     ]  # fmt: skip
     assert cells_of(text, "gdas")[1:11] == ["58.00", "–", "2.00", "58.00", "1", "0.00022", "20", "40", "–", "–"]
@@ -67,7 +87,7 @@ class Wide(Log):
         super().__init__(file=Terminal())
 
 
-@pytest.mark.parametrize(("width", "least"), [(60, 3), (80, 5), (110, 7), (240, 13)])
+@pytest.mark.parametrize(("width", "least"), [(60, 3), (80, 5), (110, 7), (260, 14)])
 def test_the_terminal_gets_a_table_that_fits(table, tmp_path, known, monkeypatch, width, least):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
@@ -79,7 +99,7 @@ def test_the_terminal_gets_a_table_that_fits(table, tmp_path, known, monkeypatch
     assert max(map(len, text.splitlines())) <= width and "|" not in text and "---" not in text
     row = next(line for line in text.splitlines() if line.startswith("gdas"))
     assert "58.00" in row and len(re.split(r" {2,}", row.strip())) >= least
-    assert ("not shown for lack of room: " in text) == (width < 240)
+    assert ("not shown for lack of room: " in text) == (width < 260)
     assert text.index("\ngdas") < text.index("\ndarts")
 
 

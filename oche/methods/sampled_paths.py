@@ -1,15 +1,14 @@
-"""ENAS with independent logits (Pham et al., ICML 2018, 1802.03268): paths are sampled, logits move by a score function.
+"""Sampled architectures whose probability is known: the policy of ENAS (1802.03268) with independent logits.
 
-The papers' controller is an LSTM. Here the logits of the edges are the policy, so no state is added to a search.
+The logits move by `oche.methods.score_function.ScoreFunction`. The paper's controller is an LSTM. Here the logits of the edges
+are the policy, so no state is added to a search.
 
-Shapes: E edges of a cell, O candidate operations; logits a (E, O), mask alive (E, O) bool; M draws of one step.
+Shapes: E edges of a cell, O candidate operations; logits a (E, O), mask alive (E, O) bool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from torch import Tensor
 from oche.core.architecture import Dag, Mix, alive_candidates
 from oche.core.errors import OcheError
 from oche.core.registry import component
-from oche.methods.hypergradients import HyperGradient, Loss, SgdStep, Tensors
 from oche.methods.relaxations import Relaxation, masked_softmax
 
 
@@ -47,6 +45,10 @@ class SampledPath(Relaxation):
     @property
     def mixes(self) -> bool:
         return False
+
+    @property
+    def has_log_prob(self) -> bool:
+        return True
 
     def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor:
         """Return Gumbel draws (E, O + 1): for the candidates of an edge, and in the last column for the edges of a node."""
@@ -106,77 +108,3 @@ class SampledPath(Relaxation):
         for incoming in map(list, dag.incoming):
             edges[incoming] = masked_softmax(strength[incoming], some[incoming])
         return Mix(ops, edges, active)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What a sampled loss knows about its draw. ``log_prob``: logits of all groups -> log probability () of the draw.
-    ``again``: m -> the loss of the same batch under the m-th other draw of the step.
-    """
-
-    log_prob: Callable[[Tensors], Tensor]
-    again: Callable[[int], SampledLoss]
-
-
-class SampledLoss(Protocol):
-    """The loss of a batch under one drawn architecture."""
-
-    draws: Draws | None
-
-    def __call__(self, w: Tensors, a: Tensors) -> Tensor: ...
-
-    def reward(self) -> Tensor:
-        """Return the reward () of the last evaluation: accuracy of images, 80 / perplexity of text."""
-        ...
-
-
-@component
-@dataclass(frozen=True)
-class ScoreFunction(HyperGradient):
-    """The score-function estimate of the gradient of the expected reward (REINFORCE), as ENAS moves its controller.
-
-    With M draws of one step, their rewards R and log probabilities::
-
-        −1/M Σ_m (R_m − b_m) ∇_a log p_m,   R_m = reward of the validation batch − entropy · log p_m,   b_m = mean of the other R
-
-    The entropy is part of the reward, without a gradient. The reward needs no backward pass.
-
-    Deviation 4: the baseline is the mean of the other draws of the step, which is unbiased and needs no state. The released
-    code has a moving average.
-    Deviation 5: the logits move in every step. The released code trains the weights for an epoch, then the controller for 30
-    steps of 10 draws.
-    """
-
-    samples: int = 2
-    """M, architectures in a step"""
-    entropy: float = 1e-4
-    """weight of −log p in the reward"""
-    by: Literal["reward", "loss"] = "reward"
-    """what is earned: accuracy of images or 80 / perplexity of text (reward), or minus the loss"""
-
-    def __post_init__(self) -> None:
-        if self.samples < 2 or self.entropy < 0:
-            raise OcheError(
-                f"ScoreFunction: samples={self.samples}, entropy={self.entropy}; use samples >= 2, since the others are the "
-                "baseline, and entropy >= 0"
-            )
-
-    def __call__(self, inner: Loss, outer: Loss, w: Tensors, a: Tensors, step: SgdStep) -> Tensors:
-        """Raises `OcheError` if ``outer`` is no `SampledLoss`."""
-        del inner, step
-        first = cast(SampledLoss, outer)
-        if (draws := getattr(first, "draws", None)) is None:
-            raise OcheError(
-                "ScoreFunction needs the draws of a sampled loss; use it in a search, with relax=SampledPath()"
-            )
-        losses = [first, *(draws.again(m) for m in range(1, self.samples))]
-        a = tuple(t.detach().requires_grad_() for t in a)
-        log_p = torch.stack([cast(Draws, loss.draws).log_prob(a) for loss in losses])
-        with torch.no_grad():
-            earned = torch.stack([self._earned(loss, w, a) for loss in losses]) - self.entropy * log_p
-            baseline = (earned.sum() - earned) / (self.samples - 1)
-        return torch.autograd.grad(-((earned - baseline) * log_p).mean(), a, materialize_grads=True)
-
-    def _earned(self, loss: SampledLoss, w: Tensors, a: Tensors) -> Tensor:
-        value = loss(w, a)
-        return loss.reward() if self.by == "reward" else -value

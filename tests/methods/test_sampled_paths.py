@@ -1,17 +1,16 @@
 """Sampled paths and their score function, against the enumeration of all draws of small cells."""
 
 from itertools import permutations, product
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from oche.core.architecture import Dag, all_alive
 from oche.core.errors import OcheError
-from oche.methods.hypergradients import SgdStep, first_order
-from oche.methods.policy_gradient import Draws, SampledPath, ScoreFunction
+from oche.methods.hypergradients import SgdStep
 from oche.methods.recipe import SearchRecipe
-from oche.training.losses import Objective
+from oche.methods.sampled_paths import SampledPath
+from oche.methods.score_function import Draw, ScoreFunction
 
 TWO = Dag(nodes=1, inputs=2, keep=2)  # two edges, both kept
 CHOOSING = Dag(nodes=2, inputs=2, keep=2)  # edges 2 to 4 lead into the second node, which keeps two of them
@@ -86,70 +85,53 @@ def test_drawn_paths_have_the_probabilities():
     torch.testing.assert_close(calm.ops[2:] * calm.edges[2:, None], joint)
 
 
-class Loss:
-    """A sampled loss whose reward is known."""
+class Drawn:
+    """An upper loss whose draws are known."""
 
-    def __init__(self, log_prob, reward, again=None):
-        self.earned, self.draws = torch.tensor(reward, dtype=torch.float64), Draws(log_prob, again)
+    def __init__(self, *draws):
+        self.draws = draws
 
-    def __call__(self, w, a):
-        return -3 * self.earned
-
-    def reward(self):
-        return self.earned
+    def draw(self, i, w, a, of):
+        loss, log_p = self.draws[i]
+        return Draw(torch.tensor(loss, dtype=torch.float64), log_p)
 
 
-@pytest.mark.parametrize("by, factor", [("reward", 1.0), ("loss", 3.0)])
+def mean_estimate(a, found, losses, entropy):
+    """The mean of the estimates over all pairs of draws."""
+    relax, alive = SampledPath(1.5), all_alive(TWO, 3)
+    log_p = [lambda t, n=noise: relax.log_prob(t[0], alive, TWO, n) for noise, _ in found]
+    mean, estimate = torch.zeros_like(a), ScoreFunction(samples=2, entropy=entropy)
+    for (i, (_, p)), (j, (_, q)) in product(enumerate(found), repeat=2):
+        pair = Drawn((losses[i], log_p[i]), (losses[j], log_p[j]))
+        mean += p * q * estimate(None, pair, (), (a,), SgdStep(0.1))[0]
+    return mean, log_p
+
+
 @pytest.mark.parametrize("shift", [0.0, 5.0])
-def test_the_mean_of_the_estimates_is_the_gradient_of_the_expected_reward(by, factor, shift):
-    relax, alive, a = SampledPath(1.5), all_alive(TWO, 3), logits(TWO)
-    found = [*draws_with_probabilities(TWO, a, alive, relax).values()]
-    rewards = torch.rand(len(found), generator=torch.Generator().manual_seed(1), dtype=torch.float64) + shift
+def test_the_mean_of_the_estimates_is_the_gradient_of_the_expected_loss(shift):
+    a = logits(TWO)
+    found = [*draws_with_probabilities(TWO, a, all_alive(TWO, 3), SampledPath(1.5)).values()]
+    losses = (torch.rand(len(found), generator=torch.Generator().manual_seed(1), dtype=torch.float64) + shift).tolist()
+    mean, log_p = mean_estimate(a, found, losses, 0.0)
     leaf = a.clone().requires_grad_()
-    log_p = [lambda t, n=noise: relax.log_prob(t[0], alive, TWO, n) for noise, _ in found]
-    expected = sum(f((leaf,)).exp() * r for f, r in zip(log_p, rewards, strict=True))
-    (want,) = torch.autograd.grad(-factor * expected, leaf)
-    mean = torch.zeros_like(a)
-    estimate = ScoreFunction(samples=2, entropy=0.0, by=by)
-    for i, (_, p) in enumerate(found):
-        for j, (_, q) in enumerate(found):
-            other = Loss(log_p[j], float(rewards[j]))
-            loss = Loss(log_p[i], float(rewards[i]), lambda m, other=other: other)
-            mean += p * q * estimate(None, loss, (), (a,), SgdStep(0.1))[0]
-    torch.testing.assert_close(mean, want, atol=1e-10, rtol=0)
+    expected = sum(f((leaf,)).exp() * loss for f, loss in zip(log_p, losses, strict=True))
+    torch.testing.assert_close(mean, torch.autograd.grad(expected, leaf)[0], atol=1e-10, rtol=0)
 
 
-def test_the_entropy_in_the_reward_is_the_gradient_of_the_entropy():
-    relax, alive, a = SampledPath(), all_alive(TWO, 3), logits(TWO)
-    found = [*draws_with_probabilities(TWO, a, alive, relax).values()]
+def test_the_entropy_in_the_loss_is_the_gradient_of_the_entropy():
+    a = logits(TWO)
+    found = [*draws_with_probabilities(TWO, a, all_alive(TWO, 3), SampledPath(1.5)).values()]
+    mean, _ = mean_estimate(a, found, [0.0] * len(found), 1.0)
     leaf = a.clone().requires_grad_()
-    (want,) = torch.autograd.grad(-torch.special.entr(leaf.softmax(1)).sum(), leaf)
-    mean = torch.zeros_like(a)
-    log_p = [lambda t, n=noise: relax.log_prob(t[0], alive, TWO, n) for noise, _ in found]
-    for i, (_, p) in enumerate(found):
-        for j, (_, q) in enumerate(found):
-            loss = Loss(log_p[i], 0.0, lambda m, j=j: Loss(log_p[j], 0.0))
-            mean += p * q * ScoreFunction(entropy=1.0)(None, loss, (), (a,), SgdStep(0.1))[0]
-    torch.testing.assert_close(mean, want, atol=1e-10, rtol=0)
-
-
-def test_the_reward_of_images_is_their_accuracy():
-    net = SimpleNamespace()
-    objective = Objective(net, {}, (), lambda a: {}, torch.zeros(4, 1), torch.tensor([0, 1, 1, 2]))
-    objective.logits = torch.eye(3)[[0, 1, 2, 2]]
-    assert float(objective.reward()) == 0.75
+    entropy = torch.special.entr((1.5 * leaf.tanh()).softmax(1)).sum()
+    torch.testing.assert_close(mean, torch.autograd.grad(-entropy, leaf)[0], atol=1e-10, rtol=0)
 
 
 def test_parts_that_do_not_go_together_are_refused():
-    with pytest.raises(OcheError, match="do not go together"):
+    with pytest.raises(OcheError, match="has no gradient that FirstOrder"):
         SearchRecipe(relax=SampledPath())
-    with pytest.raises(OcheError, match="do not go together"):
-        SearchRecipe(hypergrad=ScoreFunction())
     SearchRecipe(relax=SampledPath(), hypergrad=ScoreFunction())
-    with pytest.raises(OcheError, match="samples=1"):
-        ScoreFunction(samples=1)
     with pytest.raises(OcheError, match="limit=0"):
         SampledPath(0.0)
-    with pytest.raises(OcheError, match="draws of a sampled loss"):
-        ScoreFunction()(None, lambda w, a: None, (), (), SgdStep(0.1))
-    assert first_order.moves
+    with pytest.raises(OcheError, match="entropy=-1"):
+        ScoreFunction(entropy=-1)
