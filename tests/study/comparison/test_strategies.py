@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from comparisons import cells_of, put, setting
+from oche.blackbox import closed_form
 from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.nasbench201 import OPERATIONS
 from oche.spaces.nasbench201_ground_truth import load_ground_truth
-from oche.blackbox import closed_form
 from oche.strategies.query_cost import evenly
 from oche.study.comparison import run as comparison_run
 from oche.study.comparison import strategies
