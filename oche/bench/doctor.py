@@ -240,7 +240,9 @@ def _proved() -> Iterator[Fact]:
     here = [cache.describe_machine(torch.device("cpu"))]
     if torch.cuda.is_available():
         here += [cache.describe_machine(torch.device("cuda", i)) for i in range(torch.cuda.device_count())]
-    verdicts = [v for v in cache.all_verdicts() if v.machine in here and v.title not in (self_test.TITLE, self_test.TITLE_BF16)]
+    verdicts = [
+        v for v in cache.all_verdicts() if v.machine in here and v.title not in (self_test.TITLE, self_test.TITLE_BF16)
+    ]
     for verdict in verdicts[:NEWEST]:
         best = verdict.fastest()
         said = "no form agrees" if best is None else f"{best.form.name}: {_speed(verdict, best)}"

@@ -38,7 +38,9 @@ def enas(**fields) -> SearchRecipe:
     """ENAS (1802.03268) with independent logits in place of the LSTM: see `oche.methods.sampled_paths`.
 
     Deviation 1: the weights' rate falls along one cosine. The released code restarts it after 10, 30 and 70 epochs.
-    Deviation 2: Adam has oche's epsilon, 1e-8, and no drop-path or auxiliary tower trains the supernet.
+    Deviation 2: logits move in every step, with two draws. The released code trains the weights for an epoch, then the controller
+    for 30 steps of ten draws.
+    Deviation 3: Adam has oche's epsilon, 1e-8, and no drop-path or auxiliary tower trains the supernet.
     """
     recipe = dict(
         relax=SampledPath(limit=1.1),

@@ -16,6 +16,7 @@ from oche.blackbox.space_moves import moves_of
 from oche.strategies.catalog import STRATEGIES, find_strategy, list_strategy
 from oche.strategies.evaluators import TableAccuracy, Training, TrainingFree
 from oche.strategies.loop import Found, drive
+from oche.strategies.pruning import PruningConfig, prune_by_scores
 from oche.strategies.run import StrategyRun, resume, search
 from oche.strategies.shared import ByStrategy, on_shared_weights
 from oche.strategies.training_free import SCORES
@@ -38,6 +39,7 @@ __all__ = [
     "PredictorGuided",
     "Progressive",
     "Proposals",
+    "PruningConfig",
     "RandomSearch",
     "Reinforce",
     "Report",
@@ -52,6 +54,7 @@ __all__ = [
     "list_strategy",
     "moves_of",
     "on_shared_weights",
+    "prune_by_scores",
     "resume",
     "search",
 ]

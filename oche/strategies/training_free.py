@@ -230,7 +230,9 @@ def zen(net: nn.Module, x: Tensor, y: Tensor) -> float:
     Deviation 5: the mean is over the images of one batch, of the norms' logarithms. The released code takes the logarithm of the
     mean over 32 batches.
     """
-    g = torch.Generator().manual_seed(int(sum(float(p.detach().double().abs().sum()) for p in net.parameters()) * 1e6) % 2**62)
+    g = torch.Generator().manual_seed(
+        int(sum(float(p.detach().double().abs().sum()) for p in net.parameters()) * 1e6) % 2**62
+    )
     with torch.no_grad():
         for weight in _weights(net):
             weight.copy_(torch.randn(weight.shape, generator=g))

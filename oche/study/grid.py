@@ -14,6 +14,9 @@ from oche.runs.config import Common, SearchConfig, TrainConfig
 from oche.runs.resolve import default_search, with_absolute_paths
 from oche.spaces import SPACES
 from oche.spaces.nasbench201_ground_truth import table_for
+from oche.strategies.catalog import STRATEGIES
+from oche.strategies.config import StrategyConfig
+from oche.strategies.run import make_config
 from oche.study.trial import RANDOM, Trial
 from oche.training.recipes import RECIPES
 
@@ -28,7 +31,8 @@ FIXED = (
 )  # these change no result, so trials cannot differ in them
 _COMMON = [f.name for f in fields(Common)]
 _SEARCH = [f.name for f in fields(SearchConfig)]
-KNOWN = [*dict.fromkeys([*_SEARCH, "recipe", "train"])]  # the first words of settings
+KNOWN = [*dict.fromkeys([*_SEARCH, "recipe", "train", "strategy"])]  # the first words of settings
+_SAME = ("data", "table", "data_dir", "limit", "size", "seed", "device", "threads")  # settings that a strategy shares
 
 Settings = Mapping[str, Any]  # dotted key: value
 
@@ -71,22 +75,35 @@ def nested(settings: Settings) -> dict[str, Any]:
 def make_trial(settings: Settings, labels: Mapping[str, str], where: str) -> Trial:
     """Return the trial of ``settings``; ``where`` names their file in messages. Raises `OcheError`."""
     space = _named("space", settings.get("space", "darts"), SPACES, where)
-    method = _named("method", settings.get("method", SPACES[space]().method), [*METHODS, RANDOM], where)
+    names = [*METHODS, RANDOM, *(name for name in STRATEGIES if name != RANDOM)]
+    method = _named("method", settings.get("method", SPACES[space]().method), names, where)
     recipe = _named("recipe", settings.get("recipe", NONE), [*RECIPES, NONE], where)
     search = with_absolute_paths(_search(settings, space, method, where))
     search = replace(search, table=table_for(search.table, search.data, search.space))
     own = {"method": method, "space": space, "data": _short(search.data)}
-    return Trial({**own, **labels}, search, None if recipe == NONE else _train(settings, recipe, search, where))
+    train = None if recipe == NONE else _train(settings, recipe, search, where)
+    return Trial({**own, **labels}, search, train, _strategy(settings, method, search, where))
+
+
+def _strategy(settings: Settings, method: str, search: SearchConfig, where: str) -> StrategyConfig | None:
+    """Return the black-box search of ``settings``; None if the method searches in a supernet, or is the control."""
+    if method in METHODS or method == RANDOM:
+        return None
+    own = {k.removeprefix("strategy."): v for k, v in settings.items() if k.startswith("strategy.")}
+    evaluate = str(own.pop("evaluate", "train" if search.table is None else "table"))
+    same = {name: getattr(search, name) for name in _SAME if name != "table" or evaluate == "table"}
+    base = make_config(method, evaluate, search.space, same)
+    return from_dict(base, nested(own), f"{where}: strategy").in_full()
 
 
 def _search(settings: Settings, space: str, method: str, where: str) -> SearchConfig:
-    control = method == RANDOM
+    control = method not in METHODS  # a random cell, or a strategy
     parts = [
         name for name in _SEARCH if not (control and name == "search")
     ]  # a control ignores the settings of the search
     base = default_search(space, None if control else method)
     made = from_dict(base, nested(_of(settings, parts)), where)
-    return replace(made, method=RANDOM) if control else made
+    return replace(made, method=method) if control else made
 
 
 def _train(settings: Settings, recipe: str, search: SearchConfig, where: str) -> TrainConfig:

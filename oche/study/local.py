@@ -13,13 +13,14 @@ from oche.core.console import Log, Row
 from oche.core.errors import plural
 from oche.core.lock import is_locked
 from oche.core.signals import Interrupt
+from oche.methods.catalog import METHODS
 from oche.runs.directory import last_metric
 from oche.study.config import Placement
 from oche.study.processes.oche_process import OcheProcess
 from oche.study.processes.resources import ResourcePool, Slot, core_slots, gpu_slots
 from oche.study.processes.scheduler import Process, Scheduler
 from oche.study.results import read_trial_file
-from oche.study.trial import RANDOM, mark_trial
+from oche.study.trial import mark_trial
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TrialJob:
     def at(cls, path: Path) -> TrialJob:
         """The job of the trial at ``path``. Raises `OcheError` if there is no trial."""
         tree = read_trial_file(path)
-        searched = () if tree["labels"]["method"] == RANDOM else ("search",)
+        searched = ("search",) if tree["labels"]["method"] in METHODS else ()
         trained = () if tree["train"] is None else ("train",)
         return cls(path, f"{tree.get('name', tree['group'])} · seed {tree['seed']}", searched + trained)
 

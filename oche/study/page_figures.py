@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from oche.core.atomic_files import read_json
+from oche.methods.catalog import METHODS
 from oche.report import comparison_page
 from oche.report.comparison_runs import ComparedRun, read_compared_run
 from oche.report.format_numbers import format_mean_sd
@@ -32,7 +33,7 @@ def _members(comparison: Comparison, place: str) -> Iterator[ComparedRun]:
     for group in comparison.groups:
         name = " · ".join(filter(None, (place, group.name)))
         for trial in group.trials:
-            run = trial.path / ("train" if group.control else "search")
+            run = trial.path / ("search" if group.labels["method"] in METHODS else "train")
             if holds_run(run):
                 yield replace(read_compared_run(f"{name} · seed {trial.seed}", run), group=name)
 

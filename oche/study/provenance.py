@@ -9,9 +9,9 @@ from typing import Any
 
 from oche.core.atomic_files import read_json
 from oche.core.config.yaml_files import read_yaml
+from oche.methods.catalog import METHODS
 from oche.study.groups import Comparison
 from oche.study.results import TrialResult, read_trial_file
-from oche.study.trial import RANDOM
 
 RUNS = ("search", "train")
 
@@ -41,9 +41,9 @@ class Provenance:
     def differing(self, part: str, free: tuple[str, ...]) -> list[str]:
         """The dotted keys, without those in ``free``, in which the configurations ``part`` ("search", "train") of trials differ.
 
-        Random cells have no search, so they do not count for "search".
+        Random cells and strategies have no supernet, so they do not count for "search".
         """
-        having = [c for c in self.configs if c.get(part) and (part != "search" or c["labels"]["method"] != RANDOM)]
+        having = [c for c in self.configs if c.get(part) and (part != "search" or c["labels"]["method"] in METHODS)]
         trees = [dict(_leaves(config[part])) for config in having]
         keys = dict.fromkeys(key for tree in trees for key in tree)
         differ = [key for key in keys if len({repr(tree.get(key)) for tree in trees}) > 1]
@@ -52,7 +52,7 @@ class Provenance:
     @property
     def lengths(self) -> list[str]:
         """The distinct lengths of searches: "600 steps", "50 epochs". A budget of time overrides steps, steps override epochs."""
-        searches = [c["search"]["search"] for c in self.configs if c["labels"]["method"] != RANDOM]
+        searches = [c["search"]["search"] for c in self.configs if c["labels"]["method"] in METHODS]
         units = ("budget", "steps", "epochs")
         used = [next((unit, tree[unit]) for unit in units if tree.get(unit) is not None) for tree in searches]
         return [*dict.fromkeys(str(value) if unit == "budget" else f"{value} {unit}" for unit, value in used)]

@@ -26,6 +26,8 @@ from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.membership import MANIFEST, TEXT
 from oche.runs.run import Run
 from oche.spaces.nasbench201_ground_truth import load_ground_truth
+from oche.strategies.config import StrategyConfig
+from oche.strategies.run import run_strategy
 from oche.study.results import read_trial_file
 from oche.training.loop import Interrupted
 
@@ -43,12 +45,16 @@ _SEARCHED = ("search", "method")  # a control has none of these
 
 @dataclass(frozen=True)
 class Trial:
-    """One search (for the control, one random cell), and a training of its cell unless ``train`` is None."""
+    """One search, in a supernet or by a strategy (for the control, one random cell), and a training of its cell unless ``train``
+    is None.
+    """
 
     labels: dict[str, str]
     """method, space, data, and the settings in which the trials of a study differ"""
     search: SearchConfig
     train: TrainConfig | None
+    strategy: StrategyConfig | None = None
+    """the black-box search that finds the cell, instead of one in a supernet"""
 
     @property
     def seed(self) -> int:
@@ -74,11 +80,13 @@ class Trial:
         """
         hashed = {
             "oche": __version__,
-            "search": _relevant(self.search, _SEARCHED if self.control else ()),
+            "search": _relevant(self.search, _SEARCHED if self.control or self.strategy else ()),
             "train": self.train and _relevant(self.train, ()),
             "table": self.search.table and self.search.table.name,
             "plugins": [hashlib.sha256(p.read_bytes()).hexdigest() for p in self.search.plugins],
         }
+        if self.strategy is not None:
+            hashed["strategy"] = {k: v for k, v in self.strategy.record().items() if k not in (*_WHERE, "jobs")}
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
 
     def write(self, path: Path, name: str = "") -> None:
@@ -88,7 +96,8 @@ class Trial:
             "id": self.id, "oche": __version__, "group": self.group, "name": name or self.group, "labels": self.labels,
             "seed": self.seed,
         }  # fmt: skip
-        text = to_json({**head, "search": to_dict(self.search), "train": train}, indent=1)
+        strategy = {} if self.strategy is None else {"strategy": self.strategy.record()}
+        text = to_json({**head, "search": to_dict(self.search), "train": train, **strategy}, indent=1)
         write_bytes(path / "trial.json", text.encode())
 
     @classmethod
@@ -97,7 +106,9 @@ class Trial:
         tree, where = read_trial_file(path), str(path / "trial.json")
         load_plugins(tuple(Path(p) for p in tree["search"]["plugins"]))
         train = tree["train"] and from_dict(TrainConfig(), tree["train"], where)
-        return cls(tree["labels"], from_dict(SearchConfig(), tree["search"], where), train)
+        found = tree.get("strategy")
+        strategy = found and from_dict(StrategyConfig(), found, where)
+        return cls(tree["labels"], from_dict(SearchConfig(), tree["search"], where), train, strategy)
 
 
 def short_names(labels: Sequence[Mapping[str, str]], common: Collection[str] = ()) -> list[str]:
@@ -169,12 +180,13 @@ def _write_state(path: Path, state: str, **more: str) -> None:
 
 
 def _work(path: Path, trial: Trial, log: Log, interrupt: Interrupt) -> dict[str, Any]:
-    genotype, found = (_drawn if trial.control else _searched)(path, trial, log)
+    genotype, found = (_drawn if trial.control else _asked if trial.strategy else _searched)(path, trial, log)
     if trial.train is None:
         return {"genotype": str(genotype), **found}
     if interrupt.asked:
         raise Interrupted
-    parts = trial.train.parts or (_first_record(path, trial) if trial.control else path / "search")
+    alone = trial.control or trial.strategy is not None  # no search has recorded the parts of the data
+    parts = trial.train.parts or (_first_record(path, trial) if alone else path / "search")
     config = replace(trial.train, genotype=str(genotype), parts=parts)
     trained = _finished_run(
         path / "train", lambda out: run_train(config, out=out, overwrite=False, log=log), log.quiet
@@ -192,6 +204,21 @@ def _searched(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, A
     numbers = run.summary
     ours = [name for name in numbers if name not in _OF_CELL]
     return run.genotype, _prefixed(numbers, "search", ours)
+
+
+def _asked(path: Path, trial: Trial, log: Log) -> tuple[Genotype, dict[str, Any]]:
+    """Return the cell that a strategy finds, and its numbers. The journal is in ``path``/strategy."""
+    assert trial.strategy is not None
+    run = run_strategy(trial.strategy, path / "strategy", log)
+    if run.found.ended == "interrupted":
+        raise Interrupted
+    genotype, summary = run.genotype, run.summary
+    numbers = {name: summary[name] for name in (*_OF_CELL, "queries", "failures") if name in summary}
+    if summary["evaluator"] == "table" or summary.get("by") == "val_acc":
+        numbers["search_val_acc"] = summary["score"]
+    if summary["unit"] == "seconds":
+        numbers["search_seconds"] = summary["cost"]
+    return genotype, numbers
 
 
 def _first_record(path: Path, trial: Trial) -> Path | None:

@@ -12,6 +12,7 @@ from oche.core.console import Log
 from oche.core.errors import OcheError
 from oche.core.seeds import generator
 from oche.runs.plan import load_data, plan_search, plan_training
+from oche.strategies.config import make_evaluator
 from oche.study.trial import Trial
 
 DATA = (
@@ -35,6 +36,9 @@ def check_trials(trials: Sequence[Trial], where: str, log: Log) -> None:
             continue
         seen.add(key)
         try:
+            if trial.strategy is not None and trial.strategy.evaluate == "table" and trial.train is None:
+                make_evaluator(trial.strategy)  # it needs no images
+                continue
             if held[0] != (name := _key(trial, DATA)):
                 held = name, load_data(trial.search, log)
             _check(trial, held[1], Log(quiet=True))
@@ -44,9 +48,10 @@ def check_trials(trials: Sequence[Trial], where: str, log: Log) -> None:
 
 def _key(trial: Trial, names: Sequence[str] | None = None) -> str:
     search, train = to_dict(trial.search), trial.train and to_dict(trial.train)
+    strategy = trial.strategy and trial.strategy.record()
     if names is not None:
         return to_json({name: search[name] for name in names})
-    return to_json([{k: v for k, v in tree.items() if k not in _FREE} for tree in (search, train) if tree])
+    return to_json([{k: v for k, v in tree.items() if k not in _FREE} for tree in (search, train, strategy) if tree])
 
 
 def _check(trial: Trial, data: Any, log: Log) -> None:

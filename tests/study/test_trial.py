@@ -12,13 +12,16 @@ import small_runs
 import study_files
 from class_folders import write
 from forked_oche import run_code
+from oche.core.errors import OcheError
 from oche.data.manifest import FIRST, SECOND, TEST
 from oche.runs.config import SearchConfig, TrainConfig
 from oche.runs.membership import Earlier
+from oche.strategies import LocalSearch
 from oche.study import local
 from oche.study import run as study_run
 from oche.study import trial as trials
-from oche.study.results import trial_results
+from oche.study.grid import make_trial
+from oche.study.results import trial_result, trial_results
 from oche.study.trial import Trial
 from oche.training.image_recipes import Recipe
 from study_files import LOG
@@ -107,7 +110,6 @@ run_trial(Path({str(out)!r}), Log(quiet=True))
     assert local.TrialJob.at(out).describe_outcome() == "killed" and local.TrialJob.at(out).progress_row()[
         1
     ] == pytest.approx(1 / 3, abs=0.2)
-    from oche.study.results import trial_result
 
     assert trial_result(out).state == "interrupted"
     trials.run_trial(out, LOG)
@@ -142,3 +144,36 @@ def test_the_parts_of_a_study_may_be_those_of_a_run(tmp_path):
     (own,) = study_files.study(tmp_path, recipe="small", grid={"method": "darts"}).trials
     (kept,) = study_files.study(tmp_path, recipe="small", parts=str(tmp_path / "x"), grid={"method": "darts"}).trials
     assert kept.search.parts == kept.train.parts == tmp_path / "x" and kept.id != own.id
+
+
+def by_strategy(**settings):
+    asked = {
+        "method": "local", "space": "nb201", "space.channels": 2, "space.cells": 1, "data": "digits", "limit": 60, "seed": 1,
+        "device": "cpu", "strategy.evaluate": "score:weights", "strategy.queries": 5, "strategy.search.starts": 2,
+    }  # fmt: skip
+    return make_trial({**asked, **settings}, {}, "asked.yaml")
+
+
+def test_a_trial_may_search_by_a_strategy(tmp_path):
+    trial = by_strategy()
+    trial.write(tmp_path)
+    assert Trial.read(tmp_path) == trial and trial.strategy.search == LocalSearch(starts=2)
+    assert (trial.strategy.seed, trial.strategy.limit, trial.strategy.data) == (1, 60, "digits")
+    trials.run_trial(tmp_path, LOG)
+    found = trial_result(tmp_path)
+    journal = [json.loads(line) for line in (tmp_path / "strategy/journal.jsonl").read_text().splitlines()]
+    best = max((e for e in journal if e["event"] == "tell"), key=lambda e: e["score"])
+    asked = next(e for e in journal if e["event"] == "ask" and e["trial"] == best["trial"])
+    assert found.state == "complete" and found.genotype == asked["genotype"] and found.numbers["queries"] == 5
+    assert found.numbers["search_seconds"] > 0 and local.TrialJob.at(tmp_path).parts == ()
+
+
+def test_the_id_of_a_trial_knows_its_strategy():
+    own = by_strategy().id
+    assert by_strategy(device="cuda", threads=3).id == own
+    ids = {by_strategy(**other).id for other in ({"strategy.queries": 6}, {"strategy.search.starts": 3}, {"seed": 2})}
+    assert len({own, *ids}) == 4
+    with pytest.raises(OcheError, match="needs NAS-Bench-201's accuracies"):
+        by_strategy(**{"strategy.evaluate": "table"})
+    with pytest.raises(OcheError, match="queries=0"):
+        by_strategy(**{"strategy.queries": 0})
