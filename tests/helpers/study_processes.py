@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def workers(out: Path) -> list[int]:
     return [int(text) for file in locks if (text := file.read_text().strip())]
 
 
-def wait_for(out: Path, count: int, driver: Oche) -> None:
+def wait_for(out: Path, count: int, driver: Oche | subprocess.Popen) -> None:
     end = time.monotonic() + 900
     while records(out) < count and driver.poll() is None:
         assert time.monotonic() < end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,6 @@ import pytest
 
 import small_runs
 import study_files
-from forked_oche import Oche
 from oche.cli import main as cli
 from oche.study import local
 from oche.study import run as study_run
@@ -71,7 +71,7 @@ def test_a_lost_worker_and_a_lost_driver_cost_no_trial(tmp_path, monkeypatch, wi
     pytest.importorskip("ray", reason="needs Ray: pip install 'oche[study]'")
     keys = dict(jobs=2, checkpoint=0.05, search={"batch": 8, "steps": 90}, grid={"method": "darts"})
     file, out = study_files.write(tmp_path, **keys), tmp_path / "out"
-    driver = Oche("study", file, "--on", "ray", said=tmp_path / "driver")
+    driver = subprocess.Popen([sys.executable, "-m", "oche", "study", str(file), "--on", "ray"])
     try:
         wait_for(out, 3, driver)
         attending = parent(workers(out)[0])
