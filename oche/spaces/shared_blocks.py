@@ -19,6 +19,7 @@ Shapes: O candidates, B images, C channels, H × W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +46,8 @@ class SharedOperation(Edge):
         )
         made = build_block(largest, shape, space.affine)
         *first, depthwise, self.norm_2, self.act, project, self.norm_3 = made
-        self.expand, self.norm_1 = (first[0], first[1]) if first else (None, None)
+        assert isinstance(depthwise, nn.Conv2d) and isinstance(project, nn.Conv2d)
+        self.expand, self.norm_1 = (cast(nn.Conv2d, first[0]), first[1]) if first else (None, None)
         self.depthwise, self.project = depthwise, project
         hidden = torch.tensor([0 if b is None else b.expansion * shape.c_in for b in blocks])
         kernel = torch.tensor([0 if b is None else b.kernel for b in blocks])
@@ -58,6 +60,8 @@ class SharedOperation(Edge):
 
     inside: Tensor
     channels: Tensor
+    expand: nn.Conv2d | None
+    norm_1: nn.Module | None
 
     def forward(self, x: Tensor, weights: Tensor, active: tuple[int, ...]) -> Tensor | None:
         chosen = [o for o in active if self.sizes[o][0]]
