@@ -120,7 +120,7 @@ def _compile(compiler: str, target: Path) -> None:
                 return
             objects = [Path(folder) / f"{file.rsplit('.')[0]}-{number}.o" for file, number in UNITS]
             with ThreadPoolExecutor(len(UNITS)) as pool:  # each waits for a compiler of its own
-                list(pool.map(lambda unit, made: _compile_unit(compiler, *unit, made), UNITS, objects))
+                list(pool.map(lambda unit, made: _compile_unit(compiler, unit[0], unit[1], made), UNITS, objects))
             made = Path(folder) / target.name
             libraries = [word for path in _library_paths() for word in (f"-L{path}", f"-Wl,-rpath,{path}")]
             _run(
