@@ -28,14 +28,14 @@ CELLS = [name for name, published in GENOTYPES.items() if "recurrent" not in pub
 ONE_BY_ONE = "|nor_conv_1x1~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|skip_connect~2|"
 
 
-def network(genotype, channels=5, **fields):
-    sizes = {"cells": 1} if genotype.startswith("|") or genotype == "RESNET" else {"cells": 3}
-    net = build(genotype, classes=3, channels=channels, **{**sizes, **fields}).double().train()
+def network(genotype, channels=5, cells=3):
+    cells = 1 if genotype.startswith("|") or genotype == "RESNET" else cells
+    net = build(genotype, classes=3, channels=channels, cells=cells).double().train()
     for m in net.modules():  # scale and shift that would show if they were left out
         if isinstance(m, nn.BatchNorm2d):
             nn.init.uniform_(m.weight, 0.5, 1.5)
             nn.init.uniform_(m.bias, -0.5, 0.5)
-    return net.to(memory_format=torch.channels_last)
+    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def outcome(net, form, x, drop=0.3):
