@@ -66,7 +66,7 @@ def fit_graph_network(x: np.ndarray, y: np.ndarray, seed: int, epochs: int = EPO
     """Fit the network to codes of `graph_of` (N, V, F + V) by Adam, weight decay 1e-3, 300 epochs of batches of 10.
 
     Deviation 1: scores are scaled to 0.1 … 0.9, so that the sigmoid suits any score.
-    Deviation 2: the rate is 1e-3 and falls along a cosine. The paper has 1e-4 for 172 cells; below a hundred that learns little.
+    Deviation 2: the rate is 1e-3 and falls along a cosine. The paper has 1e-4 for 172 cells.
     """
     low, span = float(y.min()), float(y.max() - y.min()) or 1.0
     features, arrows = _unpack(x)
