@@ -211,7 +211,7 @@ def images_needed(images: int, warm: bool = False) -> int:
 
     ``warm``: whether the network begins with the weights of another.
     """
-    return max(12 * images, 10_000 if warm else 50_000)
+    return max(12 * images, 5_000 if warm else 50_000)
 
 
 def is_short(plan: FitPlan, data: Dataset) -> bool:
