@@ -14,7 +14,7 @@ from tiny_images import dataset
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("OCHE_CACHE", str(tmp_path))
+    monkeypatch.setattr(kept_times, "cache_folder", lambda: tmp_path)
     return tmp_path / "step-times"
 
 
@@ -49,6 +49,6 @@ def test_old_and_damaged_files_are_passed_over(folder, monkeypatch):
 
 def test_a_disk_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("OCHE_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(kept_times, "cache_folder", lambda: tmp_path / "file")
     kept().keep(0.5, "train")
     assert kept().recall("train") is None

@@ -9,11 +9,12 @@ import torch
 
 from oche.core.errors import OcheError
 from oche.devices.engine import Engine
-from oche.fitting import forms, step_times
+from oche.fitting import forms, kept_times, step_times
 from oche.fitting.planner import CLOSING, FitPlan, images_needed, is_short, make_plan
 from oche.fitting.step_times import UPDATES
 from oche.runs.config import FitConfig
 from oche.runs.warm_start import Pretrained
+from oche.training.image_recipes import Recipe
 from tiny_images import dataset
 
 ENGINE = Engine("cpu")
@@ -28,7 +29,8 @@ def machine(monkeypatch, tmp_path):
         size = recipe.channels**2 * recipe.cells
         return times["train"] * size, 100 * size, 1000 * size
 
-    monkeypatch.setenv("OCHE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept_times, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(Recipe, "check", lambda *given: None)  # a check in bfloat16 would compile kernels
     for module in (step_times, forms):
         monkeypatch.setattr(module, "time_training", training)
     monkeypatch.setattr(step_times, "time_search", lambda *given: times["search"])
@@ -62,7 +64,7 @@ def test_a_search_that_cannot_decide_is_not_begun(machine, monkeypatch, tmp_path
     """2,000 steps of 0.1 s are 200 s, more than 0.35 of the 583 s that a budget of 10 minutes leaves: 204 s just pay."""
     assert plan(FitConfig(budget="10m"), images(2000)).decision == "search"
     machine["search"] = 0.11
-    monkeypatch.setenv("OCHE_CACHE", str(tmp_path / "new"))
+    monkeypatch.setattr(kept_times, "cache_folder", lambda: tmp_path / "new")
     found = plan(FitConfig(budget="10m"), images(2000))
     assert found.decision == "prior" and found.genotype == "RESNET" and found.search_steps == 0
     assert any(

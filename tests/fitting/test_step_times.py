@@ -8,7 +8,7 @@ import pytest
 
 from oche.core.optimizers import Adam
 from oche.devices.engine import Engine
-from oche.fitting import forms, step_times
+from oche.fitting import forms, kept_times, step_times
 from oche.fitting.kept_times import KeptTimes
 from oche.fitting.step_times import Timings, search_setting
 from tiny_images import dataset
@@ -26,7 +26,7 @@ def test_logits_can_move_as_far_in_every_search():
 
 
 def test_each_step_is_timed_once_and_kept(monkeypatch, tmp_path):
-    monkeypatch.setenv("OCHE_CACHE", str(tmp_path))
+    monkeypatch.setattr(kept_times, "cache_folder", lambda: tmp_path)
     timed = []
 
     def training(genotype, recipe, data, engine):
