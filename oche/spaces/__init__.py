@@ -27,6 +27,7 @@ SPACES: dict[str, Callable[..., Space]] = {
 F = TypeVar("F", bound=Callable[..., Space])
 
 
+@checked
 def space_of(genotype: Genotype) -> Space:
     """Return a space that ``genotype`` is in, with the candidates to compare its operations with; for images."""
     return next(make(genotype) for knows, make in _SPACE_OF if knows(genotype))

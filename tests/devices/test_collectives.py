@@ -11,6 +11,7 @@ from torch import nn
 import oche
 import several_processes
 from oche.bilevel.search import search
+from oche.core.architecture import Shape
 from oche.core.errors import OcheError
 from oche.core.optimizers import Sgd
 from oche.core.seeds import derive_seed, generator
@@ -248,7 +249,7 @@ def test_what_is_drawn_for_a_rank_alone():
 
 def test_ranks_drop_other_activations_but_the_same_paths():
     made = space()
-    edges = [SkipDropout(start=0.5)(made, 2, 1) for _ in range(2)]
+    edges = [SkipDropout(start=0.5)(made, Shape.same(2)) for _ in range(2)]
     for rank, edge in enumerate(edges):
         set_step(edge, 0.0, 5, rank)
     drawn = [edge.uniform((4, 2), "cpu", own=True) for edge in edges]

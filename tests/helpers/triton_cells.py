@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from oche.core.architecture import Mix
+from oche.core.architecture import Mix, Shape
 from oche.kernels.triton import cell as gpu
 from oche.networks.forms import node_states
 from oche.spaces import ConvSpace
@@ -27,7 +27,7 @@ class Cell:
         self.dag, self.stride = space.dag, stride
         builder = builder or MixedEdge()
         self.edges = torch.nn.ModuleList(
-            builder(space, channels, stride if source < 2 else 1) for source, _ in self.dag.edges
+            builder(space, Shape.same(channels, stride if source < 2 else 1)) for source, _ in self.dag.edges
         ).to(dtype)
         for name, p in self.edges.named_parameters():
             if p.dim() == 1:  # scale and shift

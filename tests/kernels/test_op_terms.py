@@ -53,8 +53,8 @@ class Twice(edges.MixedOperation):
 class TwiceEdge(EdgeBuilder):
     """Builds `Twice`."""
 
-    def __call__(self, space, channels, stride):
-        return Twice(space, channels, stride)
+    def __call__(self, space, shape):
+        return Twice(space, shape)
 
 
 EDGES = {
@@ -69,7 +69,7 @@ EDGES = {
     "auxiliary beside partial": AuxiliarySkip(of=PartialEdge(2)),
     "a user's": TwiceEdge(),
     "partial of a user's": PartialEdge(2, TwiceEdge()),
-    "by channels": lambda space, channels, stride: PartialEdge(2 if stride == 2 else 4)(space, channels, stride),
+    "by channels": lambda space, shape: PartialEdge(2 if shape.stride == 2 else 4)(space, shape),
 }
 
 

@@ -93,11 +93,14 @@ class Sometimes(Evaluator):
         return Report(math.nan if number == 1 else score(genotype), 1.0)
 
 
+ENDS = {"hyperband": 22}  # evaluations after which a strategy ends by itself: here brackets of 9 + 3 + 1, 5 + 1 and 3
+
+
 @pytest.mark.parametrize("name", [n for n in STRATEGIES if n != "halving"])
 def test_failures_rank_last_and_are_counted(name):
     found = drive(STRATEGIES[name].make(), SMALL, Sometimes(), queries=40)
     bad = [t for t in found.trials if SMALL.values(t.ask.genotype)[0] < 2]
-    assert len(found.trials) == 40 and bad and found.failures <= len(bad)
+    assert len(found.trials) == (ENDS.get(name) or 40) and bad and found.failures <= len(bad)
     assert all(t.report.score == -math.inf and t.report.status == "failed" for t in bad)
     assert found.best is None or SMALL.values(found.best.ask.genotype)[0] == 2
 
@@ -137,13 +140,13 @@ def test_workers_in_parallel(name, tmp_path):
             STRATEGIES[name].make(), SMALL, evaluator, queries=39, jobs=3, journal=Journal(file),
             submit=lambda *question: pool.submit(work, *question),
         )  # fmt: skip
-    assert len(found.trials) == 39 and most[0] <= 3
-    assert sorted(t.number for t in found.trials) == [*range(39)]
+    assert len(found.trials) == (asked := ENDS.get(name) or 39) and most[0] <= 3
+    assert sorted(t.number for t in found.trials) == [*range(asked)]
     # whatever the order of the reports, the journal replays it
     lines = file.read_bytes().splitlines(keepends=True)
     again = tmp_path / "again"
     again.write_bytes(b"".join(lines[:-9]))
-    assert len(drive(STRATEGIES[name].make(), SMALL, Made(), queries=39, journal=Journal(again)).trials) == 39
+    assert len(drive(STRATEGIES[name].make(), SMALL, Made(), queries=39, journal=Journal(again)).trials) == asked
 
 
 def test_the_user_can_stop(tmp_path):

@@ -10,13 +10,17 @@ import small_runs
 from oche.analysis.classification import Assessment
 from oche.cli import main as cli
 from oche.core.errors import OcheError
+from oche.report.classification_page import write_assessment_page
 from oche.report.run_page import write_report
 
 pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.mark.slow
-def test_images_are_assessed_with_the_training_and_apart_from_it(tmp_path, capsys):
+def test_images_are_assessed_with_the_training_and_apart_from_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "oche.deploy.evaluate.write_assessment_page", write_assessment_page
+    )  # its pictures are looked at
     data, other = small_runs.npz(tmp_path / "mine.npz"), small_runs.npz(tmp_path / "larger.npz", side=16)
     run = oche.train("DARTS_V2", data, recipe=small_runs.recipe(batch=8), out=tmp_path / "x", device="cpu")
     own = (run.path / "assessment.json").read_bytes()

@@ -287,9 +287,16 @@ def test_recipe_of_the_benchmark():
 def test_small_recipe_and_changes():
     assert (small().cells, small().channels, small().epochs) == (5, 16, 30)
     assert small(epochs=3, channels=8) == replace(small(), epochs=3, channels=8)
-    assert set(RECIPES) == {"darts", "modern", "seed", "small", "nb201", "imagenet-mobile"} and all(
-        isinstance(make(), Recipe) for make in RECIPES.values()
-    )
+    assert set(RECIPES) == {
+        "darts",
+        "modern",
+        "seed",
+        "small",
+        "nb201",
+        "imagenet-mobile",
+        "chain",
+        "chain-small",
+    } and all(isinstance(make(), Recipe) for make in RECIPES.values())
 
 
 @pytest.mark.parametrize(

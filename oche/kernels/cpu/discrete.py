@@ -68,6 +68,19 @@ class CellProgram:
     def norms(self) -> list[nn.BatchNorm2d]:
         return [stage.norm for terms in self.states.values() for piece in terms for stage in piece.stages]
 
+    @cached_property
+    def reached(self) -> set[int]:
+        """The states that the output depends on. Weights of others get no gradient, as in plain modules, so that weight decay
+        does not move them.
+        """
+        found: set[int] = set()
+        ahead = [*self.concat]
+        while ahead:
+            if (state := ahead.pop()) not in found:
+                found.add(state)
+                ahead += [piece.source for piece in self.states.get(state, ())]
+        return found
+
     def code(self) -> list[int]:
         """Return the integers that csrc/discrete.h reads. Whether running statistics move may change, so they are not kept."""
         terms = [value for t in self.states.values() for value in (len(t), *(v for piece in t for v in piece.code()))]
@@ -77,8 +90,13 @@ class CellProgram:
         return [float(number) for norm in self.norms for number in (norm.eps, norm.momentum or 0.0)]
 
     def parameters(self) -> list[Tensor]:
-        stages = (stage for terms in self.states.values() for piece in terms for stage in piece.stages)
-        return [parameter for stage in stages for parameter in stage.parameters]
+        return [
+            parameter if state in self.reached else parameter.detach()
+            for state, terms in self.states.items()
+            for piece in terms
+            for stage in piece.stages
+            for parameter in stage.parameters
+        ]
 
     def buffers(self) -> list[Tensor]:
         moved = (norm for norm in self.norms if norm_flags(norm)[1])
@@ -174,5 +192,6 @@ def compute(cell: DiscreteCell, inputs: list[Tensor], factors: EdgeFactors) -> T
     if bf16:
         inputs = [x.float() for x in inputs]
     drops = [next(factors).flatten() for _ in range(program.rows)] if factors is not None else []
+    inputs = [x if i in program.reached else x.detach() for i, x in enumerate(inputs)]
     rows = torch.stack(drops).to(inputs[0].dtype) if drops else inputs[0].new_empty(0)
     return Cell.apply(program, rows, bf16, len(inputs), *inputs, *program.parameters())
