@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -104,17 +105,32 @@ def table(rows: list[dict]) -> str:
             else (f"{compared.difference:+.2f}", f"{compared.p:.2g}")
         )
         lines.append(
-            f"| {key[0]} | {key[1]} | {len(own)} | {_spread(own.values())} | {_spread(plain.values())} "
+            f"| {key[0]} | {key[1]} | {len(own)} | {spread(own.values())} | {spread(plain.values())} "
             f"| {paired[0]} | {paired[1]} | {sum(r['holds'] for r in group)} of {len(group)} |"
         )
     return "\n".join(lines)
 
 
-def _spread(values) -> str:
+def spread(values: Iterable[float], digits: int = 2) -> str:
+    """Return mean ± standard deviation, the one value there is, or a dash."""
     found = list(values)
     if not found:
         return "–"
-    return f"{mean(found):.2f} ± {stdev(found):.2f}" if len(found) > 1 else f"{found[0]:.2f}"
+    return f"{mean(found):.{digits}f} ± {stdev(found):.{digits}f}" if len(found) > 1 else f"{found[0]:.{digits}f}"
+
+
+class Results:
+    """The rows of a measurement in a JSON file, which is written after each."""
+
+    def __init__(self, file: Path, title: str, key: tuple[str, ...]) -> None:
+        """``key``: the fields by which a row replaces an earlier one."""
+        self.file, self.title, self.key = file, title, key
+        self.rows: list[dict] = json.loads(file.read_text())[title] if file.exists() else []
+
+    def add(self, row: dict) -> None:
+        """Keep ``row`` in place of an earlier one of the same key."""
+        self.rows = [r for r in self.rows if any(r[k] != row[k] for k in self.key)] + [row]
+        self.file.write_text(json.dumps({"cpu": cpu_model(), self.title: self.rows}, indent=1) + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -132,14 +148,11 @@ def main(argv: list[str] | None = None) -> int:
         **({"init": given.init} if given.init != "auto" else {}),
         **({"search": given.search} if given.search != "auto" else {}),
     }
-    kept = json.loads(RESULTS.read_text())["fits"] if RESULTS.exists() else []
+    kept = Results(RESULTS, "fits", ("data", "budget", "seed", "options"))
     for seed in range(given.first, given.first + given.seeds):
         for name in given.data:
-            row = fit_one(name, given.budget, seed, options)
-            same = ("data", "budget", "seed", "options")
-            kept = [r for r in kept if any(r[k] != row[k] for k in same)] + [row]
-            RESULTS.write_text(json.dumps({"cpu": cpu_model(), "fits": kept}, indent=1) + "\n")
-    print(table(kept))
+            kept.add(fit_one(name, given.budget, seed, options))
+    print(table(kept.rows))
     return 0
 
 

@@ -11,16 +11,13 @@ benchmarks/results/warm_starts.json.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
-from statistics import mean, stdev
 
-from fits import ROOT, data_of
+from fits import ROOT, Results, data_of, spread
 
 import oche
 from oche.analysis.paired_tests import PairedComparison, compare_paired
-from oche.core.environment import cpu_model
 from oche.fitting.run import TAKEN_LR
 from oche.fitting.warm import SHIPPED
 from oche.runs.claim import is_run
@@ -80,13 +77,9 @@ def table(rows: list[dict]) -> str:
         }
         compared = compare_paired(of[True], of[False])
         paired = f"{compared.difference:+.1f} | {compared.p:.2g}" if isinstance(compared, PairedComparison) else "– | –"
-        lines.append(f"| {name} | {len(of[True])} | {_spread(of[False])} | {_spread(of[True])} | {paired} |")
+        anew, warm = (spread(of[kind].values(), 1) for kind in (False, True))
+        lines.append(f"| {name} | {len(of[True])} | {anew} | {warm} | {paired} |")
     return "\n".join(lines)
-
-
-def _spread(found: dict[int, float]) -> str:
-    values = [*found.values()]
-    return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{mean(values):.1f}" if values else "–"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,15 +87,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("settings", nargs="*", default=[*SETTINGS], help=", ".join(SETTINGS))
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args(argv)
-    kept = json.loads(RESULTS.read_text())["trainings"] if RESULTS.exists() else []
+    kept = Results(RESULTS, "trainings", ("setting", "seed", "warm"))
     for name in given.settings:
         for seed in range(given.seeds):
             for warm in (True, False):
-                row = train_one(name, seed, warm)
-                same = ("setting", "seed", "warm")
-                kept = [r for r in kept if any(r[k] != row[k] for k in same)] + [row]
-                RESULTS.write_text(json.dumps({"cpu": cpu_model(), "trainings": kept}, indent=1) + "\n")
-    print(table(kept))
+                kept.add(train_one(name, seed, warm))
+    print(table(kept.rows))
     return 0
 
 

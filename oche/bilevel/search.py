@@ -185,12 +185,7 @@ class Search(SearchState):
 
     def _noise(self, step: int) -> dict[str, Tensor | None]:
         """Return the noise of a step. All evaluations in it share the draw, so that they differ only by (w, a)."""
-        count = len(self.space.candidates)
-        drawn = {
-            name: self.method.relax.noise(dag, count, generator(self.seed, "noise", name, step))
-            for name, dag in self.groups.items()
-        }
-        return {name: None if n is None else n.to(self.engine.device) for name, n in drawn.items()}
+        return self.draw_noise("noise", step)
 
     # --- data -------------------------------------------------------------------------------------------------------
 

@@ -99,6 +99,15 @@ class SearchState:
         """Return the mixture of every group of edges for logits ``a``. ``progress`` is that of the stage."""
         return self._mixes(a, self.alive, noise, progress)
 
+    def draw_noise(self, stream: str, *numbers: int) -> dict[str, Tensor | None]:
+        """Return noise of the relaxation for every group, drawn by the seed, the name of a ``stream`` and ``numbers``."""
+        count = len(self.space.candidates)
+        drawn = {
+            name: self.method.relax.noise(dag, count, generator(self.seed, stream, name, *numbers))
+            for name, dag in self.groups.items()
+        }
+        return {name: None if n is None else n.to(self.engine.device) for name, n in drawn.items()}
+
     def weight_mixes(self, a: Tensors, noise: Mapping[str, Tensor | None], progress: float) -> dict[str, Mix]:
         """Return the mixtures under which the weights train; see `Relaxation.for_weights`."""
         if not self.method.relax.has_phases:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from oche.bilevel.state import SearchState
 from oche.core.architecture import Mix
-from oche.core.seeds import generator
 from oche.methods.hypergradients import Tensors
 from oche.methods.score_function import Draw
 
@@ -35,23 +34,18 @@ class UpperLoss:
 
     def draw(self, i: int, w: Tensors, a: Tensors, of: Literal["loss", "reward"]) -> Draw:
         """Return draw ``i`` of this step: its choices are those of noise of its own."""
-        search, relax = self.search, self.search.method.relax
-        noise: dict[str, Tensor] = {}
-        for name, dag in search.groups.items():
-            drawn = relax.noise(dag, len(search.space.candidates), generator(search.seed, "draws", name, self.step, i))
-            assert drawn is not None  # a relaxation with a log_prob draws
-            noise[name] = drawn.to(search.engine.device)
+        noise = self.search.draw_noise("draws", self.step, i)
         with torch.no_grad():
-            mixes = search.mixes(a, noise, self.progress)
+            mixes = self.search.mixes(a, noise, self.progress)
             loss = self.objective.with_mixtures(w, mixes)
             loss = self._with_cost(-self.objective.reward() if of == "reward" else loss, mixes)
         return Draw(loss, partial(self._log_prob, noise))
 
-    def _log_prob(self, noise: Mapping[str, Tensor], a: Tensors) -> Tensor:
+    def _log_prob(self, noise: Mapping[str, Tensor | None], a: Tensors) -> Tensor:
         """Return the logarithm () of the probability of the choices of ``noise`` in all groups."""
         search = self.search
         terms = [
-            search.method.relax.log_prob(logits, search.alive[name], dag, noise[name])
+            search.method.relax.log_prob(logits, search.alive[name], dag, cast(Tensor, noise[name]))
             for (name, dag), logits in zip(search.groups.items(), a, strict=True)
         ]
         return torch.stack(terms).sum()

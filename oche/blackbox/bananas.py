@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from oche.blackbox.base import Ask, Done, Proposals, Report, Strategy
+from oche.blackbox.base import Ask, Done, Proposals, Report, Strategy, check_counts
 from oche.blackbox.moves import Encoding, Moves
 from oche.blackbox.random_search import unseen
 from oche.blackbox.surrogates import Model, fit
@@ -52,9 +52,7 @@ class Bananas(Strategy):
             raise OcheError(
                 "Bananas: model='gcn' is one network, and Thompson sampling needs a spread; use forest, mlp or gp"
             )
-        for name in ("first", "batch", "candidates", "parents"):
-            if getattr(self, name) < 1:
-                raise OcheError(f"Bananas: {name}={getattr(self, name)}; use 1 or more")
+        check_counts(self, "first", "batch", "candidates", "parents")
 
     def start(self, moves: Moves, seed: int, queries: int | None = None) -> Proposals:
         return _Batches(self, moves, seed)

@@ -96,6 +96,13 @@ class Evaluator(ABC):
         return {"evaluator": type(self).__name__, "unit": self.unit}
 
 
+def check_counts(strategy: Strategy, *names: str) -> None:
+    """Raise `OcheError` if one of the fields ``names`` of ``strategy`` is below 1. A field of None is passed over."""
+    for name in names:
+        if (value := getattr(strategy, name)) is not None and value < 1:
+            raise OcheError(f"{type(strategy).__name__}: {name}={value}; use 1 or more")
+
+
 def usable(score: float) -> bool:
     """Whether ``score`` is a number, which a model can be fitted to."""
     return math.isfinite(score)

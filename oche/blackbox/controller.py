@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from oche.blackbox.base import Ask, Proposals, Report, Strategy, usable
+from oche.blackbox.base import Ask, Proposals, Report, Strategy, check_counts, usable
 from oche.blackbox.moves import Moves
 from oche.core.errors import OcheError
 from oche.core.registry import component
@@ -60,9 +60,7 @@ class Controller(Strategy):
     """PPO: steps on each batch"""
 
     def __post_init__(self) -> None:
-        for name in ("units", "layers", "batch", "passes"):
-            if getattr(self, name) < 1:
-                raise OcheError(f"Controller: {name}={getattr(self, name)}; use 1 or more")
+        check_counts(self, "units", "layers", "batch", "passes")
         if not (self.lr > 0 and self.init > 0 and 0 <= self.decay < 1 and self.entropy >= 0 and self.clip > 0):
             raise OcheError(
                 f"Controller: lr={self.lr}, init={self.init}, decay={self.decay}, entropy={self.entropy}, clip={self.clip}; "

@@ -36,10 +36,7 @@ class Hyperband(Strategy):
     """rungs of the first bracket, and number of brackets"""
 
     def __post_init__(self) -> None:
-        if self.reduction < 2 or self.rungs < 1:
-            raise OcheError(
-                f"Hyperband: reduction={self.reduction}, rungs={self.rungs}; use reduction >= 2, rungs >= 1"
-            )
+        _check_rungs(self)
 
     def brackets(self) -> list[SuccessiveHalving]:
         """Return the brackets, in order."""
@@ -48,6 +45,14 @@ class Hyperband(Strategy):
 
     def start(self, moves: Moves, seed: int, queries: int | None = None) -> Proposals:
         return _Brackets(self, moves, random.Random(derive_seed(seed, "hyperband")))
+
+
+def _check_rungs(strategy: Hyperband | Asha) -> None:
+    """Raise `OcheError` if a rung would not be smaller than the one before, or there is none."""
+    if strategy.reduction < 2 or strategy.rungs < 1:
+        raise OcheError(
+            f"{type(strategy).__name__}: reduction={strategy.reduction}, rungs={strategy.rungs}; use reduction >= 2, rungs >= 1"
+        )
 
 
 class _Brackets(Proposals):
@@ -94,8 +99,7 @@ class Asha(Strategy):
     """rungs, of which the last has full fidelity"""
 
     def __post_init__(self) -> None:
-        if self.reduction < 2 or self.rungs < 1:
-            raise OcheError(f"Asha: reduction={self.reduction}, rungs={self.rungs}; use reduction >= 2, rungs >= 1")
+        _check_rungs(self)
 
     def start(self, moves: Moves, seed: int, queries: int | None = None) -> Proposals:
         return _Ladder(self, moves, random.Random(derive_seed(seed, "asha")))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from oche.blackbox.base import Ask, Done, Proposals, Report, Strategy
+from oche.blackbox.base import Ask, Done, Proposals, Report, Strategy, check_counts
 from oche.blackbox.moves import Encoding, Moves
 from oche.blackbox.random_search import unseen
 from oche.blackbox.surrogates import Model, Surrogate, fit
@@ -49,9 +49,7 @@ class PredictorGuided(Strategy):
     """one-hot or paths; None: the default of the space"""
 
     def __post_init__(self) -> None:
-        for name in ("queries", "top", "sample"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise OcheError(f"PredictorGuided: {name}={getattr(self, name)}; use 1 or more")
+        check_counts(self, "queries", "top", "sample")
 
     def start(self, moves: Moves, seed: int, queries: int | None = None) -> Proposals:
         total = self.queries or queries

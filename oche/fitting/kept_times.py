@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from contextlib import suppress
@@ -14,7 +13,7 @@ from oche.core.cache_folders import cache_folder
 from oche.core.errors import OcheError
 from oche.data import Dataset
 from oche.devices.engine import Engine
-from oche.proof.cache import describe_machine
+from oche.proof.cache import describe_machine, digest
 
 LIFE = 30 * 86400.0  # seconds after which a step is timed again
 
@@ -50,4 +49,4 @@ class KeptTimes:
 
     def _place(self, step: tuple[Any, ...]) -> Path:
         known = json.dumps([self._facts, repr(step)], sort_keys=True, default=str)
-        return cache_folder() / "step-times" / f"{hashlib.sha256(known.encode()).hexdigest()[:16]}.json"
+        return cache_folder() / "step-times" / f"{digest(known)}.json"

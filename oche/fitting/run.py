@@ -26,11 +26,12 @@ from oche.deploy.export import Export, export
 from oche.devices.engine import Engine
 from oche.fitting.comparison import compare_networks, right_predictions
 from oche.fitting.controls import controls_of, like_cost
-from oche.fitting.forms import Form, fastest_form
+from oche.fitting.forms import Form
+from oche.fitting.kept_times import KeptTimes
 from oche.fitting.page import write_fit_page
 from oche.fitting.planner import FitPlan, is_short, make_plan
-from oche.fitting.priors import CONTROL, stem_of, typical_size
-from oche.fitting.step_times import search_setting
+from oche.fitting.priors import CONTROL, stem_of
+from oche.fitting.step_times import Timings, search_setting
 from oche.fitting.warm import shipped_weights
 from oche.networks.build import network_sizes
 from oche.runs.claim import is_run
@@ -240,11 +241,9 @@ class Stages:
         """Return the form of a training: that of the plan, and for a residual control of another cell the fastest for it."""
         if name != "control-residual" or resolve(genotype) == resolve(self.plan.genotype):
             return self.plan.form
-        recipe = modern(
-            channels=typical_size(CONTROL)[0], cells=1, stem=stem_of(CONTROL, self.plan.stem), batch=self.plan.batch
-        )
         engine = Engine(self.config.device, self.config.threads, fused=self.config.engine)
-        return fastest_form(CONTROL, recipe, self.data, engine, self.config.precision)
+        times = Timings(self.data, engine, KeptTimes(self.data, engine), self.config.precision)
+        return times.form(CONTROL, self.plan.stem, self.plan.batch)
 
     def _genotype(self, name: str) -> str:
         if name == "control-residual":

@@ -17,6 +17,7 @@ from oche.core.architecture import Dag, Mix, alive_candidates
 from oche.core.errors import OcheError
 from oche.core.registry import component
 from oche.methods.relaxations import Relaxation, masked_softmax
+from oche.methods.stochastic_relaxations import Gumbel
 
 
 @component
@@ -56,8 +57,7 @@ class SampledPath(Relaxation):
 
     def noise(self, dag: Dag, candidates: int, generator: torch.Generator) -> Tensor:
         """Return Gumbel draws (E, O + 1): for the candidates of an edge, and in the last column for the edges of a node."""
-        draws = torch.empty(len(dag), candidates + 1).exponential_(generator=generator)
-        return -draws.clamp_min(torch.finfo(draws.dtype).tiny).log()
+        return Gumbel().noise(dag, candidates + 1, generator)
 
     def __call__(self, a: Tensor, alive: Tensor, dag: Dag, noise: Tensor | None, progress: float) -> Mix:
         if noise is None:

@@ -31,7 +31,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         gpu = torch.cuda.get_device_properties(device)
         return {**facts, "gpu": gpu.name, "memory": gpu.total_memory, "driver": driver(), "cuda": torch.version.cuda}
-    return {**facts, "cpu": cpu_model(), "instructions": _digest(processor_flags())}
+    return {**facts, "cpu": cpu_model(), "instructions": digest(processor_flags())}
 
 
 def driver() -> str | None:
@@ -56,10 +56,11 @@ def processor_flags() -> str:
 def _sources() -> str:
     """Return a hash of the sources of the kernels, which a checkout changes without a new version."""
     files = sorted(file for file in KERNELS.rglob("*") if file.suffix in (".py", ".cpp", ".h"))
-    return _digest(*(file.read_text(encoding="utf-8") for file in files))
+    return digest(*(file.read_text(encoding="utf-8") for file in files))
 
 
-def _digest(*parts: str) -> str:
+def digest(*parts: str) -> str:
+    """Return a short hash of ``parts``, for the name of a file."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -71,7 +72,7 @@ def folder() -> Path:
 def place(step: Step, forms: Sequence[StepForm], machine: Mapping[str, Any]) -> Path:
     """Return the file of the verdict on ``forms`` of ``step`` on ``machine``."""
     known = [asdict(step), [asdict(form) for form in forms], dict(machine)]
-    return folder() / f"{_digest(json.dumps(known, sort_keys=True, default=str))}.json"
+    return folder() / f"{digest(json.dumps(known, sort_keys=True, default=str))}.json"
 
 
 def recall(step: Step, forms: Sequence[StepForm], machine: Mapping[str, Any]) -> Verdict | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,20 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from checked_classes import Base, Kind
 from oche.core.annotation_words import expected, hint, short
 from oche.core.annotations import checker
-from oche.core.arguments import checked
-
-
-@dataclass
-class Base:
-    pass
-
-
-@checked
-@dataclass
-class Kind(Base):
-    pass
 
 
 class Box:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Optional, Protocol, TypeVar
@@ -12,19 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from checked_classes import Base, Kind
 from oche.core.annotations import REFUSED, checker
-from oche.core.arguments import checked
-
-
-@dataclass
-class Base:
-    pass
-
-
-@checked
-@dataclass
-class Kind(Base):
-    pass
 
 
 class Sized(Protocol):

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from narrow_tables import HEAD, IMPORTANT, LEFT_OUT
+from narrow_tables import ROWS as CELLS
 from oche.core import console as module
 from oche.core.console import Log
 
@@ -283,9 +285,6 @@ def test_the_end_shows_the_time_that_the_task_counts(clock):
 
 # --- tables
 
-HEAD = ("method", "true test accuracy (%)", "regret (points)", "n")
-CELLS = [("darts-2nd", "93.25 ± 0.41", "1.12", "3"), ("gdas", "90.00", "4.37", "1")]
-
 
 def test_a_table_in_a_pipe_has_every_column_on_one_line(capsys):
     assert Log().table(HEAD, CELLS, ("method",)) == []
@@ -295,20 +294,10 @@ def test_a_table_in_a_pipe_has_every_column_on_one_line(capsys):
     assert Log(quiet=True).table(HEAD, CELLS, ()) == [] and capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("width", "left_out"),
-    [
-        (80, []),
-        (36, []),
-        (35, ["n"]),
-        (30, ["regret (points)", "n"]),
-        (20, ["true test accuracy (%)", "regret (points)", "n"]),
-    ],
-)
+@pytest.mark.parametrize(("width", "left_out"), LEFT_OUT)
 def test_a_table_on_a_terminal_fits_and_names_what_it_leaves_out(terminal, monkeypatch, width, left_out):
     monkeypatch.setenv("COLUMNS", str(width))
-    important = ("method", "true test accuracy (%)", "regret (points)")
-    assert Log(file=terminal.file).table(HEAD, CELLS, important) == left_out
+    assert Log(file=terminal.file).table(HEAD, CELLS, IMPORTANT) == left_out
     rows = plain(terminal.read()).replace("\r", "").splitlines()
     assert all(len(row) <= width for row in rows)
     assert sum("darts-2nd" in row for row in rows) == 1 and any("gdas" in row for row in rows)

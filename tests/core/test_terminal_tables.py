@@ -2,23 +2,11 @@
 
 import pytest
 
+from narrow_tables import HEAD, IMPORTANT, LEFT_OUT, ROWS
 from oche.core.terminal_tables import fitted_table
 
-HEAD = ("method", "true test accuracy (%)", "regret (points)", "n")
-ROWS = [("darts-2nd", "93.25 ± 0.41", "1.12", "3"), ("gdas", "90.00", "4.37", "1")]
-IMPORTANT = ("method", "true test accuracy (%)", "regret (points)")
 
-
-@pytest.mark.parametrize(
-    ("width", "left_out"),
-    [
-        (80, []),
-        (36, []),
-        (35, ["n"]),
-        (30, ["regret (points)", "n"]),
-        (20, ["true test accuracy (%)", "regret (points)", "n"]),
-    ],
-)
+@pytest.mark.parametrize(("width", "left_out"), LEFT_OUT)
 def test_columns_that_do_not_fit_are_left_out(width, left_out):
     made, without = fitted_table(HEAD, ROWS, IMPORTANT, width)
     assert without == left_out
